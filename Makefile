@@ -1,0 +1,40 @@
+# One way to do each thing. Needs python3 and make; see CONTRIBUTING.md.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help setup demo test lint format protos schema clean
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+setup: $(VENV)/.ready ## the virtual environment in .venv
+
+$(VENV)/.ready: pyproject.toml constraints.txt tests/lab/venv.sh
+	@sh tests/lab/venv.sh $(PYTHON) $(VENV)
+	@touch $@
+
+demo: $(VENV)/.ready ## a node that breaks, and what janitor says about it
+	@$(BIN)/python -m tests.lab.demo
+
+test: $(VENV)/.ready ## every test this machine can run
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready ## style, types, direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.ready ## rewrite the sources as ruff likes them
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+protos: $(VENV)/.ready ## the protobuf stubs, after a change in protos/
+	@$(BIN)/python -m grpc_tools.protoc -Ijanitor/host=protos --python_out=agent --pyi_out=agent protos/cri.proto protos/containerd.proto
+
+schema: $(VENV)/.ready ## the published JSON schema, after a change of the report's types
+	@$(BIN)/python -m janitor.report.document > agent/janitor/report/schema.json
+
+clean: ## everything made here
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
