@@ -1,0 +1,134 @@
+"""Rule 4: is this lease "not being born"? Three proofs, any one of which will do.
+
+A pod's address is written before its sandbox is listed anywhere, and minutes may lie between (a slow plugin,
+an image pull, a virtual machine). So a lease without an owner is dead only if it cannot be a birth in progress.
+The wall clock alone is never trusted: boards without a battery-backed clock jump by years when NTP answers.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from janitor.core.evidence import Evidence, FileIdentity, LeaseFile, Observation, Unknown, known
+from janitor.core.sightings import decisive
+
+SECOND = 1_000_000_000
+GRACE_S = 600
+GRACE_FLOOR_S = 60
+
+RUNTIMES = frozenset({"containerd", "crio", "cri-dockerd", "dockerd"})
+"""Names of processes that make their own socket. Under socket activation it is systemd that answers for it."""
+
+_CLOCK_MARGIN_NS = 2 * SECOND
+_SOCKET_DELAY_NS = 120 * SECOND  # from a runtime's start until it has its socket: its plugins load first
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """The proof, or what is missing. `wait_s` is how long an observer would have to go on watching."""
+
+    proof: str
+    missing: str = ""
+    wait_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What a pass knows about age, gathered once for all leases. All times are in ns of CLOCK_BOOTTIME but one.
+
+    `runtimes_began_ns` is the wall-clock time before which no running runtime can have begun a birth, None where
+    that cannot be told. `oldest_plugin_ns` is the start of the oldest CNI plugin that is at work, None for none.
+    """
+
+    now_ns: int
+    ledger: frozenset[FileIdentity]
+    observations: dict[FileIdentity, Observation]
+    runtimes_began_ns: int | None
+    latest_runtime_ns: int
+    oldest_plugin_ns: int | None
+
+
+def gather(evidence: Evidence) -> Records:
+    """Index the proofs of one pass."""
+    starts = [process.started_ns for e in decisive(known(evidence.endpoints)) for process in known(e.listeners)]
+    plugins = [p.started_ns for p in known(evidence.processes) if p.cni_command or p.cni_container_id]
+    return Records(
+        evidence.started.boottime_ns,
+        frozenset(known(evidence.ledger)),
+        {observation.file: observation for observation in known(evidence.observations)},
+        _runtimes_began(evidence),
+        max(starts, default=0),
+        min(plugins, default=None),
+    )
+
+
+def identity(path: str, file: LeaseFile) -> FileIdentity | None:
+    """What is compared between two looks at one file; None where its bytes could not be read."""
+    if isinstance(file.content, Unknown):
+        return None
+    digest = hashlib.sha256(file.content).hexdigest()
+    return FileIdentity(path, file.device, file.inode, file.mtime_ns, file.size, digest)
+
+
+def age(path: str, file: LeaseFile, records: Records, *, anonymous: bool, grace_s: int = GRACE_S) -> Age:
+    """Prove that no birth can be going on for this file. `grace_s` is never taken below the floor of 60 s.
+
+    `anonymous` says that the file names no container, so that no sighting of its owner was possible.
+    """
+    grace_s = max(grace_s, GRACE_FLOOR_S)
+    this = identity(path, file)
+    if this is None:
+        return Age("", "the file could not be read")
+    # (a) It was there before any runtime of this boot.
+    if this in records.ledger:
+        return Age("the boot ledger lists this very file: it was there before any runtime had started")
+    # A plugin at work that names this container is a sighting of it. For a file that names nobody any plugin could be
+    # the one that is about to write it, if it was there before the file can be shown to have been.
+    plugin = records.oldest_plugin_ns if anonymous else None
+    # (b) It was seen, unchanged and unowned, for the whole grace.
+    watched = _watched_s(this, file, records)
+    if watched >= grace_s and (plugin is None or plugin > records.observations[this].first_ns):
+        return Age(f"it has been watched, unchanged and without an owner, for {watched} s")
+    # (c) It is older than every runtime that could be creating it.
+    older = records.runtimes_began_ns is not None and max(file.mtime_ns, file.ctime_ns) < records.runtimes_began_ns
+    if older and (plugin is None or plugin > records.latest_runtime_ns):
+        return Age("it is older than the running runtime, by a clock that agrees with when that started")
+    if (older or watched >= grace_s) and plugin is not None:
+        return Age(
+            "", "a CNI plugin is at work that was there before it, and it names nobody who could be ruled out", 0
+        )
+    return Age(
+        "",
+        "it might still be being created: it is not in the boot ledger, not older than the running runtime, and has "
+        f"not been watched for {grace_s} s",
+        grace_s - watched,
+    )
+
+
+def _watched_s(this: FileIdentity, file: LeaseFile, records: Records) -> int:
+    seen = records.observations.get(this)
+    if seen is None or seen.ctime_ns != file.ctime_ns or seen.passes < 1:
+        return 0
+    return max(0, (records.now_ns - seen.first_ns) // SECOND)
+
+
+def _runtimes_began(evidence: Evidence) -> int | None:
+    """The start of the oldest-started runtime on a wall clock shown not to have stepped since.
+
+    The kernel keeps a process's start in CLOCK_BOOTTIME and a file's times in CLOCK_REALTIME. The socket a
+    runtime made when it started is the hinge: its change time must lie where its process's start lies on
+    today's wall clock, or the clock was set in between and the comparison is worth nothing.
+    """
+    endpoints = decisive(known(evidence.endpoints))
+    processes = [process for endpoint in endpoints for process in known(endpoint.listeners)]
+    if not endpoints or len(processes) < len(endpoints):
+        return None
+    offset = evidence.started.realtime_ns - evidence.started.boottime_ns
+    limits: list[int] = []
+    for process in processes:
+        start = offset + process.started_ns
+        if process.name not in RUNTIMES:
+            return None
+        if not start - _CLOCK_MARGIN_NS <= process.socket_ctime_ns <= start + _SOCKET_DELAY_NS:
+            return None
+        limits.append(min(start, process.socket_ctime_ns) - _CLOCK_MARGIN_NS)
+    return min(limits)

@@ -1,0 +1,300 @@
+"""Evidence: everything one look at a node saw, as one frozen value.
+
+Every part is what was seen or `Unknown`; there is no third state, and an empty tuple means "looked, and
+there is none". Evidence serialises to JSON and back without loss (report/evidence_json.py), so the findings
+on a sick node can be had again from a file, elsewhere and later. The clock is part of it.
+
+Nothing here decides anything: see core/judgement.py for that.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+EVIDENCE_VERSION = 1
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """What could not be seen. It never leads to a deletion.
+
+    `reason` says what was being done, on what, and what went wrong; `hint` what to do about it.
+    """
+
+    reason: str
+    hint: str = ""
+
+
+def known(part: tuple[_T, ...] | Unknown) -> tuple[_T, ...]:
+    """What was seen of a part; nothing where it is Unknown. For adding reasons to keep, never for proofs."""
+    return () if isinstance(part, Unknown) else part
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Both clocks at one instant, in nanoseconds; CLOCK_BOOTTIME goes on during suspend and never steps."""
+
+    realtime_ns: int
+    boottime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The Kubernetes names of a sandbox."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+# --- host-local's disk (facts: containernetworking/plugins plugins/ipam/host-local/backend/disk) -----------
+
+FileKind = Literal["file", "directory", "symlink", "fifo", "socket", "device"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFile:
+    """One entry of a network's directory, as lstat(2) and a bounded read saw it.
+
+    `name` is escaped where the file's name is not UTF-8. `content` is the first 4096 bytes (host-local writes
+    at most some eighty); for anything but a regular file it is empty and means nothing.
+    """
+
+    name: str
+    kind: FileKind
+    device: int
+    inode: int
+    size: int
+    mode: int
+    mtime_ns: int
+    ctime_ns: int
+    content: bytes | Unknown = b""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseDirectory:
+    """`<data_dir>/<network>`: `path` is as the node names it, without the `--root` in front."""
+
+    path: str
+    network: str
+    entries: tuple[LeaseFile, ...] | Unknown
+    filesystem: str = ""  # the type of the file system, as in /proc/mounts; "" where that could not be read
+    mismatch: str = ""  # why this is not the directory that the node's runtime sees under this path; "" if it is
+
+
+# --- CNI configuration and libcni's cache --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRange:
+    """One range of a range set, as host-local reads it: addresses `start` to `end`, `gateway` never given."""
+
+    subnet: str
+    start: str
+    end: str
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One host-local network of the CNI configuration.
+
+    `range_sets` is Unknown where the configuration leaves the ranges to somebody else who has not said yet
+    (canal's `usePodCidr`, flannel before it has written its subnet file).
+    """
+
+    name: str
+    data_dir: str
+    source: str  # the file the configuration was read from
+    plugins: tuple[str, ...]
+    cni_version: str
+    range_sets: tuple[tuple[AddressRange, ...], ...] | Unknown
+    used_by_cri: bool  # False: lies in the same directory, but CRI loads another file
+    disable_gc: bool = False
+
+    @property
+    def directory(self) -> str:
+        """Where host-local keeps the leases of this network."""
+        return f"{self.data_dir.rstrip('/')}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """One file of libcni's result cache, `<cache>/results/<network>-<container ID>-<interface>`.
+
+    `damage` is "" for a good entry and otherwise says what is wrong; for a damaged one the network, the ID
+    and the interface come from the file's name, which is all that is left of them.
+    """
+
+    path: str
+    network: str
+    container_id: str
+    interface: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    damage: str = ""
+    regular: bool = True  # False for what is not a regular file: libcni wrote no such thing
+    cni_version: str = ""
+    ipam: tuple[str, ...] = ()  # the IPAM plugins named in the cached configuration
+    plugins: tuple[str, ...] = ()
+    data_dir: str = ""  # host-local's dataDir in the cached configuration
+    addresses: tuple[str, ...] = ()  # with prefix length, as in the cached result
+    pod: Pod | None = None
+
+
+# --- runtimes ------------------------------------------------------------------------------------------
+
+EndpointOrigin = Literal["flag", "configuration", "kubelet", "well-known"]
+NetworkMode = Literal["pod", "node", "other", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A CRI PodSandbox. `addresses` are those of PodSandboxStatus, Unknown where that could not be had.
+
+    `former_addresses` are those the runtime remembers of a sandbox whose network namespace is gone. They say
+    whose an address was, not that it is in use.
+    """
+
+    container_id: str
+    pod: Pod
+    ready: bool
+    created_ns: int  # since the epoch, by the runtime's clock
+    network_mode: NetworkMode
+    addresses: tuple[str, ...] | Unknown
+    former_addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRecord:
+    """Something containerd has a record of: a container, a task, or (2.x) a sandbox of its store."""
+
+    namespace: str
+    container_id: str
+    kind: Literal["container", "task", "sandbox"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeProcess:
+    """The process that listens on an endpoint, from SO_PEERCRED of a connection to it.
+
+    `started_ns` is in CLOCK_BOOTTIME. `socket_ctime_ns` is the wall clock at the moment it made its socket.
+    """
+
+    pid: int
+    name: str
+    started_ns: int
+    socket_ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One CRI endpoint and all it said in this pass.
+
+    `records` is containerd's own view behind the same socket, and an empty tuple for a runtime that is
+    not containerd.
+    """
+
+    address: str
+    origin: EndpointOrigin
+    runtime_name: str
+    runtime_version: str
+    sandboxes: tuple[Sandbox, ...] | Unknown
+    records: tuple[ContainerRecord, ...] | Unknown
+    listeners: tuple[RuntimeProcess, ...] | Unknown  # the process that answers: one, today
+
+
+# --- the kernel ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkNamespace:
+    """A network namespace: its local addresses and its host routes (/32 and /128), canonical, without prefix."""
+
+    inode: int
+    seen_at: str  # one place it was seen: a process or a mount
+    addresses: tuple[str, ...] | Unknown
+    host_routes: tuple[str, ...] | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that says something about a lease: it names a container ID, or it is a CNI plugin at work.
+
+    Only 64-digit IDs are kept of its command line, and only CNI_* of its environment.
+    """
+
+    pid: int
+    name: str
+    started_ns: int
+    container_ids: tuple[str, ...] = ()
+    cni_command: str = ""
+    cni_container_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDirectory:
+    """A directory a runtime keeps for one running container, in /run."""
+
+    path: str
+    container_id: str
+
+
+# --- age -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What makes a lease the same file as before; `digest` is the SHA-256 of its content, in hex."""
+
+    path: str
+    device: int
+    inode: int
+    mtime_ns: int
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A lease seen unchanged, and unowned, from `first_ns` to `last_ns` (CLOCK_BOOTTIME) in `passes` passes."""
+
+    file: FileIdentity
+    ctime_ns: int
+    first_ns: int
+    last_ns: int
+    passes: int
+
+
+# --- all of it -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One look at a node. Leases were read first, owners second, the kernel last (design: rule 5)."""
+
+    version: int
+    janitor: str
+    node: str
+    root: str
+    started: Clock
+    finished: Clock
+    boot_id: str | Unknown
+    networks: tuple[Network, ...] | Unknown
+    plugin_dirs: tuple[str, ...]  # where the runtimes say their CNI plugins are; empty where they do not
+    allowed_data_dirs: tuple[str, ...]  # data directories whose networks the operator has put into scope
+    lease_directories: tuple[LeaseDirectory, ...] | Unknown
+    cache: tuple[CacheEntry, ...] | Unknown
+    endpoints: tuple[Endpoint, ...] | Unknown
+    namespaces: tuple[NetworkNamespace, ...] | Unknown
+    processes: tuple[Process, ...] | Unknown
+    task_directories: tuple[TaskDirectory, ...] | Unknown
+    ledger: tuple[FileIdentity, ...] | Unknown  # the leases that were there before any runtime of this boot started
+    observations: tuple[Observation, ...] | Unknown  # what earlier passes in this boot have seen

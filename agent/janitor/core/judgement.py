@@ -1,0 +1,301 @@
+"""The rule that decides what may be freed. Everything else in janitor is there to feed it or to obey it.
+
+`judge` looks at one pass of evidence and gives every lease a verdict with its reasons in plain words. The
+order of the questions is the safety rule of the design: who owns it, is it ours to judge, was everything
+looked at, can it be a birth in progress. Only after all four may a lease be called dead, and whatever is
+not known at any of them keeps it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from janitor.core.addresses import describe, in_ranges
+from janitor.core.age import GRACE_S, Records, age, gather
+from janitor.core.evidence import (
+    AddressRange,
+    Evidence,
+    LeaseDirectory,
+    LeaseFile,
+    Sandbox,
+    Unknown,
+    known,
+)
+from janitor.core.lease import ParsedLease, canonical_address, parse_lease
+from janitor.core.sightings import Sightings, look
+
+
+class Verdict(StrEnum):
+    """What a lease is. Only `orphaned` and `corrupt` are ever freed."""
+
+    LIVE = "live"
+    HELD = "held"
+    PENDING = "pending"
+    ORPHANED = "orphaned"
+    CORRUPT = "corrupt"
+    FOREIGN = "foreign"
+    MISSING = "missing"
+
+
+FREEABLE = frozenset({Verdict.ORPHANED, Verdict.CORRUPT})
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedLease:
+    """One lease and why it is what it is.
+
+    `unseen` lists what could not be looked at and would have been needed; such a lease is `pending`.
+    `wait_s` is the time in seconds after which a `pending` lease could be proven dead by watching it.
+    """
+
+    network: str
+    directory: str
+    address: str  # the file's name
+    container_id: str
+    interface: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    pod: str = ""
+    unseen: tuple[Unknown, ...] = ()
+    wait_s: int | None = None
+    file: LeaseFile | None = None  # None for a missing lease
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whether a directory is janitor's to judge. `refusal` says why not, and "" that it is."""
+
+    refusal: str
+    ranges: tuple[tuple[AddressRange, ...], ...] | Unknown | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All leases of one pass, in the order of their directories, and what could not be seen at all."""
+
+    leases: tuple[JudgedLease, ...]
+    unseen: tuple[Unknown, ...]
+    sightings: Sightings
+
+
+def judge(evidence: Evidence, grace_s: int = GRACE_S) -> Judgement:
+    """Give every lease its verdict. Pure, and never raises, whatever the evidence."""
+    sightings, records = look(evidence), gather(evidence)
+    _spread(evidence, sightings)
+    leases: list[JudgedLease] = []
+    for directory in known(evidence.lease_directories):
+        scope = scope_of(directory, evidence, sightings)
+        for file in sorted(known(directory.entries), key=_in_order):
+            parsed = parse_lease(file)
+            if parsed.shape != "bookkeeping":
+                leases.append(_judge_file(directory, file, parsed, scope, sightings, records, grace_s))
+    leases.extend(_missing(evidence, sightings))
+    unseen = list(sightings.unseen)
+    if isinstance(evidence.lease_directories, Unknown):
+        unseen.append(evidence.lease_directories)
+    unseen += [d.entries for d in known(evidence.lease_directories) if isinstance(d.entries, Unknown)]
+    return Judgement(tuple(leases), tuple(dict.fromkeys(unseen)), sightings)
+
+
+def _spread(evidence: Evidence, sightings: Sightings) -> None:
+    """An address that is up speaks for the container its lease names, and so for all of that one's other leases."""
+    for directory in known(evidence.lease_directories):
+        for file in known(directory.entries):
+            parsed = parse_lease(file)
+            if parsed.container_id and str(parsed.address) in sightings.address_alive:
+                seen = sightings.alive.setdefault(parsed.container_id, [])
+                seen.append(f"an address leased to its container is up: {parsed.address}")
+
+
+def _in_order(file: LeaseFile) -> tuple[int, int, str]:
+    """Addresses by their value, IPv4 first; then everything else by its name."""
+    address = canonical_address(file.name)
+    return (9, 0, file.name) if address is None else (address.version, int(address), "")
+
+
+def _judge_file(
+    directory: LeaseDirectory,
+    file: LeaseFile,
+    parsed: ParsedLease,
+    scope: Scope,
+    sightings: Sightings,
+    records: Records,
+    grace_s: int,
+) -> JudgedLease:
+    def verdict(
+        verdict: Verdict, *reasons: str, unseen: tuple[Unknown, ...] = (), wait_s: int | None = None
+    ) -> JudgedLease:
+        extra = (parsed.note,) if parsed.note and parsed.note not in reasons and parsed.shape == "lease" else ()
+        return JudgedLease(
+            directory.network, directory.path, file.name, parsed.container_id, parsed.interface,
+            verdict, reasons + extra, _pod(parsed, str(parsed.address), sightings), unseen, wait_s, file,
+        )  # fmt: skip
+
+    # 1. Is it ours to judge? Nothing below can make a candidate of what is somebody else's.
+    if scope.refusal:
+        return verdict(Verdict.FOREIGN, scope.refusal)
+    if parsed.address is None or parsed.shape == "foreign":
+        return verdict(Verdict.FOREIGN, parsed.note)
+
+    # 2. Does anybody own it? Any one sighting, of the ID or of the address, is enough.
+    alive = sightings.alive.get(parsed.container_id, []) if parsed.container_id else []
+    if parsed.fragment:
+        owners = [
+            i for i in (*sightings.alive, *sightings.sandboxes, *sightings.traces) if i.startswith(parsed.fragment)
+        ]
+        alive = [f"what is left of its container ID is the beginning of {owner}" for owner in owners]
+    address_alive = sightings.address_alive.get(str(parsed.address), [])
+    if alive or address_alive:
+        return verdict(Verdict.LIVE, *alive, *address_alive)
+    sandbox = sightings.sandboxes.get(parsed.container_id)
+    if sandbox is not None:
+        return verdict(Verdict.HELD, f"its sandbox {_pod_of(sandbox)} is listed NOTREADY: the kubelet will release it")
+    claimant = sightings.claimed.get(str(parsed.address))
+    if claimant is not None:
+        state = "READY" if claimant.ready else "NOTREADY"
+        return verdict(
+            Verdict.LIVE if claimant.ready else Verdict.HELD,
+            f"the sandbox {_pod_of(claimant)}, listed {state}, says that the address is its own",
+        )
+    if isinstance(scope.ranges, tuple) and not in_ranges(parsed.address, scope.ranges):
+        return verdict(Verdict.FOREIGN, f"its address is outside the ranges of the network ({describe(scope.ranges)})")
+
+    # 3. Was everything looked at?
+    unseen = sightings.unseen if parsed.container_id else (*sightings.unseen, *sightings.unseen_addresses)
+    if isinstance(file.content, Unknown):
+        unseen = (file.content, *unseen)
+    if unseen:
+        return verdict(
+            Verdict.PENDING, "nobody was seen to own it, but not everything could be looked at", unseen=unseen
+        )
+    traces = sightings.traces.get(parsed.container_id, [])
+    if traces:
+        return verdict(Verdict.PENDING, *traces)
+
+    # 4. Can it be a birth in progress?
+    proof = age(f"{directory.path}/{file.name}", file, records, anonymous=not parsed.container_id, grace_s=grace_s)
+    nobody = "no runtime, process, network namespace or route on this node knows " + (
+        "its container or its address" if parsed.container_id else "its address"
+    )
+    former = sightings.former.get(str(parsed.address)) if not parsed.container_id else None
+    whose = (f"it was the address of {former.pod}, whose sandbox is dead",) if former is not None else ()
+    if not proof.proof:
+        shape = (parsed.note,) if parsed.shape == "corrupt" else ()
+        return verdict(Verdict.PENDING, *shape, *whose, nobody, proof.missing, wait_s=proof.wait_s)
+    if parsed.shape == "corrupt":
+        return verdict(
+            Verdict.CORRUPT,
+            f"{parsed.note}: no CNI DEL can ever match it",
+            *whose,
+            nobody,
+            proof.proof,
+            *_range_note(scope),
+        )
+    return verdict(Verdict.ORPHANED, nobody, proof.proof, *_range_note(scope))
+
+
+def scope_of(directory: LeaseDirectory, evidence: Evidence, sightings: Sightings) -> Scope:
+    """Rule 1: a host-local network that CRI uses, or one the operator has named; never one with disableGC."""
+    if directory.mismatch:
+        return Scope(directory.mismatch)
+    if directory.filesystem in _SHARED_FILESYSTEMS:
+        return Scope(f"its directory is on {directory.filesystem}: a lock taken on this node does not hold on another")
+    networks = [n for n in known(evidence.networks) if n.directory == directory.path]
+    if any(n.disable_gc for n in networks):
+        return Scope("the network's configuration says disableGC: its leases are to be left alone")
+    used = any(n.used_by_cri for n in networks) or _used_by_listed_sandbox(directory, sightings)
+    if not used and networks:
+        return Scope(f"CRI does not use its network {directory.network} (configured in {networks[0].source})")
+    allowed = directory.path.rpartition("/")[0] in evidence.allowed_data_dirs
+    # Without a configuration nobody can say whose it is: then it is not refused here, and kept further down.
+    if used or allowed or isinstance(evidence.networks, Unknown):
+        return Scope("", ranges_of(directory, evidence))
+    return Scope(f"no network of the CNI configuration that CRI uses keeps its leases in {directory.path}")
+
+
+def ranges_of(directory: LeaseDirectory, evidence: Evidence) -> tuple[tuple[AddressRange, ...], ...] | Unknown | None:
+    """The ranges of the network that keeps its leases there, None where no configuration names it.
+
+    Where several do, all of theirs; Unknown as soon as those of one of them are.
+    """
+    networks = [n for n in known(evidence.networks) if n.directory == directory.path]
+    sets: list[tuple[AddressRange, ...]] = []
+    for network in [n for n in networks if n.used_by_cri] or networks:
+        if isinstance(network.range_sets, Unknown):
+            return network.range_sets
+        sets.extend(network.range_sets)
+    return tuple(sets) or None
+
+
+# flock(2) on these is local to one client, or emulated: host-local's lock would exclude nobody elsewhere.
+_SHARED_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "9p", "ocfs2", "gfs2"})
+
+
+def _used_by_listed_sandbox(directory: LeaseDirectory, sightings: Sightings) -> bool:
+    """A network that is not in the configuration (multus) but in the cached one of a sandbox CRI lists."""
+    return any(
+        f"{entry.data_dir}/{entry.network}" == directory.path
+        for container_id in sightings.sandboxes
+        for entry in sightings.cache_by_id.get(container_id, ())
+        if not entry.damage and "host-local" in entry.ipam
+    )
+
+
+def _range_note(scope: Scope) -> tuple[str, ...]:
+    if isinstance(scope.ranges, Unknown):
+        return (f"the network's range is not known ({scope.ranges.reason}), so the network's name had to do",)
+    return ()
+
+
+def _missing(evidence: Evidence, sightings: Sightings) -> list[JudgedLease]:
+    """Live addresses without a lease: host-local will hand each of them to a second pod.
+
+    Reported only where libcni's cache shows that host-local gave the address out, in a directory that could
+    be read, and where the address is up: of a sandbox that is just being stopped the lease goes first.
+    """
+    leased = {file.name for d in known(evidence.lease_directories) for file in known(d.entries)}
+    readable = {d.path: d for d in known(evidence.lease_directories) if not isinstance(d.entries, Unknown)}
+    found: list[JudgedLease] = []
+    for sandbox in sightings.sandboxes.values():
+        if not sandbox.ready or sandbox.network_mode != "pod":
+            continue
+        for entry in sightings.cache_by_id.get(sandbox.container_id, ()):
+            directory = readable.get(f"{entry.data_dir}/{entry.network}")
+            if entry.damage or "host-local" not in entry.ipam or directory is None:
+                continue
+            if scope_of(directory, evidence, sightings).refusal:
+                continue
+            for cidr in entry.addresses:
+                address = canonical_address(cidr.partition("/")[0])
+                up = sightings.address_alive.get(str(address))
+                if address is None or str(address) in leased or not up:
+                    continue
+                found.append(
+                    JudgedLease(
+                        entry.network, directory.path, str(address), sandbox.container_id, entry.interface,
+                        Verdict.MISSING,
+                        (f"the sandbox {_pod_of(sandbox)} is READY and has this address from host-local", *up,
+                         f"there is no lease for it in {directory.path}"),
+                        _pod_of(sandbox),
+                    )
+                )  # fmt: skip
+    return found
+
+
+def _pod_of(sandbox: Sandbox) -> str:
+    return str(sandbox.pod)
+
+
+def _pod(parsed: ParsedLease, address: str, sightings: Sightings) -> str:
+    """The pod's name, from the runtime or from libcni's cache; for a nameless lease, from its address."""
+    if parsed.container_id:
+        sandbox = sightings.sandboxes.get(parsed.container_id)
+        if sandbox is not None:
+            return _pod_of(sandbox)
+        for entry in sightings.cache_by_id.get(parsed.container_id, ()):
+            if entry.pod is not None:
+                return str(entry.pod)
+    elif address in sightings.claimed:
+        return _pod_of(sightings.claimed[address])
+    elif address in sightings.former:
+        return _pod_of(sightings.former[address])
+    return ""

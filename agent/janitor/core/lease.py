@@ -1,0 +1,120 @@
+"""What a host-local lease file says, from its name and its bytes alone.
+
+The formats are those of containernetworking/plugins, `backend/disk/backend.go`: since v0.8.0
+`<container ID>\\r\\n<interface>` without a newline at the end (70 bytes for a CRI sandbox on eth0); before that
+the container ID alone, which DEL still accepts. A file's name is the address as Go prints it.
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal
+
+from janitor.core.evidence import LeaseFile, Unknown
+
+Address = IPv4Address | IPv6Address
+
+CRI_ID = re.compile(r"[0-9a-f]{64}")
+"""containerd and cri-o name every sandbox by 64 hexadecimal digits; nobody else's lease is ever a candidate."""
+
+LONGEST_LEASE = 4096
+"""More than any lease holds (an ID, CR LF and an interface name of at most 15 bytes)."""
+
+Shape = Literal["lease", "corrupt", "foreign", "bookkeeping", "unreadable"]
+
+_BOOKKEEPING = re.compile(r"lock|last_reserved_ip(\.\d+)?")
+_WHOLE_DIGESTS = (
+    32,
+    40,
+    56,
+)  # lengths at which hexadecimal digits may be somebody's complete ID (MD5, SHA-1, …)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedLease:
+    """What one file of a network's directory is.
+
+    `lease`        `container_id` is 64 hexadecimal digits; `interface` is "" in the format before v0.8.0
+    `corrupt`      nothing host-local finishes writing looks like this, and no CNI DEL can ever match it
+    `foreign`      somebody else's; `note` says why
+    `bookkeeping`  host-local's own `lock` and `last_reserved_ip.N`
+    `unreadable`   it may be anything
+    """
+
+    shape: Shape
+    note: str
+    address: Address | None = None
+    container_id: str = ""
+    interface: str = ""
+    stuck: bool = False  # a lease that names its owner, but in bytes that CNI DEL does not match
+    fragment: str = ""  # of a lease that breaks off: what is left of the container ID
+
+
+def canonical_address(name: str) -> Address | None:
+    """The address a file is named after, or None where host-local would not have written the name so."""
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return None
+    # Go prints an IPv4-mapped address as IPv4, Python does not: such a name is nobody's canonical form.
+    if str(address) != name or (isinstance(address, IPv6Address) and (address.ipv4_mapped or address.scope_id)):
+        return None
+    return address
+
+
+def parse_lease(file: LeaseFile) -> ParsedLease:
+    """Read one directory entry. Never raises, whatever the bytes are."""
+    if _BOOKKEEPING.fullmatch(file.name):
+        return ParsedLease("bookkeeping", "host-local's own")
+    address = canonical_address(file.name)
+    if address is None:
+        return ParsedLease("foreign", f"its name {file.name!r} is not an address as host-local writes it")
+    if file.kind != "file":
+        return ParsedLease("foreign", f"it is a {file.kind}, and host-local writes regular files", address)
+    if isinstance(file.content, Unknown):
+        return ParsedLease("unreadable", file.content.reason, address)
+    if file.size > LONGEST_LEASE:
+        return ParsedLease("foreign", f"it holds {file.size} bytes, far more than host-local writes", address)
+    return _parse_content(file.content, address)
+
+
+def _parse_content(content: bytes, address: Address) -> ParsedLease:
+    if not content:
+        return ParsedLease("corrupt", "it is empty", address)
+    if not content.strip(b"\0 \t\r\n"):
+        what = "NUL bytes" if b"\0" in content else "white space"
+        return ParsedLease("corrupt", f"it holds {len(content)} bytes, all of them {what}", address)
+    try:
+        text = content.decode("ascii")
+    except UnicodeDecodeError:
+        return ParsedLease("foreign", "it holds binary data that host-local does not write", address)
+    head, nul, rest = text.partition("\0")
+    if nul:
+        if rest.strip("\0") == "" and re.fullmatch(r"[0-9a-f]{1,64}(\r\n?\w*)?", head):
+            return ParsedLease("corrupt", "it breaks off in NUL bytes", address, fragment=head[:64].strip())
+        return ParsedLease("foreign", "it holds binary data that host-local does not write", address)
+    # host-local trims white space at both ends before it compares (backend.go, ReleaseByID).
+    first, separator, second = _split(text.strip())
+    if CRI_ID.fullmatch(first):
+        stuck = separator not in ("", "\r\n")
+        note = "its lines end in LF instead of CR LF, which CNI DEL does not match" if stuck else ""
+        return ParsedLease("lease", note, address, first, second, stuck)
+    length = len(text)
+    if 12 < length < 64 and length not in _WHOLE_DIGESTS and re.fullmatch(r"[0-9a-f]+", text):
+        note = f"its container ID breaks off after {length} of 64 digits"
+        return ParsedLease("corrupt", note, address, fragment=text)
+    return ParsedLease("foreign", f"{_shorten(first)} is not the ID of a CRI sandbox", address)
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    """First line, what ends it, and the rest."""
+    for separator in ("\r\n", "\n", "\r"):
+        first, found, rest = text.partition(separator)
+        if found:
+            return first.strip(), separator, rest.strip()
+    return text, "", ""
+
+
+def _shorten(text: str) -> str:
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return f"'{text[:60]}…'" if len(text) > 60 else f"'{text}'"

@@ -1,0 +1,148 @@
+"""Who was seen with which container ID and which address, indexed once per pass.
+
+A sighting only ever adds a reason to keep a lease. What should have been looked at and could not be is in
+`unseen`, and while that is not empty nothing is free to go (design: rules 2 and 3).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import chain
+
+from janitor.core.evidence import CacheEntry, Endpoint, Evidence, Sandbox, Unknown, known
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """The index. All keys are full 64-digit IDs or canonical addresses; nothing is matched by prefix.
+
+    `alive` and `address_alive` hold sentences that say where an ID or an address was seen; `traces` holds
+    what a runtime left behind for an ID without anything running. `claimed` names the sandbox, listed in
+    whatever state, whose good libcni entry or status gives it the address: its DEL is still to come. `former`
+    names the dead sandbox that an address last belonged to; that is no reason to keep it. `unseen_addresses` is what
+    was not seen and matters only to a lease that names no container, because its address is all there is to go by.
+    """
+
+    sandboxes: dict[str, Sandbox]
+    alive: dict[str, list[str]]
+    traces: dict[str, list[str]]
+    address_alive: dict[str, list[str]]
+    claimed: dict[str, Sandbox]
+    former: dict[str, Sandbox]
+    cache_by_id: dict[str, list[CacheEntry]]
+    unseen: tuple[Unknown, ...]
+    unseen_addresses: tuple[Unknown, ...]
+
+
+def decisive(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """The endpoints that must all answer: those somebody named, or every one found where nobody named any."""
+    named = tuple(e for e in endpoints if e.origin != "well-known")
+    return named or endpoints
+
+
+def look(evidence: Evidence) -> Sightings:
+    """Index one pass. Never raises."""
+    sandboxes: dict[str, Sandbox] = {}
+    alive: defaultdict[str, list[str]] = defaultdict(list)
+    traces: defaultdict[str, list[str]] = defaultdict(list)
+    address_alive: defaultdict[str, list[str]] = defaultdict(list)
+    cache_by_id: defaultdict[str, list[CacheEntry]] = defaultdict(list)
+
+    for endpoint in known(evidence.endpoints):
+        for sandbox in known(endpoint.sandboxes):
+            # Two runtimes do not share an ID; should they seem to, the READY one counts.
+            if sandbox.ready or sandbox.container_id not in sandboxes:
+                sandboxes[sandbox.container_id] = sandbox
+            if sandbox.ready:
+                alive[sandbox.container_id].append(f"{endpoint.runtime_name} lists its sandbox READY")
+    for endpoint in known(evidence.endpoints):
+        for record in known(endpoint.records):
+            if record.container_id not in sandboxes:
+                alive[record.container_id].append(
+                    f"containerd has a {record.kind} of this ID in its namespace {record.namespace}, which CRI "
+                    "does not list: it is being created, or its creation was cut short"
+                )
+    for process in known(evidence.processes):
+        if process.cni_container_id:
+            alive[process.cni_container_id].append(
+                f"the CNI plugin {process.name} (process {process.pid}) is at work on it: "
+                f"{process.cni_command or 'CNI_COMMAND not set'}"
+            )
+        for container_id in process.container_ids:
+            alive[container_id].append(f"process {process.pid} ({process.name}) runs for it")
+    for task in known(evidence.task_directories):
+        traces[task.container_id].append(f"a runtime keeps its task directory {task.path}")
+    for namespace in known(evidence.namespaces):
+        for address in known(namespace.addresses):
+            address_alive[address].append(f"the address is up in the network namespace of {namespace.seen_at}")
+        for address in known(namespace.host_routes):
+            address_alive[address].append(
+                f"the network namespace of {namespace.seen_at} has a host route to the address"
+            )
+    for entry in known(evidence.cache):
+        cache_by_id[entry.container_id].append(entry)
+
+    claimed = {
+        address: sandbox
+        for sandbox in sorted(sandboxes.values(), key=lambda s: s.ready)  # of two claims the READY one stands
+        for address in chain(
+            map(_canonical, known(sandbox.addresses)),
+            (
+                _canonical(a.partition("/")[0])
+                for e in cache_by_id[sandbox.container_id]
+                if not e.damage
+                for a in e.addresses
+            ),
+        )
+        if sandbox.network_mode != "node"  # its addresses are the host's
+    }
+    return Sightings(
+        sandboxes, dict(alive), dict(traces), dict(address_alive), claimed,
+        {address: sandbox for sandbox in sandboxes.values() for address in sandbox.former_addresses}, dict(cache_by_id),
+        tuple(dict.fromkeys(_unseen(evidence))),
+        tuple(dict.fromkeys(s.addresses for s in sandboxes.values() if isinstance(s.addresses, Unknown))),
+    )  # fmt: skip
+
+
+def _canonical(address: str) -> str:
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        return address
+
+
+def _unseen(evidence: Evidence) -> Iterator[Unknown]:
+    """Everything needed before a lease may be called dead, as far as it was not seen."""
+    for part in (
+        evidence.boot_id, evidence.networks, evidence.cache, evidence.endpoints,
+        evidence.namespaces, evidence.processes, evidence.task_directories,
+    ):  # fmt: skip
+        if isinstance(part, Unknown):
+            yield part
+    if not isinstance(evidence.endpoints, Unknown):
+        yield from _unseen_owners(evidence.endpoints)
+    if evidence.namespaces == ():
+        yield Unknown("no network namespace was found, not even janitor's own", "run janitor on the node itself")
+    for namespace in known(evidence.namespaces):
+        yield from (table for table in (namespace.addresses, namespace.host_routes) if isinstance(table, Unknown))
+
+
+def _unseen_owners(endpoints: tuple[Endpoint, ...]) -> Iterator[Unknown]:
+    if not endpoints:
+        yield Unknown(
+            "no container runtime was found: no CRI socket exists at any of the usual places",
+            "start the runtime, or name its socket: --cri-endpoint unix:///…",
+        )
+        return
+    needed = decisive(endpoints)
+    for endpoint in needed:
+        for part in (endpoint.sandboxes, endpoint.records, endpoint.listeners):
+            if isinstance(part, Unknown):
+                yield part
+    if all(e.origin == "well-known" and e.sandboxes == () for e in needed):
+        yield Unknown(
+            f"{needed[0].address} answers with an empty list of sandboxes, and nothing on this node says that it "
+            "is the runtime the kubelet uses; an unused runtime looks the same",
+            f"if it is, say so: --cri-endpoint {needed[0].address}",
+        )
