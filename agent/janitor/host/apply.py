@@ -1,0 +1,240 @@
+"""Doing what a plan says: the only writer of leases, together with host/undo.py.
+
+Each batch: the intentions are in the journal and on the disk; the kernel is looked at again; then, under
+host-local's own lock and for a few milliseconds, each file is compared with the one that was judged and renamed; the
+directories are synced; the outcomes go to the journal. No runtime is called meanwhile. A kill at any instant leaves
+every file in its place or in quarantine, and the next run finds out which. Standard library only.
+"""
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+
+from janitor.core.evidence import Unknown
+from janitor.core.outcome import Entry, Outcome
+from janitor.core.plan import Action
+from janitor.host.cni_del import DelError, chain_del
+from janitor.host.files import inside, said
+from janitor.host.journal import Journal, sync_directory
+from janitor.host.locks import Busy, network_lock
+from janitor.host.mounts import Mounts
+from janitor.host.quarantine import make_place, move, place_for, unchanged
+
+BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """The kernel's word right before a change: IDs that processes name, and addresses that are up or routed to."""
+
+    ids: frozenset[str]
+    addresses: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What changing a node takes. `stop` is asked between batches whether to go on."""
+
+    root: str
+    pass_id: str
+    boot_id: str
+    journal: Journal
+    mounts: Mounts
+    witness: Callable[[], Witness | Unknown]
+    plugin_dirs: tuple[str, ...] = ()
+    patience_s: float = 5.0
+    stop: Callable[[], bool] = lambda: False
+
+
+def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
+    """Do all of it, batch by batch, in order; yields each outcome once it is known and written down."""
+    number = 0
+    broken = ""
+    for batch in _batches(actions):
+        if hands.stop():
+            broken = broken or "it was asked to stop"
+        if broken:
+            yield from (Outcome(action, "skipped", broken) for action in batch)
+            continue
+        entries = [_entry(action, number + index, hands) for index, action in enumerate(batch)]
+        number += len(batch)
+        try:
+            for place in {os.path.dirname(e.quarantine) for e in entries if e.quarantine}:
+                make_place(inside(hands.root, place))
+            hands.journal.intend(entries)
+        except OSError as error:
+            broken = f"the journal cannot be written ({said(error)}), so nothing is changed"
+            yield from (Outcome(action, "failed", broken) for action in batch)
+            continue
+        outcomes = _do(batch, entries, hands)
+        try:
+            hands.journal.outcome([(e, o.event, o.detail) for e, o in zip(entries, outcomes, strict=True)])
+        except OSError as error:
+            broken = f"the journal could not be written any more ({said(error)}); the next run will complete it"
+            outcomes = [replace(o, event="failed", detail=f"{o.event}, but {broken}") for o in outcomes]
+        yield from outcomes
+
+
+def _batches(actions: tuple[Action, ...]) -> Iterator[list[Action]]:
+    """Neighbours of one directory and kind together; those with one CNI DEL before them are one batch."""
+    batch: list[Action] = []
+    for action in actions:
+        together = action.chain == batch[0].chain if batch else True
+        alike = not batch or (action.directory, action.kind) == (batch[0].directory, batch[0].kind)
+        if batch and not (together and (action.chain or (alike and len(batch) < BATCH))):
+            yield batch
+            batch = []
+        batch.append(action)
+    if batch:
+        yield batch
+
+
+def _entry(action: Action, number: int, hands: Hands) -> Entry:
+    place = f"{place_for(hands.root, action.directory, hands.mounts)}/{hands.pass_id}/{number:05d}-{action.name}"
+    return Entry(hands.pass_id, number, asdict(action), place, time.time(), hands.boot_id)
+
+
+def _do(batch: list[Action], entries: list[Entry], hands: Hands) -> list[Outcome]:
+    seen = hands.witness()
+    if isinstance(seen, Unknown):
+        return [Outcome(action, "skipped", f"at the last look: {seen.reason}") for action in batch]
+    here = inside(hands.root, batch[0].directory)
+    try:
+        if batch[0].kind == "discard":
+            return _discard(batch, entries, here, seen, hands.root)
+        if batch[0].chain:
+            return _with_del(batch, entries, seen, hands)
+        with network_lock(here, batch[0].directory, hands.patience_s) as directory:
+            if batch[0].kind == "reserve":
+                # The lock may have been waited for, and the pod may have been stopped meanwhile.
+                seen = hands.witness()
+                if isinstance(seen, Unknown):
+                    return [Outcome(action, "skipped", f"at the last look: {seen.reason}") for action in batch]
+            do = _reserve if batch[0].kind == "reserve" else _free
+            outcomes = [
+                do(a, inside(hands.root, e.quarantine), directory, seen) for a, e in zip(batch, entries, strict=True)
+            ]
+            return _synced(outcomes, _sync(directory, entries, hands.root))
+    except Busy as busy:
+        return [Outcome(action, "skipped", str(busy)) for action in batch]
+    except OSError as error:
+        return [Outcome(action, "failed", f"{batch[0].directory}: {error.strerror}") for action in batch]
+
+
+def _sync(directory: int, entries: list[Entry], root: str) -> str:
+    """Make the renames durable. What was done is done even where that fails: then it is said."""
+    try:
+        os.fsync(directory)
+        for place in {os.path.dirname(e.quarantine) for e in entries}:
+            sync_directory(inside(root, place))
+    except OSError as error:
+        return f"not synced to disk: {error.strerror}"
+    return ""
+
+
+def _synced(outcomes: list[Outcome], problem: str) -> list[Outcome]:
+    return [replace(o, detail=problem) if problem and o.event == "done" else o for o in outcomes]
+
+
+def _alive(action: Action, seen: Witness) -> str:
+    if action.container_id and action.container_id in seen.ids:
+        return "a process runs for it now"
+    return "its address is up now" if action.kind == "free" and action.name in seen.addresses else ""
+
+
+def _free(action: Action, target: str, directory: int, seen: Witness) -> Outcome:
+    assert action.file is not None  # noqa: S101 (every `free` has one; for the type checker)
+    reason = _alive(action, seen) or unchanged(action.name, action.path, directory, action.file, action.ctime_ns)
+    if reason:
+        return Outcome(action, "skipped", reason)
+    try:
+        move(action.name, directory, target)
+    except OSError as error:
+        return Outcome(action, "failed", f"moving it to {os.path.dirname(target)}: {error.strerror}")
+    return Outcome(action, "done", "")
+
+
+def _discard(batch: list[Action], entries: list[Entry], here: str, seen: Witness, root: str) -> list[Outcome]:
+    """libcni takes no lock around its cache; the container is dead, so nobody writes this entry any more."""
+    directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        outcomes = [_free(a, inside(root, e.quarantine), directory, seen) for a, e in zip(batch, entries, strict=True)]
+        return _synced(outcomes, _sync(directory, entries, root))
+    finally:
+        os.close(directory)
+
+
+def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, hands: Hands) -> list[Outcome]:
+    """One dead attachment: its CNI DEL first, while its leases still keep the addresses from anybody else.
+
+    The last action is the cache entry. Either all of the leases are still as they were judged, or nothing is done.
+    """
+    leases, place = batch[:-1], os.path.dirname(inside(hands.root, entries[0].quarantine))
+    here, path = inside(hands.root, leases[0].directory), leases[0].directory
+    with network_lock(here, path, hands.patience_s) as directory:
+        for action in leases:
+            assert action.file is not None  # noqa: S101 (every `free` has one; for the type checker)
+            reason = _alive(action, seen) or unchanged(
+                action.name, action.path, directory, action.file, action.ctime_ns
+            )
+            if reason:
+                return [Outcome(other, "skipped", f"{action.name}: {reason}") for other in batch]
+    scratch = f"{place}/scratch"
+    os.makedirs(scratch, mode=0o700, exist_ok=True)
+    try:
+        node_path = f"{os.path.dirname(entries[0].quarantine)}/scratch"
+        chain_del(hands.root, batch[-1].chain, hands.plugin_dirs, node_path)
+    except DelError as error:
+        sentence = f"{error}; the lease is kept, so that nobody gets an address with stale rules"
+        return [Outcome(action, "failed", sentence) for action in batch]
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    with network_lock(here, path, hands.patience_s) as directory:
+        moved = [
+            _free(a, inside(hands.root, e.quarantine), directory, seen) for a, e in zip(leases, entries, strict=False)
+        ]
+        moved = _synced(moved, _sync(directory, entries[:-1], hands.root))
+    moved = [replace(o, detail=o.detail or "with the CNI DEL of its chain") if o.event == "done" else o for o in moved]
+    try:
+        return moved + _discard(batch[-1:], entries[-1:], inside(hands.root, batch[-1].directory), seen, hands.root)
+    except OSError as error:
+        return [*moved, Outcome(batch[-1], "failed", f"{batch[-1].directory}: {error.strerror}")]
+
+
+def _reserve(action: Action, target: str, directory: int, seen: Witness) -> Outcome:
+    """Write a missing lease: complete and synced under another name first, then linked, which replaces nothing."""
+    if action.container_id not in seen.ids or action.name not in seen.addresses:
+        return Outcome(action, "skipped", "the pod is not running any more")
+    content = f"{action.container_id}\r\n{action.interface}" if action.interface else action.container_id
+    try:
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, content.encode("ascii"))
+            os.fchmod(fd, _mode_of_neighbours(directory))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        try:
+            os.link(target, action.name, dst_dir_fd=directory)
+        finally:
+            os.unlink(target)
+    except FileExistsError:
+        return Outcome(action, "skipped", "there is a lease of that address by now")
+    except OSError as error:
+        return Outcome(action, "failed", f"writing the lease: {error.strerror}")
+    return Outcome(action, "done", "")
+
+
+def _mode_of_neighbours(directory: int) -> int:
+    """host-local wrote 0644 up to v1.3 and 0600 since: whatever most of the leases here have."""
+    modes: Counter[int] = Counter()
+    for name in os.listdir(directory):
+        if name[0].isdigit() or ":" in name:
+            try:
+                modes[os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode & 0o777] += 1
+            except FileNotFoundError:
+                continue
+    return modes.most_common(1)[0][0] if modes else 0o600

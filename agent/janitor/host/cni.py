@@ -1,0 +1,209 @@
+"""CNI configuration: which networks use host-local, where their leases are, and which of them CRI loads.
+
+A directory is read as libcni reads it: `.conf`, `.conflist` and `.json` together in lexical order, so `10-a.conf`
+comes before `10-a.conflist`; the runtime uses the first one (`max_conf_num = 1`). Standard library only.
+"""
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any, Final
+
+from janitor.core.addresses import make_range
+from janitor.core.evidence import AddressRange, Network, Unknown
+from janitor.host.files import inside, names, parse_json, printable, read_bounded, unknown
+from janitor.host.leases import DEFAULT_DATA_DIR
+
+WELL_KNOWN: Final = (
+    "/etc/cni/net.d",  # kubeadm, RKE2, k0s, cri-o
+    "/var/lib/rancher/k3s/agent/etc/cni/net.d",
+    "/var/lib/rancher/rke2/agent/etc/cni/net.d",
+    "/var/snap/microk8s/current/args/cni-network",
+)
+
+_EXTENSIONS = (".conf", ".conflist", ".json")
+_FLANNEL_SUBNET_FILE: Final = "/run/flannel/subnet.env"
+_LIMIT = 1 << 20
+
+Conf = dict[str, Any]
+RangeSets = tuple[tuple[AddressRange, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """One configuration list; a single plugin's `.conf` is a list of one."""
+
+    source: str
+    name: str
+    cni_version: str
+    plugins: tuple[Conf, ...]
+    disable_gc: bool
+
+
+def read_networks(root: str, directories: tuple[str, ...]) -> tuple[Network, ...] | Unknown:
+    """Every host-local network of the configuration, those that CRI uses first.
+
+    `directories` are where the runtimes say they look; where none says so, the usual places are tried. Unknown
+    where there is no configuration at all, or where the file the runtime would load cannot be read.
+    """
+    wanted = directories or WELL_KNOWN
+    found: list[Network] = []
+    anything = False
+    for directory in dict.fromkeys(wanted):
+        lists = _read_directory(root, directory)
+        if isinstance(lists, Unknown):
+            return lists
+        anything = anything or bool(lists)
+        by_name = {one.name: one for one in reversed(lists)}
+        used = list(_used(lists[0], by_name)) if lists else []
+        found += [network for one in used for network in _networks(root, one, True)]
+        rest = [one for one in lists if one not in used]
+        found += [network for one in rest for network in _networks(root, one, False)]
+    if not anything:
+        return Unknown(
+            f"no CNI configuration was found in {', '.join(wanted)}, so nobody can say which leases are the pods'",
+            "is this a Kubernetes node, and has its network been installed?",
+        )
+    return tuple(sorted(dict.fromkeys(found), key=lambda n: not n.used_by_cri))
+
+
+def _read_directory(root: str, directory: str) -> list[_List] | Unknown:
+    """The lists of one directory, in libcni's order. What comes after the first good one may be garbage."""
+    lists: list[_List] = []
+    try:
+        files = [name for name in names(inside(root, directory)) if name.endswith(_EXTENSIONS)]
+    except OSError as error:
+        return unknown(f"listing the CNI configuration in {directory}", error)
+    for name in files:
+        path = f"{directory}/{name}"
+        try:
+            lists.append(_parse(printable(path), read_bounded(inside(root, path), _LIMIT)))
+        except OSError as error:
+            problem = unknown(f"reading the CNI configuration {path}", error)
+        except ValueError as error:
+            problem = Unknown(
+                f"reading the CNI configuration {printable(path)}: {error}",
+                "mend or remove the file; the runtime cannot load it",
+            )
+        else:
+            continue
+        if not lists:
+            return problem
+    return lists
+
+
+def _parse(path: str, content: bytes) -> _List:
+    """One file; ValueError says what is wrong with it."""
+    if not content.strip(b"\0 \t\r\n"):
+        raise ValueError("it is empty")
+    try:
+        document = parse_json(content)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON ({error})") from None
+    if not isinstance(document, dict):
+        raise ValueError("it is not a JSON object")
+    return _list(path, document)
+
+
+def _list(path: str, document: Conf) -> _List:
+    plugins = document.get("plugins", [document])
+    if not isinstance(plugins, list) or not plugins or not all(isinstance(p, dict) and "type" in p for p in plugins):
+        raise ValueError("it names no plugin")
+    name = document.get("name")
+    if not isinstance(name, str) or not name or "/" in name or name in (".", ".."):
+        raise ValueError("it has no usable network name")
+    disable = document.get("disableGC", False)
+    return _List(path, name, str(document.get("cniVersion", "")), tuple(plugins), disable is True or disable == "true")
+
+
+def _used(first: _List, by_name: dict[str, _List]) -> Iterator[_List]:
+    """The list the runtime loads, and through multus the ones that one delegates to."""
+    yield first
+    for plugin in first.plugins:
+        if plugin["type"] not in ("multus", "multus-shim"):
+            continue
+        cluster = plugin.get("clusterNetwork")
+        if isinstance(cluster, str):  # a network's name, or a file as multus's own pod sees it
+            file = posixpath.basename(cluster)
+            for one in by_name.values():
+                if one is not first and (one.name == cluster or posixpath.basename(one.source) == file):
+                    yield one
+        delegates = plugin.get("delegates")
+        for delegate in delegates if isinstance(delegates, list) else ():
+            try:
+                yield _list(first.source, {"name": first.name, "cniVersion": first.cni_version} | delegate)
+            except (TypeError, ValueError):
+                continue  # multus would refuse it too
+
+
+def _networks(root: str, one: _List, used: bool) -> Iterator[Network]:
+    """The host-local networks of one list: at most one for each plugin with an IPAM section."""
+    types = tuple(str(plugin["type"]) for plugin in one.plugins)
+    for plugin in one.plugins:
+        ipam = plugin.get("ipam")
+        ipam = dict(ipam) if isinstance(ipam, dict) else {}
+        sets: RangeSets | Unknown
+        if plugin["type"] == "flannel":  # it makes up its delegate's IPAM section (flannel-io/cni-plugin)
+            if ipam.setdefault("type", "host-local") != "host-local":
+                continue
+            sets = _flannel_ranges(root, str(plugin.get("subnetFile") or _FLANNEL_SUBNET_FILE))
+        elif ipam.get("type") == "host-local":
+            sets = _ranges(root, ipam)
+        else:
+            continue
+        data_dir = ipam.get("dataDir") or DEFAULT_DATA_DIR
+        if isinstance(data_dir, str) and data_dir.startswith("/"):
+            yield Network(
+                one.name,
+                posixpath.normpath(data_dir),
+                one.source,
+                types,
+                one.cni_version,
+                sets,
+                used,
+                one.disable_gc,
+            )
+
+
+def _ranges(root: str, ipam: Conf) -> RangeSets | Unknown:
+    """host-local's `ranges`, and before them the single range of the old form (allocator/config.go)."""
+    try:
+        sets = ipam.get("ranges") or []
+        if ipam.get("subnet"):
+            sets = [[ipam], *sets]
+        if any(str(part["subnet"]).startswith("usePodCidr") for parts in sets for part in parts):
+            return _flannel_ranges(root, _FLANNEL_SUBNET_FILE)
+        if not sets:
+            return Unknown("the configuration names no range; the runtime passes one in")
+        return tuple(
+            tuple(
+                make_range(
+                    part["subnet"],
+                    part.get("rangeStart") or "",
+                    part.get("rangeEnd") or "",
+                    part.get("gateway") or "",
+                )
+                for part in parts
+            )
+            for parts in sets
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        return Unknown(f"its ranges cannot be understood ({error})")
+
+
+def _flannel_ranges(root: str, path: str) -> RangeSets | Unknown:
+    """The node's pod range as flanneld writes it: FLANNEL_SUBNET and FLANNEL_IPV6_SUBNET, a gateway's address each."""
+    try:
+        text = read_bounded(inside(root, path), 1 << 16).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return Unknown(f"it is this node's pod range, and flannel has not written {path}")
+    except OSError as error:
+        return unknown(f"reading {path}", error)
+    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    found = [values[key].strip() for key in ("FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET") if values.get(key, "").strip()]
+    try:
+        sets = tuple((make_range(str(ip_network(value, strict=False))),) for value in found)
+    except ValueError as error:
+        return Unknown(f"{path} holds no usable subnet ({error})")
+    return sets or Unknown(f"{path} names no subnet")

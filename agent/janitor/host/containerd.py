@@ -1,0 +1,56 @@
+"""containerd's own API: every container, task and sandbox it has a record of, in every namespace.
+
+In 1.6 and 1.7 a sandbox that is still being created is a container here before CRI lists it; in 2.x it is in
+the sandbox store. Containers of nerdctl, buildkit and docker live in other namespaces of the same daemon.
+"""
+
+from janitor.core.evidence import ContainerRecord, Unknown
+from janitor.host import containerd_pb2 as pb
+from janitor.host.rpc import CallError, Channel
+
+
+def records(channel: Channel) -> tuple[ContainerRecord, ...] | Unknown:
+    """Everything containerd knows, or Unknown as soon as one of the lists could not be had."""
+    found: list[ContainerRecord] = []
+    try:
+        spaces = channel.call(
+            "/containerd.services.namespaces.v1.Namespaces/List",
+            pb.ListNamespacesRequest(),
+            pb.ListNamespacesResponse,
+        )
+        for space in spaces.namespaces:
+            header = (("containerd-namespace", space.name),)
+            containers = channel.call(
+                "/containerd.services.containers.v1.Containers/List",
+                pb.ListContainersRequest(),
+                pb.ListContainersResponse,
+                header,
+            )
+            found += [ContainerRecord(space.name, c.id, "container") for c in containers.containers]
+            tasks = channel.call(
+                "/containerd.services.tasks.v1.Tasks/List",
+                pb.ListTasksRequest(),
+                pb.ListTasksResponse,
+                header,
+            )
+            found += [ContainerRecord(space.name, t.container_id or t.id, "task") for t in tasks.tasks]
+            found += _sandboxes(channel, space.name, header)
+    except CallError as error:
+        return Unknown(str(error), "every namespace of containerd must be readable; run janitor as root")
+    return tuple(dict.fromkeys(found))
+
+
+def _sandboxes(channel: Channel, space: str, header: tuple[tuple[str, str], ...]) -> list[ContainerRecord]:
+    """The sandbox store, which came with 2.x: to a daemon without it the method is unknown."""
+    try:
+        listed = channel.call(
+            "/containerd.services.sandbox.v1.Store/List",
+            pb.ListSandboxesRequest(),
+            pb.ListSandboxesResponse,
+            header,
+        )
+    except CallError as error:
+        if error.unimplemented:
+            return []
+        raise
+    return [ContainerRecord(space, sandbox.sandbox_id, "sandbox") for sandbox in listed.list]

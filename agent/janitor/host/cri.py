@@ -1,0 +1,144 @@
+"""CRI: what the runtimes themselves say about their sandboxes.
+
+Every sandbox is asked for, in every state; no filter is ever set. What a runtime does not answer is Unknown,
+never an empty list. Source of the calls: the CRI API v1, `runtime.v1.RuntimeService`.
+"""
+
+import json
+from dataclasses import dataclass
+
+from janitor.core.evidence import (
+    Endpoint,
+    EndpointOrigin,
+    NetworkMode,
+    Pod,
+    RuntimeProcess,
+    Sandbox,
+    Unknown,
+)
+from janitor.host import containerd, cri_pb2
+from janitor.host.procfs import Proc
+from janitor.host.rpc import CallError, Channel, listener, open_channel, socket_path
+
+_SERVICE = "/runtime.v1.RuntimeService/"
+_MODES: dict[int, NetworkMode] = {cri_pb2.POD: "pod", cri_pb2.NODE: "node"}
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What a runtime says of itself before anything is listed. Directories are empty where it does not say."""
+
+    address: str
+    origin: EndpointOrigin
+    path: str
+    name: str
+    version: str
+    cni_directories: tuple[str, ...]
+    plugin_directories: tuple[str, ...]
+    listeners: tuple[RuntimeProcess, ...] | Unknown
+    problem: Unknown | None
+
+
+def introduce(root: str, address: str, origin: EndpointOrigin, proc: Proc | Unknown, deadline_s: float) -> Introduction:
+    """Connect, and ask for the version and the CNI directory. Never raises."""
+    path = socket_path(root, address)
+    if isinstance(path, Unknown):
+        return Introduction(address, origin, "", "", "", (), (), path, path)
+    answering = listener(path, address, proc)
+    listeners = answering.processes
+    if answering.problem is not None:
+        return Introduction(address, origin, path, "", "", (), (), listeners, answering.problem)
+    try:
+        with open_channel(address, path, deadline_s) as channel:
+            version = channel.call(f"{_SERVICE}Version", cri_pb2.VersionRequest(), cri_pb2.VersionResponse)
+            status = channel.call(f"{_SERVICE}Status", cri_pb2.StatusRequest(verbose=True), cri_pb2.StatusResponse)
+    except CallError as error:
+        return Introduction(address, origin, path, "", "", (), (), listeners, _no_runtime(error))
+    return Introduction(
+        address, origin, path, version.runtime_name, version.runtime_version,
+        *_directories(dict(status.info)), listeners, None,
+    )  # fmt: skip
+
+
+def _no_runtime(error: CallError) -> Unknown:
+    if error.unimplemented:
+        return Unknown(
+            f"{error}: that is not a CRI v1 runtime (docker's own containerd, one with the CRI plugin disabled, "
+            "or one too old)",
+            "name the socket of the runtime that the kubelet uses: --cri-endpoint unix:///…",
+        )
+    return Unknown(str(error), "is the runtime well? Is this its socket? See also --cri-endpoint and --deadline")
+
+
+def _directories(info: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where CNI's configuration and its plugins are: containerd's verbose status has its own configuration as JSON."""
+    try:
+        cni = json.loads(info["config"])["cni"]
+        found = [cni.get("confDir")], [cni.get("binDir"), *(cni.get("binDirs") or ())]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return (), ()
+    configuration, plugins = (
+        tuple(dict.fromkeys(d for d in part if isinstance(d, str) and d.startswith("/"))) for part in found
+    )
+    return configuration, plugins
+
+
+def ask(introduction: Introduction, deadline_s: float) -> Endpoint:
+    """All sandboxes of one runtime, and containerd's own records where it is containerd. Never raises."""
+    who = introduction
+    if who.problem is not None:
+        return Endpoint(who.address, who.origin, who.name, who.version, who.problem, who.problem, who.listeners)
+    with open_channel(who.address, who.path, deadline_s) as channel:
+        sandboxes = _sandboxes(channel)
+        records = containerd.records(channel) if who.name == "containerd" else ()
+    return Endpoint(who.address, who.origin, who.name, who.version, sandboxes, records, who.listeners)
+
+
+def _sandboxes(channel: Channel) -> tuple[Sandbox, ...] | Unknown:
+    try:
+        listed = channel.call(
+            f"{_SERVICE}ListPodSandbox", cri_pb2.ListPodSandboxRequest(), cri_pb2.ListPodSandboxResponse
+        )
+    except CallError as error:
+        return Unknown(str(error), "wait until the runtime answers again, then repeat")
+    found: list[Sandbox] = []
+    silent: Unknown | None = None
+    for item in listed.items:
+        sandbox = _sandbox(channel, item, silent)
+        # One that does not answer in time will not answer for the others either, and each would take as long.
+        if isinstance(sandbox.addresses, Unknown) and "no answer within" in sandbox.addresses.reason:
+            silent = sandbox.addresses
+        found.append(sandbox)
+    return tuple(found)
+
+
+def _sandbox(channel: Channel, item: cri_pb2.PodSandbox, silent: Unknown | None) -> Sandbox:
+    ready = item.state == cri_pb2.SANDBOX_READY
+    pod = Pod(item.metadata.namespace, item.metadata.name, item.metadata.uid)
+    if silent is not None:
+        return Sandbox(item.id, pod, ready, item.created_at, "unknown", silent)
+    try:
+        # Of a sandbox that is not running the runtime tells its former addresses only in the verbose answer.
+        status = channel.call(
+            f"{_SERVICE}PodSandboxStatus",
+            cri_pb2.PodSandboxStatusRequest(pod_sandbox_id=item.id, verbose=not ready),
+            cri_pb2.PodSandboxStatusResponse,
+        )
+    except CallError as error:
+        # That it was listed keeps the lease that names it; those that name nobody need its addresses.
+        return Sandbox(item.id, pod, ready, item.created_at, "unknown", Unknown(str(error), "look again"))
+    network = status.status.network
+    addresses = tuple(a for a in (network.ip, *(extra.ip for extra in network.additional_ips)) if a)
+    mode = status.status.linux.namespaces.options.network
+    former = () if addresses or ready else _former_addresses(dict(status.info))
+    return Sandbox(item.id, pod, ready, item.created_at, _MODES.get(mode, "other"), addresses, former)
+
+
+def _former_addresses(info: dict[str, str]) -> tuple[str, ...]:
+    """The addresses in containerd's stored CNI result: `info.cniResult.Interfaces.*.IPConfigs[].IP`."""
+    try:
+        interfaces = json.loads(info["info"])["cniResult"]["Interfaces"].values()
+        found = [config["IP"] for interface in interfaces for config in interface["IPConfigs"] or ()]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ()
+    return tuple(a for a in found if isinstance(a, str) and a not in ("127.0.0.1", "::1"))

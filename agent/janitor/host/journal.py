@@ -1,0 +1,147 @@
+"""The journal: every change is in it, on the disk, before it happens, and its outcome after.
+
+JSON lines in /var/lib/janitor/journal. A line is one event of one action of one pass:
+`intend` (with all of the action and where its file is going), then `done`, `skipped` or `failed`, and later
+perhaps `undone`. A crash can tear the last line only; a torn line is passed over. Standard library only.
+"""
+
+import json
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from janitor.core.outcome import Entry, Event
+from janitor.host.files import inside, read_bounded
+
+STATE: Final = "/var/lib/janitor"
+JOURNAL: Final = f"{STATE}/journal"
+_LIMIT = 1 << 30
+
+
+@dataclass(slots=True)
+class Journal:
+    """An open journal. OSError where it cannot be read or written; then nothing may be changed."""
+
+    root: str
+    entries: dict[tuple[str, int], Entry] = field(default_factory=dict)
+
+    def load(self) -> None:
+        """Read all of it. Lines that do not parse, and events of no known action, are passed over."""
+        self.entries.clear()
+        try:
+            lines = read_bounded(inside(self.root, JOURNAL), _LIMIT).split(b"\n")
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                self._read(json.loads(line))
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                continue
+
+    def _read(self, record: dict[str, Any]) -> None:
+        """One event. ValueError, KeyError, TypeError or OverflowError for what janitor has not written."""
+        key = (str(record["pass"]), int(record["n"]))
+        if record["event"] == "intend":
+            action, place = dict(record["action"]), str(record["quarantine"])
+            names = (action["name"], os.path.basename(place))
+            directories = (action["directory"], os.path.dirname(place))
+            if action["kind"] not in ("free", "discard", "reserve") or any(
+                "/" in n or n in ("", ".", "..") for n in names
+            ):
+                raise ValueError("no action of janitor's")
+            # Whatever is put back, finished or dropped later is named here: it must be where janitor puts things.
+            if any(os.path.normpath(d) != d or not d.startswith("/") or "\0" in d for d in directories):
+                raise ValueError("not a plain path")
+            if not directories[1].endswith((f"/quarantine/{key[0]}", f"/.janitor-quarantine/{key[0]}")):
+                raise ValueError("not in a quarantine")
+            at = float(record["at"])
+            if not math.isfinite(at):
+                raise ValueError("no time")
+            self.entries[key] = Entry(*key, action, place, at, str(record["boot_id"]))
+        elif record["event"] in ("done", "skipped", "failed", "undone") and key in self.entries:
+            self.entries[key].state = record["event"]
+            self.entries[key].detail = str(record.get("detail", ""))
+
+    def intend(self, entries: list[Entry]) -> None:
+        """Write down what is about to be done, and wait until it is on the disk."""
+        self._append(
+            [
+                {
+                    "event": "intend", "pass": e.pass_id, "n": e.number, "at": e.at, "boot_id": e.boot_id,
+                    "quarantine": e.quarantine, "action": e.action,
+                }
+                for e in entries
+            ]
+        )  # fmt: skip
+        self.entries.update({(e.pass_id, e.number): e for e in entries})
+
+    def outcome(self, outcomes: list[tuple[Entry, Event, str]]) -> None:
+        """Write down what became of it."""
+        self._append(
+            [
+                {"event": event, "pass": e.pass_id, "n": e.number, "at": time.time(), "detail": detail}
+                for e, event, detail in outcomes
+            ]
+        )
+        for entry, event, detail in outcomes:
+            entry.state, entry.detail = event, detail
+
+    def _append(self, records: list[dict[str, Any]]) -> None:
+        if not records:
+            return
+        path = inside(self.root, JOURNAL)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            end = os.lseek(fd, 0, os.SEEK_END)
+            # After a crash in the middle of a line: end it, so that the next one is whole.
+            torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"
+            data = b"\n" * torn + b"".join(json.dumps(r, separators=(",", ":")).encode() + b"\n" for r in records)
+            try:
+                _write_all(fd, data)
+            except OSError:
+                os.ftruncate(fd, end)  # half a record would be taken for a whole intention
+                raise
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        sync_directory(os.path.dirname(path))
+
+    def forget(self, passes: set[str]) -> None:
+        """Leave out all of these passes, by writing the rest anew beside it and putting that in its place."""
+        kept = [e for e in self.entries.values() if e.pass_id not in passes]
+        path = inside(self.root, JOURNAL)
+        fresh = Journal(self.root)
+        temporary = f"{path}.new"
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
+            for e in kept:
+                intention = {
+                    "event": "intend", "pass": e.pass_id, "n": e.number, "at": e.at, "boot_id": e.boot_id,
+                    "quarantine": e.quarantine, "action": e.action,
+                }  # fmt: skip
+                file.write(json.dumps(intention, separators=(",", ":")).encode() + b"\n")
+                if e.state != "intend":
+                    result = {"event": e.state, "pass": e.pass_id, "n": e.number, "at": e.at, "detail": e.detail}
+                    file.write(json.dumps(result, separators=(",", ":")).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+        sync_directory(os.path.dirname(path))
+        fresh.load()
+        self.entries = fresh.entries
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def sync_directory(path: str) -> None:
+    """fsync(2) a directory, so that the names in it survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,96 @@
+"""Which container runtime the kubelet uses, from the kubelet itself; then the sockets everybody knows.
+
+The kubelet's flag and its configuration file are the authority: a node may have several runtimes, and one that
+is not used answers with an empty list.
+"""
+
+import os
+from typing import Final
+
+import yaml
+
+from janitor.core.evidence import EndpointOrigin, Unknown
+from janitor.host.files import inside, read_bounded
+from janitor.host.processes import command_lines
+from janitor.host.procfs import Proc
+
+WELL_KNOWN: Final = (
+    "unix:///run/containerd/containerd.sock",  # kubeadm
+    "unix:///run/k3s/containerd/containerd.sock",  # k3s, RKE2
+    "unix:///run/k0s/containerd.sock",
+    "unix:///var/snap/microk8s/common/run/containerd.sock",
+    "unix:///run/crio/crio.sock",
+    "unix:///run/cri-dockerd.sock",
+)
+
+_CONFIG = "/var/lib/kubelet/config.yaml"
+_FLAGS = "/var/lib/kubelet/kubeadm-flags.env"
+_FLAG = "--container-runtime-endpoint"
+
+
+def endpoints(
+    root: str, proc: Proc | Unknown, flags: tuple[str, ...], configured: tuple[str, ...]
+) -> tuple[tuple[str, EndpointOrigin], ...]:
+    """Every endpoint to ask, each once, with the strongest reason for it first."""
+    found: list[tuple[str, EndpointOrigin]] = []
+    found += [(_normal(address), "flag") for address in flags]
+    found += [(_normal(address), "configuration") for address in configured]
+    found += [(_normal(address), "kubelet") for address in _kubelets(root, proc)]
+    found += [(address, "well-known") for address in WELL_KNOWN if _exists(root, address)]
+    unique: dict[str, tuple[str, EndpointOrigin]] = {}
+    for address, origin in found:
+        unique.setdefault(_place(root, address), (address, origin))
+    return tuple(unique.values())
+
+
+def _kubelets(root: str, proc: Proc | Unknown) -> list[str]:
+    """The running kubelets' flag, else their configuration file; without one, what is on the disk for the next."""
+    found: list[str] = []
+    files = [_CONFIG]
+    if not isinstance(proc, Unknown):
+        for words in command_lines(proc, "kubelet"):
+            found += _option(words, _FLAG)
+            files += _option(words, "--config")
+    try:
+        text = read_bounded(inside(root, _FLAGS), 1 << 16).decode("utf-8", "replace")
+        found += _option(text.partition("=")[2].strip().strip("\"'").split(), _FLAG)
+    except OSError:
+        pass  # not a kubeadm node
+    return found or [address for file in dict.fromkeys(files) for address in _from_file(root, file)]
+
+
+def _option(words: list[str], name: str) -> list[str]:
+    """The values of `--name=value` and `--name value`."""
+    values = [word.partition("=")[2] for word in words if word.startswith(f"{name}=")]
+    values += [words[i + 1] for i, word in enumerate(words[:-1]) if word == name]
+    return [value for value in values if value]
+
+
+def _from_file(root: str, path: str) -> list[str]:
+    try:
+        document = yaml.safe_load(read_bounded(inside(root, path), 1 << 20))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        return []  # no file, or none of the kubelet's: the well-known sockets are next
+    value = document.get("containerRuntimeEndpoint") if isinstance(document, dict) else None
+    return [value] if isinstance(value, str) and value else []
+
+
+def _normal(address: str) -> str:
+    """`/run/x.sock` and `unix:/run/x.sock` are `unix:///run/x.sock`."""
+    path = address.removeprefix("unix://").removeprefix("unix:")
+    return f"unix://{path}" if path.startswith("/") else address
+
+
+def _place(root: str, address: str) -> str:
+    """What two spellings of one socket have in common: /var/run is /run."""
+    try:
+        return inside(root, address.removeprefix("unix://")).replace("/var/run/", "/run/")
+    except OSError:
+        return address
+
+
+def _exists(root: str, address: str) -> bool:
+    try:
+        return os.path.lexists(inside(root, address.removeprefix("unix://")))
+    except OSError:
+        return False

@@ -1,0 +1,125 @@
+"""host-local's lease directories, as they lie on the disk.
+
+Reads only names, stat(2) and bytes; what they mean is core/lease.py's business. Takes no lock: a pass that
+only looks must not stand in the way of a pod being started. Standard library only.
+"""
+
+import os
+import stat
+from dataclasses import replace
+from typing import Final
+
+from janitor.core.evidence import FileKind, LeaseDirectory, LeaseFile, Unknown
+from janitor.core.lease import LONGEST_LEASE
+from janitor.host.files import entries, inside, names, open_quietly, printable, read_bounded, unknown
+from janitor.host.mounts import Mounts
+
+DEFAULT_DATA_DIR: Final = "/var/lib/cni/networks"
+
+_KINDS: Final[dict[int, FileKind]] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
+
+
+def lease_directories(
+    root: str, wanted: tuple[str, ...], data_dirs: tuple[str, ...], mounts: Mounts
+) -> tuple[LeaseDirectory, ...] | Unknown:
+    """Every directory in `wanted`, and every one in `data_dirs` and the default data directory, sorted by path.
+
+    Paths are as the node names them. A configured one that does not exist yet has no entries.
+    """
+    there: set[str] = set()
+    for data_dir in (DEFAULT_DATA_DIR, *data_dirs):
+        try:
+            there |= {f"{data_dir}/{name}" for name in names(inside(root, data_dir)) if not name.startswith(".")}
+        except OSError as error:
+            return unknown(f"listing the networks in {data_dir}", error)
+    found = [read_directory(root, path, mounts) for path in sorted(there.union(wanted))]
+    return tuple(d for d in found if d is not None)
+
+
+def compared(
+    directories: tuple[LeaseDirectory, ...] | Unknown, root: str, views: tuple[str, ...]
+) -> tuple[LeaseDirectory, ...] | Unknown:
+    """The same, each marked where a runtime sees another directory under its path.
+
+    `views` are the root directories of the runtimes' processes, `/proc/<pid>/root`. host-local runs in them, so a
+    directory that is not theirs holds the leases of another node, or of another time.
+    """
+    if isinstance(directories, Unknown):
+        return directories
+    return tuple(replace(d, mismatch=_mismatch(d.path, root, views)) for d in directories)
+
+
+def _mismatch(path: str, root: str, views: tuple[str, ...]) -> str:
+    for view in views:
+        try:
+            here = _inode(inside(root, path))
+            there = _inode(inside(view, path))
+        except OSError as error:
+            return f"whether the container runtime sees the same directory at {path} cannot be told ({error.strerror})"
+        if here != there:
+            return f"the container runtime sees another directory at {path} than this one"
+    return ""
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        info = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return info.st_dev, info.st_ino
+
+
+def read_directory(root: str, path: str, mounts: Mounts) -> LeaseDirectory | None:
+    """One network's directory, empty where it does not exist; None for something else of that name."""
+    network = printable(os.path.basename(path))
+    try:
+        here = inside(root, path)
+        if not stat.S_ISDIR(os.stat(here).st_mode):
+            return None
+        files = sorted(_read_entries(here, path), key=lambda f: f.name)
+        return LeaseDirectory(printable(path), network, tuple(files), mounts.filesystem_of(here))
+    except FileNotFoundError:
+        return LeaseDirectory(printable(path), network, ())
+    except OSError as error:
+        return LeaseDirectory(printable(path), network, unknown(f"reading the leases in {path}", error))
+
+
+def _read_entries(here: str, path: str) -> list[LeaseFile]:
+    files: list[LeaseFile] = []
+    fd = open_quietly(here, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for entry in entries(here):
+            try:
+                files.append(read_entry(entry.name, path, fd))
+            except FileNotFoundError:
+                continue  # released between the listing and the look: no lease any more
+    finally:
+        os.close(fd)
+    return files
+
+
+def read_entry(name: str, path: str, dir_fd: int) -> LeaseFile:
+    """One entry of the open directory `dir_fd`, which messages call `path`. FileNotFoundError where it is gone."""
+    content: bytes | Unknown = b""
+    info = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    if stat.S_ISREG(info.st_mode):
+        try:
+            content = read_bounded(name, LONGEST_LEASE, dir_fd=dir_fd, follow=False)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            content = unknown(f"reading the lease {path}/{printable(name)}", error)
+        # The pair (stat, bytes) must be of one file at one moment: host-local may have been at it in between.
+        again = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        if (again.st_ino, again.st_ctime_ns, again.st_size) != (info.st_ino, info.st_ctime_ns, info.st_size):
+            content = Unknown(f"the lease {path}/{printable(name)} was being written while it was read", "look again")
+    return LeaseFile(
+        printable(name), _KINDS.get(stat.S_IFMT(info.st_mode), "device"), info.st_dev, info.st_ino, info.st_size,
+        stat.S_IMODE(info.st_mode), info.st_mtime_ns, info.st_ctime_ns, content,
+    )  # fmt: skip

@@ -1,0 +1,90 @@
+"""Locks: host-local's own, around every change in a network's directory, and janitor's, so that there is only one.
+
+host-local uses flock(2) on `<directory>/lock`; fcntl.lockf would not exclude it. Up to v0.6 it locked the
+directory itself, so that is locked as well. Nothing is ever created here but janitor's own lock file.
+Standard library only.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from janitor.host.files import inside
+
+JANITOR_LOCK = "/run/janitor/lock"
+_RETRY_S = 0.02
+
+
+class Busy(Exception):  # noqa: N818 (somebody else at work is no error)
+    """The lock could not be had; the sentence says why."""
+
+
+@contextmanager
+def network_lock(here: str, path: str, patience_s: float = 5.0) -> Iterator[int]:
+    """Hold host-local's lock on the directory `here`, which messages call `path`; yields its file descriptor.
+
+    Busy where there is no lock file (host-local makes it; who made the leases then is not known), where it stays
+    taken, or where the directory or the lock was replaced while we waited: then we would hold the lock of nobody.
+    """
+    directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            lock = os.open("lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        except FileNotFoundError:
+            raise Busy(
+                f"{path} has no lock file: host-local has not been at work there, or somebody removed it"
+            ) from None
+        except OSError as error:
+            raise Busy(f"opening {path}/lock: {error.strerror}") from None
+        try:
+            deadline = time.monotonic() + patience_s
+            for fd in (directory, lock):
+                _take(fd, deadline, f"{path}/lock is held by somebody else for more than {patience_s:g} s")
+            if not _same(directory, here) or not _same(lock, "lock", directory):
+                raise Busy(f"{path} was removed or replaced while its lock was waited for")
+            yield directory
+        finally:
+            os.close(lock)
+    finally:
+        os.close(directory)
+
+
+def _take(fd: int, deadline: float, sentence: str) -> None:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Busy(sentence) from None
+            time.sleep(_RETRY_S)
+        else:
+            return
+
+
+def _same(fd: int, name: str, dir_fd: int | None = None) -> bool:
+    try:
+        there, held = os.stat(name, dir_fd=dir_fd), os.fstat(fd)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+
+
+@contextmanager
+def only_janitor(root: str, what: str) -> Iterator[None]:
+    """Be the only janitor that changes this node. Busy says who the other one is. OSError where /run cannot be used."""
+    path = inside(root, JANITOR_LOCK)
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "another janitor"
+            raise Busy(f"{holder} is at work on this node already; wait for it to end") from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"'{what}' (process {os.getpid()})\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,82 @@
+"""The mount table: the file system a path is on, and network namespaces kept alive by a mount.
+
+`/proc/<pid>/mountinfo` (proc(5)) is the only place where a pinned network namespace without any process
+shows. Standard library only.
+"""
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+
+from janitor.host.files import read_bounded
+
+_LIMIT = 64 << 20
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo. `root` is the root of the mount within its file system; nsfs says `net:[…]` there."""
+
+    number: str
+    device: str
+    root: str
+    point: str
+    filesystem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """The mounts of one mount namespace."""
+
+    mounts: tuple[Mount, ...]
+
+    def filesystem_of(self, path: str) -> str:
+        """The type of the file system that `path` is on, or "" where the table does not say."""
+        try:
+            device = os.stat(path).st_dev
+        except OSError:
+            return ""
+        name = f"{os.major(device)}:{os.minor(device)}"
+        types = {mount.filesystem for mount in self.mounts if mount.device == name}
+        if len(types) == 1:
+            return types.pop()
+        # btrfs and overlayfs give their files device numbers that no mount has: the longest prefix has to do.
+        mount = self.mount_of(path)
+        return mount.filesystem if mount is not None else ""
+
+    def mount_of(self, path: str) -> Mount | None:
+        """The mount that `path` is reached through: rename(2) does not cross mounts, not even of one file system."""
+        path = os.path.realpath(path)
+        holding = [m for m in self.mounts if path == m.point or path.startswith(m.point.rstrip("/") + "/")]
+        # Of mounts stacked on one point the last one is seen.
+        return max(enumerate(holding), key=lambda pair: (len(pair[1].point), pair[0]))[1] if holding else None
+
+
+def read_mounts(mountinfo: str, *, dir_fd: int | None = None) -> Mounts:
+    """Parse a mountinfo file. OSError where it cannot be read, or a line is of no known shape."""
+    mounts: list[Mount] = []
+    # Only LF ends a line, and only a space a field: the kernel escapes these two and leaves all others as they are.
+    for raw in read_bounded(mountinfo, _LIMIT, dir_fd=dir_fd).split(b"\n"):
+        line = os.fsdecode(raw)
+        left, separator, right = line.partition(" - ")
+        fields = left.split(" ")
+        if not line:
+            continue
+        if not separator or len(fields) < 6:
+            raise OSError(errno.EBADMSG, "a line of it cannot be understood", mountinfo)
+        mounts.append(Mount(fields[0], fields[2], _unescape(fields[3]), _unescape(fields[4]), right.split(" ")[0]))
+    return Mounts(tuple(mounts))
+
+
+def own_mounts() -> Mounts:
+    """The mounts as this process sees them; none where its own /proc cannot be read."""
+    try:
+        return read_mounts("/proc/self/mountinfo")
+    except OSError:
+        return Mounts(())
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)

@@ -1,0 +1,95 @@
+"""Where files go instead of being deleted, and how they come back.
+
+A file is moved by rename(2), so it keeps its bytes, times and inode, and it is at every instant in one of the two
+places. The quarantine is never inside a network's directory: host-local's DEL walks that recursively and would
+delete from it. Standard library only.
+"""
+
+import os
+from dataclasses import replace
+from typing import Final
+
+from janitor.core.evidence import FileIdentity, LeaseFile
+from janitor.core.plan import identity_of
+from janitor.host.files import inside
+from janitor.host.journal import STATE, sync_directory
+from janitor.host.leases import read_entry
+from janitor.host.mounts import Mounts
+
+QUARANTINE: Final = f"{STATE}/quarantine"
+HIDDEN: Final = ".janitor-quarantine"
+
+
+def place_for(root: str, directory: str, mounts: Mounts) -> str:
+    """The quarantine for files of `directory`: the usual one, or the nearest that the same mount can reach.
+
+    rename(2) does not cross mounts. Where the leases have a mount of their own, files go beside the data directory, and
+    where even that is another mount, into it, beside the networks.
+    """
+    data_dir = os.path.dirname(directory)
+    wanted = _mount(root, directory, mounts)
+    for candidate in (QUARANTINE, f"{os.path.dirname(data_dir).rstrip('/')}/{HIDDEN}", f"{data_dir}/{HIDDEN}"):
+        if _mount(root, candidate, mounts) == wanted:
+            return candidate
+    return f"{data_dir}/{HIDDEN}"
+
+
+def _mount(root: str, path: str, mounts: Mounts) -> str | None:
+    here = inside(root, path)
+    while not os.path.lexists(here):
+        here = os.path.dirname(here)
+    mount = mounts.mount_of(here)
+    return mount.number if mount is not None else None
+
+
+def make_place(path: str) -> None:
+    """Make the directory of one pass, readable by root alone, and make its name durable. OSError where that fails."""
+    parent = os.path.dirname(path)
+    os.makedirs(parent, mode=0o700, exist_ok=True)
+    if not os.path.isdir(path):
+        os.mkdir(path, 0o700)
+        sync_directory(parent)
+
+
+def unchanged(name: str, path: str, directory: int, expected: FileIdentity, ctime_ns: int) -> str:
+    """Whether `name` is still the file that was judged: "" if so, else what is different."""
+    try:
+        file: LeaseFile = read_entry(name, os.path.dirname(path), directory)
+    except FileNotFoundError:
+        return "it is gone: its owner has released it"
+    if not isinstance(file.content, bytes):
+        return file.content.reason
+    if (
+        file.kind != "file"
+        or file.ctime_ns != ctime_ns
+        or identity_of(path, _without_bytes(file, expected)) != expected
+    ):
+        return "it has been replaced or written to since it was judged"
+    return ""
+
+
+def _without_bytes(file: LeaseFile, expected: FileIdentity) -> LeaseFile:
+    """A damaged cache entry is known without its bytes (its digest is that of nothing)."""
+    empty = identity_of(expected.path, replace(file, content=b""))
+    return replace(file, content=b"") if expected.digest == empty.digest and file.size == expected.size else file
+
+
+def move(name: str, directory: int, target: str) -> None:
+    """Rename `name` of the open directory to `target`, which must not exist. OSError as rename(2) gives it."""
+    if os.path.lexists(target):
+        raise FileExistsError(17, "the place in quarantine is taken", target)
+    os.rename(name, target, src_dir_fd=directory)
+
+
+def put_back(source: str, name: str, directory: int) -> None:
+    """Give `source` its old name again. FileExistsError where that is taken: link(2) never replaces anything."""
+    try:
+        os.link(source, name, dst_dir_fd=directory, follow_symlinks=False)
+    except FileExistsError:
+        there, kept = os.stat(name, dir_fd=directory, follow_symlinks=False), os.lstat(source)
+        if (there.st_dev, there.st_ino) != (kept.st_dev, kept.st_ino):
+            raise
+        # An earlier attempt was cut short here: it has both names already.
+    os.fsync(directory)
+    os.unlink(source)
+    sync_directory(os.path.dirname(source))

@@ -1,0 +1,161 @@
+"""What host/cri.py and host/containerd.py share: one channel per pass, a deadline on every call, plain errors.
+
+A channel is opened, used and closed within one pass, so that no gRPC thread lives on: such a thread would
+stay in whatever network namespace it was born in.
+"""
+
+import socket
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from janitor.core.evidence import RuntimeProcess, Unknown
+from janitor.host.files import inside, unknown
+from janitor.host.procfs import Proc
+
+_OPTIONS = [
+    # Since grpc 1.57 the escaped path of the socket is sent as :authority otherwise, which Go refuses.
+    ("grpc.default_authority", "localhost"),
+    # As the kubelet: a thousand sandboxes do not fit into the default of 4 MiB.
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.enable_retries", 0),
+]
+_LONGEST_SOCKET_PATH = 107  # sun_path of unix(7), without its NUL
+
+_Response = TypeVar("_Response", bound=Message)
+
+
+class CallError(Exception):
+    """A call that did not give an answer. `unimplemented` says that the other side does not know the method."""
+
+    def __init__(self, sentence: str, unimplemented: bool = False) -> None:
+        super().__init__(sentence)
+        self.unimplemented = unimplemented
+
+
+class Channel:
+    """Calls on one endpoint. Every one ends within `deadline_s` seconds, with an answer or with CallError."""
+
+    def __init__(self, channel: grpc.Channel, address: str, deadline_s: float) -> None:
+        self._channel = channel
+        self._address = address
+        self._deadline_s = deadline_s
+
+    def call(
+        self,
+        method: str,
+        request: Message,
+        response: type[_Response],
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> _Response:
+        """Call `/package.Service/Method` once."""
+        stub: Callable[..., Any] = self._channel.unary_unary(
+            method,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response.FromString,
+        )
+        name = method.rpartition("/")[2]
+        try:
+            answer = stub(request, timeout=self._deadline_s, metadata=metadata)
+        except grpc.RpcError as error:
+            # Every RpcError that a call raises is a grpc.Call as well; the classes do not say so.
+            raise self._explain(name, cast(grpc.Call, error)) from None
+        assert isinstance(answer, response)  # noqa: S101 (narrows for the type checker; grpc guarantees it)
+        return answer
+
+    def _explain(self, name: str, error: grpc.Call) -> CallError:
+        code, details = error.code(), " ".join((error.details() or "").split())[:200]
+        doing = f"asking {self._address} for {name}"
+        if code == grpc.StatusCode.UNIMPLEMENTED:
+            return CallError(f"{doing}: it does not know that call ({details})", unimplemented=True)
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return CallError(f"{doing}: no answer within {self._deadline_s:g} s")
+        if code == grpc.StatusCode.UNAVAILABLE and "not initialized" not in details:
+            return CallError(f"{doing}: it does not speak gRPC, or it went away ({details})")
+        return CallError(f"{doing}: {details or code.name}")
+
+
+@contextmanager
+def open_channel(address: str, path: str, deadline_s: float) -> Iterator[Channel]:
+    """A channel to the socket at `path`, which messages call `address`."""
+    channel = grpc.insecure_channel(f"unix:{path}", options=_OPTIONS)
+    try:
+        yield Channel(channel, address, deadline_s)
+    finally:
+        channel.close()
+
+
+def socket_path(root: str, address: str) -> str | Unknown:
+    """Where the socket of an endpoint is, as seen from here. Endpoints are `unix:///path`, `unix:path`, `/path`."""
+    path = address.removeprefix("unix://").removeprefix("unix:")
+    if not path.startswith("/") or not (path.isprintable() and path.isascii()):
+        return Unknown(
+            f"the CRI endpoint {address!a} is not a Unix socket",
+            "name it like this: unix:///run/containerd/containerd.sock",
+        )
+    try:
+        here = inside(root, path)
+    except OSError as error:
+        return unknown(f"finding the socket {path}", error)
+    if len(here.encode()) > _LONGEST_SOCKET_PATH:
+        return Unknown(
+            f"the path of the socket {here} is longer than a Unix socket's may be ({_LONGEST_SOCKET_PATH} bytes)",
+            "mount the node's root at a shorter path",
+        )
+    return here
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who answers on a socket. `problem` is None where somebody accepted the connection."""
+
+    processes: tuple[RuntimeProcess, ...] | Unknown
+    problem: Unknown | None = None
+
+
+def listener(path: str, address: str, proc: Proc | Unknown) -> Listener:
+    """Who listens at `path` (SO_PEERCRED, unix(7)), or why nobody can be asked there.
+
+    A process of another PID namespace has process ID 0 here: then its pods' processes cannot be seen either.
+    """
+    doing = f"connecting to the container runtime at {address}"
+    try:
+        info = Path(path).stat()
+        if not stat.S_ISSOCK(info.st_mode):
+            return _nobody(Unknown(f"{doing}: that is not a socket", "name the runtime's socket with --cri-endpoint"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(5)
+            probe.connect(path)
+            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except FileNotFoundError:
+        return _nobody(Unknown(f"{doing}: there is no such socket", "is the runtime running? Is this its socket?"))
+    except ConnectionRefusedError:
+        return _nobody(Unknown(f"{doing}: nobody listens there", "is the runtime running?"))
+    except OSError as error:
+        return _nobody(unknown(doing, error))
+    if isinstance(proc, Unknown):
+        return Listener(proc)
+    pid = struct.unpack("3i", credentials)[0]
+    try:
+        if pid != 0 and proc.ours:
+            return Listener((RuntimeProcess(pid, proc.name(pid), proc.started_ns(pid), info.st_ctime_ns),))
+    except OSError:
+        pass  # it is not in this procfs: another PID namespace's
+    return Listener(
+        Unknown(
+            f"the process that answers at {address} cannot be seen from here, so the processes and network "
+            "namespaces of its pods cannot be either",
+            "run janitor in the host's PID namespace (hostPID: true)",
+        )
+    )
+
+
+def _nobody(problem: Unknown) -> Listener:
+    return Listener(problem, problem)

@@ -1,0 +1,101 @@
+"""janitor's own notes of this boot in /run/janitor: the boot ledger, and what earlier passes have seen.
+
+Plain JSON, read and written with the standard library, because the boot stage has nothing else. A note of
+another boot, or one that does not parse, proves nothing and is never an error: the proofs it would have given
+are simply not there.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from janitor.core.evidence import FileIdentity, Observation, Unknown
+from janitor.host.files import inside, parse_json, read_bounded, unknown
+
+STATE_DIR: Final = "/run/janitor"
+LEDGER: Final = f"{STATE_DIR}/ledger.json"
+OBSERVATIONS: Final = f"{STATE_DIR}/observations.json"
+_LIMIT = 256 << 20
+
+
+def read_ledger(root: str, boot_id: str | Unknown) -> tuple[FileIdentity, ...] | Unknown:
+    """The leases the boot stage found in this boot; none where it has not run."""
+    document = _read(root, LEDGER, boot_id)
+    if isinstance(document, Unknown):
+        return document
+    try:
+        return tuple(_identity(item) for item in document.get("files", ()))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return Unknown(f"reading {LEDGER}: not a boot ledger ({error!r})")
+
+
+def write_ledger(root: str, boot_id: str, files: tuple[FileIdentity, ...]) -> None:
+    """Write the ledger, whole or not at all. OSError where that fails."""
+    _write(root, LEDGER, {"boot_id": boot_id, "files": [_plain(file) for file in files]})
+
+
+def write_observations(root: str, boot_id: str, observations: tuple[Observation, ...]) -> None:
+    """Write down what this pass has seen, for the next one. OSError where that fails."""
+    leases = [
+        {
+            "file": _plain(o.file),
+            "ctime_ns": o.ctime_ns,
+            "first_ns": o.first_ns,
+            "last_ns": o.last_ns,
+            "passes": o.passes,
+        }
+        for o in observations
+    ]
+    _write(root, OBSERVATIONS, {"boot_id": boot_id, "leases": leases})
+
+
+def read_observations(root: str, boot_id: str | Unknown) -> tuple[Observation, ...] | Unknown:
+    """What earlier passes of this boot have seen; nothing where there was none."""
+    document = _read(root, OBSERVATIONS, boot_id)
+    if isinstance(document, Unknown):
+        return document
+    try:
+        return tuple(
+            Observation(
+                _identity(item["file"]), int(item["ctime_ns"]), int(item["first_ns"]), int(item["last_ns"]),
+                int(item["passes"]),
+            )
+            for item in document.get("leases", ())
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return Unknown(f"reading {OBSERVATIONS}: not a record of observations ({error!r})")
+
+
+def _identity(item: Mapping[str, Any]) -> FileIdentity:
+    return FileIdentity(
+        str(item["path"]), int(item["device"]), int(item["inode"]), int(item["mtime_ns"]), int(item["size"]),
+        str(item["digest"]),
+    )  # fmt: skip
+
+
+def _plain(file: FileIdentity) -> dict[str, Any]:
+    return {name: getattr(file, name) for name in FileIdentity.__slots__}
+
+
+def _write(root: str, path: str, document: dict[str, Any]) -> None:
+    os.makedirs(inside(root, STATE_DIR), mode=0o755, exist_ok=True)
+    target = inside(root, path)
+    with open(f"{target}.new", "w", encoding="ascii") as file:
+        json.dump(document, file)
+    os.rename(f"{target}.new", target)
+
+
+def _read(root: str, path: str, boot_id: str | Unknown) -> dict[str, Any] | Unknown:
+    """A note of this boot; empty where there is none, or it is of another boot."""
+    try:
+        document = parse_json(read_bounded(inside(root, path), _LIMIT))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        return unknown(f"reading {path}", error)
+    except ValueError as error:
+        return Unknown(f"reading {path}: it is not JSON ({error})")
+    if not isinstance(document, dict):
+        return Unknown(f"reading {path}: it is not a JSON object")
+    return document if document.get("boot_id") == boot_id else {}

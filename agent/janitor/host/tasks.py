@@ -1,0 +1,41 @@
+"""What runtimes keep in /run for a running container: one directory each, named after its ID.
+
+A task directory outlives neither a boot nor an orderly stop. Alone it does not make a container alive (a shim
+killed together with its runtime leaves one behind), but it is a reason to keep.
+"""
+
+from typing import Final
+
+from janitor.core.evidence import TaskDirectory, Unknown
+from janitor.core.lease import CRI_ID
+from janitor.host.files import inside, names, unknown
+
+_STATES: Final = (
+    "/run/containerd",
+    "/run/k3s/containerd",
+    "/run/k0s/containerd",
+    "/var/snap/microk8s/common/run/containerd",
+    "/run/docker/containerd/daemon",
+)
+_TASKS: Final = ("io.containerd.runtime.v2.task", "io.containerd.runtime.v1.linux")
+_MONITORED: Final = ("/run/crun", "/run/runc", "/run/containers/storage/overlay-containers")
+
+
+def task_directories(root: str) -> tuple[TaskDirectory, ...] | Unknown:
+    """Every task directory of containerd, runc, crun and conmon; IDs of 64 digits only."""
+    found: list[TaskDirectory] = []
+    try:
+        for parent in _parents(root):
+            ids = [name for name in names(inside(root, parent)) if CRI_ID.fullmatch(name)]
+            found += [TaskDirectory(f"{parent}/{container_id}", container_id) for container_id in ids]
+    except OSError as error:
+        return unknown("reading the runtimes' task directories in /run", error)
+    return tuple(found)
+
+
+def _parents(root: str) -> list[str]:
+    parents = list(_MONITORED)
+    for state in _STATES:
+        for kind in _TASKS:
+            parents += [f"{state}/{kind}/{space}" for space in names(inside(root, f"{state}/{kind}"))]
+    return parents
