@@ -1,0 +1,1 @@
+"""One question a file: a module with `IDS` and a function `check(evidence, judgement)`. Nothing to register."""

@@ -1,0 +1,75 @@
+"""LEASE009: a damaged entry of libcni's cache, because of which a sandbox may never be stopped."""
+
+import re
+from collections.abc import Iterator
+
+from janitor.core.evidence import CacheEntry, Endpoint, Evidence, known
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement
+from janitor.core.prose import count, listing
+
+IDS = ("LEASE009",)
+
+_READS_CACHE_ON_DEL = (0, 4)  # CNI spec 0.4.0 brought prevResult to DEL; before it the cache is not opened
+_TOLERANT_CONTAINERD = (2, 0)  # carries libcni 1.2 or newer, which passes over an entry it cannot read
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for those that stop a listed sandbox from being stopped, one for the rest."""
+    damaged = [entry for entry in known(evidence.cache) if entry.damage]
+    stuck = [e for e in damaged if e.container_id in judgement.sightings.sandboxes and _blocks(e, evidence)]
+    harmless = [e for e in damaged if e not in stuck]
+    if stuck:
+        sandboxes = judgement.sightings.sandboxes
+        pods = list(dict.fromkeys(str(sandboxes[e.container_id].pod) for e in stuck))
+        yield Finding(
+            id="LEASE009",
+            severity=Severity.ERROR,
+            subject="/var/lib/cni/results",
+            summary=f"{count(len(pods), 'sandbox', 'sandboxes')} can never be stopped: libcni's "
+            "cache is damaged",
+            evidence=(f"pods: {listing(pods)}", *(f"{e.path}: {e.damage}" for e in stuck[:8])),
+            explanation=(
+                "StopPodSandbox reads the cached result before CNI DEL and fails for ever where it cannot "
+                "('failed to get network … cached result: decoding version from network config'): the pod hangs in "
+                "Terminating and its address is not released. The files were written without a sync shortly before "
+                "a power cut (containernetworking/cni#1055)."
+            ),
+            fix="janitor clean --only leases; or by hand, while the pod is not running: rm " + " ".join(
+                e.path for e in stuck[:3]
+            ) + (" …" if len(stuck) > 3 else ""),
+        )  # fmt: skip
+    if harmless:
+        yield Finding(
+            id="LEASE009",
+            severity=Severity.INFO,
+            subject="/var/lib/cni/results",
+            summary=f"{count(len(harmless), 'damaged file')} in libcni's cache, harmless",
+            evidence=tuple(f"{e.path}: {e.damage}" for e in harmless[:8]),
+            explanation=(
+                "No listed sandbox needs them, or the network's cniVersion (below 0.4.0) or the runtime (containerd "
+                "2.x) passes over them."
+            ),
+            fix="none is needed",
+        )
+
+
+def _blocks(entry: CacheEntry, evidence: Evidence) -> bool:
+    """Whether DEL would stumble over it. What is not known counts as yes: it is a warning, not an action."""
+    if entry.network == "cni-loopback":
+        return False  # containerd's own; measured on 1.6.20 and 1.7.24: stop and remove pass over it
+    version = entry.cni_version or next(
+        (n.cni_version for n in known(evidence.networks) if n.name == entry.network), ""
+    )
+    if version and _numbers(version) < _READS_CACHE_ON_DEL:
+        return False
+    return not all(_tolerant(endpoint) for endpoint in known(evidence.endpoints))
+
+
+def _tolerant(endpoint: Endpoint) -> bool:
+    return endpoint.runtime_name == "containerd" and _numbers(endpoint.runtime_version) >= _TOLERANT_CONTAINERD
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else (0, 4)

@@ -1,0 +1,56 @@
+"""LEASE010: the leases lie where they survive a reboot, although no lease can be alive after one."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence, known
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement
+from janitor.core.usage import usage
+
+IDS = ("LEASE010",)
+
+_RUNTIMES = (
+    "containerd", "crio", "docker", "kubelet", "k3s", "k3s-agent", "rke2-server", "rke2-agent", "k0scontroller",
+    "k0sworker", "snap.microk8s.daemon-containerd",
+)  # fmt: skip
+_MEMORY = frozenset({"tmpfs", "ramfs"})
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for each data directory that is on a disk."""
+    in_scope = {n.directory for n in usage(evidence, judgement) if n.in_scope}
+    filesystems = {
+        d.path.rpartition("/")[0]: d.filesystem
+        for d in known(evidence.lease_directories)
+        if d.path in in_scope and d.filesystem and d.filesystem not in _MEMORY
+    }
+    for data_dir, filesystem in filesystems.items():
+        yield Finding(
+            id="LEASE010",
+            severity=Severity.INFO,
+            subject=data_dir,
+            summary=f"leases survive a reboot but pods do not: {data_dir} is on {filesystem}",
+            evidence=(f"{data_dir} is on {filesystem}",),
+            explanation=(
+                "A network namespace does not outlive a boot, so after one every lease is either released by the "
+                "kubelet or leaked. On a tmpfs they all go with the power. Mount it before any runtime starts, and "
+                "on a node that is drained: leases of running pods are hidden by it."
+            ),
+            fix=_unit(data_dir),
+        )
+
+
+def _unit(data_dir: str) -> str:
+    """A mount unit; systemd wants its file named after the path, with `-` for `/` (systemd.unit(5))."""
+    name = data_dir.strip("/").replace("-", r"\x2d").replace("/", "-")
+    return f"""Save this as /etc/systemd/system/{name}.mount, then: systemctl enable {name}.mount; drain; reboot
+[Unit]
+Description=CNI leases in memory: none can be alive after a boot
+Before={" ".join(f"{name}.service" for name in _RUNTIMES)}
+[Mount]
+What=tmpfs
+Where={data_dir}
+Type=tmpfs
+Options=mode=0755,size=64M,nosuid,nodev,noexec
+[Install]
+WantedBy=local-fs.target"""

@@ -1,0 +1,57 @@
+"""LEASE005: a range that is used up, or nearly so, and how much of that is nobody's."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement, Verdict
+from janitor.core.prose import count
+from janitor.core.usage import NetworkUsage, RangeUsage, usage
+
+IDS = ("LEASE005",)
+
+_LEVELS = ((100, Severity.CRITICAL), (95, Severity.ERROR), (80, Severity.WARNING))
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for each range set at 80, 95 or 100 percent."""
+    for network in usage(evidence, judgement):
+        for part in network.ranges if network.in_scope else ():
+            severity = next((level for percent, level in _LEVELS if part.percent >= percent), None)
+            if severity is not None:
+                yield _finding(network, part, severity)
+
+
+def _finding(network: NetworkUsage, part: RangeUsage, severity: Severity) -> Finding:
+    subnets = ", ".join(part.subnets)
+    left = part.capacity - part.used
+    state = f"{count(left, 'address', 'addresses')} left" if left > 0 else "no address is left"
+    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in network.verdicts.items())
+    return Finding(
+        id="LEASE005",
+        severity=severity,
+        subject=f"{network.directory} {subnets}",
+        summary=f"{network.name} {subnets}: {part.used} of {part.capacity} used, {state}",
+        evidence=(
+            f"{count(network.files, 'file')} in {network.directory}: {verdicts}",
+            f"'janitor clean' would free {part.freeable}",
+        ),
+        explanation=(
+            "host-local gives each pod one address of this range. When none is left, no pod can start on this node: "
+            "FailedCreatePodSandBox, 'no IP addresses available in range set'."
+        ),
+        fix=_fix(network, part),
+    )
+
+
+def _fix(network: NetworkUsage, part: RangeUsage) -> str:
+    if part.freeable:
+        return "janitor clean --only leases"
+    if network.verdicts.get(Verdict.PENDING):
+        return "janitor clean --only leases: it watches those that are pending until they are proven dead"
+    if network.verdicts.get(Verdict.HELD):
+        return "the kubelet has dead sandboxes to remove, see LEASE006: journalctl -u kubelet | grep -i sandbox"
+    return (
+        "all of it is in use: run fewer pods here, or give the node a larger pod range "
+        "(--node-cidr-mask-size of kube-controller-manager, for nodes that join later)"
+    )

@@ -1,0 +1,58 @@
+"""LEASE007 and LEASE008: leases outside every configured range, and files that are somebody else's."""
+
+from collections.abc import Iterator
+
+from janitor.core.addresses import describe, in_ranges
+from janitor.core.evidence import Evidence, known
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import JudgedLease, Judgement, Verdict, ranges_of
+from janitor.core.lease import canonical_address
+from janitor.core.prose import count, listing
+
+IDS = ("LEASE007", "LEASE008")
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """LEASE007 by network; LEASE008 by directory and reason."""
+    for directory in known(evidence.lease_directories):
+        ranges = ranges_of(directory, evidence)
+        leases = [x for x in judgement.leases if x.directory == directory.path and x.verdict != Verdict.MISSING]
+        outside: dict[str, JudgedLease] = {}
+        if isinstance(ranges, tuple):
+            for lease in leases:
+                address = canonical_address(lease.address)
+                if address is not None and not in_ranges(address, ranges):
+                    outside[lease.address] = lease
+            if outside:
+                yield Finding(
+                    id="LEASE007",
+                    severity=Severity.INFO,
+                    subject=directory.path,
+                    summary=f"{count(len(outside), 'lease')} of {directory.network} outside its ranges",
+                    evidence=(
+                        listing([f"{x.address} ({x.verdict})" for x in outside.values()]),
+                        f"ranges: {describe(ranges)}",
+                    ),
+                    explanation=(
+                        "The node's pod range was changed, or the network's data directory is shared. Pods of the old "
+                        "range may still be running; their leases take nothing away from the new one."
+                    ),
+                    fix="none is needed: those of pods go with their pods, and the others take nothing from the ranges",
+                )
+        by_reason: dict[str, list[str]] = {}
+        for lease in leases:
+            if lease.verdict == Verdict.FOREIGN and lease.address not in outside:
+                by_reason.setdefault(lease.reasons[0], []).append(lease.address)
+        for reason, names in by_reason.items():
+            yield Finding(
+                id="LEASE008",
+                severity=Severity.INFO,
+                subject=directory.path,
+                summary=f"{count(len(names), 'file')} in {directory.path} that janitor leaves alone",
+                evidence=(listing(names), reason),
+                explanation=(
+                    "nerdctl, buildkit, podman and people keep leases in the same place. Whether those are still "
+                    "needed only their owners know."
+                ),
+                fix="ask the owner; nothing here is ever freed by janitor",
+            )

@@ -1,0 +1,57 @@
+"""LEASE001 and LEASE002: addresses that nothing on this node can own any more."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import JudgedLease, Judgement, Verdict
+from janitor.core.prose import count, listing
+
+IDS = ("LEASE001", "LEASE002")
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for each network and kind; its severity grows only with LEASE005."""
+    for verdict, identifier, summary, explanation in _KINDS:
+        networks = dict.fromkeys(lease.directory for lease in judgement.leases if lease.verdict == verdict)
+        for directory in networks:
+            leases = [x for x in judgement.leases if x.verdict == verdict and x.directory == directory]
+            yield Finding(
+                id=identifier,
+                severity=Severity.WARNING,
+                subject=directory,
+                summary=summary.format(count(len(leases), "lease"), network=leases[0].network),
+                evidence=_evidence(leases),
+                explanation=explanation,
+                fix="janitor clean --only leases",
+            )
+
+
+def _evidence(leases: list[JudgedLease]) -> tuple[str, ...]:
+    first, more = leases[0], len(leases) > 1
+    reasons = tuple(f"{first.address}{', for example' * more}: {reason}" for reason in first.reasons)
+    return (listing([lease.address for lease in leases]), *reasons) if more else reasons
+
+
+_KINDS = (
+    (
+        Verdict.ORPHANED,
+        "LEASE001",
+        "{network}: {} left by containers that are gone",
+        (
+            "host-local frees an address only when a CNI DEL names its container. These containers are gone without "
+            "one (containerd killed in the middle of an ADD, its metadata lost, a plugin that failed), so their "
+            "addresses stay taken until somebody removes the files. host-local has no garbage collection of its own."
+        ),
+    ),
+    (
+        Verdict.CORRUPT,
+        "LEASE002",
+        "{network}: {}, empty or damaged, that can never be released",
+        (
+            "A power cut loses what was written in the last half minute: host-local does not sync its files, so their "
+            "names survive and their content does not. Such a file still takes its address, and because it names no "
+            "container no CNI DEL will ever match it; DEL even reports success (containernetworking/plugins#498)."
+        ),
+    ),
+)

@@ -1,0 +1,34 @@
+"""LEASE003: a live pod whose address has no lease, so that host-local will give it to a second pod."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement, Verdict
+
+IDS = ("LEASE003",)
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for each address: each is a duplicate about to happen."""
+    for lease in judgement.leases:
+        if lease.verdict == Verdict.MISSING:
+            yield Finding(
+                id="LEASE003",
+                severity=Severity.CRITICAL,
+                subject=f"{lease.directory}/{lease.address}",
+                summary=f"{lease.address} is in use by {lease.pod} but not reserved: the next pod may get it too",
+                evidence=lease.reasons,
+                explanation=(
+                    "Somebody has removed the lease of a running pod (the popular 'rm -rf /var/lib/cni/networks/…' "
+                    "does that to every pod of the node). host-local knows addresses by these files alone and "
+                    "will hand this one out again; then two pods answer at it. A pod that is just being stopped "
+                    "looks the same for a moment: look twice."
+                ),
+                fix=f"if a second scan still says so: restart the pod, kubectl delete pod -n {_names(lease.pod)}",
+            )
+
+
+def _names(pod: str) -> str:
+    namespace, _, name = pod.partition("/")
+    return f"{namespace} {name}"

@@ -1,0 +1,72 @@
+"""LEASE004: one address leased twice, one attachment with two leases, or a live address leased to another."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from janitor.core.addresses import in_ranges
+from janitor.core.evidence import AddressRange, Evidence, known
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import JudgedLease, Judgement, Verdict, ranges_of
+from janitor.core.lease import canonical_address
+
+IDS = ("LEASE004",)
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """Foreign leases are left out: what others do with their files is theirs."""
+    leases = [x for x in judgement.leases if x.verdict not in (Verdict.FOREIGN, Verdict.MISSING)]
+    by_address: defaultdict[str, list[JudgedLease]] = defaultdict(list)
+    by_attachment: defaultdict[tuple[str, str, str, str], list[JudgedLease]] = defaultdict(list)
+    sets = {d.path: ranges_of(d, evidence) for d in known(evidence.lease_directories)}
+    for lease in leases:
+        by_address[lease.address].append(lease)
+        if lease.container_id:
+            key = (lease.directory, _range_of(lease, sets.get(lease.directory)))
+            by_attachment[(lease.container_id, lease.interface, *key)].append(lease)
+    for address, same in by_address.items():
+        if len(same) > 1:
+            yield _finding(
+                f"{address} is leased in {len(same)} networks", address, same,
+                "Two networks hand out the same addresses: their ranges overlap.",
+                "give the networks ranges that do not overlap",
+            )  # fmt: skip
+    for (container_id, interface, directory, _), same in by_attachment.items():
+        if len(same) > 1:
+            yield _finding(
+                f"container {container_id[:13]} holds {len(same)} addresses of one range ({interface})",
+                f"{directory}: {container_id}", same,
+                "host-local gives an attachment one address of each range set, and CNI DEL frees all that name it.",
+                "nothing is lost: they are all released with the pod. If it stays, delete the pod.",
+            )  # fmt: skip
+    for lease in leases:
+        sandbox = judgement.sightings.claimed.get(lease.address)
+        if sandbox is not None and sandbox.ready and lease.container_id not in ("", sandbox.container_id):
+            yield _finding(
+                f"{lease.address} is in use by {sandbox.pod} but leased to another container",
+                f"{lease.directory}/{lease.address}", [lease],
+                "When the container that the lease names is released, the address is free to be given to a second "
+                "pod while the first still uses it.",
+                f"restart the pod: kubectl delete pod -n {sandbox.pod.namespace} {sandbox.pod.name}",
+            )  # fmt: skip
+
+
+def _finding(summary: str, subject: str, leases: list[JudgedLease], explanation: str, fix: str) -> Finding:
+    evidence = tuple(
+        f"{lease.directory}/{lease.address}: {lease.container_id or 'no container named'} "
+        f"{lease.interface} ({lease.verdict})"
+        for lease in leases
+    )
+    return Finding("LEASE004", Severity.ERROR, subject, summary, evidence, explanation, fix)
+
+
+def _range_of(lease: JudgedLease, sets: object) -> str:
+    """The range set an address is of; without known ranges, its family (dual-stack has one of each)."""
+    address = canonical_address(lease.address)
+    if address is None:
+        return ""
+    if isinstance(sets, tuple):
+        typed: tuple[tuple[AddressRange, ...], ...] = sets
+        for index, parts in enumerate(typed):
+            if in_ranges(address, (parts,)):
+                return str(index)
+    return f"IPv{address.version}"

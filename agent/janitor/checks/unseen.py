@@ -1,0 +1,24 @@
+"""SCAN001: what could not be looked at. As long as there is such a thing, no lease is called dead."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement
+
+IDS = ("SCAN001",)
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for each part, with status `unknown`."""
+    for part in judgement.unseen:
+        yield Finding(
+            id="SCAN001",
+            severity=Severity.WARNING,
+            subject="scan",
+            summary=part.reason,
+            evidence=(),
+            explanation="Whatever cannot be seen may be the owner of a lease, so every lease without an owner is kept.",
+            fix=part.hint or "run janitor as root on the node itself; in a container with hostPID and CAP_SYS_PTRACE",
+            status="unknown",
+        )

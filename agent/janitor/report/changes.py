@@ -1,0 +1,89 @@
+"""What clean and undo say: the plan before, a line for each outcome, and the passes there have been."""
+
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from janitor.core.outcome import Entry, Outcome, Restored
+from janitor.core.plan import Action, Plan
+from janitor.core.prose import count, duration, listing, safe
+
+_SHOWN = 20
+_WOULD = {"free": "would free", "discard": "would discard", "reserve": "would reserve"}
+_DONE = {"free": "freed", "discard": "discarded", "reserve": "reserved"}
+
+
+def plan_text(plan: Plan, width: int) -> str:
+    """What would be done, in groups that rest on the same proof, and what is left, with the reasons of both."""
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Action]] = {}
+    for action in plan.actions:
+        # What is said of one pod only does not make a group of its own.
+        proof = tuple(reason for reason in action.proof if not action.pod or action.pod not in reason)
+        groups.setdefault((action.kind, action.directory, proof), []).append(action)
+    lines: list[str] = []
+    for (kind, directory, proof), actions in groups.items():
+        names = [f"{action.name}{f' ({action.pod})' * bool(action.pod)}" for action in actions]
+        lines.append(f"{_WOULD[kind]} {len(actions)} in {directory}: {listing(names)}")
+        lines += [f"  because {reason}" for reason in proof]
+    for refusal in plan.refusals[:_SHOWN]:
+        soon = f" (may be decided in {duration(refusal.wait_s)})" if refusal.wait_s else ""
+        lines.append(f"left: {refusal.subject}: {refusal.reason}{soon}")
+    if len(plan.refusals) > _SHOWN:
+        lines.append(f"left: {len(plan.refusals) - _SHOWN} more")
+    return "".join(f"{_wrapped(line, width)}\n" for line in lines or ["nothing to do"])
+
+
+def _wrapped(line: str, width: int) -> str:
+    return textwrap.fill(
+        safe(line.strip()),
+        max(width, 40),
+        initial_indent="  " * line.startswith("  "),
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _subject(action: Action) -> str:
+    whose = f" ({action.pod})" if action.pod else ""
+    return f"{action.path if action.kind == 'discard' else f'{action.name} of {action.network}'}{whose}"
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """`freed 10.52.0.5 of k8s-pod-network`, or what happened instead and why."""
+    verb = _DONE[outcome.action.kind] if outcome.event == "done" else outcome.event
+    return safe(f"{verb} {_subject(outcome.action)}{f': {outcome.detail}' * bool(outcome.detail)}")
+
+
+def summary(pass_id: str, outcomes: Sequence[Outcome], plan: Plan) -> str:
+    """The last line: what was done, what is left, and how to take it back."""
+    counted = Counter(_DONE[o.action.kind] if o.event == "done" else o.event for o in outcomes)
+    done = ", ".join(f"{number} {what}" for what, number in counted.items()) or "nothing done"
+    left = f", {len(plan.refusals)} left" if plan.refusals else ""
+    back = any(o.event == "done" and o.action.kind != "reserve" for o in outcomes)
+    return f"{done}{left}" + (f"; 'janitor undo {pass_id}' puts it back" if back else "")
+
+
+def passes_text(entries: Iterable[Entry]) -> str:
+    """One line for each pass: its name, when, and what became of its actions."""
+    passes: dict[str, list[Entry]] = {}
+    for entry in entries:
+        passes.setdefault(entry.pass_id, []).append(entry)
+    lines = []
+    for pass_id, members in passes.items():
+        states = Counter(_DONE.get(str(m.action["kind"]), "done") if m.state == "done" else m.state for m in members)
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(members[0].at))
+        lines.append(f"{pass_id}  {when}  {', '.join(f'{number} {what}' for what, number in states.items())}")
+    return "".join(f"{line}\n" for line in lines) or "there has been no pass\n"
+
+
+def restored_text(pass_id: str, restored: Sequence[Restored]) -> str:
+    """One line for each file, and a sum."""
+    lines = []
+    for one in restored:
+        path = f"{one.entry.action['directory']}/{one.entry.action['name']}"
+        lines.append(safe(f"put back {path}" if one.ok else f"not put back {path}: {one.detail}"))
+    back = sum(one.ok for one in restored)
+    lines.append(f"{pass_id}: {count(back, 'file')} put back, {len(restored) - back} not")
+    return "".join(f"{line}\n" for line in lines)

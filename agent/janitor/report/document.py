@@ -1,0 +1,136 @@
+"""The report: what `-o json` prints, and what every other form is made from. Its JSON Schema comes from here.
+
+Fields are added, never renamed or taken away, within one `schema_version`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from janitor.core.evidence import Evidence
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import JudgedLease, Judgement, Verdict
+from janitor.core.usage import NetworkUsage, usage
+
+SCHEMA_VERSION = 1
+Status = Literal["ok", "findings", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRow:
+    """One range set of host-local: each pod gets one address of it, but never one of `reserved`."""
+
+    subnets: tuple[str, ...]
+    capacity: int
+    used: int
+    free: int
+    freeable: int
+    reserved: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRow:
+    """One lease directory. `capacity` and `free` count pods, and are null where the range is not known.
+
+    `files` counts all that lie there, those outside the ranges too; `verdicts` sums up to it, but for `missing`.
+    """
+
+    name: str
+    data_dir: str
+    in_scope: bool
+    ranges: tuple[RangeRow, ...]
+    capacity: int | None
+    free: int | None
+    files: int
+    freeable: int
+    verdicts: dict[Verdict, int]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRow:
+    """One lease. `unseen` is what could not be looked at; `provable_in_s` when watching it could prove it dead."""
+
+    network: str
+    directory: str
+    address: str
+    container_id: str
+    interface: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    pod: str
+    unseen: tuple[str, ...]
+    provable_in_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`status`: `unknown` where something needed could not be seen, else `findings` or `ok` by `fail_on`."""
+
+    schema_version: int
+    janitor: str
+    node: str
+    root: str
+    status: Status
+    fail_on: Severity
+    findings: tuple[Finding, ...]
+    networks: tuple[NetworkRow, ...]
+    leases: tuple[LeaseRow, ...]
+
+
+def make_report(
+    evidence: Evidence,
+    judgement: Judgement,
+    findings: tuple[Finding, ...],
+    fail_on: Severity = Severity.WARNING,
+) -> Report:
+    """Put one pass together."""
+    status: Status = "ok"
+    if any(finding.status == "unknown" for finding in findings):
+        status = "unknown"
+    elif any(finding.severity.rank >= fail_on.rank for finding in findings):
+        status = "findings"
+    return Report(
+        SCHEMA_VERSION, evidence.janitor, evidence.node, evidence.root, status, fail_on, findings,
+        tuple(_network(network) for network in usage(evidence, judgement)),
+        tuple(_lease(lease) for lease in judgement.leases),
+    )  # fmt: skip
+
+
+def _network(network: NetworkUsage) -> NetworkRow:
+    ranges = tuple(
+        RangeRow(r.subnets, r.capacity, r.used, max(0, r.capacity - r.used), r.freeable, r.reserved)
+        for r in network.ranges
+    )
+    return NetworkRow(
+        network.name, network.directory.rpartition("/")[0], network.in_scope, ranges,
+        # A pod needs one address of every set, so the smallest set is what counts.
+        min((r.capacity for r in ranges), default=None), min((r.free for r in ranges), default=None),
+        network.files, network.freeable, network.verdicts, network.note,
+    )  # fmt: skip
+
+
+def _lease(lease: JudgedLease) -> LeaseRow:
+    return LeaseRow(
+        lease.network, lease.directory, lease.address, lease.container_id, lease.interface, lease.verdict,
+        lease.reasons, lease.pod, tuple(part.reason for part in lease.unseen), lease.wait_s,
+    )  # fmt: skip
+
+
+def to_json(report: Report) -> bytes:
+    """The report as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+def schema() -> bytes:
+    """The JSON Schema (draft 2020-12) of the report, from its types. Shipped as schema.json beside this file."""
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "janitor scan"}
+    document |= msgspec.json.schema(Report)
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.buffer.write(schema())

@@ -1,0 +1,87 @@
+"""`janitor explain ADDRESS`: one address, everything known about it, and what would free it."""
+
+import textwrap
+from ipaddress import ip_address, ip_network
+
+from janitor.core.judgement import Verdict
+from janitor.core.prose import duration, safe
+from janitor.report.document import LeaseRow, Report
+
+_MEANING = {
+    Verdict.LIVE: "in use; janitor keeps it",
+    Verdict.HELD: "it belongs to a dead sandbox that the kubelet has still to remove; janitor keeps it",
+    Verdict.PENDING: "nobody was seen to own it, but it is not proven dead; janitor keeps it",
+    Verdict.ORPHANED: "proven dead; 'janitor clean' frees it",
+    Verdict.CORRUPT: "proven dead; 'janitor clean' frees it",
+    Verdict.FOREIGN: "not janitor's to judge; it is never touched",
+    Verdict.MISSING: "in use, but not reserved: host-local may give it to a second pod",
+}
+
+
+def explain(report: Report, address: str, width: int = 120) -> str:
+    """A few lines of text, at most `width` columns where they can be broken. `address` need not be leased."""
+    found = [lease for lease in report.leases if lease.address == address]
+    blocks = [_lease(lease) for lease in found] or [[_free(report, address)]]
+    unseen = [f.summary for f in report.findings if f.status == "unknown"]
+    if unseen and not any(lease.unseen for lease in found):
+        blocks[-1] += [f"  not seen   {reason}" for reason in unseen]
+    return "\n\n".join("\n".join(_wrapped(line, width) for line in block) for block in blocks) + "\n"
+
+
+def _wrapped(line: str, width: int) -> str:
+    indent = " " * 13 if line.startswith("  ") else "  "
+    return textwrap.fill(
+        safe(line), max(width, 40), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _lease(lease: LeaseRow) -> list[str]:
+    lines = [f"{lease.address} in {lease.network} is {lease.verdict}: {_MEANING[lease.verdict]}"]
+    if lease.pod:
+        lines.append(f"  pod        {lease.pod}")
+    if lease.container_id:
+        lines.append(f"  container  {lease.container_id} {lease.interface}".rstrip())
+    exists = " (does not exist)" if lease.verdict is Verdict.MISSING else ""
+    lines.append(f"  file       {lease.directory}/{lease.address}{exists}")
+    lines += [f"  because    {reason}" for reason in lease.reasons]
+    lines += [f"  not seen   {reason}" for reason in lease.unseen]
+    lines.append(f"  freed by   {_freed_by(lease)}")
+    return lines
+
+
+def _freed_by(lease: LeaseRow) -> str:
+    match lease.verdict:
+        case Verdict.LIVE:
+            who = f"deleting the pod {lease.pod}" if lease.pod else "the end of whatever uses it"
+            return f"{who}; nothing else should"
+        case Verdict.HELD:
+            return "the kubelet, with StopPodSandbox and RemovePodSandbox (by hand: crictl stopp, crictl rmp)"
+        case Verdict.PENDING if lease.unseen:
+            return "nothing, until what was not seen can be looked at"
+        case Verdict.PENDING if lease.provable_in_s is not None:
+            return f"'janitor clean', once it has been watched for {duration(lease.provable_in_s)} more"
+        case Verdict.PENDING:
+            return "nothing, as long as that is there"
+        case Verdict.ORPHANED | Verdict.CORRUPT:
+            return "janitor clean"
+        case Verdict.MISSING:
+            return "the end of the pod; if a second look says the same, delete the pod, so that it gets another one"
+        case _:
+            return "its owner"
+
+
+def _free(report: Report, address: str) -> str:
+    networks = [network for network in report.networks if network.in_scope]
+    for network in networks:
+        where = f"{network.data_dir}/{network.name}"
+        for part in network.ranges:
+            if address in part.reserved:
+                return f"{address} is {part.reserved[address]} in {network.name}: host-local never gives it to a pod"
+            if any(ip_address(address) in ip_network(subnet) for subnet in part.subnets):
+                return f"{address} is free: {network.name} has no lease for it in {where}"
+    blind = [network for network in networks if not network.ranges]
+    if blind:
+        return f"{address} is not leased; whether it is in the range of {blind[0].name} is not known"
+    if report.status == "unknown":
+        return f"no lease was found for {address}, but not everything could be looked at"
+    return f"{address} is not leased, and in no range of a host-local network that CRI uses on this node"

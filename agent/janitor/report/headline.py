@@ -1,0 +1,48 @@
+"""The one sentence a paged person needs, for each network."""
+
+from janitor.core.judgement import Verdict
+from janitor.core.prose import count, duration, safe
+from janitor.report.document import NetworkRow, Report
+
+
+def headlines(report: Report) -> list[str]:
+    """One line for each network that CRI uses; one line where there is none."""
+    lines = [_line(network, report) for network in report.networks if network.in_scope]
+    if lines:
+        return lines
+    if report.status == "unknown":
+        return ["nothing can be said about this node's leases, because not everything could be looked at (SCAN001)"]
+    others = sum(network.files for network in report.networks)
+    if others:
+        return [f"no lease of a network that CRI uses; {count(others, 'file')} of others"]
+    return ["no lease of any host-local network on this node"]
+
+
+def _line(network: NetworkRow, report: Report) -> str:
+    missing = network.verdicts.get(Verdict.MISSING, 0)
+    alarm = f"{count(missing, 'address', 'addresses')} in use but NOT RESERVED (LEASE003); " if missing else ""
+    foreign = network.verdicts.get(Verdict.FOREIGN, 0)
+    beside = f", beside {count(foreign, 'file')} of others" if foreign else ""
+    others = (Verdict.MISSING, Verdict.FOREIGN)
+    held = ", ".join(f"{number} {verdict}" for verdict, number in network.verdicts.items() if verdict not in others)
+    if network.ranges:
+        used = "; ".join(
+            f"{', '.join(r.subnets)}: {r.used} of {r.capacity} used{' (FULL: no pod can start)' * (not r.free)}"
+            for r in network.ranges
+        )
+        sentence = f"{network.name} {used}"
+    else:
+        sentence = f"{network.name}: {count(network.files, 'address', 'addresses')} used"
+    return safe(f"{alarm}{sentence}{': ' if held else ''}{held}{beside}; {_outcome(network, report)}")
+
+
+def _outcome(network: NetworkRow, report: Report) -> str:
+    if network.freeable:
+        return f"'janitor clean' would free {network.freeable}"
+    pending = [x for x in report.leases if x.verdict == Verdict.PENDING and x.network == network.name]
+    if any(lease.unseen for lease in pending) or report.status == "unknown":
+        return "none can be called dead, because not everything could be looked at (SCAN001)"
+    waits = [lease.provable_in_s for lease in pending if lease.provable_in_s is not None]
+    if waits:
+        return f"none is proven dead yet; 'janitor clean' would watch them for {duration(max(waits))}"
+    return "none is proven dead" if pending else "nothing to free"

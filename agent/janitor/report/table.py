@@ -1,0 +1,99 @@
+"""`-o table`: the report for a terminal. The sentence first, then the findings, then the leases."""
+
+from io import StringIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Verdict
+from janitor.core.prose import safe
+from janitor.report.document import LeaseRow, Report
+from janitor.report.headline import headlines
+
+_STYLES = {
+    Severity.CRITICAL: "bold red", Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan",
+}  # fmt: skip
+_VERDICTS = {
+    Verdict.LIVE: "green", Verdict.HELD: "green", Verdict.PENDING: "yellow", Verdict.ORPHANED: "red",
+    Verdict.CORRUPT: "red", Verdict.FOREIGN: "dim", Verdict.MISSING: "bold red",
+}  # fmt: skip
+_ROWS = 40  # more leases than that are for `-o json` and `janitor explain`
+
+
+def to_table(report: Report, *, width: int, colour: bool, details: bool = False, every_lease: bool = False) -> str:
+    """The report as text of `width` columns; without colour it says the same.
+
+    Unless `details` are asked for, a finding of severity info is one line; unless `every_lease` is, 40 are shown.
+    """
+    out = StringIO()
+    console = Console(
+        file=out, width=width, color_system="standard" if colour else None, force_terminal=colour, highlight=False,
+        no_color=not colour,
+    )  # fmt: skip
+    for line in headlines(report):
+        console.print(escape(line), style="bold")
+    if report.status == "unknown":
+        console.print("Not everything could be looked at (SCAN001), so this is not the whole truth.", style="yellow")
+    brief = [finding for finding in report.findings if finding.severity is Severity.INFO and not details]
+    for finding in report.findings:
+        if finding not in brief:
+            console.print()
+            _finding(console, finding)
+    if brief:
+        console.print()
+    for finding in brief:
+        console.print(_title(finding))
+    if brief:
+        console.print(f"(details of these: --only {','.join(dict.fromkeys(f.id for f in brief))})", style="dim")
+    if report.leases:
+        console.print()
+        console.print(_leases(report, every_lease))
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def _title(finding: Finding) -> str:
+    kind = "unknown" if finding.status == "unknown" else str(finding.severity)
+    return f"[{_STYLES[finding.severity]}]{finding.id} {kind}[/]  {escape(safe(finding.summary))}"
+
+
+def _finding(console: Console, finding: Finding) -> None:
+    console.print(_title(finding))
+    for line in finding.evidence:
+        text = Table.grid(padding=(0, 1, 0, 0))
+        text.add_row("  -", escape(safe(line)))
+        console.print(text)
+    console.print(Padding(escape(finding.explanation), (0, 0, 0, 2)), style="dim")
+    first, *more = finding.fix.splitlines()
+    # Not wrapped: it is to be copied.
+    console.print(f"  Fix: {escape(safe(first))}", soft_wrap=True)
+    for line in more:
+        console.print(f"  {escape(safe(line))}", soft_wrap=True)
+
+
+def _leases(report: Report, every_lease: bool) -> Table:
+    rows = sorted(report.leases, key=lambda lease: list(_ORDER).index(lease.verdict))
+    shown = rows if every_lease else rows[:_ROWS]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("ADDRESS", "VERDICT", "POD", "CONTAINER", "WHY"):
+        table.add_column(column, no_wrap=column in ("ADDRESS", "VERDICT", "CONTAINER"))
+    for lease in shown:
+        address, pod, container, why = (
+            escape(safe(text or "-")) for text in (lease.address, lease.pod, lease.container_id[:13], _why(lease))
+        )
+        table.add_row(address, f"[{_VERDICTS[lease.verdict]}]{lease.verdict}[/]", pod, container, why)
+    if len(rows) > len(shown):
+        table.caption = f"and {len(rows) - len(shown)} more: --all, or -o json"
+        table.caption_justify = "left"
+    return table
+
+
+_ORDER = (
+    Verdict.MISSING, Verdict.CORRUPT, Verdict.ORPHANED, Verdict.PENDING, Verdict.HELD, Verdict.LIVE, Verdict.FOREIGN,
+)  # fmt: skip
+
+
+def _why(lease: LeaseRow) -> str:
+    return lease.reasons[0] if lease.reasons else ""
