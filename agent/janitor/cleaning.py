@@ -1,0 +1,92 @@
+"""A pass that changes something: look, plan, look again, apply. What the commands and the daemon call.
+
+Nothing here prints or asks; waiting and asking belong to the commands.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.findings import Finding
+from janitor.core.judgement import Judgement
+from janitor.core.outcome import Outcome
+from janitor.core.plan import Plan, Policy, agreed, observe_again, plan, without_stale_rules
+from janitor.host import netns, procfs, state
+from janitor.host.apply import Hands, Witness, apply
+from janitor.host.firewall import named_addresses
+from janitor.host.journal import Journal
+from janitor.host.mounts import own_mounts
+from janitor.host.processes import processes
+from janitor.pipeline import Options, diagnose, observe
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One pass: what was seen, what it means, and what could be done."""
+
+    evidence: Evidence
+    judgement: Judgement
+    findings: tuple[Finding, ...]
+    plan: Plan
+
+    @property
+    def wait_s(self) -> int:
+        """How long to go on watching until no refusal can change any more by itself; 0 for not at all."""
+        return max((refusal.wait_s or 0 for refusal in self.plan.refusals), default=0)
+
+
+def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
+    """Observe, judge and plan. `note` for the next pass what was seen without an owner; OSError if that fails."""
+    evidence = observe(options)
+    judgement, findings = diagnose(evidence, policy.grace_s)
+    if note and not isinstance(evidence.boot_id, Unknown):
+        state.write_observations(options.root, evidence.boot_id, observe_again(evidence, judgement))
+    return Look(evidence, judgement, findings, plan(evidence, judgement, policy))
+
+
+def carry_out(
+    first: Look, options: Options, policy: Policy, journal: Journal, stop: Callable[[], bool]
+) -> tuple[Hands, Plan, Iterator[Outcome]]:
+    """Look once more, and do what both looks agree on. The iterator does the work as it is read."""
+    second = look(options, policy)
+    both = agreed(first.plan, second.plan, first.evidence, second.evidence)
+    if any(action.kind == "free" and not action.chain for action in both.actions):
+        both = without_stale_rules(both, second.evidence, named_addresses(options.root))
+    boot_id = second.evidence.boot_id
+    hands = Hands(
+        root=options.root,
+        pass_id=new_pass_id(),
+        boot_id=boot_id if isinstance(boot_id, str) else "",
+        journal=journal,
+        mounts=own_mounts(),
+        witness=lambda: witness(options.root),
+        plugin_dirs=second.evidence.plugin_dirs,
+        stop=stop,
+    )
+    return hands, both, apply(both.actions, hands)
+
+
+def new_pass_id() -> str:
+    """A name for a pass that sorts by time and occurs once: `20261120T125501Z-4711`."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+
+
+def witness(root: str) -> Witness | Unknown:
+    """The kernel's word, now: IDs that processes name, and addresses that are up or routed to."""
+    proc = procfs.find_proc(root)
+    if isinstance(proc, Unknown):
+        return proc
+    running, namespaces = processes(proc), netns.network_namespaces(proc)
+    for part in (running, namespaces):
+        if isinstance(part, Unknown):
+            return part
+    addresses: set[str] = set()
+    for namespace in known(namespaces):
+        for table in (namespace.addresses, namespace.host_routes):
+            if isinstance(table, Unknown):
+                return table
+            addresses.update(table)
+    ids = {i for process in known(running) for i in (*process.container_ids, process.cni_container_id) if i}
+    return Witness(frozenset(ids), frozenset(addresses))

@@ -1,0 +1,88 @@
+"""The console script: puts the commands together, and turns every end into a sentence and an exit code.
+
+0 nothing to report or all done, 1 findings or something left, 2 something could not be checked, 64 the command line
+was wrong, 70 a bug in janitor.
+"""
+
+import os
+import sys
+import traceback
+from typing import Annotated, Final
+
+import typer
+from typer.exceptions import TyperException
+
+from janitor import __version__
+from janitor.commands import clean, look
+from janitor.commands.common import EXIT_USAGE, Stop
+
+EXIT_BUG: Final = 70  # EX_SOFTWARE of sysexits.h
+
+app = typer.Typer(
+    name="janitor",
+    help="Says which pod addresses of a Kubernetes node are taken by nobody, how it knows, and frees them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (look.scan, look.explain, clean.clean, clean.undo, look.collect):
+    app.command()(command)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"janitor {__version__}")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="On a bug, show where it happened.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    del debug, show_version  # --debug is looked up by main(), which must know it even where parsing failed
+
+
+def main() -> None:
+    """The console script. No traceback ever, unless it was asked for."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except Stop as stop:
+        print(f"janitor: {stop}", file=sys.stderr)
+        sys.exit(stop.code)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        if "\n" in error.format_message():  # called without a command: the message is the help itself
+            print(error.format_message(), file=sys.stderr)
+        else:
+            where = f" (see '{context.command_path} --help')" if context is not None else ""
+            print(f"janitor: {error.format_message()}{where}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has had enough; do not let the interpreter complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:  # noqa: BLE001 (the last resort: a bug must not end in a traceback on a pager)
+        changed = "Nothing was changed."
+        if {"clean", "undo"} & set(sys.argv):
+            changed = "What was changed is in the journal: see 'janitor undo --list'."
+        print(
+            f"janitor: a bug in janitor {__version__}: {type(error).__name__}: {error}. {changed} Please "
+            "report it, with the output of 'janitor --debug …' and, if it can be had, 'janitor collect'.",
+            file=sys.stderr,
+        )
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        sys.exit(EXIT_BUG)

@@ -1,0 +1,241 @@
+"""clean and undo: the commands that change something. They show it first, and ask."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from janitor.commands.common import (
+    EXIT_LEFT,
+    EXIT_UNKNOWN,
+    EXIT_USAGE,
+    ConfigFile,
+    DataDirs,
+    Deadline,
+    Endpoints,
+    Root,
+    Stop,
+    load,
+    options,
+    terminal,
+    write,
+)
+
+if TYPE_CHECKING:
+    from janitor.cleaning import Look
+    from janitor.core.plan import Plan, Policy
+    from janitor.host.journal import Journal
+    from janitor.pipeline import Options
+
+_LOOK_EVERY_S = 5
+
+
+def clean(
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="IDS", help="Only what these findings are about: leases, LEASE001,…")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Leave what would have to be watched first.")] = False,
+    grace: Annotated[
+        int | None, typer.Option("--grace", metavar="SECONDS", help="Watch for so long [600, at least 60].")
+    ] = None,
+    most: Annotated[int, typer.Option("--max", metavar="N", help="Change at most so many files.")] = 256,
+    network: Annotated[
+        list[str] | None, typer.Option("--network", metavar="NAME", help="Only this network; repeatable.")
+    ] = None,
+    root: Root = "/",
+    cri_endpoint: Endpoints = None,
+    data_dir: DataDirs = None,
+    deadline: Deadline = None,
+    config: ConfigFile = None,
+) -> None:
+    """Free what is proven dead. Shows it first, and asks; 'janitor undo' puts it back.
+
+    Exit 0: all done. 1: something is left. 2: something could not be checked. 64: wrong usage. 70: a bug.
+    """
+    from janitor.core.plan import Policy
+    from janitor.report.changes import plan_text
+
+    settings = load(config)
+    grace_s = settings.grace if grace is None else grace
+    if grace_s < 60:
+        raise Stop(f"--grace {grace_s}: less than 60 seconds proves nothing", EXIT_USAGE)
+    if most < 1:
+        raise Stop(f"--max {most}: it takes 1 or more", EXIT_USAGE)
+    if not (yes or dry_run or (sys.stdin is not None and sys.stdin.isatty())):
+        raise Stop("nobody is there to be asked: add --yes to change something, or --dry-run to see it", EXIT_USAGE)
+    where = options(root, cri_endpoint, data_dir, deadline, config)
+    policy = Policy(most, tuple(network or ()), grace_s, _findings(only))
+    if dry_run:
+        from janitor.cleaning import look as looked
+
+        look = looked(where, policy, note=False)
+        _check_networks(policy, look)
+        write(plan_text(look.plan, terminal()[0]).encode())
+        left = bool(look.plan.actions or look.plan.refusals)
+    else:
+        with _alone(where.root, "janitor clean"):
+            journal = _journal(where.root)
+            look = _watch(where, policy, wait=not no_wait)
+            _check_networks(policy, look)
+            write(plan_text(look.plan, terminal()[0]).encode())
+            left = bool(look.plan.refusals)
+            if look.plan.actions:
+                if not yes and not typer.confirm("Do this?"):
+                    raise Stop("nothing was changed", EXIT_LEFT)
+                left = _carry_out(look, where, policy, journal)
+            _purge(where.root, journal, settings.keep_days, look)
+    for part in look.judgement.unseen:
+        print(f"janitor: not seen: {part.reason}", file=sys.stderr)
+    raise typer.Exit(EXIT_UNKNOWN if look.judgement.unseen else EXIT_LEFT if left else 0)
+
+
+def undo(
+    pass_id: Annotated[str | None, typer.Argument(metavar="[PASS]", help="A pass, from --list [the last one].")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Show the passes that there are.")] = False,
+    root: Root = "/",
+    config: ConfigFile = None,
+) -> None:
+    """Put back what a pass of 'janitor clean' moved, as far as the addresses are still free.
+
+    Exit 0: all of it is back. 1: something could not be put back. 2: it could not be tried.
+    """
+    from janitor.cleaning import witness
+    from janitor.host import undo as host_undo
+    from janitor.host.apply import Hands
+    from janitor.host.files import said
+    from janitor.host.mounts import own_mounts
+    from janitor.report.changes import passes_text, restored_text
+
+    where = options(root, None, None, None, config)
+    with _alone(where.root, "janitor undo"):
+        journal = _journal(where.root)
+        entries = list(journal.entries.values())
+        if listing:
+            write(passes_text(entries).encode())
+            return
+        undoable = [e.pass_id for e in entries if e.state == "done" and e.action["kind"] != "reserve"]
+        if pass_id is None and not undoable:
+            raise Stop("there is nothing to put back", EXIT_LEFT)
+        chosen = pass_id or undoable[-1]
+        if chosen not in {e.pass_id for e in entries}:
+            raise Stop(f"there is no pass {chosen}; 'janitor undo --list' shows those that there are", EXIT_USAGE)
+        hands = Hands(where.root, chosen, "", journal, own_mounts(), lambda: witness(where.root))
+        try:
+            restored = list(host_undo.undo(chosen, hands))
+        except OSError as error:
+            raise Stop(f"putting back {chosen}: {said(error)}") from None
+        write(restored_text(chosen, restored).encode())
+    raise typer.Exit(EXIT_LEFT if any(not one.ok for one in restored) else 0)
+
+
+@contextmanager
+def _alone(root: str, what: str) -> Iterator[None]:
+    from janitor.host.files import said
+    from janitor.host.locks import Busy, only_janitor
+
+    try:
+        with only_janitor(root, what):
+            yield
+    except Busy as busy:
+        raise Stop(str(busy)) from None
+    except PermissionError as error:
+        raise Stop(f"changing this node needs root ({said(error)})") from None
+    except OSError as error:
+        raise Stop(f"{what}: {said(error)}") from None
+
+
+def _journal(root: str) -> "Journal":
+    """The journal, with what a crash cut short brought to an end."""
+    from janitor.host.files import said
+    from janitor.host.journal import Journal
+    from janitor.host.undo import recover
+
+    journal = Journal(root)
+    try:
+        journal.load()
+        for entry in recover(root, journal):
+            name = f"{entry.action['directory']}/{entry.action['name']}"
+            print(f"janitor: an earlier pass was cut short: {name}: {entry.state}, {entry.detail}", file=sys.stderr)
+    except OSError as error:
+        raise Stop(f"the journal cannot be used ({said(error)}), so nothing is changed") from None
+    return journal
+
+
+def _watch(where: "Options", policy: "Policy", *, wait: bool) -> "Look":
+    """Look; and go on looking while that can still prove something, for as long as the first look said at most."""
+    from janitor.cleaning import look
+    from janitor.commands.progress import Waiting
+
+    now = look(where, policy)
+    if not wait or not now.wait_s:
+        return now
+    total = now.wait_s
+    began = time.monotonic()
+    with Waiting(total, _awaited(now.plan)) as bar:
+        while now.wait_s and (gone := time.monotonic() - began) < total + 2 * _LOOK_EVERY_S:
+            bar.at(gone)
+            time.sleep(min(_LOOK_EVERY_S, max(1, now.wait_s)))
+            now = look(where, policy)
+    return now
+
+
+def _awaited(plan: "Plan") -> str:
+    """What the waiting is for, in a few words."""
+    from janitor.core.prose import count
+
+    settling = [r.subject for r in plan.refusals if r.wait_s and not r.subject.startswith("/")]
+    files = sum(bool(r.wait_s) for r in plan.refusals) - len(settling)
+    parts = [f"{count(files, 'file')} not proven dead yet"] if files else []
+    return " and ".join(parts + [f"{subject}, just started" for subject in settling])
+
+
+def _findings(only: str | None) -> frozenset[str] | None:
+    from janitor.pipeline import matching_ids
+
+    try:
+        return None if only is None else frozenset(matching_ids(only))
+    except ValueError as error:
+        raise Stop(str(error), EXIT_USAGE) from None
+
+
+def _check_networks(policy: "Policy", look: "Look") -> None:
+    from janitor.core.evidence import known
+
+    there = sorted({directory.network for directory in known(look.evidence.lease_directories)})
+    for name in policy.networks:
+        if name not in there:
+            raise Stop(f"--network {name}: there are leases of {', '.join(there) or 'no network'}", EXIT_USAGE)
+
+
+def _purge(root: str, journal: "Journal", keep_days: float, look: "Look") -> None:
+    from janitor.host.files import said
+    from janitor.host.undo import purge
+
+    boot_id = look.evidence.boot_id
+    try:
+        purge(root, journal, keep_days, boot_id if isinstance(boot_id, str) else "")
+    except OSError as error:
+        print(f"janitor: dropping old passes: {said(error)}", file=sys.stderr)
+
+
+def _carry_out(look: "Look", where: "Options", policy: "Policy", journal: "Journal") -> bool:
+    """Do it, print each outcome, and say whether anything is left. A signal ends it after the batch at hand."""
+    from janitor.cleaning import carry_out
+    from janitor.report.changes import outcome_line, summary
+
+    signals: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: signals.append(received))
+    hands, plan, work = carry_out(look, where, policy, journal, stop=lambda: bool(signals))
+    outcomes = []
+    for outcome in work:
+        outcomes.append(outcome)
+        write(f"{outcome_line(outcome)}\n".encode())
+    write(f"{summary(hands.pass_id, outcomes, plan)}\n".encode())
+    return bool(plan.refusals) or any(outcome.event != "done" for outcome in outcomes)

@@ -1,0 +1,112 @@
+"""What the commands share: options, the way to stop with a sentence, and the way out to the terminal."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from janitor.config import Config
+    from janitor.pipeline import Options
+
+EXIT_LEFT: Final = 1
+EXIT_UNKNOWN: Final = 2
+EXIT_USAGE: Final = 64  # EX_USAGE of sysexits.h
+
+
+class Stop(Exception):  # noqa: N818 (it is no error of ours)
+    """End now, with one sentence on standard error."""
+
+    def __init__(self, sentence: str, code: int = EXIT_UNKNOWN) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+Root = Annotated[str, typer.Option("--root", metavar="DIR", help="Look at the node mounted there (/host, /mnt).")]
+Endpoints = Annotated[
+    list[str] | None,
+    typer.Option("--cri-endpoint", metavar="SOCKET", help="The runtime's socket, unix:///…; may be repeated."),
+]
+DataDirs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Judge the networks in this host-local data directory as well; repeatable.",
+    ),
+]
+EvidenceFile = Annotated[
+    Path | None,
+    typer.Option("--evidence", metavar="FILE", help="Judge what 'janitor collect' wrote; - for stdin."),
+]
+Deadline = Annotated[
+    float | None,
+    typer.Option("--deadline", metavar="SECONDS", help="Longest wait for one answer of a runtime [5]."),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Configuration [/etc/janitor/janitor.toml].")
+]
+
+
+def options(
+    root: str,
+    cri_endpoint: list[str] | None,
+    data_dir: list[str] | None,
+    deadline: float | None,
+    config: Path | None,
+) -> "Options":
+    """What to look at, from the command line and the configuration. Stop for what makes no sense."""
+    from janitor.pipeline import Options
+
+    settings = load(config)
+    if not Path(root).is_dir():
+        raise Stop(f"--root {root} is not a directory", EXIT_USAGE)
+    for address in cri_endpoint or ():
+        if not address.startswith(("unix:///", "unix:/", "/")):
+            raise Stop(f"--cri-endpoint {address}: not a Unix socket; name it like unix:///run/x.sock", EXIT_USAGE)
+    for path in data_dir or ():
+        if not path.startswith("/") or not Path(f"{root}/{path}").is_dir():
+            raise Stop(f"--data-dir {path}: there is no such directory{f' in {root}' * (root != '/')}", EXIT_USAGE)
+    if deadline is not None and not 0.1 <= deadline <= 300:
+        raise Stop(f"--deadline {deadline:g}: it takes 0.1 to 300 seconds", EXIT_USAGE)
+    return Options(
+        root=os.path.abspath(root),  # noqa: PTH100 (not resolved: /proc/<pid>/root would turn into /)
+        cri_endpoints=tuple(cri_endpoint or ()),
+        configured_endpoints=settings.cri_endpoints,
+        data_dirs=tuple(path.rstrip("/") for path in (*settings.data_dirs, *(data_dir or ()))),
+        deadline_s=deadline or settings.deadline,
+    )
+
+
+def load(path: Path | None) -> "Config":
+    """The configuration. Stop where it cannot be used."""
+    from janitor import config
+
+    try:
+        return config.load(path)
+    except config.ConfigError as error:
+        raise Stop(str(error), EXIT_USAGE) from None
+
+
+def terminal() -> tuple[int, bool]:
+    """Columns, and whether to colour: only on a terminal, and never against NO_COLOR (no-color.org)."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return 120, False
+    return os.get_terminal_size(sys.stdout.fileno()).columns or 80, not os.environ.get("NO_COLOR")
+
+
+def write(data: bytes) -> None:
+    """All of `data` to standard output, or Stop."""
+    if sys.stdout is None:  # closed by whoever started us
+        raise Stop("writing to standard output: it is closed")
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # The interpreter would try once more, and complain, when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Stop(f"writing to standard output: {error.strerror}") from None

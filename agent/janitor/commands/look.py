@@ -1,0 +1,151 @@
+"""scan, explain and collect: the commands that only look. Nothing here writes anything on the node."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from janitor.commands.common import (
+    EXIT_UNKNOWN,
+    EXIT_USAGE,
+    ConfigFile,
+    DataDirs,
+    Deadline,
+    Endpoints,
+    EvidenceFile,
+    Root,
+    Stop,
+    load,
+    options,
+    terminal,
+    write,
+)
+from janitor.core.findings import Severity
+
+if TYPE_CHECKING:
+    from janitor.core.evidence import Evidence
+    from janitor.report.document import Report
+
+
+class Output(StrEnum):
+    """Forms of the report."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def scan(
+    output: Annotated[Output, typer.Option("-o", "--output", help="Form of the report.")] = Output.TABLE,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="IDS", help="Only these findings, by family (leases) or ID, with commas."),
+    ] = None,
+    fail_on: Annotated[Severity, typer.Option("--fail-on", help="Exit 1 from this severity on.")] = Severity.WARNING,
+    everything: Annotated[bool, typer.Option("--all", help="Every lease and every detail in the table.")] = False,
+    evidence: EvidenceFile = None,
+    root: Root = "/",
+    cri_endpoint: Endpoints = None,
+    data_dir: DataDirs = None,
+    deadline: Deadline = None,
+    config: ConfigFile = None,
+) -> None:
+    """Look at everything and report. Writes nothing.
+
+    Exit 0: nothing to report. 1: findings. 2: something could not be checked. 64: wrong usage. 70: a bug.
+    """
+    from janitor.report import document, table
+
+    report = _report(evidence, root, cri_endpoint, data_dir, deadline, config, only, fail_on)
+    if output is Output.JSON:
+        write(document.to_json(report))
+    else:
+        width, colour = terminal()
+        details = everything or only is not None
+        write(table.to_table(report, width=width, colour=colour, details=details, every_lease=everything).encode())
+    raise typer.Exit({"ok": 0, "findings": 1, "unknown": EXIT_UNKNOWN}[report.status])
+
+
+def explain(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="A pod's address, IPv4 or IPv6.")],
+    evidence: EvidenceFile = None,
+    root: Root = "/",
+    cri_endpoint: Endpoints = None,
+    data_dir: DataDirs = None,
+    deadline: Deadline = None,
+    config: ConfigFile = None,
+) -> None:
+    """Say why an address is held, by whom, and what would free it. Writes nothing.
+
+    Exit 0: explained. 2: something needed could not be looked at. 64: wrong usage.
+    """
+    from ipaddress import ip_address
+
+    from janitor.report.explain import explain as explained
+
+    try:
+        canonical = str(ip_address(address.strip()))
+    except ValueError:
+        raise Stop(f"'{address}' is not an IP address; try: janitor explain 10.42.0.7", EXIT_USAGE) from None
+    report = _report(evidence, root, cri_endpoint, data_dir, deadline, config, None, Severity.WARNING)
+    write(explained(report, canonical, terminal()[0]).encode())
+    raise typer.Exit(EXIT_UNKNOWN if report.status == "unknown" else 0)
+
+
+def collect(
+    root: Root = "/",
+    cri_endpoint: Endpoints = None,
+    data_dir: DataDirs = None,
+    deadline: Deadline = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print what was seen, as JSON to judge elsewhere. Writes nothing.
+
+    'janitor scan --evidence FILE' then makes the same findings of it on any machine. Names of pods, addresses and
+    container IDs are in it; of command lines and environments only container IDs.
+    """
+    from janitor.pipeline import observe
+    from janitor.report.evidence_json import encode
+
+    write(encode(observe(options(root, cri_endpoint, data_dir, deadline, config))))
+
+
+def _report(
+    evidence_file: Path | None,
+    root: str,
+    cri_endpoint: list[str] | None,
+    data_dir: list[str] | None,
+    deadline: float | None,
+    config: Path | None,
+    only: str | None,
+    fail_on: Severity,
+) -> "Report":
+    from janitor.pipeline import diagnose, observe, select
+    from janitor.report.document import make_report
+
+    if evidence_file is not None:
+        if root != "/" or cri_endpoint or data_dir or deadline:
+            others = "--root, --cri-endpoint, --data-dir or --deadline"
+            raise Stop(f"--evidence is a look already taken; it does not go with {others}", EXIT_USAGE)
+        evidence = _read_evidence(evidence_file)
+    else:
+        evidence = observe(options(root, cri_endpoint, data_dir, deadline, config))
+    judgement, findings = diagnose(evidence, load(config).grace)
+    try:
+        findings = select(findings, only)
+    except ValueError as error:
+        raise Stop(str(error), EXIT_USAGE) from None
+    return make_report(evidence, judgement, findings, fail_on)
+
+
+def _read_evidence(file: Path) -> "Evidence":
+    from janitor.report.evidence_json import decode
+
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return decode(data)
+    except OSError as error:
+        raise Stop(f"reading the evidence {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise Stop(f"reading the evidence {file}: {error}") from None

@@ -1,0 +1,123 @@
+"""observe -> diagnose: the one way from a node to a report.
+
+Every command, and every test of the whole, goes through here. Nothing in this file decides and nothing prints.
+"""
+
+import importlib
+import pkgutil
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import janitor
+from janitor import checks
+from janitor.core.age import GRACE_S
+from janitor.core.evidence import EVIDENCE_VERSION, Evidence, Unknown, known
+from janitor.core.findings import Finding
+from janitor.core.judgement import Judgement, judge
+from janitor.host import cni, cni_cache, cri, kubelet, leases, mounts, netns, procfs, state, tasks
+from janitor.host.processes import processes
+
+FAMILIES = {"leases": "LEASE", "scan": "SCAN"}
+"""What `--only` calls a family of checks, and how the IDs of its findings begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where to look. `deadline_s` bounds every single call to a runtime."""
+
+    root: str = "/"
+    cri_endpoints: tuple[str, ...] = ()
+    configured_endpoints: tuple[str, ...] = ()
+    data_dirs: tuple[str, ...] = ()
+    deadline_s: float = 5.0
+
+
+def observe(options: Options) -> Evidence:
+    """One look at the node, in the order that the safety rule asks for: leases, then owners, then the kernel.
+
+    A pod born while this runs has a lease that was not seen; one that ends meanwhile is still found by one of
+    the later looks. Reads only; never raises for anything a node can be like.
+    """
+    root = options.root
+    proc = procfs.find_proc(root)
+    started = procfs.clock()
+    boot_id = procfs.boot_id(proc)
+    wanted = kubelet.endpoints(root, proc, options.cri_endpoints, options.configured_endpoints)
+    runtimes = [cri.introduce(root, address, origin, proc, options.deadline_s) for address, origin in wanted]
+    networks = cni.read_networks(root, tuple(d for runtime in runtimes for d in runtime.cni_directories))
+    cache = cni_cache.read_cache(root)
+
+    paths = tuple(network.directory for network in known(networks))
+    directories = leases.lease_directories(root, paths, options.data_dirs, mounts.own_mounts())
+    views = (
+        tuple(f"{proc.path}/{p.pid}/root" for r in runtimes for p in known(r.listeners))
+        if isinstance(proc, procfs.Proc)
+        else ()
+    )
+    directories = leases.compared(directories, root, views)
+    endpoints = tuple(cri.ask(runtime, options.deadline_s) for runtime in runtimes)
+    task_directories = tasks.task_directories(root)
+    witnesses = processes(proc) if not isinstance(proc, Unknown) else proc
+    namespaces = netns.network_namespaces(proc) if not isinstance(proc, Unknown) else proc
+    return Evidence(
+        version=EVIDENCE_VERSION,
+        janitor=janitor.__version__,
+        node=socket.gethostname(),
+        root=root,
+        started=started,
+        finished=procfs.clock(),
+        boot_id=boot_id,
+        networks=networks,
+        plugin_dirs=tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories)),
+        allowed_data_dirs=options.data_dirs,
+        lease_directories=directories,
+        cache=cache,
+        endpoints=endpoints,
+        namespaces=namespaces,
+        processes=witnesses,
+        task_directories=task_directories,
+        ledger=state.read_ledger(root, boot_id),
+        observations=state.read_observations(root, boot_id),
+    )
+
+
+def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> tuple[Judgement, tuple[Finding, ...]]:
+    """Judge every lease and ask every check; findings come with the worst first."""
+    judgement = judge(evidence, grace_s)
+    findings = [finding for module in _checks() for finding in module.check(evidence, judgement)]
+    findings.sort(key=lambda f: (-f.severity.rank, f.id, f.subject))
+    return judgement, tuple(findings)
+
+
+def select(findings: tuple[Finding, ...], only: str | None) -> tuple[Finding, ...]:
+    """Those that `only` names, by ID or family (`leases`), separated by commas; what was not seen stays in.
+
+    ValueError for a name that is nobody's.
+    """
+    if only is None:
+        return findings
+    wanted = matching_ids(only)
+    return tuple(f for f in findings if f.status == "unknown" or f.id in wanted)
+
+
+def matching_ids(only: str) -> set[str]:
+    """The IDs that a list of families and IDs means. ValueError for a name that is nobody's."""
+    known_ids = sorted(identifier for module in _checks() for identifier in module.IDS)
+    wanted: set[str] = set()
+    for word in (word.strip() for word in only.split(",")):
+        prefix = FAMILIES.get(word.lower(), word.upper())
+        ids = [i for i in known_ids if i == prefix or (prefix in FAMILIES.values() and i.startswith(prefix))]
+        if not ids:
+            raise ValueError(
+                f"--only '{word}': there is no such check; name a family ({', '.join(FAMILIES)}) or one of "
+                f"{', '.join(known_ids)}"
+            )
+        wanted.update(ids)
+    return wanted
+
+
+def _checks() -> list[Any]:
+    """Every check: each module of janitor.checks is one, found by being there."""
+    names = sorted(module.name for module in pkgutil.iter_modules(checks.__path__))
+    return [importlib.import_module(f"janitor.checks.{name}") for name in names]
