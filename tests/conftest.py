@@ -1,0 +1,46 @@
+"""JANITOR_REQUIRE_REAL=1: where the real components must be there, a system test that was skipped has failed.
+
+Otherwise a machine that lost containerd would go on passing, with nothing of importance tested any more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+SYSTEM = "tests/system/"
+
+
+def _required() -> bool:
+    return os.environ.get("JANITOR_REQUIRE_REAL", "") not in ("", "0")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    longrepr = report.longrepr
+    skipped = str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)
+    return f"JANITOR_REQUIRE_REAL is set, and this was skipped: {skipped.removeprefix('Skipped: ')}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skip of a test marked `system` becomes a failure, whoever decided it: a fixture, a mark or the test."""
+    report = yield
+    # An expected failure is reported as skipped as well; that one is meant.
+    if report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("system") and _required():
+        report.longrepr = _reason(report)
+        report.outcome = "failed"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a file of system tests that skips itself as a whole, before there is a test to be marked."""
+    report = yield
+    if report.skipped and collector.nodeid.startswith(SYSTEM) and _required():
+        report.longrepr = _reason(report)
+        report.outcome = "failed"
+    return report

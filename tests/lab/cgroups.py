@@ -1,0 +1,39 @@
+"""The control groups of a node's pods: one subtree by name, in every hierarchy of cgroup v1 or in v2's only one.
+
+cgroups are the one thing a node cannot have in a namespace that dies with it, so they are removed by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+
+
+def find(name: str) -> list[Path]:
+    """The directories called `name` at the top of each hierarchy."""
+    # v2 alone: ROOT itself is the hierarchy. v1, or both: one directory for each below ROOT.
+    tops = [ROOT] if (ROOT / "cgroup.controllers").exists() else list(ROOT.iterdir())
+    return [top / name for top in tops if (top / name).is_dir()]
+
+
+def remove(name: str, timeout: float = 5.0) -> None:
+    """Remove the subtree. Its processes are dead already, but a cgroup is busy for a moment longer."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            for top in find(name):
+                _remove_tree(top)
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _remove_tree(top: Path) -> None:
+    # Only rmdir: the files in a cgroup are the kernel's and go with their directory.
+    for directory, _, _ in os.walk(top, topdown=False):
+        os.rmdir(directory)

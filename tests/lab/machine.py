@@ -1,0 +1,148 @@
+"""The hardware and the kernel of a node: namespaces that are switched on and off around a directory, its disk.
+
+A power cut is SIGKILL of the first process in them: every process, /run and the network namespaces are gone
+with it, the disk stays. Nothing of the host is changed: no file outside the machine's directory, no mount,
+no interface; control groups are the one thing that has to be removed by hand.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.lab import cgroups, namespaces
+
+# What init.sh binds into place.
+DISK = ("cni", "net.d", "plugins", "kubelet", "janitor", "etc-janitor", "containerd", "etc-containerd")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Machine:
+    """One machine, first without power. Whatever happens, its processes end when this one does."""
+
+    def __init__(self) -> None:
+        # A random name: it is the name of the pods' cgroup as well, which all machines share.
+        self.name = f"lab-{uuid.uuid4().hex[:8]}"
+        self.directory = Path(tempfile.mkdtemp(prefix="janitor-lab-")).resolve()
+        self.disk = self.directory / "disk"
+        self.boot_id = ""
+        self._init: subprocess.Popen[str] | None = None
+        self._started: list[subprocess.Popen[str]] = []
+        # For an interrupt that comes before, or instead of, the context manager's end.
+        atexit.register(self.close)
+        for name in DISK:
+            (self.disk / name).mkdir(parents=True)
+        (self.directory / "memory").mkdir()
+
+    @property
+    def running(self) -> bool:
+        return self._init is not None
+
+    @property
+    def pid(self) -> int:
+        """The first process, by its PID on the host."""
+        if self._init is None:
+            raise RuntimeError(f"{self.name} has no power: boot it first")
+        return self._init.pid
+
+    @property
+    def root(self) -> Path:
+        """The root directory of the running machine, /run and /proc included, seen from the host."""
+        return Path(f"/proc/{self.pid}/root")
+
+    def power_on(self) -> None:
+        """Boot, with a new boot ID."""
+        if self._init is not None:
+            raise RuntimeError(f"{self.name} is running")
+        self.boot_id = str(uuid.uuid4())
+        (self.directory / "boot_id").write_text(self.boot_id + "\n")
+        errors = self.directory / "init.log"
+        with errors.open("w") as log:
+            self._init = namespaces.start_init(
+                ["sh", str(Path(__file__).with_name("init.sh")), self.name],
+                cwd=self.directory,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self._init.stdout is not None
+        if self._init.stdout.readline() != "ready\n":
+            self.power_off()
+            raise RuntimeError(f"{self.name} did not boot: {errors.read_text().strip() or 'no word why'}")
+
+    def power_off(self) -> None:
+        """Cut the power and wait until every process is gone; nothing happens when it is off."""
+        init, self._init = self._init, None
+        if init is not None:
+            init.kill()
+            # The kernel lets an init go only when everybody in its namespace is dead and reaped, and those
+            # that were started from here are ours to reap.
+            for process in self._started:
+                process.wait()
+            init.wait()
+            for pipe in (init.stdin, init.stdout):
+                if pipe is not None:
+                    pipe.close()
+        self._started.clear()
+        cgroups.remove(self.name)
+
+    def popen(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = "/", **popen: Any
+    ) -> subprocess.Popen[str]:
+        """Start a program inside. The Popen is the program itself; it ends with the machine at the latest."""
+        environment = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"} | dict(env or {})
+        popen.setdefault("stdin", subprocess.DEVNULL)
+        process = namespaces.start_inside(self.pid, argv, environment, cwd, **popen)
+        self._started = [other for other in self._started if other.poll() is None] + [process]
+        return process
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+        input: str | None = None,  # noqa: A002 - subprocess.run calls it so
+        timeout: float = 60,
+        check: bool = False,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program inside to its end and return what it said."""
+        stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+        pipe = subprocess.PIPE
+        with self.popen(argv, env=env, cwd=cwd, stdin=stdin, stdout=pipe, stderr=pipe) as process:
+            try:
+                out, err = process.communicate(input, timeout=timeout)
+            except BaseException:
+                process.kill()
+                raise
+        if check and process.returncode != 0:
+            said = err.strip() or out.strip()
+            raise RuntimeError(f"{' '.join(argv)} on {self.name}: exit {process.returncode}: {said}")
+        return subprocess.CompletedProcess(list(argv), process.returncode, out, err)
+
+    def processes(self) -> dict[int, str]:
+        """Every process inside with its command line, by its PID inside."""
+        found: dict[int, str] = {}
+        for path in (self.root / "proc").glob("[0-9]*"):
+            try:
+                found[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ").strip()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # ended while it was looked at
+        return found
+
+    def kill(self, pid: int, signal: str = "KILL") -> None:
+        """Send a signal to a process, by its PID inside."""
+        self.run(["sh", "-c", f"kill -{signal} {pid}"], check=True)  # the shell has one; minimal systems have no other
+
+    def close(self) -> None:
+        """Switch it off and throw the disk away; may be called twice."""
+        atexit.unregister(self.close)
+        self.power_off()
+        if self.directory.exists():
+            shutil.rmtree(self.directory)

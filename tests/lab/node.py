@@ -1,0 +1,240 @@
+"""A node that can be cut from its power: a real containerd with host-local on a machine of namespaces.
+
+What a real machine would have had in its page cache only is lost in a cut (pagecache.py); the rest of the
+disk is as it was, and the next boot finds it so.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import grpc
+
+from tests.lab import image, namespaces, plugins, runtimes
+from tests.lab.kubelet import Kubelet, Pod
+from tests.lab.machine import PATH, Machine
+from tests.lab.networks import Network, canal
+from tests.lab.pagecache import Loss, PageCache
+from tests.lab.runtimes import Containerd
+
+JANITOR = Path(sys.executable).with_name("janitor")
+
+
+def missing() -> str | None:
+    """Why there can be no real node on this machine, or None."""
+    return namespaces.missing() or runtimes.missing() or plugins.missing()
+
+
+class Node:
+    """A Kubernetes node without its control plane; a context manager that leaves nothing behind."""
+
+    def __init__(self, containerd: Containerd | None = None, networks: Sequence[Network] | None = None) -> None:
+        self.containerd = containerd or runtimes.installed()
+        self.networks = tuple(networks if networks is not None else (canal(),))
+        self.machine = Machine()
+        self.disk = self.machine.disk
+        self.run = self.machine.run
+        self.popen = self.machine.popen
+        self.kubelet = Kubelet(lambda: self.socket, cgroup_parent=f"/{self.machine.name}")
+        self._page_cache = PageCache(self.cni_dir)
+        self._runtime: subprocess.Popen[str] | None = None
+        plugins.install(self.disk / "plugins")
+        (self.disk / "etc-containerd/config.toml").write_text(self.containerd.config())
+        for network in self.networks:
+            network.write(self.net_d)
+
+    # What is where, seen from the host.
+
+    @property
+    def root(self) -> Path:
+        """The root directory of the running node."""
+        return self.machine.root
+
+    @property
+    def boot_id(self) -> str:
+        return self.machine.boot_id
+
+    @property
+    def cni_dir(self) -> Path:
+        """/var/lib/cni."""
+        return self.disk / "cni"
+
+    @property
+    def net_d(self) -> Path:
+        """/etc/cni/net.d."""
+        return self.disk / "net.d"
+
+    @property
+    def results(self) -> Path:
+        """libcni's cache."""
+        return self.cni_dir / "results"
+
+    @property
+    def socket(self) -> Path:
+        """containerd's socket."""
+        return self.root / "run/containerd/containerd.sock"
+
+    @property
+    def log(self) -> Path:
+        """What containerd logged, in all boots."""
+        return self.machine.directory / "containerd.log"
+
+    def leases(self, network: str | None = None) -> Path:
+        """host-local's directory of a network, by default of the first one."""
+        return self.cni_dir / "networks" / (network or self.networks[0].name)
+
+    def addresses(self, network: str | None = None) -> dict[str, bytes]:
+        """The leases of a network: address -> the bytes of its file."""
+        return read_leases(self.leases(network))
+
+    # Power.
+
+    def boot(self, start_runtime: bool = True) -> None:
+        """Switch it on; without the runtime it stays at the point where `janitor boot` runs."""
+        self.machine.power_on()
+        for network in self.networks:
+            network.prepare(self.root)
+        if start_runtime:
+            self.start_runtime()
+
+    def sync(self) -> None:
+        """What is under /var/lib/cni now has reached the disk: no later cut damages it."""
+        self._page_cache.sync()
+
+    def cut(self, loss: Loss = "empty") -> list[Path]:
+        """Cut the power. Files younger than half a minute and not synced become `loss`; returns those."""
+        self.machine.power_off()
+        self._runtime = None
+        return self._page_cache.lose(loss)
+
+    # The runtime.
+
+    def start_runtime(self, timeout: float = 30) -> None:
+        """Start containerd and wait until CRI answers and has found the network."""
+        if self._runtime is not None and self._runtime.poll() is None:
+            raise RuntimeError("containerd is running")
+        argv = [str(self.containerd.directory / "containerd")]
+        env = {"PATH": f"{self.containerd.directory}:{PATH}"}  # its shim is found in PATH
+        with self.log.open("a") as log:
+            self._runtime = self.popen(argv, env=env, stdout=log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + timeout
+        while not self._runtime_answers():
+            if self._runtime.poll() is not None or time.monotonic() > deadline:
+                said = "\n".join(self.log.read_text().splitlines()[-15:])
+                raise RuntimeError(f"containerd {self.containerd.version} did not come up:\n{said}")
+            time.sleep(0.05)
+        if image.NAME not in self._ctr("images", "list", "-q"):
+            (self.disk / "containerd/pause.tar").write_bytes(image.archive())
+            self._ctr("images", "import", "--snapshotter", "native", "/var/lib/containerd/pause.tar")
+
+    def kill_runtime(self) -> None:
+        """SIGKILL containerd and nothing else: pods live on, and so does a CNI plugin it was waiting for."""
+        if self._runtime is None:
+            raise RuntimeError("containerd was not started")
+        self._runtime.kill()
+        self._runtime.wait()
+        self._runtime = None
+
+    def restart_runtime(self) -> None:
+        """Kill containerd and start it again."""
+        self.kill_runtime()
+        self.start_runtime()
+
+    def lose_metadata(self) -> None:
+        """Start containerd again without the database in which it keeps what it runs."""
+        self.kill_runtime()
+        (self.disk / "containerd/io.containerd.metadata.v1.bolt/meta.db").unlink()
+        self.start_runtime()
+
+    def _runtime_answers(self) -> bool:
+        try:
+            self.kubelet.version(timeout=2)
+            return not self.networks or self.kubelet.network_ready()
+        except grpc.RpcError:
+            return False
+
+    def _ctr(self, *args: str) -> str:
+        ctr = str(self.containerd.directory / "ctr")
+        return self.run([ctr, "-n", "k8s.io", *args], check=True).stdout
+
+    # What runs on it.
+
+    def janitor(self, *args: str, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run this checkout's `janitor` inside."""
+        return self.run([str(JANITOR), *args], timeout=timeout, **options)
+
+    def janitor_later(self, seconds: int, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """The same as if so many seconds more had passed (clock.py)."""
+        argv = [sys.executable, str(Path(__file__).with_name("clock.py")), str(seconds), *args]
+        return self.run(argv, timeout=timeout)
+
+    def pause_of(self, pod: Pod, timeout: float = 5) -> int | None:
+        """The PID, inside, of a pod's pause process: the child of its shim.
+
+        RunPodSandbox returns while runc's init is still turning into it, so it is waited for.
+        """
+        shim = self.shim_of(pod)
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for pid, command in self.machine.processes().items():
+                stat = self.root / f"proc/{pid}/stat"
+                if command == "/pause" and stat.read_text().rpartition(")")[2].split()[1] == str(shim):
+                    return pid
+            time.sleep(0.02)
+        return None
+
+    def shim_of(self, pod: Pod) -> int | None:
+        """The PID, inside, of a pod's shim, which carries the sandbox's ID in its command line."""
+        for pid, command in self.machine.processes().items():
+            if f" -id {pod.id} " in command:
+                return pid
+        return None
+
+    # What the slow plugin is told (plugins/slow.py).
+
+    def slow(self, order: str) -> Path:
+        """The file that tells the slow plugin something, `hold-ADD` for one: touch it, unlink it."""
+        return self.root / "run/lab/slow" / order
+
+    def held(self, command: str = "ADD", timeout: float = 20) -> str:
+        """Wait until the slow plugin holds a call, and return its container ID."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for path in self.slow("").glob(f"held-{command}-*"):
+                return path.name.rpartition("-")[2]
+            time.sleep(0.02)
+        raise TimeoutError(f"no {command} came to the slow plugin in {timeout:g} s")
+
+    # The end.
+
+    def close(self) -> None:
+        """Switch it off and throw its disk away; may be called twice."""
+        self.machine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class NodeFactory(Protocol):
+    """What the fixture `node` is: makes nodes that are gone when the test is over."""
+
+    def __call__(self, *networks: Network, containerd: Containerd | None = None, boot: bool = True) -> Node:
+        """A node with these networks (canal's if none), of the installed containerd unless told, and running."""
+
+
+def read_leases(directory: Path) -> dict[str, bytes]:
+    """The leases in one of host-local's directories: the files named like addresses, in order."""
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    leases = sorted(name for name in names if name != "lock" and not name.startswith("last_reserved_ip"))
+    return {name: (directory / name).read_bytes() for name in leases}

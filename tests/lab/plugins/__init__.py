@@ -1,0 +1,29 @@
+"""CNI plugins of the lab's own: programs, run by the runtime in a node; `install` puts them beside the real ones."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+REAL = Path("/usr/lib/cni")
+REQUIRED = ("host-local", "ptp", "bridge", "portmap", "loopback")
+
+
+def missing() -> str | None:
+    """Which real plugin is not installed, or None."""
+    absent = [name for name in REQUIRED if not (REAL / name).exists()]
+    return f"no {', '.join(absent)} in {REAL}: apt-get install containernetworking-plugins" if absent else None
+
+
+def install(directory: Path) -> None:
+    """Fill a node's plugin directory: links to the real plugins, and the lab's own."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for plugin in REAL.iterdir():
+        (directory / plugin.name).symlink_to(plugin)
+    for source in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        path = directory / source.stem
+        path.unlink(missing_ok=True)  # never write through a link to a real plugin
+        # exec, so that the process with CNI_CONTAINERID in its environment is the plugin and has no parent shell.
+        path.write_text(f"#!/bin/sh\nexec {shlex.join([sys.executable, '-IS', str(source)])}\n")
+        path.chmod(0o755)
