@@ -1,0 +1,246 @@
+"""Each finding: when it is made, how bad it is, and when it is not made."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from janitor.core.addresses import make_range
+from janitor.core.evidence import Clock, Evidence, LeaseDirectory, LeaseFile, Unknown
+from janitor.core.findings import Finding
+from janitor.pipeline import diagnose, select
+from janitor.report.document import make_report
+from janitor.report.explain import explain
+from janitor.report.headline import headlines
+from janitor.report.table import to_table
+from tests.situations import (
+    BOOT,
+    DEAD,
+    DIRECTORY,
+    LIVE,
+    SECOND,
+    cache_entry,
+    endpoint,
+    evidence,
+    lease,
+    network,
+    sandbox,
+)
+
+
+def found(what: Evidence, identifier: str) -> list[Finding]:
+    return [finding for finding in diagnose(what)[1] if finding.id == identifier]
+
+
+def only(what: Evidence, identifier: str) -> Finding:
+    (finding,) = found(what, identifier)
+    return finding
+
+
+def in_directory(*files: LeaseFile, filesystem: str = "ext4", **other: Any) -> Evidence:
+    return evidence(lease_directories=(LeaseDirectory(DIRECTORY, "k8s-pod-network", files, filesystem),), **other)
+
+
+def test_a_healthy_node_has_one_remark() -> None:
+    assert [finding.id for finding in diagnose(evidence())[1]] == ["LEASE010"]
+
+
+def test_orphaned_and_corrupt_are_summed_up_by_network() -> None:
+    what = evidence(lease("10.52.0.10"), lease("10.52.0.11"), lease("10.52.0.12", b""))
+    assert only(what, "LEASE001").summary == "k8s-pod-network: 2 leases left by containers that are gone"
+    assert only(what, "LEASE001").evidence[0] == "10.52.0.10, 10.52.0.11"
+    assert "1 lease, empty" in only(what, "LEASE002").summary
+
+
+def test_missing() -> None:
+    finding = only(in_directory(), "LEASE003")
+    assert (finding.severity, finding.subject) == ("critical", f"{DIRECTORY}/10.52.0.2")
+    assert "kubectl delete pod -n default web-1" in finding.fix
+
+
+def test_an_address_in_two_networks() -> None:
+    other = LeaseDirectory(
+        "/var/lib/cni/networks/two", "two", (lease("10.52.0.2", f"{DEAD}\r\neth0".encode()),), "ext4"
+    )
+    what = evidence(networks=(network(), network(name="two")))
+    what = replace(what, lease_directories=(*what.lease_directories, other))  # type: ignore[misc]
+    assert "10.52.0.2 is leased in 2 networks" in {f.summary for f in found(what, "LEASE004")}
+
+
+def test_an_attachment_with_two_addresses_of_one_range() -> None:
+    what = in_directory(lease("10.52.0.10"), lease("10.52.0.11"))
+    assert "holds 2 addresses of one range" in only(what, "LEASE004").summary
+
+
+@pytest.mark.parametrize(
+    "second",
+    [lease("fd00::7"), lease("10.52.0.11", f"{DEAD}\r\nnet1".encode())],
+    ids=["other family", "other interface"],
+)
+def test_an_attachment_with_one_address_of_each(second: LeaseFile) -> None:
+    dual = network(range_sets=((make_range("10.52.0.0/24"),), (make_range("fd00::/64"),)))
+    assert found(in_directory(lease("10.52.0.10"), second, networks=(dual,)), "LEASE004") == []
+    unknown = network(range_sets=Unknown("flannel has not written it"))
+    assert found(in_directory(lease("10.52.0.10"), second, networks=(unknown,)), "LEASE004") == []
+
+
+def test_a_live_address_leased_to_another() -> None:
+    what = in_directory(lease("10.52.0.2", f"{DEAD}\r\neth0".encode()))
+    assert "in use by default/web-1 but leased to another container" in only(what, "LEASE004").summary
+
+
+@pytest.mark.parametrize(("used", "severity"), [(3, None), (4, "warning"), (5, "critical")])
+def test_a_range_fills_up(used: int, severity: str | None) -> None:
+    small = network(range_sets=((make_range("10.52.0.0/29"),),))
+    mine = lease("10.52.0.2", f"{LIVE}\r\neth0".encode())
+    files = [mine, *(lease(f"10.52.0.{3 + number}") for number in range(used - 1))]
+    findings = found(in_directory(*files, networks=(small,)), "LEASE005")
+    assert [f.severity for f in findings] == ([severity] if severity else [])
+    if findings:
+        assert f"{used} of 5 used" in findings[0].summary
+        assert f"would free {used - 1}" in findings[0].evidence[1]  # one of them is live
+
+
+def test_ninety_five_percent_is_an_error() -> None:
+    files = [lease(f"10.52.0.{number}") for number in range(2, 244)]
+    assert only(in_directory(*files), "LEASE005").severity == "error"
+
+
+@pytest.mark.parametrize(("uptime", "made"), [(300, False), (1200, True)])
+def test_held_since_the_boot(uptime: int, made: bool) -> None:
+    dead = endpoint(sandbox(DEAD, ready=False, created_ns=BOOT - 86_400 * SECOND))
+    what = in_directory(lease("10.52.0.10"), endpoints=(dead,), cache=())
+    what = replace(what, started=Clock(BOOT + uptime * SECOND, uptime * SECOND))
+    assert bool(found(what, "LEASE006")) == made
+
+
+@pytest.mark.parametrize(("age", "made"), [(1_800, False), (7_200, True)])
+def test_held_in_this_boot(age: int, made: bool) -> None:
+    dead = endpoint(sandbox(DEAD, ready=False, created_ns=BOOT + 10_000 * SECOND - age * SECOND))
+    assert bool(found(in_directory(lease("10.52.0.10"), endpoints=(dead,), cache=()), "LEASE006")) == made
+
+
+def test_outside_every_range() -> None:
+    finding = only(evidence(lease("10.99.0.7")), "LEASE007")
+    assert "10.99.0.7 (foreign)" in finding.evidence[0]
+    assert found(evidence(lease("10.99.0.7")), "LEASE008") == []
+
+
+def test_foreign_files() -> None:
+    assert "reserved" in only(evidence(lease("10.52.0.9", b"reserved by hand")), "LEASE008").evidence[1]
+
+
+EMPTY_ENTRY = cache_entry(DEAD, damage="it is empty", cni_version="")
+STOPPED = endpoint(sandbox(DEAD, ready=False))
+
+
+@pytest.mark.parametrize(
+    ("change", "severity"),
+    [
+        ({"networks": (network(cni_version="0.4.0"),)}, "error"),
+        ({"networks": (network(cni_version="1.0.0"),)}, "error"),
+        ({"networks": Unknown("no")}, "error"),
+        ({"networks": (network(cni_version="0.3.1"),)}, "info"),
+        (
+            {"networks": (network(cni_version="1.0.0"),), "endpoints": (replace(STOPPED, runtime_version="v2.1.4"),)},
+            "info",
+        ),
+        ({"networks": (network(cni_version="1.0.0"),), "endpoints": (endpoint(),)}, "info"),
+    ],
+    ids=["0.4.0", "1.0.0", "not known", "0.3.1", "containerd 2", "no sandbox needs it"],
+)
+def test_a_damaged_cache_entry(change: dict[str, Any], severity: str) -> None:
+    what = evidence(**({"cache": (EMPTY_ENTRY,), "endpoints": (STOPPED,)} | change))
+    assert only(what, "LEASE009").severity == severity
+
+
+def test_a_damaged_loopback_entry_stops_nothing() -> None:
+    loopback = cache_entry(DEAD, damage="it is empty", network="cni-loopback", interface="lo", cni_version="")
+    what = evidence(cache=(loopback,), endpoints=(STOPPED,), networks=(network(cni_version="1.0.0"),))
+    assert only(what, "LEASE009").severity == "info"
+
+
+def test_leases_in_memory_are_fine() -> None:
+    assert found(in_directory(lease(), filesystem="tmpfs"), "LEASE010") == []
+    assert "Where=/var/lib/cni/networks" in only(evidence(), "LEASE010").fix
+
+
+def test_what_was_not_seen_is_said_once() -> None:
+    blind = Unknown("no /proc", "run it on the node")
+    what = evidence(lease(), namespaces=blind, processes=blind)
+    finding = only(what, "SCAN001")
+    assert (finding.status, finding.fix) == ("unknown", "run it on the node")
+    assert make_report(what, *diagnose(what)).status == "unknown"
+
+
+def test_selecting_findings() -> None:
+    what = evidence(lease(), lease("10.52.0.9", b""), boot_id=Unknown("no"))
+    _, findings = diagnose(what)
+    assert {f.id for f in select(findings, "LEASE010")} == {"LEASE010", "SCAN001"}
+    assert select(findings, None) == findings
+    assert len(select(findings, "leases")) == len(findings)
+    with pytest.raises(ValueError, match="no such check"):
+        select(findings, "leases,nothing")
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        (evidence(), "k8s-pod-network 10.52.0.0/24: 1 of 253 used: 1 live; nothing to free"),
+        (evidence(lease()), "'janitor clean' would free 1"),
+        (evidence(lease(), boot_id=Unknown("no")), "not everything could be looked at"),
+        (evidence(lease(ctime_ns=BOOT + 9_999 * SECOND)), "'janitor clean' would watch them for 10 min"),
+        (evidence(networks=(network(range_sets=Unknown("x")),)), "k8s-pod-network: 1 address used: 1 live"),
+        (evidence(networks=(), cache=()), "1 file of others"),
+        (evidence(networks=(), cache=(), lease_directories=()), "no lease of any host-local network"),
+    ],
+)
+def test_headline(what: Evidence, sentence: str) -> None:
+    (line,) = headlines(make_report(what, *diagnose(what)))
+    assert sentence in line
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("colour", [False, True])
+def test_table(width: int, colour: bool) -> None:
+    what = evidence(*(lease(f"10.52.0.{n}") for n in range(10, 80)), lease("10.52.0.9", b"[bold]by hand[/bold]"))
+    text = to_table(make_report(what, *diagnose(what)), width=width, colour=colour)
+    assert ("\x1b[" in text) == colour
+    assert "and 32 more" in text
+    assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+def test_explain() -> None:
+    what = evidence(lease(), lease("10.52.0.9", b""))
+    report = make_report(what, *diagnose(what))
+    assert "is live" in (text := explain(report, "10.52.0.2", 80))
+    assert ("default/web-1" in text, LIVE in text) == (True, True)
+    assert "freed by   janitor clean" in explain(report, "10.52.0.77")
+    assert "is free: k8s-pod-network has no lease for it" in explain(report, "10.52.0.200")
+    assert "in no range" in explain(report, "192.0.2.1")
+    assert "is the gateway in k8s-pod-network" in explain(report, "10.52.0.1")
+    assert "is the broadcast address" in explain(report, "10.52.0.255")
+    assert all(len(line) <= 80 or "/var/lib" in line or LIVE in line for line in text.splitlines())
+
+
+def test_explain_says_what_it_could_not_see() -> None:
+    blind = evidence(networks=Unknown("no CNI configuration was found"), cache=(), lease_directories=())
+    text = explain(make_report(blind, *diagnose(blind)), "10.52.0.7")
+    assert "not everything could be looked at" in text
+    assert "not seen   no CNI configuration was found" in text
+
+
+def test_headline_of_the_worst() -> None:
+    small = network(range_sets=((make_range("10.52.0.0/29"),),))
+    files = [lease(f"10.52.0.{last}") for last in range(3, 7)]
+    what = in_directory(*files, lease("10.99.0.1"), networks=(small,))
+    (line,) = headlines(make_report(what, *diagnose(what)))
+    assert line == (
+        "1 address in use but NOT RESERVED (LEASE003); k8s-pod-network 10.52.0.0/29: 4 of 5 used: 4 orphaned, "
+        "beside 1 file of others; 'janitor clean' would free 4"
+    )
+
+
+def test_leases_come_in_the_order_of_their_addresses() -> None:
+    what = in_directory(*(lease(f"10.52.0.{n}") for n in (100, 9, 20)), lease("fd00::1"))
+    assert [x.address for x in diagnose(what)[0].leases][:4] == ["10.52.0.9", "10.52.0.20", "10.52.0.100", "fd00::1"]

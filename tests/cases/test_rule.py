@@ -1,0 +1,360 @@
+"""The safety rule, clause by clause: each situation differs in one thing from a lease that would be freed."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from janitor.core.addresses import make_range
+from janitor.core.age import identity
+from janitor.core.evidence import (
+    ContainerRecord,
+    Evidence,
+    LeaseDirectory,
+    LeaseFile,
+    NetworkNamespace,
+    Observation,
+    Process,
+    RuntimeProcess,
+    TaskDirectory,
+    Unknown,
+    known,
+)
+from janitor.core.judgement import FREEABLE, Verdict, judge
+from tests.situations import (
+    ADDRESS,
+    BOOT,
+    DEAD,
+    DIRECTORY,
+    LIVE,
+    NOW,
+    RUNTIME_START,
+    SECOND,
+    cache_entry,
+    endpoint,
+    evidence,
+    in_ledger,
+    lease,
+    network,
+    sandbox,
+    verdict_of,
+)
+
+EMPTY = lease(content=b"")
+LIVE_SANDBOX = sandbox(LIVE, addresses=("10.52.0.2",))
+
+
+def young(**other: Any) -> Evidence:
+    """A lease younger than the runtime."""
+    return evidence(lease(born=RUNTIME_START + 60 * SECOND), **other)
+
+
+def test_a_lease_older_than_the_runtime_that_nobody_knows_is_orphaned() -> None:
+    assert verdict_of(evidence(lease())).verdict == Verdict.ORPHANED
+
+
+def test_an_empty_lease_older_than_the_runtime_is_corrupt() -> None:
+    judged = verdict_of(evidence(EMPTY))
+    assert judged.verdict == Verdict.CORRUPT
+    assert "it is empty" in judged.reasons[0]
+
+
+@pytest.mark.parametrize("file", [lease(), EMPTY, lease(content=b"\0" * 70)], ids=["orphan", "empty", "nul"])
+class TestWhoeverLooksDead:
+    """Each of these keeps a lease that would be freed otherwise."""
+
+    def test_address_up_in_a_namespace(self, file: LeaseFile) -> None:
+        seen = NetworkNamespace(3, "/run/netns/cni-2", (ADDRESS,), ())
+        found = evidence(file)
+        assert verdict_of(replace(found, namespaces=(*known(found.namespaces), seen))).verdict == Verdict.LIVE
+
+    def test_host_route_to_the_address(self, file: LeaseFile) -> None:
+        seen = NetworkNamespace(1, "process 1", (), (ADDRESS,))
+        assert verdict_of(evidence(file, namespaces=(seen,))).verdict == Verdict.LIVE
+
+    def test_a_sandbox_that_says_the_address_is_its_own(self, file: LeaseFile) -> None:
+        listed = endpoint(LIVE_SANDBOX, sandbox("b" * 64, addresses=(ADDRESS,)))
+        assert verdict_of(evidence(file, endpoints=(listed,))).verdict == Verdict.LIVE
+
+    def test_a_stopped_sandbox_that_says_the_address_is_its_own(self, file: LeaseFile) -> None:
+        listed = endpoint(LIVE_SANDBOX, sandbox("b" * 64, ready=False, addresses=(ADDRESS,)))
+        assert verdict_of(evidence(file, endpoints=(listed,))).verdict == Verdict.HELD
+
+    def test_a_stopped_sandbox_whose_cached_result_names_the_address(self, file: LeaseFile) -> None:
+        # Its DEL is still to come, and the firewall plugin's DEL goes by address (trap 26).
+        listed = endpoint(LIVE_SANDBOX, sandbox("b" * 64, ready=False))
+        found = evidence(file, endpoints=(listed,), cache=(cache_entry("b" * 64, ADDRESS),))
+        assert verdict_of(found).verdict == Verdict.HELD
+
+    @pytest.mark.parametrize(
+        "part", ["boot_id", "networks", "cache", "endpoints", "namespaces", "processes", "task_directories"]
+    )
+    def test_a_part_that_was_not_seen(self, file: LeaseFile, part: str) -> None:
+        change: dict[str, Any] = {part: Unknown("no permission")}
+        found = replace(evidence(file), **change)
+        judged = verdict_of(found)
+        assert (judged.verdict, judged.unseen) == (Verdict.PENDING, (Unknown("no permission"),))
+        assert judge(found).unseen == (Unknown("no permission"),)
+
+    @pytest.mark.parametrize("part", ["sandboxes", "records", "listeners"])
+    def test_a_runtime_that_did_not_answer(self, file: LeaseFile, part: str) -> None:
+        change: dict[str, Any] = {part: Unknown("no answer within 5 s")}
+        silent = replace(endpoint(LIVE_SANDBOX), **change)
+        judged = verdict_of(evidence(file, endpoints=(silent,)))
+        assert (judged.verdict, judged.unseen) == (Verdict.PENDING, (Unknown("no answer within 5 s"),))
+
+    def test_one_of_two_named_runtimes_did_not_answer(self, file: LeaseFile) -> None:
+        silent = endpoint(address="unix:///run/crio/crio.sock", origin="flag", sandboxes=Unknown("no"))
+        found = evidence(file, endpoints=(endpoint(LIVE_SANDBOX), silent))
+        assert verdict_of(found).verdict == Verdict.PENDING
+
+    def test_an_unused_socket_that_nobody_named_does_not_stand_in_the_way(self, file: LeaseFile) -> None:
+        stale = endpoint(address="unix:///run/cri-dockerd.sock", origin="well-known", sandboxes=Unknown("no"))
+        found = evidence(file, endpoints=(endpoint(LIVE_SANDBOX), stale))
+        assert verdict_of(found).verdict in FREEABLE
+
+    def test_no_runtime_at_all(self, file: LeaseFile) -> None:
+        assert verdict_of(evidence(file, endpoints=())).verdict == Verdict.PENDING
+
+    def test_an_empty_list_from_a_socket_nobody_named(self, file: LeaseFile) -> None:
+        assert verdict_of(evidence(file, endpoints=(endpoint(origin="well-known"),))).verdict == Verdict.PENDING
+
+    @pytest.mark.parametrize("table", ["addresses", "host_routes"])
+    def test_a_namespace_that_could_not_be_read(self, file: LeaseFile, table: str) -> None:
+        change: dict[str, Any] = {table: Unknown("no permission")}
+        hidden = replace(NetworkNamespace(3, "/run/netns/x", (), ()), **change)
+        found = evidence(file)
+        assert verdict_of(replace(found, namespaces=(*known(found.namespaces), hidden))).verdict == Verdict.PENDING
+
+    def test_no_namespace_at_all(self, file: LeaseFile) -> None:
+        assert verdict_of(evidence(file, namespaces=())).verdict == Verdict.PENDING
+
+    def test_a_network_that_forbids_garbage_collection(self, file: LeaseFile) -> None:
+        assert verdict_of(evidence(file, networks=(network(disable_gc=True),))).verdict == Verdict.FOREIGN
+
+    def test_a_network_that_cri_does_not_use(self, file: LeaseFile) -> None:
+        found = evidence(file, networks=(network(used_by_cri=False),), cache=())
+        assert verdict_of(found).verdict == Verdict.FOREIGN
+
+    def test_a_directory_that_no_configuration_names(self, file: LeaseFile) -> None:
+        found = evidence(file, networks=(network(name="other"),), cache=())
+        assert verdict_of(found).verdict == Verdict.FOREIGN
+
+    def test_outside_the_ranges(self, file: LeaseFile) -> None:
+        moved = network(range_sets=((make_range("10.53.0.0/24"),),))
+        assert verdict_of(evidence(file, networks=(moved,))).verdict == Verdict.FOREIGN
+
+    def test_a_file_system_that_other_nodes_write_to(self, file: LeaseFile) -> None:
+        shared = LeaseDirectory(DIRECTORY, "k8s-pod-network", (file,), "nfs4")
+        assert verdict_of(evidence(lease_directories=(shared,))).verdict == Verdict.FOREIGN
+
+    def test_younger_than_the_runtime(self, file: LeaseFile) -> None:
+        fresh = replace(file, ctime_ns=BOOT + RUNTIME_START + SECOND)
+        assert verdict_of(evidence(fresh)).verdict == Verdict.PENDING
+
+    def test_a_clock_that_was_set_forward_since_the_runtime_started(self, file: LeaseFile) -> None:
+        # The socket was made at what the clock then called 1970.
+        process = RuntimeProcess(700, "containerd", RUNTIME_START, 20 * SECOND)
+        assert verdict_of(evidence(file, endpoints=(endpoint(LIVE_SANDBOX, listeners=(process,)),))).verdict == (
+            Verdict.PENDING
+        )
+
+    def test_a_clock_that_was_set_back_since_the_runtime_started(self, file: LeaseFile) -> None:
+        process = RuntimeProcess(700, "containerd", RUNTIME_START, BOOT + NOW + 86_400 * SECOND)
+        assert verdict_of(evidence(file, endpoints=(endpoint(LIVE_SANDBOX, listeners=(process,)),))).verdict == (
+            Verdict.PENDING
+        )
+
+    def test_a_socket_made_by_systemd(self, file: LeaseFile) -> None:
+        process = RuntimeProcess(1, "systemd", RUNTIME_START, BOOT + RUNTIME_START)
+        assert verdict_of(evidence(file, endpoints=(endpoint(LIVE_SANDBOX, listeners=(process,)),))).verdict == (
+            Verdict.PENDING
+        )
+
+
+def test_its_own_sandbox_is_ready() -> None:
+    listed = endpoint(LIVE_SANDBOX, sandbox(DEAD))
+    assert verdict_of(evidence(lease(), endpoints=(listed,))).verdict == Verdict.LIVE
+
+
+def test_its_own_sandbox_is_not_ready() -> None:
+    listed = endpoint(LIVE_SANDBOX, sandbox(DEAD, ready=False))
+    assert verdict_of(evidence(lease(), endpoints=(listed,))).verdict == Verdict.HELD
+
+
+def test_not_ready_with_the_address_up_is_live() -> None:
+    listed = endpoint(LIVE_SANDBOX, sandbox(DEAD, ready=False, addresses=(ADDRESS,)))
+    up = NetworkNamespace(3, "/run/netns/cni-2", (ADDRESS,), ())
+    assert verdict_of(evidence(lease(), endpoints=(listed,), namespaces=(up,))).verdict == Verdict.LIVE
+
+
+@pytest.mark.parametrize("kind", ["container", "task", "sandbox"])
+def test_containerd_has_a_record_that_cri_does_not_list(kind: Any) -> None:
+    record = ContainerRecord("k8s.io", DEAD, kind)
+    assert verdict_of(evidence(lease(), endpoints=(endpoint(LIVE_SANDBOX, records=(record,)),))).verdict == Verdict.LIVE
+
+
+def test_a_shim_runs_for_it() -> None:
+    shim = Process(812, "containerd-shim", 0, (DEAD,))
+    assert verdict_of(evidence(lease(), processes=(shim,))).verdict == Verdict.LIVE
+
+
+def test_a_cni_plugin_is_at_work_on_it() -> None:
+    plugin = Process(812, "bridge", 0, (), "ADD", DEAD)
+    assert verdict_of(evidence(lease(), processes=(plugin,))).verdict == Verdict.LIVE
+
+
+def test_a_listed_sandbox_whose_addresses_could_not_be_seen_keeps_what_names_nobody() -> None:
+    silent = endpoint(sandbox(LIVE, addresses=("10.52.0.2",)), sandbox("b" * 64, addresses=Unknown("no answer")))
+    assert verdict_of(evidence(EMPTY, endpoints=(silent,))).verdict == Verdict.PENDING
+    assert verdict_of(evidence(lease(), endpoints=(silent,))).verdict == Verdict.ORPHANED
+
+
+def test_a_directory_that_the_runtime_does_not_see_is_not_judged() -> None:
+    other = LeaseDirectory(DIRECTORY, "k8s-pod-network", (lease(),), "ext4", "the runtime sees another one")
+    assert verdict_of(evidence(lease_directories=(other,))).verdict == Verdict.FOREIGN
+
+
+def test_a_plugin_that_was_there_before_the_watching_began_keeps_what_names_nobody() -> None:
+    file = lease(content=b"", born=RUNTIME_START + 60 * SECOND)
+    this = identity(f"{DIRECTORY}/{file.name}", file)
+    assert this is not None
+    seen = Observation(this, file.ctime_ns, NOW - 700 * SECOND, NOW - SECOND, 2)
+    plugin = Process(812, "bridge", NOW - 800 * SECOND, (), "ADD", "c" * 64)
+    assert verdict_of(evidence(file, observations=(seen,))).verdict == Verdict.CORRUPT
+    assert verdict_of(evidence(file, observations=(seen,), processes=(plugin,))).verdict == Verdict.PENDING
+    later = replace(plugin, started_ns=NOW - 600 * SECOND)
+    assert verdict_of(evidence(file, observations=(seen,), processes=(later,))).verdict == Verdict.CORRUPT
+
+
+def test_a_plugin_that_outlived_its_runtime_may_be_about_to_write_a_nameless_lease() -> None:
+    plugin = Process(812, "bridge", RUNTIME_START - SECOND, (), "ADD", "c" * 64)
+    assert verdict_of(evidence(EMPTY, processes=(plugin,))).verdict == Verdict.PENDING
+    assert verdict_of(evidence(lease(), processes=(plugin,))).verdict == Verdict.ORPHANED
+    younger = replace(plugin, started_ns=RUNTIME_START + SECOND)
+    assert verdict_of(evidence(EMPTY, processes=(younger,))).verdict == Verdict.CORRUPT
+
+
+def test_a_task_directory_is_a_reason_to_keep() -> None:
+    task = TaskDirectory(f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{DEAD}", DEAD)
+    assert verdict_of(evidence(lease(), task_directories=(task,))).verdict == Verdict.PENDING
+
+
+def test_an_id_is_never_matched_by_prefix() -> None:
+    almost = DEAD[:-1] + "0"
+    listed = endpoint(LIVE_SANDBOX, sandbox(almost, ready=False))
+    assert verdict_of(evidence(lease(), endpoints=(listed,))).verdict == Verdict.ORPHANED
+
+
+def test_the_same_id_on_another_interface_is_the_same_owner() -> None:
+    second = lease(content=f"{LIVE}\r\nnet1".encode())
+    assert verdict_of(evidence(second)).verdict == Verdict.LIVE
+
+
+def test_the_boot_ledger_proves_age() -> None:
+    file = lease(born=RUNTIME_START + 60 * SECOND)
+    assert verdict_of(young()).verdict == Verdict.PENDING
+    judged = verdict_of(in_ledger(young(), file))
+    assert judged.verdict == Verdict.ORPHANED
+    assert "boot ledger" in " ".join(judged.reasons)
+
+
+@pytest.mark.parametrize(
+    "change", [{"inode": 7}, {"device": 7}, {"mtime_ns": 7}, {"content": f"{'e' * 64}\r\neth0".encode()}, {"size": 69}]
+)
+def test_the_ledger_is_about_that_very_file(change: dict[str, Any]) -> None:
+    file = lease(born=RUNTIME_START + 60 * SECOND)
+    replaced = replace(file, **change)
+    assert verdict_of(in_ledger(evidence(replaced), file)).verdict == Verdict.PENDING
+
+
+def watched(seconds: int, passes: int = 2, **change: Any) -> Evidence:
+    file = lease(born=RUNTIME_START + 60 * SECOND)
+    this = identity(f"{DIRECTORY}/{file.name}", file)
+    assert this is not None
+    seen = Observation(this, file.ctime_ns, NOW - seconds * SECOND, NOW - SECOND, passes)
+    return evidence(replace(file, **change), observations=(seen,))
+
+
+def test_watching_for_the_grace_proves_age() -> None:
+    assert verdict_of(watched(600)).verdict == Verdict.ORPHANED
+    judged = verdict_of(watched(200))
+    assert (judged.verdict, judged.wait_s) == (Verdict.PENDING, 400)
+
+
+def test_the_grace_has_a_floor() -> None:
+    assert verdict_of(watched(59), grace_s=0).verdict == Verdict.PENDING
+    assert verdict_of(watched(60), grace_s=0).verdict == Verdict.ORPHANED
+
+
+@pytest.mark.parametrize("change", [{"ctime_ns": 7}, {"inode": 7}, {"mtime_ns": 7}])
+def test_a_file_that_changed_was_not_watched(change: dict[str, Any]) -> None:
+    assert verdict_of(watched(6_000, **change)).verdict == Verdict.PENDING
+
+
+def test_the_wall_clock_alone_never_proves_age() -> None:
+    # Ten years old by its times, but the runtime's start cannot be related to them.
+    old = lease(mtime_ns=0, ctime_ns=0)
+    process = RuntimeProcess(700, "containerd", RUNTIME_START, 0)
+    found = evidence(old, endpoints=(endpoint(LIVE_SANDBOX, listeners=(process,)),))
+    assert verdict_of(found).verdict == Verdict.PENDING
+
+
+def test_unknown_ranges_are_said_and_do_not_stand_in_the_way() -> None:
+    found = evidence(lease(), networks=(network(range_sets=Unknown("flannel has not written its file")),))
+    judged = verdict_of(found)
+    assert judged.verdict == Verdict.ORPHANED
+    assert "flannel has not written its file" in judged.reasons[-1]
+
+
+def test_a_listed_sandbox_brings_its_network_into_scope() -> None:
+    other = LeaseDirectory("/var/lib/cni/networks/macvlan", "macvlan", (lease("10.60.0.9"),), "ext4")
+    entry = cache_entry(LIVE, "10.60.0.8", network="macvlan", interface="net1")
+    found = evidence()
+    directories = (*known(found.lease_directories), other)
+    with_entry = replace(found, lease_directories=directories, cache=(entry,))
+    assert verdict_of(with_entry, "10.60.0.9").verdict == Verdict.ORPHANED
+    assert verdict_of(replace(with_entry, cache=()), "10.60.0.9").verdict == Verdict.FOREIGN
+
+
+def test_the_operator_brings_a_data_directory_into_scope_but_not_a_network_of_somebody_else() -> None:
+    other = LeaseDirectory("/srv/leases/pods", "pods", (lease("10.60.0.9"),), "ext4")
+    found = evidence(lease_directories=(other,), allowed_data_dirs=("/srv/leases",), cache=())
+    assert verdict_of(found, "10.60.0.9").verdict == Verdict.ORPHANED
+    podman = network(name="pods", data_dir="/srv/leases", used_by_cri=False)
+    claimed = replace(found, networks=(network(), podman))
+    assert verdict_of(claimed, "10.60.0.9").verdict == Verdict.FOREIGN
+
+
+def test_missing_lease_of_a_live_pod() -> None:
+    found = evidence(lease_directories=(LeaseDirectory(DIRECTORY, "k8s-pod-network", (), "ext4"),))
+    judged = verdict_of(found, "10.52.0.2")
+    assert (judged.verdict, judged.container_id, judged.pod) == (Verdict.MISSING, LIVE, "default/web-1")
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        {"namespaces": (NetworkNamespace(1, "process 1", (), ()),)},
+        {"cache": ()},
+        {"cache": (cache_entry(LIVE, "10.52.0.2", ipam=("calico-ipam",)),)},
+        {"cache": (cache_entry(LIVE, "10.52.0.2", damage="it is empty"),)},
+        {"endpoints": (endpoint(sandbox(LIVE, ready=False)),)},
+        {"endpoints": (endpoint(sandbox(LIVE, network_mode="node")),)},
+        {"lease_directories": (LeaseDirectory(DIRECTORY, "k8s-pod-network", Unknown("no"), "ext4"),)},
+    ],
+    ids=["not up", "not in the cache", "not host-local's", "cache damaged", "not ready", "host network", "unreadable"],
+)
+def test_not_missing(why: dict[str, Any]) -> None:
+    empty = (LeaseDirectory(DIRECTORY, "k8s-pod-network", (), "ext4"),)
+    assert judge(evidence(**({"lease_directories": empty} | why))).leases == ()
+
+
+def test_an_unreadable_lease_is_kept() -> None:
+    judged = verdict_of(evidence(lease(content=Unknown("permission denied"))))
+    assert (judged.verdict, judged.unseen) == (Verdict.PENDING, (Unknown("permission denied"),))
+
+
+def test_bookkeeping_files_are_no_leases() -> None:
+    files = (lease(name="10.52.0.3"), replace(lease(), name="lock"), replace(lease(), name="last_reserved_ip.0"))
+    assert [x.address for x in judge(evidence(*files)).leases] == ["10.52.0.2", "10.52.0.3"]

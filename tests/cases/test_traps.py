@@ -1,0 +1,164 @@
+"""The traps of tests/system/test_traps.py, as far as they cannot be had on a test machine: made of evidence.
+
+What stands for the missing thing is what that would leave to be seen. Each is planned together with a control, a lease
+of the same age that is really dead, and the plan must be to free that one and nothing else.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from janitor.core.addresses import make_range
+from janitor.core.age import identity
+from janitor.core.evidence import (
+    Evidence,
+    LeaseDirectory,
+    LeaseFile,
+    Observation,
+    Process,
+    RuntimeProcess,
+    Unknown,
+    known,
+)
+from janitor.core.judgement import judge
+from janitor.core.plan import plan
+from tests.situations import (
+    ADDRESS,
+    BOOT,
+    DEAD,
+    DIRECTORY,
+    LIVE,
+    NOW,
+    RUNTIME_START,
+    SECOND,
+    cache_entry,
+    endpoint,
+    evidence,
+    lease,
+    network,
+    sandbox,
+)
+
+CONTROL = "10.52.0.200"
+NOBODY = "c0ffee" + "0" * 58
+TRAPPED = "b" * 64
+LISTED = sandbox(LIVE, addresses=("10.52.0.2",))
+SECOND_DIRECTORY = "/var/lib/cni/networks/macvlan"
+
+
+def of(container_id: str, name: str = ADDRESS, interface: str = "eth0", born: int = 1_000 * SECOND) -> LeaseFile:
+    return lease(name, f"{container_id}\r\n{interface}".encode(), born)
+
+
+def control(born: int = 1_000 * SECOND) -> LeaseFile:
+    return of(NOBODY, CONTROL, born=born)
+
+
+def freed(found: Evidence) -> set[str]:
+    """The files that would be freed."""
+    return {action.path for action in plan(found, judge(found)).actions}
+
+
+ONLY_THE_CONTROL = {f"{DIRECTORY}/{CONTROL}"}
+
+
+def test_nothing_keeps_it() -> None:
+    """Without any trap both are freed: what the others show is not the work of their surroundings."""
+    assert freed(evidence(of(TRAPPED), control())) == {f"{DIRECTORY}/{ADDRESS}", *ONLY_THE_CONTROL}
+
+
+def test_trap_08_cri_o_beside_containerd() -> None:
+    """Two CRI runtimes, one directory: a sandbox of cri-o's is no stranger because containerd does not know it."""
+    containerd = endpoint(LISTED)
+    crio = endpoint(
+        sandbox(TRAPPED, ready=False), address="unix:///run/crio/crio.sock", origin="well-known", runtime_name="cri-o",
+        listeners=(RuntimeProcess(701, "crio", RUNTIME_START, BOOT + RUNTIME_START + SECOND),),
+    )  # fmt: skip
+    files = (of(TRAPPED), control())
+    assert freed(evidence(*files, endpoints=(containerd, crio))) == ONLY_THE_CONTROL
+    # Where both are the kubelet's (it was changed over), one that does not answer keeps everything.
+    silent = replace(crio, origin="configuration", sandboxes=Unknown("no answer within 5 s"))
+    assert freed(evidence(*files, endpoints=(containerd, silent))) == set()
+
+
+@pytest.mark.parametrize("name", ["containerd-shim-kata-v2", "qemu-system-x86_64", "virtiofsd", "conmon"])
+def test_trap_18_the_address_is_in_a_virtual_machine(name: str) -> None:
+    """Kata with macvtap, SR-IOV, DPDK: no namespace of the node has the address; a process names the sandbox."""
+    process = Process(900, name, RUNTIME_START, (TRAPPED,))
+    assert freed(evidence(of(TRAPPED), control(), processes=(process,))) == ONLY_THE_CONTROL
+
+
+def test_trap_18_the_address_is_in_a_virtual_machine_and_cri_lists_it() -> None:
+    """And where not even a process names it, the list does."""
+    listed = endpoint(LISTED, sandbox(TRAPPED, addresses=()))
+    assert freed(evidence(of(TRAPPED), control(), endpoints=(listed,))) == ONLY_THE_CONTROL
+
+
+RAN_S = (NOW - RUNTIME_START) // SECOND
+CONTROL_WATCHED = Observation(
+    identity(f"{DIRECTORY}/{CONTROL}", control()),  # type: ignore[arg-type]
+    control().ctime_ns, NOW - 700 * SECOND, NOW - SECOND, 2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("jump_s", [RAN_S + 3600, 56 * 365 * 86_400], ids=["an hour before the boot", "1970"])
+def test_trap_22_the_clock_was_set_forward(jump_s: int) -> None:
+    """A board without a battery: runtime and lease were made in 1970, and then NTP answered.
+
+    By today's clock the lease is older than the runtime; by the kernel's it is younger. The control was watched.
+    """
+    jump = jump_s * SECOND
+    fresh = of(TRAPPED, born=RUNTIME_START + 60 * SECOND - jump)
+    process = RuntimeProcess(700, "containerd", RUNTIME_START, BOOT + RUNTIME_START + SECOND - jump)
+    found = evidence(
+        fresh, control(), endpoints=(endpoint(LISTED, listeners=(process,)),), observations=(CONTROL_WATCHED,)
+    )
+    assert fresh.ctime_ns < BOOT + RUNTIME_START
+    assert freed(found) == ONLY_THE_CONTROL
+
+
+def test_trap_22_the_clock_was_set_back() -> None:
+    """Set back after the runtime had started: what is made then has a time before it."""
+    fresh = of(TRAPPED, born=RUNTIME_START - 100 * SECOND)
+    process = RuntimeProcess(700, "containerd", RUNTIME_START, BOOT + RUNTIME_START + 3600 * SECOND)
+    found = evidence(
+        fresh, control(), endpoints=(endpoint(LISTED, listeners=(process,)),), observations=(CONTROL_WATCHED,)
+    )
+    assert freed(found) == ONLY_THE_CONTROL
+
+
+@pytest.mark.parametrize("filesystem", ["nfs", "nfs4", "cifs", "ceph", "ocfs2", "gfs2", "fuse.glusterfs"])
+def test_trap_24_leases_on_a_file_system_of_several_nodes(filesystem: str) -> None:
+    """A lock that is taken here holds on this node only, and the leases may be another one's."""
+    found = evidence(control())
+    shared = LeaseDirectory("/srv/leases/shared", "shared", (of(TRAPPED, "10.60.0.9"),), filesystem)
+    configured = network(name="shared", data_dir="/srv/leases", range_sets=((make_range("10.60.0.0/24"),),))
+    directories = (*known(found.lease_directories), shared)
+    found = replace(found, lease_directories=directories, networks=(network(), configured))
+    assert freed(found) == ONLY_THE_CONTROL
+    local = replace(found, lease_directories=(*directories[:-1], replace(shared, filesystem="ext4")))
+    assert freed(local) == {"/srv/leases/shared/10.60.0.9", *ONLY_THE_CONTROL}
+
+
+class TestTrap30:
+    """Live migration: the address of a secondary network is in use on another node, of which nothing is seen here.
+
+    So an address says nothing about such a lease; only the ID of a sandbox of this node does.
+    """
+
+    def test_trap_30_a_virtual_machine_that_has_moved(self) -> None:
+        """KubeVirt's launcher is still listed, its machine is elsewhere: no namespace here has the address."""
+        entry = cache_entry(TRAPPED, "10.60.0.9", network="macvlan", interface="net1")
+        listed = endpoint(LISTED, sandbox(TRAPPED, ready=False))
+        found = evidence(control(), endpoints=(listed,), cache=(cache_entry(LIVE, "10.52.0.2"), entry))
+        second = (of(TRAPPED, "10.60.0.9", "net1"), of(NOBODY, CONTROL, "net1"))
+        directory = LeaseDirectory(SECOND_DIRECTORY, "macvlan", second, "ext4")
+        found = replace(found, lease_directories=(*known(found.lease_directories), directory))
+        assert freed(found) == {f"{SECOND_DIRECTORY}/{CONTROL}", *ONLY_THE_CONTROL}
+
+    def test_trap_30_a_secondary_network_that_no_sandbox_here_has(self) -> None:
+        """Nobody on this node is in it: it is not CRI's, and nothing in it is touched."""
+        found = evidence(control(), networks=(network(), network(name="macvlan", used_by_cri=False)))
+        directory = LeaseDirectory(SECOND_DIRECTORY, "macvlan", (of(DEAD, "10.60.0.9", "net1"),), "ext4")
+        found = replace(found, lease_directories=(*known(found.lease_directories), directory))
+        assert freed(found) == ONLY_THE_CONTROL

@@ -1,0 +1,36 @@
+"""Evidence goes through JSON without loss, and gives the same findings afterwards."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from janitor.core.evidence import AddressRange, Evidence
+from janitor.pipeline import diagnose
+from janitor.report.document import make_report, to_json
+from janitor.report.evidence_json import decode, encode
+from tests.property.strategies import evidences
+
+
+@given(evidences())
+@settings(max_examples=500, deadline=None)
+def test_round_trip(evidence: Evidence) -> None:
+    assert decode(encode(evidence)) == evidence
+
+
+@given(evidences())
+@settings(max_examples=200, deadline=None)
+def test_the_same_findings(evidence: Evidence) -> None:
+    again = decode(encode(evidence))
+    assert to_json(make_report(evidence, *diagnose(evidence))) == to_json(make_report(again, *diagnose(again)))
+
+
+RANGE = st.just(AddressRange("10.52.0.0/24", "10.52.0.1", "10.52.0.254", "10.52.0.1"))  # others are refused
+st.register_type_strategy(AddressRange, RANGE)
+
+
+@given(st.from_type(Evidence))
+@settings(max_examples=200, deadline=None)
+def test_round_trip_of_any_value_of_the_types(evidence: Evidence) -> None:
+    same_version = replace(evidence, version=1)
+    assert decode(encode(same_version)) == same_version

@@ -1,0 +1,274 @@
+"""The commands on bad input: one sentence on standard error, the right exit code, never a traceback."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import jsonschema
+import pytest
+
+from janitor.report.evidence_json import encode
+from tests.situations import evidence, lease
+
+BIN = Path(sys.executable).parent
+
+
+def janitor(*words: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run(
+        [BIN / "janitor", *words], input=stdin, capture_output=True, timeout=60, env={**os.environ, **environment}
+    )
+    assert b"Traceback" not in done.stderr + done.stdout
+    return done
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["scan", "--bogus"], 64, "No such option: --bogus"),
+        (["bogus"], 64, "No such command"),
+        (["scan", "-o", "yaml"], 64, "'yaml' is not one of"),
+        (["scan", "--only", "LEASE999"], 64, "there is no such check"),
+        (["scan", "--only", ""], 64, "there is no such check"),
+        (["scan", "--data-dir", "/nowhere"], 64, "there is no such directory"),
+        (["scan", "--only", "nonsense"], 64, "there is no such check"),
+        (["scan", "--root", "/nowhere"], 64, "--root /nowhere is not a directory"),
+        (["scan", "--data-dir", "relative"], 64, "there is no such directory"),
+        (["scan", "--deadline", "0"], 64, "--deadline 0: it takes 0.1 to 300 seconds"),
+        (["scan", "--config", "/nowhere.toml"], 64, "there is no such file"),
+        (["scan", "--evidence", "/nowhere.json"], 2, "reading the evidence /nowhere.json: No such file"),
+        (["scan", "--evidence", "-", "--root", "/mnt"], 64, "does not go with --root"),
+        (["explain", "web-1"], 64, "'web-1' is not an IP address"),
+        (["explain"], 64, "Missing argument 'ADDRESS'"),
+        ([], 64, "Usage: janitor"),
+    ],
+)
+def test_bad_words(words: list[str], code: int, sentence: str) -> None:
+    done = janitor(*words)
+    assert (done.returncode, sentence in done.stderr.decode()) == (code, True), done.stderr
+    if code == 64 and words:
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "not what 'janitor collect' writes"),
+        (b"{", "not what 'janitor collect' writes"),
+        (b"[]", "not what 'janitor collect' writes"),
+        (b'{"version": 999}', "version 999 and this janitor reads version 1"),
+        (b'{"version": 1}', "missing required field"),
+        (b"\xff\xfe\x00", "not what 'janitor collect' writes"),
+    ],
+)
+def test_bad_evidence(content: bytes, sentence: str) -> None:
+    done = janitor("scan", "--evidence", "-", stdin=content)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert sentence in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("grase = 100\n", "unknown field `grase`"),
+        ('grace = "long"\n', "Expected `int`"),
+        ("grace = 5\n", "less than 60 s proves nothing"),
+        ("deadline = -1.0\n", "it takes 0.1 to 300 seconds"),
+        ("= =", "Invalid"),
+    ],
+)
+def test_bad_configuration(tmp_path: Path, content: str, sentence: str) -> None:
+    file = tmp_path / "janitor.toml"
+    file.write_text(content)
+    done = janitor("scan", "--config", str(file))
+    assert (done.returncode, len(done.stderr.splitlines())) == (64, 1)
+    assert sentence in done.stderr.decode()
+
+
+def test_json_against_the_shipped_schema(tmp_path: Path) -> None:
+    import importlib.resources
+
+    schema = json.loads(importlib.resources.files("janitor.report").joinpath("schema.json").read_text())
+    file = tmp_path / "evidence.json"
+    file.write_bytes(encode(evidence(lease(), lease("10.52.0.78", b""), lease("10.52.0.79", b"by hand"))))
+    done = janitor("scan", "-o", "json", "--evidence", str(file))
+    document = json.loads(done.stdout)
+    jsonschema.Draft202012Validator(schema).validate(document)
+    assert (done.returncode, document["status"]) == (1, "findings")
+    assert {x["address"]: x["verdict"] for x in document["leases"]} == {
+        "10.52.0.2": "live", "10.52.0.77": "orphaned", "10.52.0.78": "corrupt", "10.52.0.79": "foreign",
+    }  # fmt: skip
+
+
+def test_fail_on_and_only(tmp_path: Path) -> None:
+    file = tmp_path / "evidence.json"
+    file.write_bytes(encode(evidence(lease())))
+    assert janitor("scan", "--evidence", str(file)).returncode == 1
+    assert janitor("scan", "--evidence", str(file), "--fail-on", "error").returncode == 0
+    assert janitor("scan", "--evidence", str(file), "--only", "LEASE002").returncode == 0
+    assert janitor("scan", "--evidence", str(file), "--only", "leases").returncode == 1
+
+
+def test_the_table_says_the_same_in_every_width_and_without_colour(tmp_path: Path) -> None:
+    file = tmp_path / "evidence.json"
+    file.write_bytes(encode(evidence(lease())))
+    out = janitor("scan", "--evidence", str(file)).stdout.decode()
+    assert out.startswith(
+        "k8s-pod-network 10.52.0.0/24: 2 of 253 used: 1 live, 1 orphaned; 'janitor clean' would free 1\n"
+    )
+    assert "\x1b" not in out
+
+
+def test_output_that_nobody_reads_to_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "evidence.json"
+    files = [lease(f"10.52.{i // 250}.{i % 250}") for i in range(20_000)]
+    file.write_bytes(encode(evidence(*files)))
+    line = f"{BIN}/janitor scan -o json --evidence {file} | head -n 1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=120)
+    assert done.stderr == b""
+
+
+@contextmanager
+def listening(path: Path, answer: bytes | None) -> Iterator[None]:
+    """A socket that says `answer` to whoever connects, or nothing at all and never hangs up."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        held: list[socket.socket] = []
+
+        def serve() -> None:
+            while True:
+                try:
+                    peer, _ = server.accept()
+                except OSError:
+                    return
+                if answer is None:
+                    held.append(peer)
+                else:
+                    with peer, suppress(OSError):  # the caller may be gone already
+                        peer.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            for peer in held:
+                peer.close()
+            thread.join()
+
+
+SOCKET = "run/containerd/containerd.sock"
+
+
+def unseen(root: Path, *words: str) -> str:
+    done = janitor("scan", "-o", "json", "--root", str(root), *words)
+    assert done.returncode == 2
+    return "\n".join(f["summary"] for f in json.loads(done.stdout)["findings"] if f["status"] == "unknown")
+
+
+def test_no_such_socket(tmp_path: Path) -> None:
+    assert "there is no such socket" in unseen(tmp_path, "--cri-endpoint", "unix:///run/none.sock")
+    assert "no container runtime was found" in unseen(tmp_path)
+
+
+def test_not_a_socket(tmp_path: Path) -> None:
+    (tmp_path / "run/containerd").mkdir(parents=True)
+    (tmp_path / SOCKET).touch()
+    assert "that is not a socket" in unseen(tmp_path)
+
+
+def test_not_a_unix_socket_at_all(tmp_path: Path) -> None:
+    done = janitor("scan", "--cri-endpoint", "tcp://127.0.0.1:1234")
+    assert (done.returncode, b"not a Unix socket" in done.stderr) == (64, True)
+    (tmp_path / "var/lib/kubelet").mkdir(parents=True)
+    (tmp_path / "var/lib/kubelet/config.yaml").write_text("containerRuntimeEndpoint: npipe:////./pipe/x\n")
+    assert "is not a Unix socket" in unseen(tmp_path)
+
+
+def test_standard_output_that_cannot_be_written() -> None:
+    for redirection, sentence in ("> /dev/full", "No space left on device"), (">&-", "it is closed"):
+        line = f"exec {BIN}/janitor scan {redirection}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert sentence in done.stderr
+
+
+def test_version() -> None:
+    assert janitor("--version").stdout == janitor("version").stdout
+
+
+def test_a_name_cannot_forge_a_line_or_paint_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "var/lib/cni/networks/net").mkdir(parents=True)
+    (tmp_path / "var/lib/cni/networks/net/\x1b[31mEVIL\n10.1.1.1").touch()
+    for words in (["scan"], ["scan", "--all"], ["explain", "10.1.1.1"]):
+        out = janitor(*words, "--root", str(tmp_path)).stdout.decode()
+        assert "\x1b" not in out
+        assert "\n10.1.1.1 " not in out or words[0] == "explain"
+
+
+def test_a_stale_socket(tmp_path: Path) -> None:
+    (tmp_path / "run/containerd").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(tmp_path / SOCKET))
+    assert "nobody listens there" in unseen(tmp_path)
+
+
+def test_another_protocol(tmp_path: Path) -> None:
+    with listening(tmp_path / SOCKET, b"SSH-2.0-OpenSSH_9.2\r\n"):
+        assert "does not speak gRPC" in unseen(tmp_path)
+
+
+def test_a_runtime_that_hangs(tmp_path: Path) -> None:
+    with listening(tmp_path / SOCKET, None):
+        assert "no answer within 1 s" in unseen(tmp_path, "--deadline", "1")
+
+
+def test_a_socket_without_cri(tmp_path: Path) -> None:
+    (tmp_path / "run/containerd").mkdir(parents=True)
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
+    server.add_insecure_port(f"unix:{tmp_path / SOCKET}")
+    server.start()
+    try:
+        assert "that is not a CRI v1 runtime" in unseen(tmp_path)
+    finally:
+        server.stop(None).wait()
+
+
+def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    assert "longer than a Unix socket's may be" in unseen(deep, "--cri-endpoint", "/run/containerd/containerd.sock")
+
+
+def test_a_bug_is_said_to_be_one() -> None:
+    line = "import janitor.cli as c, janitor.pipeline as p; p.observe = lambda *a: 1 // 0; c.main()"
+    for words, traceback in ([], False), (["--debug"], True):
+        argv: list[Any] = [BIN / "python", "-c", line, *words, "scan"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "Please report" in done.stderr) == (70, True)
+        assert ("Traceback" in done.stderr) == traceback
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_as_an_ordinary_user(tmp_path: Path) -> None:
+    # Everything is imported first: the interpreter itself may lie where only root can read.
+    line = (
+        "import contextlib, io, os; from janitor.cli import app, main\n"
+        "with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())): app(standalone_mode=False)\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534); main()"
+    )
+    done = subprocess.run([BIN / "python", "-c", line, "scan"], capture_output=True, text=True, timeout=60, cwd="/")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "run janitor as root" in done.stdout
