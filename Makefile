@@ -18,7 +18,7 @@ demo: $(VENV)/.ready ## a node that breaks, and what janitor says about it
 	@$(BIN)/python -m tests.lab.demo
 
 test: $(VENV)/.ready ## every test this machine can run
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: $(VENV)/.ready ## style, types, direction of imports
 	@$(BIN)/ruff check .

@@ -59,7 +59,7 @@ def archive(machine: str | None = None) -> bytes:
     """The image as an OCI archive, for `ctr images import`; the same bytes each time."""
     machine = machine or platform.machine()
     if machine not in _MACHINES:
-        raise NotImplementedError(f"the lab has no pause program for {machine}; add its code to {__file__}")
+        raise RuntimeError(f"the lab has no pause program for {machine}; add its code to {__file__}")
     architecture = _MACHINES[machine][1]
     layer = _tar({"pause": program(machine)}, mode=0o755)
     config = _json(

@@ -261,6 +261,7 @@ def test_a_bug_is_said_to_be_one() -> None:
         assert ("Traceback" in done.stderr) == traceback
 
 
+@pytest.mark.system
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_as_an_ordinary_user(tmp_path: Path) -> None:
     # Everything is imported first: the interpreter itself may lie where only root can read.

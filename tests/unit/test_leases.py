@@ -74,6 +74,7 @@ def test_root_and_more_data_directories(tmp_path: Path) -> None:
     assert all(d.filesystem for d in found)
 
 
+@pytest.mark.system
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_unreadable_without_being_root(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()

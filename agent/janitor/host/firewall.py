@@ -1,7 +1,8 @@
 """Which addresses the node's packet filter rules name: a dead pod's hostPort rules would lead to the next pod.
 
-Asked for only before something is freed: listing the rules of iptables-legacy may load a kernel module. Standard
-library only.
+Asked for only before something is freed: listing the rules of iptables-legacy may load a kernel module. Where a tool is
+not installed it has made no rule either: the CNI plugins that make such rules run these very programs (portmap,
+firewall and bridge of containernetworking/plugins), so its absence is no Unknown. Standard library only.
 """
 
 import re
