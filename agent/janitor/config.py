@@ -1,11 +1,18 @@
 """/etc/janitor/janitor.toml. Unknown keys and wrong types are errors: a typo must not weaken a safety rule."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 DEFAULT: Final = Path("/etc/janitor/janitor.toml")
+
+
+class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What concerns the policy rules."""
+
+    profiles: tuple[str, ...] | None = None  # those to be enabled, by name; by default each profile says it itself
+    protocol: dict[str, Literal["keep", "kernel"]] = {}  # by profile: keep, or pin so that no later wipe touches it
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -16,6 +23,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace: int = 600  # seconds a lease must be watched before it may be called dead; never less than 60
     deadline: float = 5.0  # seconds a single call to a runtime may take
     keep_days: float = 30  # days that quarantine and journal are kept
+    rules: Rules = Rules()
 
 
 class ConfigError(Exception):

@@ -81,19 +81,24 @@ def of_series(series: str) -> Containerd:
 
 def debian_13() -> Containerd:
     """Debian 13's containerd, downloaded once with apt into the lab's cache."""
+    return _containerd(debian_13_tree("containerd") / "usr/bin")
+
+
+def debian_13_tree(package: str, *, with_dependencies: bool = False) -> Path:
+    """Debian 13's package, unpacked once into the lab's cache: a directory, which runs where it is or as a root."""
     cache = Path(os.environ.get("JANITOR_LAB_CACHE") or REPOSITORY / ".cache/lab").absolute()
-    destination = cache / f"containerd-{SUITE}"
+    destination = cache / f"{package}-{SUITE}"
     if not destination.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix="download-") as directory:
-            unpacked = _download("containerd", Path(directory))
+            unpacked = _download(package, Path(directory), with_dependencies)
             try:
                 unpacked.rename(destination)
             except OSError:
                 # Another test process was faster: a rename onto a directory with something in it is refused.
                 if not destination.is_dir():
                     raise
-    return _containerd(destination / "usr/bin")
+    return destination
 
 
 def _containerd(directory: Path) -> Containerd:
@@ -104,8 +109,8 @@ def _containerd(directory: Path) -> Containerd:
     return Containerd(directory, version[1])
 
 
-def _download(package: str, directory: Path) -> Path:
-    """Fetch and unpack one package of the other suite, with an apt that knows nothing of this system's."""
+def _download(package: str, directory: Path, with_dependencies: bool) -> Path:
+    """Fetch and unpack a package of the other suite, with an apt that knows nothing of this system's."""
     for name in ("state/lists/partial", "archives/partial", "unpacked"):
         (directory / name).mkdir(parents=True)
     sources = directory / "lab.sources"
@@ -121,10 +126,21 @@ def _download(package: str, directory: Path) -> Path:
     )
     env = dict(os.environ, APT_CONFIG=str(config))
     _output(["apt-get", "-qq", "update"], env=env, cwd=directory)
-    _output(["apt-get", "-qq", "download", package], env=env, cwd=directory)
-    (archive,) = directory.glob(f"{package}_*.deb")
+    if with_dependencies:
+        # To this apt nothing is installed, so it fetches all of it.
+        simple = ["--no-install-recommends", "--download-only", "-y"]
+        _output(["apt-get", "-qq", "install", *simple, package], env=env, cwd=directory)
+        archives = [*directory.glob("archives/*.deb")]
+    else:
+        _output(["apt-get", "-qq", "download", package], env=env, cwd=directory)
+        archives = [*directory.glob(f"{package}_*.deb")]
     unpacked = directory / "unpacked"
-    _output(["dpkg", "-x", str(archive), str(unpacked)])
+    # Debian 13 has /bin and the like as links, which a package's own directory would be in the way of.
+    for name in ("bin", "sbin", "lib", "lib64") if with_dependencies else ():
+        (unpacked / "usr" / name).mkdir(parents=True, exist_ok=True)
+        (unpacked / name).symlink_to(f"usr/{name}")
+    for archive in archives:
+        _output(["dpkg", "-x", str(archive), str(unpacked)])
     return unpacked
 
 

@@ -3,38 +3,34 @@
 A namespace is alive while a process, a thread, a mount or an open file refers to it, so all four are enumerated, in
 every mount namespace there is, those without a process included. Addresses come from `/proc/<pid>/net`, which
 needs no change of namespace; only a namespace without a process is entered, by a thread of its own that ends at
-once. Must run while no gRPC channel is open: such a thread must not be one that gRPC then inherits.
+once (host/namespaces.py).
 
 What nothing but an open socket keeps alive is not found: the kernel lists such a namespace nowhere. No container
 runtime relies on that. Standard library only.
 """
 
-import ctypes
 import errno
 import os
 import re
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeVar
 
 from janitor.core.evidence import NetworkNamespace, Unknown
 from janitor.host.files import read_bounded, unknown
 from janitor.host.mounts import Mounts, read_mounts
+from janitor.host.namespaces import CLONE_FS, CLONE_NEWNET, CLONE_NEWNS, call, in_thread
 from janitor.host.procfs import Proc
 
 _LIMIT = 256 << 20
-_CLONE_FS, _CLONE_NEWNS, _CLONE_NEWNET = 0x200, 0x20000, 0x40000000
 _LINK = re.compile(r"(net|mnt):\[(\d+)\]")
 _TRIE_LEAF = re.compile(r"^\s+\|-- (\S+)$")
 _TRIE_ENTRY = re.compile(r"^\s+/32 \S+ (LOCAL|UNICAST)\b")
 _ENDED = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # what /proc says of a process that has just ended
 
 _Tables = tuple[tuple[str, ...], tuple[str, ...]]
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -90,7 +86,7 @@ def _take(proc: Proc, census: _Census) -> None:
     # What is mounted in a mount namespace that only a mount or an open file keeps alive shows nowhere else.
     for inode, (path, where) in list(census.mount_handles.items()):
         if inode not in census.mounts_seen:
-            _in_thread(lambda path=path, where=where: _visit_mounts(path, where, proc, census))  # type: ignore[misc]
+            in_thread(lambda path=path, where=where: _visit_mounts(path, where, proc, census))  # type: ignore[misc]
 
 
 def _patiently(look: Callable[[int, Proc, _Census], None], pid: int, proc: Proc, census: _Census) -> None:
@@ -174,8 +170,8 @@ def _visit_mounts(path: str, where: str, proc: Proc, census: _Census) -> None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _call("unshare", _CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
-            _call("setns", fd, _CLONE_NEWNS)
+            call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
+            call("setns", fd, CLONE_NEWNS)
         finally:
             os.close(fd)
         mounts = read_mounts("thread-self/mountinfo", dir_fd=procfs)
@@ -203,7 +199,7 @@ def _read(inode: int, seen: _Places, proc: Proc) -> NetworkNamespace | None:
                 break
     for path, _ in seen.handles:
         try:
-            addresses, routes = _in_thread(lambda path=path: _enter(path, inode))  # type: ignore[misc]
+            addresses, routes = in_thread(lambda path=path: _enter(path, inode))  # type: ignore[misc]
             return NetworkNamespace(inode, where, addresses, routes)
         except OSError as error:
             if error.errno != errno.ENOENT:
@@ -233,38 +229,12 @@ def _describe(task: str, proc: Proc) -> str:
     return f"process {pid} ({proc.name(int(pid))})"
 
 
-def _in_thread(visit: Callable[[], _T]) -> _T:
-    """Run `visit` in a thread that ends with it: a change of namespace is the thread's own."""
-    result: list[_T] = []
-    failure: list[OSError] = []
-
-    def body() -> None:
-        try:
-            result.append(visit())
-        except OSError as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
-
-
-def _call(name: str, *arguments: int) -> None:
-    """setns(2) and unshare(2), which Python has from 3.12 on."""
-    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"{name}: {os.strerror(error)}")
-
-
 def _enter(path: str, inode: int) -> _Tables:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if os.fstat(fd).st_ino != inode:
             raise FileNotFoundError(errno.ENOENT, "another namespace is there now", path)
-        _call("setns", fd, _CLONE_NEWNET)
+        call("setns", fd, CLONE_NEWNET)
     finally:
         os.close(fd)
     return _tables("/proc/thread-self/net")

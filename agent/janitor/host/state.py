@@ -16,6 +16,7 @@ from janitor.host.files import inside, parse_json, read_bounded, unknown
 STATE_DIR: Final = "/run/janitor"
 LEDGER: Final = f"{STATE_DIR}/ledger.json"
 OBSERVATIONS: Final = f"{STATE_DIR}/observations.json"
+RULES: Final = f"{STATE_DIR}/rules.json"
 _LIMIT = 256 << 20
 
 
@@ -65,6 +66,17 @@ def read_observations(root: str, boot_id: str | Unknown) -> tuple[Observation, .
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         return Unknown(f"reading {OBSERVATIONS}: not a record of observations ({error!r})")
+
+
+def read_rules(root: str, boot_id: str | Unknown) -> dict[str, Any]:
+    """What the daemon last wrote of the policy rules (restoring.py); empty where it has not, or in another boot."""
+    document = _read(root, RULES, boot_id)
+    return {} if isinstance(document, Unknown) else document
+
+
+def write_rules(root: str, boot_id: str, document: dict[str, Any]) -> None:
+    """Write the mirror down, whole or not at all. OSError where that fails."""
+    _write(root, RULES, {"boot_id": boot_id, **document})
 
 
 def _identity(item: Mapping[str, Any]) -> FileIdentity:

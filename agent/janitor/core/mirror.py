@@ -1,0 +1,205 @@
+"""The live mirror: which rules there should be, learned from the kernel while they are there.
+
+Whoever makes a rule, other than janitor, teaches it; whoever deletes one, other than systemd-networkd, makes it
+forgotten. What networkd deletes is owed: it is put back, in the recorded order, by the steps that `due` names.
+Pure: time comes in as nanoseconds of CLOCK_BOOTTIME, the kernel's word as dumps and events. What may go wrong with
+such a thing has gone wrong elsewhere (cloudnativelabs/kube-router#1738), so it is bounded on every side.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from janitor.core.profiles import SECOND, Match, Profile, profile_of
+from janitor.core.rules import RTPROT_KERNEL, PolicyRule, Step, replay
+
+CHECK_NS: Final = 250_000_000
+"""After the last deletion of a burst, a dump says whether all of it is back."""
+ROUNDS: Final = 3
+TOKENS: Final = 10
+TOKEN_NS: Final = 5 * SECOND
+"""One burst in five seconds, ten of them at once: as Tailscale does, which has had years of it."""
+MANY: Final = 30
+HOUR_NS: Final = 3600 * SECOND
+"""A rule that had to be restored so often within an hour is reported from then on, and left alone."""
+COPY_NS: Final = 5 * SECOND
+"""For so long after we restored a rule, its owner's making it too is the two of us acting at once."""
+OBSERVE_ONLY_S: Final = 10
+"""What its owner restores by itself within so many seconds is left to it."""
+
+Wanted = Callable[[PolicyRule, Profile, Match], tuple[str, ...]]
+"""Says why nobody wants a rule any more; nothing if somebody does (core/profiles.py)."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """One rule of the mirror. `owed_ns`: since when networkd has it deleted; 0 while it is there."""
+
+    rule: PolicyRule
+    profile: Profile
+    match: Match
+    ours: bool = False
+    owed_ns: int = 0
+    restored_ns: int = 0
+    times: tuple[int, ...] = ()  # when it was restored, within the last hour
+    broken_ns: int = 0
+
+    @property
+    def watched_only(self) -> bool:
+        """Whether its deletion is only counted."""
+        heals = self.match.self_heals_after
+        return bool(self.broken_ns) or (heals is not None and heals <= OBSERVE_ONLY_S)
+
+
+@dataclass(slots=True)
+class Mirror:
+    """The rules of both families, those of one priority in the order in which the kernel has them."""
+
+    profiles: tuple[Profile, ...]
+    kept: list[Kept] = field(default_factory=list)
+    tokens: float = TOKENS
+    filled_ns: int = 0
+    rounds: int = 0
+    wiped_ns: int = 0  # the last deletion by networkd
+
+    # What is learned.
+
+    def learn(self, rule: PolicyRule) -> Kept | None:
+        """There is such a rule now, by whomever. None where no enabled profile knows it, or it is known already."""
+        kept = self._find(rule)
+        if kept is not None:
+            if kept.owed_ns:
+                kept.owed_ns, kept.ours = 0, False
+                self._place(kept)  # made again by its owner: the kernel has put it behind its equals
+            return None
+        found = profile_of(rule, self.profiles)
+        if found is None:
+            return None
+        kept = Kept(rule, *found)
+        self._place(kept)
+        return kept
+
+    def added(self, rule: PolicyRule, now_ns: int) -> list[Step]:
+        """Somebody else has made a rule. Where the same one is owed, or was put back a moment ago, there is to be one.
+
+        That is its owner, starting at the same moment as networkd. The steps take away what we made.
+        """
+        self.learn(rule)
+        if self._find(rule) is None:
+            return []
+        copies = [
+            k
+            for k in self.kept
+            if k.rule.identity == rule.identity
+            and k.rule.exact != rule.exact
+            and (k.owed_ns or (k.ours and now_ns - k.restored_ns < COPY_NS))
+        ]
+        self.kept = [k for k in self.kept if k not in copies]
+        return [Step("remove", k.rule) for k in copies if not k.owed_ns]
+
+    def forget(self, rule: PolicyRule) -> Kept | None:
+        """Somebody who may do so has deleted it: it is not put back. None where it was not in the mirror."""
+        kept = self._find(rule)
+        if kept is not None:
+            self.kept.remove(kept)
+        return kept
+
+    def wiped(self, rule: PolicyRule, now_ns: int) -> Kept | None:
+        """networkd has deleted it. None where it was not in the mirror."""
+        kept = self._find(rule)
+        if kept is None:
+            return None
+        if now_ns - self.wiped_ns > CHECK_NS:
+            self.rounds = 0  # another burst
+        kept.owed_ns = self.wiped_ns = now_ns
+        if kept.profile.protocol == "kernel":
+            kept.rule = replace(kept.rule, protocol=RTPROT_KERNEL)  # pinned: the next wipe does not touch it
+        return kept
+
+    # What is to be done.
+
+    def owed(self) -> list[Kept]:
+        """What networkd has deleted and is to be put back."""
+        return [kept for kept in self.kept if kept.owed_ns and not kept.watched_only]
+
+    def due_ns(self, now_ns: int) -> int | None:
+        """When to call `due` again; None for not before something happens."""
+        if not self.owed():
+            return None
+        self._fill(now_ns)
+        wait = 0 if self.tokens >= 1 else int((1 - self.tokens) * TOKEN_NS)
+        rest = self.wiped_ns + TOKEN_NS if self.rounds >= ROUNDS else 0
+        return max(now_ns + wait, rest)
+
+    def due(self, there: Sequence[PolicyRule], now_ns: int) -> list[Step]:
+        """The steps of one round of this burst, for `there`, the kernel's rules right now; [] while none is allowed.
+
+        A round with something to do costs a token.
+        """
+        self._fill(now_ns)
+        if self.rounds >= ROUNDS and now_ns - self.wiped_ns >= TOKEN_NS:
+            self.rounds = 0
+        exact = {rule.exact for rule in there}
+        for kept in self.kept:
+            if kept.owed_ns and kept.rule.exact in exact:
+                kept.owed_ns = 0  # its owner was quicker
+        owed = self.owed()
+        if not owed or self.tokens < 1 or self.rounds >= ROUNDS:
+            return []
+        ours = frozenset(kept.rule for kept in self.kept if kept.ours and not kept.owed_ns)
+        wanted = [kept.rule for kept in self.kept if not kept.watched_only]
+        may = {kept.rule.exact for kept in owed} | {rule.exact for rule in ours}
+        steps = [step for step in replay(wanted, there, ours) if step.rule.exact in may]
+        if steps:
+            self.tokens -= 1
+            self.rounds += 1
+        else:
+            # A copy that does the same is there: nothing is left to put back.
+            self.kept = [kept for kept in self.kept if kept not in owed]
+        return steps
+
+    def restored(self, rule: PolicyRule, now_ns: int) -> Kept | None:
+        """It is back, by us. None where it was not in the mirror."""
+        kept = self._find(rule)
+        if kept is not None and kept.owed_ns:
+            kept.ours, kept.owed_ns, kept.restored_ns = True, 0, now_ns
+            kept.times = (*(at for at in kept.times if at > now_ns - HOUR_NS), now_ns)
+            if len(kept.times) >= MANY:
+                kept.broken_ns = now_ns
+        return kept
+
+    def close_breakers(self, now_ns: int) -> None:
+        """Breakers that have been open for an hour close again."""
+        for kept in self.kept:
+            if kept.broken_ns and now_ns - kept.broken_ns > HOUR_NS:
+                kept.broken_ns, kept.times = 0, ()
+
+    def unwanted(self, why_not: Wanted) -> list[tuple[Kept, tuple[str, ...]]]:
+        """Forget what nobody wants any more; with the reasons."""
+        reasons = [(kept, why_not(kept.rule, kept.profile, kept.match)) for kept in self.kept]
+        gone = [(kept, why) for kept, why in reasons if why]
+        self.kept = [kept for kept, why in reasons if not why]
+        return gone
+
+    def compare(self, there: Iterable[PolicyRule]) -> list[Kept]:
+        """Learn what there is, and return what is gone although nobody was seen to delete it."""
+        found = list(there)
+        for rule in found:
+            self.learn(rule)
+        exact = {rule.exact for rule in found}
+        return [kept for kept in self.kept if not kept.owed_ns and kept.rule.exact not in exact]
+
+    def _find(self, rule: PolicyRule) -> Kept | None:
+        return next((kept for kept in self.kept if kept.rule.exact == rule.exact), None)
+
+    def _place(self, kept: Kept) -> None:
+        """Behind those of its priority, as the kernel does."""
+        if kept in self.kept:
+            self.kept.remove(kept)
+        place = (kept.rule.family, kept.rule.priority)
+        self.kept.insert(sum((k.rule.family, k.rule.priority) <= place for k in self.kept), kept)
+
+    def _fill(self, now_ns: int) -> None:
+        if self.filled_ns:
+            self.tokens = min(TOKENS, self.tokens + (now_ns - self.filled_ns) / TOKEN_NS)
+        self.filled_ns = now_ns

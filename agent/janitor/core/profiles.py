@@ -1,0 +1,159 @@
+"""Profiles: whose rules janitor knows, how it tells that their owner still wants them, and whether he restores them.
+
+A profile is data (janitor/profiles/*.toml, /etc/janitor/profiles.d/*.toml). What no enabled profile matches is never
+learned and never restored.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Literal
+
+from janitor.core.evidence import known
+from janitor.core.routing import Routing, RuleMaker
+from janitor.core.rules import PolicyRule
+
+GONE_S = 600
+"""How long the owner's process may be away, as while it is upgraded, before its rules count as left over."""
+
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One kind of rule. What is not named matches anything."""
+
+    table: tuple[int, ...] = ()
+    priority: tuple[int, int] | None = None  # from, to, inclusive
+    source: Literal["", "pod-range", "any", "none"] = ""  # pod-range: one of the node's own
+    fwmark: Literal["", "any", "none"] = ""
+    suppress_prefixlength: int | None = None
+    self_heals_after: int | None = None  # seconds until its owner makes it anew; None for never
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """How one knows that the owner is there and wants its rules. All that is named must hold."""
+
+    process: str = ""  # its name, as in /proc/<pid>/comm
+    refused_by: tuple[str, ...] = ()  # arguments with which it wants none of them
+    configuration: tuple[str, ...] = ()  # one of these files is there
+    link: str = ""  # a pattern of the names of its links
+    tables: tuple[int, ...] = ()  # the tables that its links and routes are in
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One owner of rules. `dynamic`: they come and go with pods, so an old note of them is worth nothing."""
+
+    name: str
+    title: str
+    enabled: bool = False
+    dynamic: bool = False
+    protocol: Literal["keep", "kernel"] = "keep"
+    rules: tuple[Match, ...] = ()
+    alive: Alive = field(default_factory=Alive)
+
+
+def profile_of(rule: PolicyRule, profiles: Sequence[Profile]) -> tuple[Profile, Match] | None:
+    """The first enabled profile that knows such a rule. Never one of the kernel's own or of priority 0."""
+    if rule.priority == 0 or not rule.foreign:
+        return None
+    for profile in profiles:
+        for match in profile.rules:
+            if profile.enabled and _matches(rule, match):
+                return profile, match
+    return None
+
+
+def _matches(rule: PolicyRule, match: Match) -> bool:
+    if match.table and (rule.action != "lookup" or rule.table not in match.table):
+        return False
+    if match.priority is not None and not match.priority[0] <= rule.priority <= match.priority[1]:
+        return False
+    suppressed = rule.value("suppress_prefixlength")
+    if match.suppress_prefixlength is not None and suppressed != str(match.suppress_prefixlength):
+        return False
+    for wanted, there in ((match.source, rule.value("from")), (match.fwmark, rule.value("fwmark"))):
+        if (wanted in ("any", "pod-range") and not there) or (wanted == "none" and there):
+            return False
+    return True
+
+
+def pod_ranges(routing: Routing, configured: tuple[str, ...]) -> tuple[str, ...]:
+    """The node's pod ranges: those of the CNI configuration, and the prefixes of the bridge that the pods are on."""
+    found = [
+        str(ip_network(address, strict=False))
+        for link in known(routing.links)
+        if link.name == "kube-bridge"
+        for address in link.addresses
+        if not ip_network(address, strict=False).is_link_local
+    ]
+    return tuple(dict.fromkeys([*configured, *found]))
+
+
+def maker(profile: Profile, routing: Routing) -> RuleMaker | None:
+    """The running process of the profile's owner."""
+    return next((m for m in known(routing.makers) if m.name == profile.alive.process), None)
+
+
+def not_wanted(
+    rule: PolicyRule,
+    profile: Profile,
+    match: Match,
+    routing: Routing,
+    configured: tuple[str, ...],
+    gone_s: float = 0.0,
+) -> tuple[str, ...]:
+    """Why nobody would miss the rule: one sentence for each thing that speaks against it; none if it is wanted.
+
+    `configured` are the ranges of the owner's CNI configuration; `gone_s` is for how long its process has been away.
+    """
+    reasons: list[str] = []
+    alive, running = profile.alive, maker(profile, routing)
+    if alive.process and running is None and gone_s >= GONE_S:
+        reasons.append(f"{alive.process} has not been running for {gone_s:.0f} s")
+    refused = [word for word in alive.refused_by if running is not None and _has_flag(running.arguments, word)]
+    if refused:
+        reasons.append(f"{alive.process} runs with {refused[0]}")
+    if alive.configuration and running is not None and not running.configuration:
+        reasons.append(f"its CNI configuration ({alive.configuration[0]}) is gone")
+    if match.source == "pod-range":
+        ranges = pod_ranges(routing, configured)
+        if rule.value("from") not in ranges:
+            reasons.append(
+                f"{rule.value('from')} is not a pod range of this node ({', '.join(ranges) or 'none known'})"
+            )
+    return tuple(reasons)
+
+
+def not_in_use(profile: Profile, routing: Routing) -> tuple[str, ...]:
+    """What is missing of the routes and links that the owner's rules lead to; asked where the deleter is unknown."""
+    reasons: list[str] = []
+    if profile.alive.process and maker(profile, routing) is None:
+        reasons.append(f"{profile.alive.process} does not run")
+    up = {link.name for link in known(routing.links) if link.up}
+    if profile.alive.link and not any(re.fullmatch(profile.alive.link, name) for name in up):
+        reasons.append(f"no link like {profile.alive.link} is up")
+    for table in profile.alive.tables:
+        routes = [route for route in known(routing.routes) if route.table == table]
+        if not routes:
+            reasons.append(f"table {table} is empty")
+        elif not any(route.device in up for route in routes):
+            reasons.append(f"no route of table {table} is on a link that is up")
+    return tuple(reasons)
+
+
+def _has_flag(arguments: tuple[str, ...], flag: str) -> bool:
+    """Whether `--name=value` is in force: Go's pflag takes the last one."""
+    name, _, value = flag.partition("=")
+    given = [word.partition("=")[2] or "true" for word in arguments if word.partition("=")[0] == name]
+    return bool(given) and _boolean(given[-1]) == _boolean(value or "true")
+
+
+def _boolean(text: str) -> str:
+    """As Go's strconv.ParseBool understands it."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return "true"
+    return "false" if text in ("0", "f", "F", "false", "FALSE", "False") else text

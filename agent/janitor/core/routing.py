@@ -1,0 +1,121 @@
+"""What one look saw of policy routing: rules, routes, links, who made them, and who may wipe them.
+
+All of it as values, and part of the evidence (core/evidence.py). Nothing here decides.
+"""
+
+from dataclasses import dataclass
+
+from janitor.core.evidence import Unknown
+from janitor.core.rules import Family, PolicyRule
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route. `destination` is a prefix (`0.0.0.0/0` for the default); `device` "" where it has none."""
+
+    family: Family
+    table: int
+    destination: str
+    device: str
+    gateway: str
+    protocol: int
+    kind: str  # unicast, blackhole, …
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One network interface. `addresses` are with prefix length."""
+
+    index: int
+    name: str
+    up: bool
+    kind: str  # bridge, veth, ipip, …; "" for a physical one
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleMaker:
+    """A running process that a profile names as the maker of its rules; `started_ns` is on CLOCK_BOOTTIME."""
+
+    name: str
+    pid: int
+    started_ns: int
+    arguments: tuple[str, ...]
+    configuration: str  # the CNI configuration it keeps, as the node names it; "" where it has none
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of networkd.conf, as systemd reads its directories: the last file that has it wins."""
+
+    name: str
+    value: str
+    file: str
+    line: int
+    changed_ns: int  # the file's mtime, since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFile:
+    """A `.network` file: its [Match] names, and whether it lets its links be managed."""
+
+    path: str
+    names: tuple[str, ...]
+    unmanaged: bool
+    keeps: str  # KeepConfiguration=
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedLink:
+    """What networkd says of a link in /run/systemd/netif/links: `changed_ns` is when it last said so."""
+
+    index: int
+    network_file: str
+    state: str
+    changed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Networkd:
+    """systemd-networkd on this node. `pid` 0: it does not run."""
+
+    pid: int
+    started_ns: int  # since the epoch, by today's wall clock
+    version: str  # "252.38-1~deb12u1", or what of it could be had; "" unknown
+    settings: tuple[Setting, ...]
+    network_files: tuple[NetworkFile, ...]
+    links: tuple[ManagedLink, ...]
+    problems: tuple[str, ...] = ()  # lines and files that could not be understood
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the kernel says it would do with a pod's packet to another node: `ip route get`."""
+
+    destination: str
+    source: str
+    device: str
+    table: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """A rule that the daemon has stopped to restore, since when (CLOCK_BOOTTIME), and after how often."""
+
+    rule: PolicyRule
+    restored: int
+    since_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Policy routing, at one instant."""
+
+    rules: tuple[PolicyRule, ...] | Unknown
+    routes: tuple[Route, ...] | Unknown
+    links: tuple[Link, ...] | Unknown
+    makers: tuple[RuleMaker, ...] | Unknown
+    networkd: Networkd | Unknown
+    probes: tuple[Probe, ...] = ()
+    breakers: tuple[Breaker, ...] = ()

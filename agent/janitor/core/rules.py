@@ -1,0 +1,107 @@
+"""Policy rules (`ip rule`) as values: what two of them have in common, and in which order they stand.
+
+A rule's identity is what it does to a packet: family, selectors, action, table, suppressors. Its priority and its
+protocol are not part of it: kube-router lets the kernel choose the priority, and the kernel takes two rules that
+differ in one of these for different ones (facts of net/core/fib_rules.c, rule_exists).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+RTPROT_UNSPEC, RTPROT_KERNEL, RTPROT_STATIC = 0, 2, 4
+"""rtnetlink(7), rtm_protocol. systemd-networkd takes every rule for foreign but those of the kernel."""
+
+Family = Literal[4, 6]
+Identity = tuple[Family, tuple[tuple[str, str], ...], str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """One rule of one family.
+
+    `selectors` are what it matches and suppresses, in the words of ip-rule(8), in a fixed order; an attribute that this
+    janitor does not know is among them with its bytes in hex. `payload` is the rule as the kernel sends it
+    (struct fib_rule_hdr and its attributes), and what is sent back to make the very same rule again.
+    """
+
+    family: Family
+    priority: int
+    protocol: int
+    selectors: tuple[tuple[str, str], ...]
+    action: str
+    table: int
+    payload: bytes
+
+    @property
+    def identity(self) -> Identity:
+        """What it does to a packet, whatever its priority and protocol."""
+        return (self.family, self.selectors, self.action, self.table)
+
+    @property
+    def exact(self) -> tuple[Identity, int, int]:
+        """What the kernel tells rules apart by: it never holds two that are equal in this."""
+        return (self.identity, self.priority, self.protocol)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether networkd would take it for somebody else's: the kernel's own are left alone."""
+        return self.protocol != RTPROT_KERNEL
+
+    def value(self, selector: str) -> str:
+        """The value of a selector, "" where the rule has none."""
+        return next((value for name, value in self.selectors if name == selector), "")
+
+    def __str__(self) -> str:
+        words = [f"{name} {value}".strip() for name, value in self.selectors]
+        if not self.value("from"):
+            words.insert(int(words[:1] == ["not"]), "from all")
+        target = f"lookup {self.table}" if self.action == "lookup" else self.action
+        return f"{self.priority}: {' '.join(words)} {target}"
+
+    @property
+    def command(self) -> str:
+        """The same in one line that `ip` takes, for a fix to be pasted."""
+        priority, _, rest = str(self).partition(": ")
+        return f"ip {'-6 ' * (self.family == 6)}rule add priority {priority} {rest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One message to the kernel."""
+
+    do: Literal["add", "remove"]
+    rule: PolicyRule
+
+
+def replay(wanted: Sequence[PolicyRule], there: Sequence[PolicyRule], ours: frozenset[PolicyRule]) -> list[Step]:
+    """What makes `wanted`, in this order, out of what is `there`; only what is ours is ever removed, to be added again.
+
+    The kernel puts a new rule behind those of equal priority, so a rule that has to stand before one of them is added
+    first and the other once more behind it. A rule that somebody has made again meanwhile, under another priority,
+    counts: there must not be two copies where there was one.
+    """
+    present = Counter(rule.identity for rule in there)
+    intended = Counter(rule.identity for rule in wanted)
+    exact = {rule.exact for rule in there}
+    steps: list[Step] = []
+    late: set[tuple[Family, int]] = set()  # where something was missing, and what follows has to move behind it
+    for rule in wanted:
+        place = (rule.family, rule.priority)
+        if rule.exact not in exact:
+            if present[rule.identity] < intended[rule.identity]:
+                present[rule.identity] += 1
+                late.add(place)
+                steps.append(Step("add", rule))
+        elif place in late and rule in ours:
+            steps += [Step("remove", rule), Step("add", rule)]
+    return steps
+
+
+def duplicates(rules: Sequence[PolicyRule]) -> list[list[PolicyRule]]:
+    """Rules that do the same, together; those that are there once are left out."""
+    groups: dict[Identity, list[PolicyRule]] = {}
+    for rule in rules:
+        groups.setdefault(rule.identity, []).append(rule)
+    return [group for group in groups.values() if len(group) > 1]

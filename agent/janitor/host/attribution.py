@@ -1,0 +1,125 @@
+"""Who has done something over netlink: from a message's port to the process that holds the socket.
+
+The kernel writes the sender's port ID into the notification (struct nlmsghdr, nlmsg_pid). /proc/net/netlink says
+which socket has that port, and /proc/<pid>/fd who holds it. The port is often the process's ID, but not where systemd
+made the socket before it started the process (systemd-networkd.socket), so the holder is what counts.
+"""
+
+import os
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from janitor.core.evidence import Unknown
+from janitor.host.files import read_bounded
+from janitor.host.procfs import Proc
+
+NETWORKD: Final = "systemd-networkd"
+_COMM: Final = NETWORKD[:15]  # TASK_COMM_LEN
+_LIMIT = 16 << 20
+
+Kind = Literal["networkd", "process", "kernel", "gone", "unseen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Doer:
+    """`gone`: the socket is closed already. `unseen`: it is open, but nobody who could be looked at holds it."""
+
+    kind: Kind
+    pid: int = 0
+    name: str = ""
+
+    def __str__(self) -> str:
+        if self.kind in ("networkd", "process"):
+            return f"{self.name} (process {self.pid})"
+        return {"kernel": "the kernel", "gone": "somebody who has ended since", "unseen": "somebody out of sight"}[
+            self.kind
+        ]
+
+
+@dataclass(slots=True)
+class Attribution:
+    """Answers for one node; remembers where systemd-networkd was, so that its answer takes well under a millisecond."""
+
+    proc: Proc | Unknown
+    networkd: int = 0  # where it was last seen
+    _others: dict[tuple[int, str], Doer] = field(default_factory=dict)
+
+    def who(self, port: int) -> Doer:
+        """Who holds the socket with this port right now. Never raises."""
+        if port == 0:
+            return Doer("kernel")
+        if isinstance(self.proc, Unknown):
+            return Doer("unseen")
+        try:
+            inode = self._inode(port)
+        except OSError:
+            return Doer("unseen")
+        if inode is None:
+            return Doer("gone")
+        for pid in (self.networkd, port):
+            if pid and is_networkd(self.proc, pid) and self._holds(pid, inode):
+                self.networkd = pid
+                return Doer("networkd", pid, NETWORKD)
+        if (port, inode) not in self._others:
+            found = self._search(inode)
+            if found.kind == "networkd":
+                self.networkd = found.pid
+                return found
+            if len(self._others) > 100:
+                self._others.clear()
+            self._others[port, inode] = found
+        return self._others[port, inode]
+
+    def _inode(self, port: int) -> str | None:
+        """The inode of the rtnetlink socket with this port, in the node's network namespace. OSError."""
+        assert isinstance(self.proc, Proc)  # noqa: S101 (for the type checker: `who` has looked)
+        table = read_bounded(f"{self.proc.path}/1/net/netlink", _LIMIT).decode("ascii", "replace")
+        wanted = str(port)
+        for line in table.splitlines():
+            fields = line.split()
+            if len(fields) >= 10 and fields[1] == "0" and fields[2] == wanted:
+                return fields[9]
+        return None
+
+    def _holds(self, pid: int, inode: str) -> bool:
+        assert isinstance(self.proc, Proc)  # noqa: S101 (as above)
+        socket = f"socket:[{inode}]"
+        directory = f"{self.proc.path}/{pid}/fd"
+        try:
+            return any(_link(f"{directory}/{fd}") == socket for fd in os.listdir(directory))
+        except OSError:
+            return False
+
+    def _search(self, inode: str) -> Doer:
+        """Everybody, networkd before all: where PID 1 made the socket for it, both hold it."""
+        assert isinstance(self.proc, Proc)  # noqa: S101 (as above)
+        try:
+            pids = self.proc.pids()
+        except OSError:
+            return Doer("unseen")
+        first = [pid for pid in pids if self.proc.name(pid) == _COMM]
+        for pid in first:
+            if is_networkd(self.proc, pid) and self._holds(pid, inode):
+                return Doer("networkd", pid, NETWORKD)
+        for pid in reversed(pids):
+            if self._holds(pid, inode):
+                return Doer("process", pid, self.proc.name(pid))
+        return Doer("unseen")
+
+
+def is_networkd(proc: Proc, pid: int) -> bool:
+    """Whether the process runs systemd's own systemd-networkd; an upgrade may have replaced the file under it."""
+    executable = _link(f"{proc.path}/{pid}/exe").removesuffix(" (deleted)")
+    return executable.endswith(f"/lib/systemd/{NETWORKD}")
+
+
+def find_networkd(proc: Proc) -> int:
+    """The process ID of systemd-networkd, 0 where it does not run. OSError where /proc cannot be listed."""
+    return next((p for p in proc.pids() if proc.name(p) == _COMM and is_networkd(proc, p)), 0)
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""

@@ -1,0 +1,318 @@
+"""The kernel's rules, routes and links, over rtnetlink(7). The one door of pyroute2.
+
+pyroute2 decodes; what it dumps are links, addresses and routes. Rules have a socket of their own here, because they
+have to be written back exactly as the kernel sent them, attributes that nobody here knows included, and because a
+pyroute2 socket is unusable for good after one ENOBUFS (svinota/pyroute2#1034), which for us means no more than
+that a dump is due.
+"""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+
+from janitor.core.routing import Link, Probe, Route
+from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, Family, PolicyRule
+from janitor.host.files import printable
+
+_NEWRULE, _DELRULE, _GETRULE, _ERROR, _DONE = 32, 33, 34, 2, 3
+_REQUEST, _ACK, _EXCL, _CREATE, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x4, 0x200, 0x400, 0x300, 0x10
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_RULE = struct.Struct("=8BI")  # struct fib_rule_hdr
+_ATTRIBUTE = struct.Struct("=HH")
+_FAMILIES: Final[dict[int, Family]] = {socket.AF_INET: 4, socket.AF_INET6: 6}
+_GROUPS: Final = (8, 19)  # RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE
+_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
+_SO_RCVBUFFORCE, _BUFFER = 33, 8 << 20
+_INVERT: Final = 2
+_PROTOCOL: Final = 21
+_UNSET: Final = 0xFFFFFFFF  # what the kernel sends for a suppressor that is not set
+_ACTIONS: Final = {1: "lookup", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+_STOCK: Final = ((0, 255), (32766, 254), (32767, 253))  # priority and table of local, main, default
+_ATTEMPTS: Final = 5
+MAIN: Final = 254
+LOCAL: Final = 255
+_IFF_UP: Final = 1
+_KINDS: Final = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "blackhole", 7: "unreachable",
+                 8: "prohibit", 9: "throw"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A rule was made or deleted, by whoever has the netlink port `port`; 0 is the kernel itself."""
+
+    made: bool
+    rule: PolicyRule
+    port: int
+
+
+class Interrupted(OSError):  # noqa: N818 (that is what it is)
+    """A dump that others kept changing; or messages were lost. The next dump tells the truth."""
+
+
+class RuleSocket:
+    """Dumps, makes and deletes rules; with `watch`, another socket tells of every change.
+
+    Belongs to the network namespace of the thread that makes it. OSError as the kernel gives it.
+    """
+
+    def __init__(self, *, watch: bool = False) -> None:
+        self._talk = self._open()
+        self.port: int = self._talk.getsockname()[0]
+        self._watch: socket.socket | None = None
+        if watch:
+            self._watch = self._open()
+            try:
+                self._watch.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+            except PermissionError:
+                self._watch.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            for group in _GROUPS:
+                self._watch.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+            self._watch.setblocking(False)
+
+    @staticmethod
+    def _open() -> socket.socket:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        opened.bind((0, 0))
+        return opened
+
+    def fileno(self) -> int:
+        """The watching socket, for select."""
+        return -1 if self._watch is None else self._watch.fileno()
+
+    def close(self) -> None:
+        """Close both."""
+        self._talk.close()
+        if self._watch is not None:
+            self._watch.close()
+
+    def events(self) -> Iterator[Event]:
+        """What has happened since the last call. Interrupted where the kernel had to drop some of it."""
+        while self._watch is not None:
+            try:
+                data = self._watch.recv(1 << 18)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    raise Interrupted(errno.ENOBUFS, "the kernel had more to say of rules than was read") from None
+                raise
+            for kind, _, port, payload in _messages(data):
+                if kind in (_NEWRULE, _DELRULE) and payload[0] in _FAMILIES:
+                    yield Event(kind == _NEWRULE, decode(payload), port)
+
+    def dump(self) -> tuple[PolicyRule, ...]:
+        """Every rule of both families, in the kernel's order. Interrupted where it never held still."""
+        rules: list[PolicyRule] = []
+        for family in _FAMILIES:
+            for _ in range(_ATTEMPTS):
+                try:
+                    found = self._dump(family)
+                except OSError as error:
+                    if error.errno not in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+                        raise
+                    found = []  # a kernel without this family
+                if found is not None:
+                    rules += found
+                    break
+            else:
+                raise Interrupted(errno.EINTR, f"the rules changed during each of {_ATTEMPTS} dumps")
+        return tuple(rules)
+
+    def _dump(self, family: int) -> list[PolicyRule] | None:
+        self._talk.send(_HEADER.pack(28, _GETRULE, _REQUEST | _DUMP, 1, 0) + _RULE.pack(family, *[0] * 8))
+        rules: list[PolicyRule] = []
+        whole = True
+        while True:
+            for kind, flags, _, payload in _messages(self._talk.recv(1 << 18)):
+                whole = whole and not flags & _DUMP_INTERRUPTED
+                if kind == _DONE:
+                    return rules if whole else None
+                if kind == _ERROR:
+                    raise _error(payload)
+                if kind == _NEWRULE:
+                    rules.append(decode(payload))
+
+    def add(self, rule: PolicyRule) -> None:
+        """Make the rule exactly as it was, under its `protocol`. FileExistsError where it is there already."""
+        self._ask(_NEWRULE, _REQUEST | _ACK | _CREATE | _EXCL, _payload(rule))
+
+    def remove(self, rule: PolicyRule) -> None:
+        """Delete the rule. FileNotFoundError where it is not there."""
+        self._ask(_DELRULE, _REQUEST | _ACK, _payload(rule))
+
+    def _ask(self, kind: int, flags: int, payload: bytes) -> None:
+        self._talk.send(_HEADER.pack(_HEADER.size + len(payload), kind, flags, 2, 0) + payload)
+        for answer, _, _, said in _messages(self._talk.recv(1 << 16)):
+            if answer == _ERROR and struct.unpack_from("=i", said)[0]:
+                raise _error(said)
+
+
+def _error(payload: bytes) -> OSError:
+    number = -struct.unpack_from("=i", payload)[0]
+    return OSError(number, os.strerror(number))
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, port, payload) of each message in a datagram."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, _, port = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield kind, flags, port, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _attributes(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(type, offset of the value, value) of each attribute of a rule."""
+    offset = _RULE.size
+    while offset + _ATTRIBUTE.size <= len(payload):
+        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind, offset + 4, payload[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _payload(rule: PolicyRule) -> bytes:
+    """What makes this rule: the kernel's own payload, with the protocol of `rule`, without what the kernel computes.
+
+    Of the flags only FIB_RULE_INVERT is part of a rule. The kernel would keep the others for ever, and a rule whose
+    interface was missing when it was read would be shown as detached even after that has come.
+    """
+    payload = bytearray(rule.payload)
+    struct.pack_into("=I", payload, 8, struct.unpack_from("=I", payload, 8)[0] & _INVERT)
+    for kind, offset, _ in _attributes(rule.payload):
+        if kind == _PROTOCOL:
+            payload[offset] = rule.protocol
+    return bytes(payload)
+
+
+@lru_cache(maxsize=1 << 16)
+def decode(payload: bytes) -> PolicyRule:
+    """A rule from the payload of RTM_NEWRULE or RTM_DELRULE. Remembered: a dump brings the same ones each time."""
+    message = fibmsg(_HEADER.pack(_HEADER.size + len(payload), _NEWRULE, 0, 0, 0) + payload)
+    message.decode()
+    known = {name: value for name, value in message["attrs"] if name.startswith("FRA_")}
+    # Linux before 4.17 says nothing of protocols; networkd then takes the stock rules for the kernel's, and so do we.
+    stock = (known.get("FRA_PRIORITY", 0), message["table"]) in _STOCK
+    protocol = int(known.get("FRA_PROTOCOL", RTPROT_KERNEL if stock else RTPROT_UNSPEC))
+    action = _ACTIONS.get(message["action"], f"action {message['action']}")
+    if message["action"] == 2:
+        action = f"goto {known.get('FRA_GOTO', 0)}"
+    return PolicyRule(
+        family=4 if message["family"] == socket.AF_INET else 6,
+        priority=int(known.get("FRA_PRIORITY", 0)),
+        protocol=protocol,
+        selectors=tuple(_selectors(message, known, payload)),
+        action=action,
+        table=int(known.get("FRA_TABLE", message["table"])) if action == "lookup" else 0,
+        payload=payload,
+    )
+
+
+def _selectors(message: Any, known: dict[str, Any], payload: bytes) -> Iterator[tuple[str, str]]:
+    if message["flags"] & _INVERT:
+        yield "not", ""
+    for name, attribute, length in (("from", "FRA_SRC", "src_len"), ("to", "FRA_DST", "dst_len")):
+        if attribute in known:
+            yield name, f"{known[attribute]}/{message[length]}"
+    if message["tos"]:
+        yield "tos", f"{message['tos']:#x}"
+    mark, mask = known.get("FRA_FWMARK", 0), known.get("FRA_FWMASK", 0)
+    if mark or mask:
+        yield "fwmark", f"{mark:#x}" if mask == _UNSET else f"{mark:#x}/{mask:#x}"
+    for name, attribute in (
+        ("iif", "FRA_IIFNAME"), ("oif", "FRA_OIFNAME"), ("uidrange", "FRA_UID_RANGE"), ("ipproto", "FRA_IP_PROTO"),
+        ("sport", "FRA_SPORT_RANGE"), ("dport", "FRA_DPORT_RANGE"), ("tun_id", "FRA_TUN_ID"), ("realms", "FRA_FLOW"),
+    ):  # fmt: skip
+        if attribute in known:
+            yield (
+                name,
+                str(known[attribute]).replace(":", "-") if attribute.endswith("RANGE") else str(known[attribute]),
+            )
+    if known.get("FRA_L3MDEV"):
+        yield "l3mdev", ""
+    for name in ("suppress_prefixlength", "suppress_ifgroup"):
+        value = known.get("FRA_SUPPRESS_PREFIXLEN" if name == "suppress_prefixlength" else "FRA_SUPPRESS_IFGROUP")
+        if value is not None and value != _UNSET:
+            yield name, str(value)
+    understood = {number for number, _, _ in fibmsg.nla_map}
+    for kind, _, value in sorted(_attributes(payload)):
+        if kind not in understood:
+            yield f"attribute-{kind}", value.hex()
+
+
+def links() -> tuple[Link, ...]:
+    """Every interface of this thread's network namespace, with its addresses. OSError."""
+    with _talking() as route:
+        addresses: dict[int, list[str]] = {}
+        for message in route.get_addr():
+            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            if address:
+                addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
+        return tuple(
+            Link(
+                message["index"],
+                printable(message.get_attr("IFLA_IFNAME") or ""),
+                bool(message["flags"] & _IFF_UP) and message.get_attr("IFLA_OPERSTATE") != "DOWN",
+                str(message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""),
+                tuple(addresses.get(message["index"], ())),
+            )
+            for message in route.get_links()
+        )
+
+
+def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route, ...]:
+    """The routes of these tables. OSError."""
+    by_index = {link.index: link.name for link in known_links}
+    with _talking() as route:
+        found = [message for family in _FAMILIES for message in route.get_routes(family=family)]
+    return tuple(
+        Route(
+            _FAMILIES[message["family"]],
+            table,
+            f"{message.get_attr('RTA_DST') or ('::' if message['family'] == socket.AF_INET6 else '0.0.0.0')}"
+            f"/{message['dst_len']}",
+            by_index.get(message.get_attr("RTA_OIF"), ""),
+            str(message.get_attr("RTA_GATEWAY") or ""),
+            message["proto"],
+            _KINDS.get(message["type"], f"type {message['type']}"),
+        )
+        for message in found
+        if message["family"] in _FAMILIES and (table := message.get_attr("RTA_TABLE") or message["table"]) in tables
+    )
+
+
+def route_get(destination: str, source: str, interface: str) -> Probe:
+    """What the kernel would do with a packet from `source` coming in on `interface`: `ip route get`. Never raises."""
+    try:
+        with _talking() as route:
+            index = route.link_lookup(ifname=interface)
+            answer = next(iter(route.route("get", dst=destination, src=source, iif=index[0])))
+            outgoing = answer.get_attr("RTA_OIF")
+            device = next((m.get_attr("IFLA_IFNAME") for m in route.get_links(outgoing)), "") if outgoing else ""
+            return Probe(destination, source, printable(device), int(answer.get_attr("RTA_TABLE") or answer["table"]))
+    except (NetlinkError, OSError, IndexError, StopIteration) as error:
+        return Probe(destination, source, "", 0, str(error) or type(error).__name__)
+
+
+@contextmanager
+def _talking() -> Iterator[Any]:
+    """A pyroute2 socket for a few questions. OSError where it refuses."""
+    from pyroute2 import IPRoute  # a fifth of a second to import
+
+    try:
+        with IPRoute() as route:
+            yield route
+    except NetlinkError as error:
+        raise OSError(error.code, os.strerror(error.code)) from None

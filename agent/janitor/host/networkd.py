@@ -1,0 +1,186 @@
+"""systemd-networkd as it is configured and as it runs, read as systemd reads its directories (systemd.syntax(7)).
+
+Of files of one name the one in the first directory counts; then they are read in the order of their names, wherever
+they lie, and the last assignment wins. networkd.conf and its drop-ins are read when networkd starts, and never again.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from janitor.core.evidence import Unknown
+from janitor.core.routing import ManagedLink, Networkd, NetworkFile, Setting
+from janitor.host.attribution import find_networkd
+from janitor.host.files import inside, names, printable, read_bounded, said, unknown
+from janitor.host.procfs import Proc, clock
+
+DROP_IN_DIR: Final = "/etc/systemd/networkd.conf.d"
+_DIRECTORIES: Final = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd")
+_SETTINGS: Final = ("ManageForeignRoutingPolicyRules", "ManageForeignRoutes", "ManageForeignNextHops")
+_LIBRARY = re.compile(r"libsystemd-shared-([0-9][^/]*?)\.so$")
+_LIBRARY_DIRS: Final = ("/usr/lib/x86_64-linux-gnu/systemd", "/usr/lib/aarch64-linux-gnu/systemd", "/usr/lib/systemd",
+                        "/usr/lib64/systemd", "/lib/systemd")  # fmt: skip
+_LIMIT = 1 << 20
+_TRUE: Final = ("1", "yes", "y", "true", "t", "on")
+_FALSE: Final = ("0", "no", "n", "false", "f", "off")
+
+Assignment = tuple[str, str, str, int]  # section, key, value, line
+
+
+def read_networkd(root: str, proc: Proc | Unknown) -> Networkd | Unknown:
+    """Everything of it. Unknown where it cannot be told whether it runs."""
+    if isinstance(proc, Unknown):
+        return proc
+    problems: list[str] = []
+    try:
+        pid = find_networkd(proc)
+        started = 0
+        if pid:
+            now = clock()
+            started = now.realtime_ns - now.boottime_ns + proc.started_ns(pid)
+    except OSError as error:
+        return unknown(f"looking for systemd-networkd in {proc.path}", error)
+    return Networkd(
+        pid=pid,
+        started_ns=started,
+        version=_version(root, proc, pid),
+        settings=tuple(_settings(root, problems)),
+        network_files=tuple(_network_files(root, problems)),
+        links=tuple(_links(root, problems)),
+        problems=tuple(problems),
+    )
+
+
+def _version(root: str, proc: Proc, pid: int) -> str:
+    """The package's version where dpkg knows it and it is the running one's, else the release in its library's name.
+
+    Which library is loaded says what runs; which lies on the disk, what will run after the next start.
+    """
+    loaded = ""
+    if pid:
+        try:
+            lines = read_bounded(f"{proc.path}/{pid}/maps", _LIMIT).decode("utf-8", "replace").splitlines()
+            found = (_LIBRARY.search(line.removesuffix(" (deleted)")) for line in lines)
+            loaded = next((match[1] for match in found if match), "")
+        except OSError:
+            pass
+    on_disk = next(
+        (match[1] for d in _LIBRARY_DIRS for name in _names(inside(root, d)) if (match := _LIBRARY.search(f"/{name}"))),
+        "",
+    )
+    release = loaded or on_disk
+    packaged = _packaged(root)
+    return packaged if packaged and (not release or packaged.startswith(release.partition("-")[0])) else release
+
+
+def _packaged(root: str) -> str:
+    """The version of Debian's package `systemd`, without its epoch; "" elsewhere."""
+    try:
+        text = read_bounded(inside(root, "/var/lib/dpkg/status"), 64 << 20).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    match = re.search(r"^Package: systemd\n(?:.+\n)*?Version: (?:\d+:)?(\S+)$", text, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def _settings(root: str, problems: list[str]) -> Iterator[Setting]:
+    """The last valid assignment of each setting that matters here."""
+    effective: dict[str, Setting] = {}
+    main = [f"{d}/networkd.conf" for d in _DIRECTORIES if os.path.lexists(inside(root, f"{d}/networkd.conf"))][:1]
+    for path in [*main, *_in_order(root, "networkd.conf.d", ".conf", problems)]:
+        content, changed = _read(root, path, problems)
+        for section, key, value, line in _parse(path, content, problems):
+            if section != "Network" or key not in _SETTINGS:
+                continue
+            if value.lower() not in (*_TRUE, *_FALSE):
+                problems.append(f"{path}:{line}: {key}={value} is neither yes nor no, so systemd ignores it")
+                continue
+            effective[key] = Setting(key, "yes" if value.lower() in _TRUE else "no", path, line, changed)
+    yield from effective.values()
+
+
+def _network_files(root: str, problems: list[str]) -> Iterator[NetworkFile]:
+    """Every .network file in the order in which networkd tries them, its drop-ins included."""
+    for path in _in_order(root, "network", ".network", problems):
+        found: dict[str, list[str]] = {}
+        drop_ins = _in_order(root, f"network/{os.path.basename(path)}.d", ".conf", problems)
+        for file in [path, *drop_ins]:
+            content, _ = _read(root, file, problems)
+            for section, key, value, _ in _parse(file, content, problems):
+                values = found.setdefault(f"{section}.{key}", [])
+                if not value:
+                    values.clear()  # an empty assignment takes back those before it
+                values += value.split() if key == "Name" else [value] * bool(value)
+        unmanaged = found.get("Link.Unmanaged", ["no"])
+        keeps = found.get("Network.KeepConfiguration", [""])
+        yield NetworkFile(
+            path, tuple(found.get("Match.Name", ())), unmanaged[-1:] != [] and unmanaged[-1].lower() in _TRUE,
+            keeps[-1].lower() if keeps else "",
+        )  # fmt: skip
+
+
+def _links(root: str, problems: list[str]) -> Iterator[ManagedLink]:
+    """What networkd has written of each link (/run/systemd/netif/links; its private, long-standing format)."""
+    directory = "/run/systemd/netif/links"
+    for name in _names(inside(root, directory)):
+        if not name.isdecimal():
+            continue
+        content, changed = _read(root, f"{directory}/{name}", problems)
+        values = dict(line.split("=", 1) for line in content.splitlines() if "=" in line and line[0] != "#")
+        file, state = values.get("NETWORK_FILE", ""), values.get("ADMIN_STATE", "")
+        yield ManagedLink(int(name), printable(file), printable(state), changed)
+
+
+def _in_order(root: str, directory: str, suffix: str, problems: list[str]) -> list[str]:
+    """The files of all directories called so, by name; the first directory that has a name hides it in the others."""
+    found: dict[str, str] = {}
+    for parent in _DIRECTORIES:
+        path = f"{parent}/{directory}"
+        try:
+            for name in names(inside(root, path)):
+                if name.endswith(suffix):
+                    found.setdefault(name, f"{path}/{name}")
+        except OSError as error:
+            problems.append(f"listing {path}: {said(error)}")
+    return [found[name] for name in sorted(found)]
+
+
+def _read(root: str, path: str, problems: list[str]) -> tuple[str, int]:
+    """The text and the mtime of a file; a link to /dev/null is systemd's way to say that there is none."""
+    here = inside(root, path)
+    try:
+        if os.path.realpath(here) == "/dev/null":
+            return "", os.lstat(here).st_mtime_ns
+        return read_bounded(here, _LIMIT).decode("utf-8", "replace"), os.stat(here).st_mtime_ns
+    except OSError as error:
+        problems.append(f"reading {printable(path)}: {said(error)}")
+        return "", 0
+
+
+def _parse(path: str, content: str, problems: list[str]) -> Iterator[Assignment]:
+    """systemd.syntax(7): sections, assignments, comments, and lines that end in a backslash."""
+    section, pending, first = "", "", 0
+    for number, raw in enumerate(content.splitlines(), 1):
+        if raw.lstrip().startswith(("#", ";")):
+            continue  # also in the middle of a continued line
+        line = pending + raw
+        first = first or number
+        if line.endswith("\\"):
+            pending = f"{line[:-1]} "
+            continue
+        text, start, pending, first = line.strip(), first, "", 0
+        if text.startswith("[") and text.endswith("]"):
+            section = text[1:-1]
+        elif "=" in text and section:
+            key, _, value = text.partition("=")
+            yield section, key.strip(), value.strip(), start
+        elif text:
+            problems.append(f"{printable(path)}:{start}: '{printable(text[:60])}' is no assignment: systemd ignores it")
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return names(directory)
+    except OSError:
+        return []

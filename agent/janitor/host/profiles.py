@@ -1,0 +1,67 @@
+"""Reads profiles: those that come with janitor, and the operator's own in /etc/janitor/profiles.d."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from janitor.core.profiles import Profile
+
+OWN: Final = Path("/etc/janitor/profiles.d")
+
+
+class ProfileError(Exception):
+    """A profile cannot be used; the sentence says which and why."""
+
+
+def load(
+    enabled: tuple[str, ...] | None = None, protocol: Mapping[str, Literal["keep", "kernel"]] | None = None
+) -> tuple[Profile, ...]:
+    """All profiles, the most particular first; `enabled` and `protocol` are what the configuration says of them.
+
+    One of the operator's takes the place of ours of the same name. ProfileError.
+    """
+    found: dict[str, Profile] = {}
+    ours = [f for f in resources.files("janitor.profiles").iterdir() if f.name.endswith(".toml")]
+    own = sorted(OWN.glob("*.toml")) if OWN.is_dir() else []
+    for file in [*sorted(ours, key=lambda f: f.name), *own]:
+        try:
+            profile = _parse(file.read_bytes())
+        except OSError as error:
+            raise ProfileError(f"reading the profile {file}: {error.strerror}") from None
+        except (msgspec.DecodeError, ValueError) as error:
+            raise ProfileError(f"reading the profile {file}: {error}") from None
+        found[profile.name] = profile
+    for name in (*(enabled or ()), *(protocol or {})):
+        if name not in found:
+            raise ProfileError(f"there is no profile '{name}'; there are {', '.join(sorted(found))}")
+    if enabled is not None:
+        found = {name: replace(p, enabled=name in enabled) for name, p in found.items()}
+    for name, value in (protocol or {}).items():
+        found[name] = replace(found[name], protocol=value)
+    # What matches anything comes last, or nothing else would ever match.
+    return tuple(sorted(found.values(), key=lambda p: any(match == type(match)() for match in p.rules)))
+
+
+def _parse(data: bytes) -> Profile:
+    """One profile. ValueError for what is no profile; a key that nobody reads is a typo, and an error."""
+    document = msgspec.toml.decode(data)
+    profile = msgspec.convert(document, Profile)
+    unread = _unread(document, msgspec.to_builtins(profile))
+    if unread:
+        raise ValueError(f"there is no setting '{unread}'")
+    return profile
+
+
+def _unread(given: Any, understood: Any) -> str:
+    """The first key in `given` that is not in `understood`, "" if there is none."""
+    if isinstance(given, dict):
+        return next((k for k in given if k not in understood), "") or next(
+            (u for k in given if (u := _unread(given[k], understood[k]))), ""
+        )
+    if isinstance(given, list):
+        return next((u for one, other in zip(given, understood, strict=True) if (u := _unread(one, other))), "")
+    return ""

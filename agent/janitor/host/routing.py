@@ -1,0 +1,138 @@
+"""Everything of policy routing that one look takes: rules, routes, links, their makers, networkd, and a probe.
+
+Routes and links are dumped by pyroute2 (through host/netlink.py).
+"""
+
+import os
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
+from typing import Final
+
+from janitor.core.evidence import Network, Unknown, known
+from janitor.core.profiles import Profile, pod_ranges
+from janitor.core.routing import Breaker, Link, Route, Routing, RuleMaker
+from janitor.core.rules import PolicyRule
+from janitor.host import netlink
+from janitor.host.files import inside, printable, read_bounded, unknown
+from janitor.host.namespaces import in_network
+from janitor.host.networkd import read_networkd
+from janitor.host.procfs import Proc
+
+_KUBE_ROUTER_FILE: Final = b"KUBE_ROUTER_CNI_CONF_FILE="
+_PROBES: Final = 3
+_LIMIT = 1 << 20
+
+
+def read_routing(
+    root: str,
+    proc: Proc | Unknown,
+    profiles: Sequence[Profile],
+    networks: tuple[Network, ...] | Unknown,
+    breakers: tuple[Breaker, ...] = (),
+    *,
+    probe: bool = True,
+) -> Routing:
+    """One look, through the node's own network namespace. Reads only; never raises for what a node can be like."""
+    makers = find_makers(root, proc, profiles)
+    networkd = read_networkd(root, proc)
+    if isinstance(proc, Unknown):
+        return Routing(proc, proc, proc, makers, networkd, (), breakers)
+    try:
+        rules, routes, links = in_network(f"{proc.path}/1/ns/net", lambda: _kernel(profiles))
+    except OSError as error:
+        nothing = unknown(f"entering the node's network namespace ({proc.path}/1/ns/net)", error)
+        return Routing(nothing, nothing, nothing, makers, networkd, (), breakers)
+    routing = Routing(rules, routes, links, makers, networkd, (), breakers)
+    questions = _questions(routing, configured_ranges(profiles, makers, networks)) if probe else []
+    try:
+        probes = in_network(f"{proc.path}/1/ns/net", lambda: tuple(netlink.route_get(*q) for q in questions))
+    except OSError:
+        probes = ()  # it is no more than an illustration
+    return Routing(rules, routes, links, makers, networkd, probes, breakers)
+
+
+def _kernel(
+    profiles: Sequence[Profile],
+) -> tuple[tuple[PolicyRule, ...] | Unknown, tuple[Route, ...] | Unknown, tuple[Link, ...] | Unknown]:
+    rules: tuple[PolicyRule, ...] | Unknown
+    routes: tuple[Route, ...] | Unknown
+    links: tuple[Link, ...] | Unknown
+    try:
+        socket = netlink.RuleSocket()
+        try:
+            rules = socket.dump()
+        finally:
+            socket.close()
+    except OSError as error:
+        rules = unknown("reading the policy rules", error)
+    tables = {table for profile in profiles for match in profile.rules for table in match.table}
+    tables |= {rule.table for rule in known(rules)} | {netlink.MAIN}
+    try:
+        links = netlink.links()
+        routes = netlink.routes(frozenset(tables) - {netlink.LOCAL}, known(links))
+    except OSError as error:
+        links = routes = unknown("reading routes and links", error)
+    return rules, routes, links
+
+
+def find_makers(root: str, proc: Proc | Unknown, profiles: Sequence[Profile]) -> tuple[RuleMaker, ...] | Unknown:
+    """The running processes that profiles name, the one that runs longest first. Unknown without a /proc."""
+    if isinstance(proc, Unknown):
+        return proc
+    wanted = {profile.alive.process: profile for profile in profiles if profile.alive.process}
+    found: list[RuleMaker] = []
+    try:
+        pids = proc.pids()
+    except OSError as error:
+        return unknown(f"listing the processes in {proc.path}", error)
+    for pid in pids:
+        profile = wanted.get(proc.name(pid))
+        if profile is None:
+            continue
+        try:
+            words = read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT).split(b"\0")
+            arguments = tuple(printable(os.fsdecode(word)) for word in words[1:] if word.startswith(b"--"))
+            configuration = _configuration(root, proc, pid, profile)
+            found.append(RuleMaker(profile.alive.process, pid, proc.started_ns(pid), arguments, configuration))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+        except OSError as error:
+            return unknown(f"reading the command line of process {pid} ({proc.name(pid)})", error)
+    return tuple(sorted(found, key=lambda maker: maker.started_ns))
+
+
+def _configuration(root: str, proc: Proc, pid: int, profile: Profile) -> str:
+    """Where the process keeps its CNI configuration: as its environment says, or the first usual place with a file."""
+    environment = read_bounded(f"{proc.path}/{pid}/environ", _LIMIT).split(b"\0")
+    named = [os.fsdecode(w.removeprefix(_KUBE_ROUTER_FILE)) for w in environment if w.startswith(_KUBE_ROUTER_FILE)]
+    candidates = (*named, *profile.alive.configuration)
+    return next((printable(path) for path in candidates if os.path.exists(inside(root, path))), "")
+
+
+def configured_ranges(
+    profiles: Sequence[Profile], makers: tuple[RuleMaker, ...] | Unknown, networks: tuple[Network, ...] | Unknown
+) -> tuple[str, ...]:
+    """The pod ranges in the CNI configuration that the makers keep."""
+    files = {maker.configuration for maker in known(makers)}
+    files |= {path for profile in profiles if profile.enabled for path in profile.alive.configuration}
+    return tuple(
+        dict.fromkeys(
+            part.subnet
+            for network in known(networks)
+            if network.source in files and not isinstance(network.range_sets, Unknown)
+            for parts in network.range_sets
+            for part in parts
+        )
+    )
+
+
+def _questions(routing: Routing, configured: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """(destination, source, interface) to ask the kernel about: nodes of table 77, from a pod's address."""
+    if not any(link.name == "kube-bridge" for link in known(routing.links)):
+        return []
+    questions = []
+    for family in (4, 6):
+        sources = [ip_network(r) for r in pod_ranges(routing, configured) if ip_network(r).version == family]
+        nodes = [r.destination.partition("/")[0] for r in known(routing.routes) if (r.table, r.family) == (77, family)]
+        questions += [(node, str(source[2]), "kube-bridge") for source in sources[:1] for node in nodes[:_PROBES]]
+    return [q for q in questions if ip_address(q[0]).version == ip_address(q[1]).version]

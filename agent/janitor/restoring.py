@@ -1,0 +1,357 @@
+"""Keeps the policy rules: watches them, says who deleted one, and puts back what systemd-networkd has deleted.
+
+The deciding is in core/mirror.py; this is its ears and hands. One object, driven by a loop: call `readable` when its
+socket is, and `tick` when `deadline` has come.
+"""
+
+import select
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from janitor.core.corroboration import missing_evidence
+from janitor.core.evidence import Unknown, known
+from janitor.core.mirror import CHECK_NS, COPY_NS, Kept, Mirror
+from janitor.core.profiles import SECOND, Match, Profile, not_wanted
+from janitor.core.routing import Routing
+from janitor.core.rules import PolicyRule, Step
+from janitor.host import cni, state
+from janitor.host.attribution import Attribution, Doer
+from janitor.host.files import said
+from janitor.host.namespaces import in_network
+from janitor.host.netlink import Interrupted, RuleSocket, decode
+from janitor.host.procfs import Proc, boot_id, clock
+from janitor.host.routing import configured_ranges, read_routing
+
+QUIET_S: Final = 0.001
+"""networkd deletes one rule after the other within a millisecond; put back together, they keep their order."""
+BURST_S: Final = 0.01
+"""The longest that a burst is waited out."""
+SUSPECT_NS: Final = 100_000_000
+_ATTEMPTS: Final = 5
+RESYNC_NS: Final = 60 * SECOND
+
+Say = Callable[..., None]
+"""say(event, **fields): one line of the log."""
+
+
+@dataclass(slots=True)
+class RuleKeeper:
+    """The rules of one node. OSError from `start` where the kernel does not let us watch."""
+
+    root: str
+    proc: Proc
+    profiles: tuple[Profile, ...]
+    say: Say
+    observe_only: bool = False
+    counts: Counter[str] = field(default_factory=Counter)  # "restored kube-router", "deleted by systemd-networkd", …
+    mirror: Mirror = field(init=False)
+    _socket: RuleSocket = field(init=False)
+    _who: Attribution = field(init=False)
+    _boot_id: str = ""
+    _namespace: int = 0
+    _routing: Routing = field(init=False)
+    _configured: tuple[str, ...] = ()
+    _foreign: dict[Any, PolicyRule] = field(default_factory=dict)  # all there is, whoever's, as last known
+    _seen: dict[str, int] = field(default_factory=dict)  # when a profile's process was last seen, CLOCK_BOOTTIME
+    _suspects: list[PolicyRule] = field(default_factory=list)
+    _check_ns: int = 0
+    _save_ns: int = 0
+    _resync_ns: int = 0
+    _synced_at: int = 0  # since the epoch: until then nothing had been missed
+    _refused: str = ""
+
+    # Beginning and end.
+
+    def start(self) -> None:
+        """Learn what is there, and look at what has happened since an earlier janitor stopped watching."""
+        found = boot_id(self.proc)
+        self._boot_id = found if isinstance(found, str) else ""
+        path = f"{self.proc.path}/1/ns/net"
+        self._namespace = Path(path).stat().st_ino
+        self._socket = in_network(path, lambda: RuleSocket(watch=True))
+        self._who = Attribution(self.proc)
+        self.mirror = Mirror(self.profiles)
+        self._refresh()
+        there = self._socket.dump()
+        self.mirror.compare(there)
+        self._remember(there)
+        self._resume(there)
+        self._resync_ns = clock().boottime_ns + RESYNC_NS
+        self._save()
+
+    def close(self) -> None:
+        """Write the mirror down for the next one, and stop watching."""
+        self._save()
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """What to select on."""
+        return self._socket.fileno()
+
+    def deadline_ns(self) -> int:
+        """When to call `tick` at the latest, on CLOCK_BOOTTIME."""
+        now = clock().boottime_ns
+        due = None if self._check_ns else self.mirror.due_ns(now)
+        return min(at for at in (self._resync_ns, self._check_ns, self._save_ns, due) if at)
+
+    # Events.
+
+    def readable(self) -> None:
+        """Take in what has happened, until a burst of deletions is over, and put back what is owed."""
+        began = clock().boottime_ns
+        try:
+            self._take()
+            while self.mirror.owed() and clock().boottime_ns - began < BURST_S * SECOND:
+                if not select.select([self._socket], [], [], QUIET_S)[0]:
+                    break
+                self._take()
+        except Interrupted as error:
+            self.say("events lost", reason=said(error), then="all rules are compared anew")
+            self._resync()
+        if self.mirror.owed():
+            self._restore()
+
+    def _take(self) -> bool:
+        """Take in what is there to read; whether there was anything."""
+        doers: dict[int, Doer] = {}
+        anything = False
+        for event in self._socket.events():
+            if event.port == self._socket.port:
+                continue
+            anything = True
+            now = clock().boottime_ns
+            self._save_ns = self._save_ns or now + SECOND
+            rule = event.rule
+            if event.made:
+                self._foreign.update({rule.exact: rule} if rule.foreign else {})
+                for step in self.mirror.added(rule, now):
+                    self._do(step, "its owner has made it again")
+                continue
+            if doers.get(event.port) is None:
+                doers[event.port] = self._who.who(event.port)
+            self._deleted(rule, doers[event.port], now)
+        return anything
+
+    def _deleted(self, rule: PolicyRule, doer: Doer, now: int) -> None:
+        if doer.kind == "unseen":
+            self._suspects.append(rule)
+            self._check_ns = now + SUSPECT_NS
+            return
+        self._foreign.pop(rule.exact, None)
+        kept = self.mirror.wiped(rule, now) if doer.kind == "networkd" else self.mirror.forget(rule)
+        if kept is None:
+            return
+        self.counts[f"deleted by {'systemd-networkd' if doer.kind == 'networkd' else 'others'}"] += 1
+        if doer.kind == "networkd":
+            self._check_ns = now + CHECK_NS
+            if kept.watched_only:
+                why = "restored too often" if kept.broken_ns else "its owner makes it again by itself"
+                self.say("rule deleted", rule=str(rule), by=str(doer), left=why)
+        else:
+            self.say("rule deleted", rule=str(rule), by=str(doer), left="that is respected")
+
+    # Putting back.
+
+    def _restore(self) -> None:
+        """One round, for what is owed and still wanted as far as is known right now."""
+        now = clock().boottime_ns
+        for kept in self.mirror.owed():
+            reasons = self._why_not(kept.rule, kept.profile, kept.match)
+            if reasons:
+                self.mirror.forget(kept.rule)
+                self.say("rule not restored", rule=str(kept.rule), profile=kept.profile.name, why="; ".join(reasons))
+        if not self.mirror.owed() or self.observe_only:
+            return
+        try:
+            steps = self.mirror.due(self._socket.dump(), now)
+        except OSError as error:
+            self.say("rules not restored", why=f"reading the rules: {said(error)}")
+            self._check_ns = now + CHECK_NS
+            return
+        for step in steps:
+            self._do(step, "systemd-networkd deleted it")
+        self._check_ns = max(self._check_ns, self.mirror.wiped_ns + CHECK_NS)
+
+    def _do(self, step: Step, why: str) -> None:
+        rule = step.rule
+        owed = next((k.owed_ns for k in self.mirror.kept if k.rule.exact == rule.exact), 0)
+        try:
+            if step.do == "remove":
+                self._socket.remove(rule)
+                self._foreign.pop(rule.exact, None)
+            else:
+                self._socket.add(rule)
+        except (FileExistsError, FileNotFoundError):
+            pass  # somebody was quicker, and the result is the same
+        except OSError as error:
+            sentence = f"{step.do} {rule}: {said(error)}"
+            if sentence != self._refused:
+                self.say("rule not restored", rule=str(rule), why=said(error), hint=_hint(error))
+            self._refused = sentence
+            return
+        now = clock().boottime_ns
+        if step.do == "remove":
+            if not owed and why:
+                self.say("own rule removed", rule=str(rule), why=why)
+            return
+        kept = self.mirror.restored(rule, now)
+        self._foreign[rule.exact] = rule
+        if kept is not None and owed:
+            self.counts[f"restored {kept.profile.name}"] += 1
+            late = f"{(now - owed) / 1e6:.2f}"
+            self.say("rule restored", rule=str(rule), profile=kept.profile.name, why=why, after_ms=late)
+            if kept.broken_ns:
+                self.say(
+                    "breaker open", rule=str(rule), restored=len(kept.times), then="it is only reported for an hour"
+                )
+
+    # Looking again.
+
+    def tick(self) -> None:
+        """Whatever is due: the check after a burst, tokens that have come, the regular comparison, the saving."""
+        now = clock().boottime_ns
+        if (self._check_ns and now >= self._check_ns) or now >= self._resync_ns:
+            self._check_ns = 0
+            self._resync_ns = now + RESYNC_NS
+            self._refresh()
+            self._withdraw(now)
+            self._resync()
+            self.mirror.close_breakers(now)
+        if self.mirror.owed():
+            self._restore()
+        self._save_ns = 0
+        self._save()
+
+    def _resync(self) -> None:
+        """Compare with the kernel: learn what is new; what is gone unseen needs more evidence."""
+        there = self._settled()
+        if there is None:
+            return
+        self._judge_suspects(there)
+        self._unattributed(self.mirror.compare(there), there, self._synced_at)
+        self._remember(there)
+
+    def _settled(self) -> tuple[PolicyRule, ...] | None:
+        """The kernel's rules, with no change on its way to us that they do not show yet; None where that never is."""
+        for _ in range(_ATTEMPTS):
+            try:
+                self._take()
+                there = self._socket.dump()
+                if not self._take():
+                    return there
+            except Interrupted:
+                continue
+            except OSError as error:
+                self.say("rules not read", why=said(error))
+                return None
+        self._check_ns = clock().boottime_ns + CHECK_NS
+        return None
+
+    def _judge_suspects(self, there: Sequence[PolicyRule]) -> None:
+        """Deletions by somebody out of sight: without the host's PID namespace networkd cannot be told from others."""
+        suspects, self._suspects = self._suspects, []
+        if not suspects:
+            return
+        gone = [kept for rule in suspects for kept in self.mirror.kept if kept.rule.exact == rule.exact]
+        self.say("deleter out of sight", rules=len(suspects), then="judged by what is gone and by networkd's traces")
+        self._unattributed(gone, there, self._synced_at)
+        for rule in suspects:
+            self._foreign.pop(rule.exact, None)
+
+    def _unattributed(self, gone: Sequence[Kept], there: Sequence[PolicyRule], since_ns: int) -> None:
+        now = clock()
+        for kept in gone:
+            reasons = missing_evidence(
+                kept.rule, kept.profile, kept.match, self._routing, self._configured, tuple(self._foreign.values()),
+                there, since_ns, now.realtime_ns,
+            )  # fmt: skip
+            if reasons:
+                self.mirror.forget(kept.rule)
+                self.counts["deleted by unknown"] += 1
+                self.say("rule gone", rule=str(kept.rule), left="; ".join(reasons))
+            else:
+                self.counts["deleted by systemd-networkd"] += 1
+                self.mirror.wiped(kept.rule, now.boottime_ns)
+
+    def _withdraw(self, now: int) -> None:
+        """Forget what nobody wants any more; what we put back a moment ago on older knowledge goes again."""
+        for kept, reasons in self.mirror.unwanted(self._why_not):
+            self.say("rule forgotten", rule=str(kept.rule), profile=kept.profile.name, why="; ".join(reasons))
+            if kept.ours and not kept.owed_ns and now - kept.restored_ns < COPY_NS:
+                self._do(Step("remove", kept.rule), "; ".join(reasons))
+
+    def _why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...]:
+        away = (clock().boottime_ns - self._seen.get(profile.alive.process, 0)) / SECOND
+        return not_wanted(rule, profile, match, self._routing, self._configured, away)
+
+    def _refresh(self) -> None:
+        """Look anew at who wants rules: processes, configuration, links."""
+        now = clock().boottime_ns
+        networks = cni.read_networks(self.root, ())
+        self._routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False)
+        self._configured = configured_ranges(self.profiles, self._routing.makers, networks)
+        for profile in self.profiles:
+            self._seen.setdefault(profile.alive.process, now)
+        for maker in known(self._routing.makers):
+            self._seen[maker.name] = now
+        if not isinstance(self._routing.networkd, Unknown) and self._routing.networkd.pid:
+            self._who.networkd = self._routing.networkd.pid
+
+    def _remember(self, there: Sequence[PolicyRule]) -> None:
+        self._foreign = {rule.exact: rule for rule in there if rule.foreign}
+        self._synced_at = clock().realtime_ns
+
+    # What survives us.
+
+    def _save(self) -> None:
+        if not self._boot_id:
+            return
+        now = clock()
+        document = {
+            "namespace": self._namespace,
+            "at": now.realtime_ns,
+            "foreign": [rule.payload.hex() for rule in self._foreign.values()],
+            "kept": [
+                {"rule": k.rule.payload.hex(), "ours": k.ours, "times": k.times, "broken_ns": k.broken_ns}
+                for k in self.mirror.kept
+            ],
+            "counts": dict(self.counts),
+        }
+        try:
+            state.write_rules(self.root, self._boot_id, document)
+        except OSError as error:
+            self.say("mirror not saved", why=said(error))
+
+    def _resume(self, there: Sequence[PolicyRule]) -> None:
+        """What an earlier janitor knew in this boot, of this namespace, and is gone now."""
+        document = state.read_rules(self.root, self._boot_id) if self._boot_id else {}
+        if document.get("namespace") != self._namespace:
+            return
+        try:
+            before = [decode(bytes.fromhex(text)) for text in document["foreign"]]
+            kept: dict[Any, Any] = {decode(bytes.fromhex(k["rule"])).exact: k for k in document["kept"]}
+            since = int(document["at"])
+            self.counts.update({str(name): int(number) for name, number in document["counts"].items()})
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            self.say("mirror not read", why=f"{state.RULES} is none of janitor's: {error!r}")
+            return
+        now = {rule.exact for rule in there}
+        self._foreign = {rule.exact: rule for rule in before}
+        lost = [rule for rule in before if rule.exact in kept and rule.exact not in now]
+        gone = [fresh for rule in lost if (fresh := self.mirror.learn(rule)) is not None]
+        for one in self.mirror.kept:
+            if one.rule.exact in kept:
+                saved = kept[one.rule.exact]
+                one.ours, one.broken_ns = bool(saved["ours"]), int(saved["broken_ns"])
+                one.times = tuple(int(at) for at in saved["times"])
+        self._unattributed(gone, there, since)
+        self._remember(there)
+
+
+def _hint(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "janitor needs CAP_NET_ADMIN in the node's network namespace"
+    return ""
