@@ -8,17 +8,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from janitor.core.action import Action, Plan, Policy
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.core.outcome import Outcome
-from janitor.core.plan import Plan, Policy, agreed, observe_again, plan, without_stale_rules
+from janitor.core.plan import plan
+from janitor.core.second_look import agreed, observe_again, without_stale_rules
 from janitor.host import netns, procfs, state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.firewall import named_addresses
 from janitor.host.journal import Journal
 from janitor.host.mounts import own_mounts
 from janitor.host.processes import processes
+from janitor.host.repairs import NodeRepairs
 from janitor.pipeline import Options, diagnose, observe
 
 
@@ -35,6 +38,12 @@ class Look:
     def wait_s(self) -> int:
         """How long to go on watching until no refusal can change any more by itself; 0 for not at all."""
         return max((refusal.wait_s or 0 for refusal in self.plan.refusals), default=0)
+
+    def unseen(self, policy: Policy) -> tuple[Unknown, ...]:
+        """What could not be looked at of that which the policy is about."""
+        of_rules = [f for f in self.findings if f.id == "SCAN002"] if policy.about("RULE") else []
+        of_leases = self.judgement.unseen if policy.about("LEASE") else ()
+        return (*of_leases, *(Unknown(finding.summary, finding.fix) for finding in of_rules))
 
 
 def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
@@ -63,9 +72,20 @@ def carry_out(
         mounts=own_mounts(),
         witness=lambda: witness(options.root),
         plugin_dirs=second.evidence.plugin_dirs,
+        repairs=NodeRepairs(options.root),
         stop=stop,
     )
     return hands, both, apply(both.actions, hands)
+
+
+def change(action: Action, options: Options, journal: Journal) -> tuple[str, Outcome]:
+    """One change that needs no second look. Returns the pass's name, and the outcome."""
+    boot_id = procfs.boot_id(procfs.find_proc(options.root))
+    hands = Hands(
+        root=options.root, pass_id=new_pass_id(), boot_id=boot_id if isinstance(boot_id, str) else "", journal=journal,
+        mounts=own_mounts(), witness=lambda: Unknown("not asked"), repairs=NodeRepairs(options.root),
+    )  # fmt: skip
+    return hands.pass_id, next(apply((action,), hands))
 
 
 def new_pass_id() -> str:

@@ -15,11 +15,15 @@ from janitor.core.age import GRACE_S
 from janitor.core.evidence import EVIDENCE_VERSION, Evidence, Unknown, known
 from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement, judge
-from janitor.host import cni, cni_cache, cri, kubelet, leases, mounts, netns, procfs, state, tasks
+from janitor.core.routing import Profile
+from janitor.host import cni, cni_cache, cri, kubelet, leases, mirror_note, mounts, netns, procfs, routing, state, tasks
 from janitor.host.processes import processes
 
-FAMILIES = {"leases": "LEASE", "scan": "SCAN"}
+FAMILIES = {"leases": "LEASE", "rules": "RULE", "scan": "SCAN"}
 """What `--only` calls a family of checks, and how the IDs of its findings begin."""
+
+UNSEEN = {"LEASE": "SCAN001", "RULE": "SCAN002"}
+"""The finding that says what a family could not look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Options:
     configured_endpoints: tuple[str, ...] = ()
     data_dirs: tuple[str, ...] = ()
     deadline_s: float = 5.0
+    profiles: tuple[Profile, ...] = ()
 
 
 def observe(options: Options) -> Evidence:
@@ -60,6 +65,9 @@ def observe(options: Options) -> Evidence:
     task_directories = tasks.task_directories(root)
     witnesses = processes(proc) if not isinstance(proc, Unknown) else proc
     namespaces = netns.network_namespaces(proc) if not isinstance(proc, Unknown) else proc
+    policy_routing = routing.read_routing(
+        root, proc, options.profiles, networks, mirror_note.open_breakers(root, boot_id)
+    )
     return Evidence(
         version=EVIDENCE_VERSION,
         janitor=janitor.__version__,
@@ -79,6 +87,7 @@ def observe(options: Options) -> Evidence:
         task_directories=task_directories,
         ledger=state.read_ledger(root, boot_id),
         observations=state.read_observations(root, boot_id),
+        routing=policy_routing,
     )
 
 
@@ -91,14 +100,15 @@ def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> tuple[Judgement, tup
 
 
 def select(findings: tuple[Finding, ...], only: str | None) -> tuple[Finding, ...]:
-    """Those that `only` names, by ID or family (`leases`), separated by commas; what was not seen stays in.
+    """Those that `only` names, by ID or family (`leases`), separated by commas; what they could not see stays in.
 
     ValueError for a name that is nobody's.
     """
     if only is None:
         return findings
     wanted = matching_ids(only)
-    return tuple(f for f in findings if f.status == "unknown" or f.id in wanted)
+    wanted |= {unseen for family, unseen in UNSEEN.items() if any(one.startswith(family) for one in wanted)}
+    return tuple(f for f in findings if f.id in wanted)
 
 
 def matching_ids(only: str) -> set[str]:

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from janitor.core.corroboration import missing_evidence
-from janitor.core.evidence import Unknown, known
+from janitor.core.evidence import known
 from janitor.core.mirror import CHECK_NS, COPY_NS, Kept, Mirror
-from janitor.core.profiles import SECOND, Match, Profile, not_wanted
-from janitor.core.routing import Routing
+from janitor.core.profiles import SECOND, configured_ranges, not_wanted
+from janitor.core.routing import Match, Profile, Routing
 from janitor.core.rules import PolicyRule, Step
-from janitor.host import cni, state
+from janitor.host import cni, mirror_note
 from janitor.host.attribution import Attribution, Doer
 from janitor.host.files import said
 from janitor.host.namespaces import in_network
-from janitor.host.netlink import Interrupted, RuleSocket, decode
+from janitor.host.netlink import Interrupted, RuleSocket
 from janitor.host.procfs import Proc, boot_id, clock
-from janitor.host.routing import configured_ranges, read_routing
+from janitor.host.routing import read_routing
 
 QUIET_S: Final = 0.001
 """networkd deletes one rule after the other within a millisecond; put back together, they keep their order."""
@@ -292,13 +292,13 @@ class RuleKeeper:
         now = clock().boottime_ns
         networks = cni.read_networks(self.root, ())
         self._routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False)
-        self._configured = configured_ranges(self.profiles, self._routing.makers, networks)
+        self._configured = configured_ranges(self._routing, networks)
         for profile in self.profiles:
             self._seen.setdefault(profile.alive.process, now)
         for maker in known(self._routing.makers):
             self._seen[maker.name] = now
-        if not isinstance(self._routing.networkd, Unknown) and self._routing.networkd.pid:
-            self._who.networkd = self._routing.networkd.pid
+        for networkd in known(self._routing.networkd):
+            self._who.networkd = networkd.pid
 
     def _remember(self, there: Sequence[PolicyRule]) -> None:
         self._foreign = {rule.exact: rule for rule in there if rule.foreign}
@@ -309,45 +309,34 @@ class RuleKeeper:
     def _save(self) -> None:
         if not self._boot_id:
             return
-        now = clock()
-        document = {
-            "namespace": self._namespace,
-            "at": now.realtime_ns,
-            "foreign": [rule.payload.hex() for rule in self._foreign.values()],
-            "kept": [
-                {"rule": k.rule.payload.hex(), "ours": k.ours, "times": k.times, "broken_ns": k.broken_ns}
-                for k in self.mirror.kept
-            ],
-            "counts": dict(self.counts),
-        }
+        now, foreign = clock().realtime_ns, self._foreign.values()
         try:
-            state.write_rules(self.root, self._boot_id, document)
+            mirror_note.write(
+                self.root, self._boot_id, self._namespace, now, foreign, self.mirror.kept, dict(self.counts)
+            )
         except OSError as error:
             self.say("mirror not saved", why=said(error))
 
     def _resume(self, there: Sequence[PolicyRule]) -> None:
         """What an earlier janitor knew in this boot, of this namespace, and is gone now."""
-        document = state.read_rules(self.root, self._boot_id) if self._boot_id else {}
-        if document.get("namespace") != self._namespace:
-            return
         try:
-            before = [decode(bytes.fromhex(text)) for text in document["foreign"]]
-            kept: dict[Any, Any] = {decode(bytes.fromhex(k["rule"])).exact: k for k in document["kept"]}
-            since = int(document["at"])
-            self.counts.update({str(name): int(number) for name, number in document["counts"].items()})
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            self.say("mirror not read", why=f"{state.RULES} is none of janitor's: {error!r}")
+            note = mirror_note.read(self.root, self._boot_id) if self._boot_id else None
+        except ValueError as error:
+            self.say("mirror not read", why=str(error))
             return
-        now = {rule.exact for rule in there}
-        self._foreign = {rule.exact: rule for rule in before}
-        lost = [rule for rule in before if rule.exact in kept and rule.exact not in now]
+        if note is None or note.namespace != self._namespace:
+            return
+        self.counts.update(note.counts)
+        present = {rule.exact for rule in there}
+        self._foreign = {rule.exact: rule for rule in note.foreign}
+        lost = [one.rule for one in note.kept if one.rule.exact not in present]
         gone = [fresh for rule in lost if (fresh := self.mirror.learn(rule)) is not None]
-        for one in self.mirror.kept:
-            if one.rule.exact in kept:
-                saved = kept[one.rule.exact]
-                one.ours, one.broken_ns = bool(saved["ours"]), int(saved["broken_ns"])
-                one.times = tuple(int(at) for at in saved["times"])
-        self._unattributed(gone, there, since)
+        known_before = {one.rule.exact: one for one in note.kept}
+        for kept in self.mirror.kept:
+            before = known_before.get(kept.rule.exact)
+            if before is not None:
+                kept.ours, kept.times, kept.broken_ns = before.ours, before.times, before.broken_ns
+        self._unattributed(gone, there, note.at_ns)
         self._remember(there)
 
 

@@ -1,8 +1,8 @@
 """A node with kube-router's policy routing and a real systemd-networkd, on a machine of namespaces.
 
-networkd needs neither systemd as PID 1 nor udevd: a writable /sys makes it wait for udev, and files in /run/udev/data say
-that udev has seen every link. `networkctl` needs a bus, so a private one can be started. networkd 257 is Debian 13's,
-fetched with apt into the cache, and run in its own root directory.
+networkd needs neither systemd as PID 1 nor udevd: a writable /sys makes it wait for udev, and files in /run/udev/data
+say that udev has seen every link. `networkctl` needs a bus, so a private one can be started. networkd 257 is Debian
+13's, fetched with apt into the cache, and run in its own root directory.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from janitor.core.action import Plan, Policy
 from janitor.core.evidence import (
     Clock,
     Endpoint,
@@ -36,7 +37,8 @@ from janitor.core.evidence import (
     Sandbox,
 )
 from janitor.core.judgement import judge
-from janitor.core.plan import Plan, Policy, agreed, observe_again, plan
+from janitor.core.plan import plan
+from janitor.core.second_look import agreed, observe_again
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.journal import Journal
 from janitor.host.leases import read_directory

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from janitor.core.action import Action, Plan, Policy
 from janitor.core.age import GRACE_FLOOR_S
 from janitor.core.evidence import (
     CacheEntry,
@@ -29,7 +30,8 @@ from janitor.core.evidence import (
 )
 from janitor.core.judgement import Judgement, judge
 from janitor.core.outcome import Outcome
-from janitor.core.plan import Action, Plan, Policy, agreed, observe_again, plan
+from janitor.core.plan import plan
+from janitor.core.second_look import agreed, observe_again
 from janitor.host import state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.cni_cache import read_cache

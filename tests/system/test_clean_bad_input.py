@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from janitor.core.action import Plan
 from janitor.core.evidence import Clock, Evidence
 from janitor.core.judgement import judge
-from janitor.core.plan import Plan, agreed, plan
+from janitor.core.plan import plan
+from janitor.core.second_look import agreed
 from janitor.report.evidence_json import decode
 from tests.lab import clock
 from tests.lab.node import Node, NodeFactory

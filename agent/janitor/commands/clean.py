@@ -3,8 +3,6 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +17,9 @@ from janitor.commands.common import (
     Endpoints,
     Root,
     Stop,
+    alone,
     load,
+    open_journal,
     options,
     terminal,
     write,
@@ -27,7 +27,7 @@ from janitor.commands.common import (
 
 if TYPE_CHECKING:
     from janitor.cleaning import Look
-    from janitor.core.plan import Plan, Policy
+    from janitor.core.action import Plan, Policy
     from janitor.host.journal import Journal
     from janitor.pipeline import Options
 
@@ -44,6 +44,10 @@ def clean(
     grace: Annotated[
         int | None, typer.Option("--grace", metavar="SECONDS", help="Watch for so long [600, at least 60].")
     ] = None,
+    fix: Annotated[
+        str | None,
+        typer.Option("--fix", metavar="WHAT", help="Change a setting: networkd (to leave rules alone)."),
+    ] = None,
     most: Annotated[int, typer.Option("--max", metavar="N", help="Change at most so many files.")] = 256,
     network: Annotated[
         list[str] | None, typer.Option("--network", metavar="NAME", help="Only this network; repeatable.")
@@ -58,7 +62,7 @@ def clean(
 
     Exit 0: all done. 1: something is left. 2: something could not be checked. 64: wrong usage. 70: a bug.
     """
-    from janitor.core.plan import Policy
+    from janitor.core.action import Policy
     from janitor.report.changes import plan_text
 
     settings = load(config)
@@ -70,6 +74,11 @@ def clean(
     if not (yes or dry_run or (sys.stdin is not None and sys.stdin.isatty())):
         raise Stop("nobody is there to be asked: add --yes to change something, or --dry-run to see it", EXIT_USAGE)
     where = options(root, cri_endpoint, data_dir, deadline, config)
+    if fix is not None:
+        from janitor.commands.settings import fix_setting
+
+        fix_setting(fix, where, dry_run=dry_run, yes=yes)
+        return
     policy = Policy(most, tuple(network or ()), grace_s, _findings(only))
     if dry_run:
         from janitor.cleaning import look as looked
@@ -79,8 +88,8 @@ def clean(
         write(plan_text(look.plan, terminal()[0]).encode())
         left = bool(look.plan.actions or look.plan.refusals)
     else:
-        with _alone(where.root, "janitor clean"):
-            journal = _journal(where.root)
+        with alone(where.root, "janitor clean"):
+            journal = open_journal(where.root)
             look = _watch(where, policy, wait=not no_wait)
             _check_networks(policy, look)
             write(plan_text(look.plan, terminal()[0]).encode())
@@ -90,9 +99,10 @@ def clean(
                     raise Stop("nothing was changed", EXIT_LEFT)
                 left = _carry_out(look, where, policy, journal)
             _purge(where.root, journal, settings.keep_days, look)
-    for part in look.judgement.unseen:
+    unseen = look.unseen(policy)
+    for part in unseen:
         print(f"janitor: not seen: {part.reason}", file=sys.stderr)
-    raise typer.Exit(EXIT_UNKNOWN if look.judgement.unseen else EXIT_LEFT if left else 0)
+    raise typer.Exit(EXIT_UNKNOWN if unseen else EXIT_LEFT if left else 0)
 
 
 def undo(
@@ -110,11 +120,12 @@ def undo(
     from janitor.host.apply import Hands
     from janitor.host.files import said
     from janitor.host.mounts import own_mounts
+    from janitor.host.repairs import NodeRepairs
     from janitor.report.changes import passes_text, restored_text
 
     where = options(root, None, None, None, config)
-    with _alone(where.root, "janitor undo"):
-        journal = _journal(where.root)
+    with alone(where.root, "janitor undo"):
+        journal = open_journal(where.root)
         entries = list(journal.entries.values())
         if listing:
             write(passes_text(entries).encode())
@@ -125,46 +136,15 @@ def undo(
         chosen = pass_id or undoable[-1]
         if chosen not in {e.pass_id for e in entries}:
             raise Stop(f"there is no pass {chosen}; 'janitor undo --list' shows those that there are", EXIT_USAGE)
-        hands = Hands(where.root, chosen, "", journal, own_mounts(), lambda: witness(where.root))
+        hands = Hands(
+            where.root, chosen, "", journal, own_mounts(), lambda: witness(where.root), repairs=NodeRepairs(where.root)
+        )
         try:
             restored = list(host_undo.undo(chosen, hands))
         except OSError as error:
             raise Stop(f"putting back {chosen}: {said(error)}") from None
         write(restored_text(chosen, restored).encode())
     raise typer.Exit(EXIT_LEFT if any(not one.ok for one in restored) else 0)
-
-
-@contextmanager
-def _alone(root: str, what: str) -> Iterator[None]:
-    from janitor.host.files import said
-    from janitor.host.locks import Busy, only_janitor
-
-    try:
-        with only_janitor(root, what):
-            yield
-    except Busy as busy:
-        raise Stop(str(busy)) from None
-    except PermissionError as error:
-        raise Stop(f"changing this node needs root ({said(error)})") from None
-    except OSError as error:
-        raise Stop(f"{what}: {said(error)}") from None
-
-
-def _journal(root: str) -> "Journal":
-    """The journal, with what a crash cut short brought to an end."""
-    from janitor.host.files import said
-    from janitor.host.journal import Journal
-    from janitor.host.undo import recover
-
-    journal = Journal(root)
-    try:
-        journal.load()
-        for entry in recover(root, journal):
-            name = f"{entry.action['directory']}/{entry.action['name']}"
-            print(f"janitor: an earlier pass was cut short: {name}: {entry.state}, {entry.detail}", file=sys.stderr)
-    except OSError as error:
-        raise Stop(f"the journal cannot be used ({said(error)}), so nothing is changed") from None
-    return journal
 
 
 def _watch(where: "Options", policy: "Policy", *, wait: bool) -> "Look":

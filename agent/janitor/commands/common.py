@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -9,6 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from janitor.config import Config
+    from janitor.core.routing import Profile
+    from janitor.host.journal import Journal
     from janitor.pipeline import Options
 
 EXIT_LEFT: Final = 1
@@ -77,7 +81,18 @@ def options(
         configured_endpoints=settings.cri_endpoints,
         data_dirs=tuple(path.rstrip("/") for path in (*settings.data_dirs, *(data_dir or ()))),
         deadline_s=deadline or settings.deadline,
+        profiles=rule_profiles(settings),
     )
+
+
+def rule_profiles(settings: "Config") -> "tuple[Profile, ...]":
+    """The profiles of rules, as the configuration wants them. Stop where one cannot be used."""
+    from janitor.host import profiles
+
+    try:
+        return profiles.load(settings.rules.profiles, settings.rules.protocol)
+    except profiles.ProfileError as error:
+        raise Stop(str(error), EXIT_USAGE) from None
 
 
 def load(path: Path | None) -> "Config":
@@ -110,3 +125,37 @@ def write(data: bytes) -> None:
         # The interpreter would try once more, and complain, when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Stop(f"writing to standard output: {error.strerror}") from None
+
+
+@contextmanager
+def alone(root: str, what: str) -> Iterator[None]:
+    """Only one janitor changes a node at a time. Stop where another is at it, or it may not be changed."""
+    from janitor.host.files import said
+    from janitor.host.locks import Busy, only_janitor
+
+    try:
+        with only_janitor(root, what):
+            yield
+    except Busy as busy:
+        raise Stop(str(busy)) from None
+    except PermissionError as error:
+        raise Stop(f"changing this node needs root ({said(error)})") from None
+    except OSError as error:
+        raise Stop(f"{what}: {said(error)}") from None
+
+
+def open_journal(root: str) -> "Journal":
+    """The journal, with what a crash cut short brought to an end."""
+    from janitor.host.files import said
+    from janitor.host.journal import Journal
+    from janitor.host.undo import recover
+
+    journal = Journal(root)
+    try:
+        journal.load()
+        for entry in recover(root, journal):
+            name = f"{entry.action['directory']}/{entry.action['name']}"
+            print(f"janitor: an earlier pass was cut short: {name}: {entry.state}, {entry.detail}", file=sys.stderr)
+    except OSError as error:
+        raise Stop(f"the journal cannot be used ({said(error)}), so nothing is changed") from None
+    return journal

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from janitor.commands.common import EXIT_USAGE, ConfigFile, Root, Stop, load, options
+from janitor.commands.common import EXIT_USAGE, ConfigFile, Root, Stop, options
 
 _CAP_NET_ADMIN = 12  # capabilities(7)
 
@@ -24,19 +24,14 @@ def run(
     """
     from janitor import daemon
     from janitor.core.evidence import Unknown
-    from janitor.host import procfs, profiles
+    from janitor.host import procfs
     from janitor.host.files import said
     from janitor.report.logline import line
     from janitor.restoring import RuleKeeper
 
     if only != "rules":
         raise Stop(f"--only {only}: there is one part so far, rules", EXIT_USAGE)
-    settings = load(config)
     where = options(root, None, None, None, config)
-    try:
-        known_profiles = profiles.load(settings.rules.profiles, settings.rules.protocol)
-    except profiles.ProfileError as error:
-        raise Stop(str(error), EXIT_USAGE) from None
     proc = procfs.find_proc(where.root)
     if isinstance(proc, Unknown):
         raise Stop(f"the rules cannot be watched: {proc.reason}")
@@ -46,7 +41,7 @@ def run(
     def say(event: str, **fields: object) -> None:
         print(line(event, fields), file=sys.stderr, flush=True)
 
-    keeper = RuleKeeper(where.root, proc, known_profiles, say, observe_only=observe)
+    keeper = RuleKeeper(where.root, proc, where.profiles, say, observe_only=observe)
     try:
         daemon.run(keeper, lambda: say("watching rules", learned=len(keeper.mirror.kept), pid=os.getpid()))
     except OSError as error:

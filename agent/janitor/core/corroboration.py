@@ -8,9 +8,9 @@ it would have deleted, and the owner of the rule is alive and has a use for it.
 from collections.abc import Sequence
 
 from janitor.core.evidence import Unknown
-from janitor.core.profiles import Match, Profile, not_in_use, not_wanted
+from janitor.core.profiles import not_in_use, not_wanted
 from janitor.core.prose import listing
-from janitor.core.routing import Networkd, Routing
+from janitor.core.routing import Match, Networkd, Profile, Routing
 from janitor.core.rules import RTPROT_STATIC, PolicyRule
 
 DYNAMIC_S = 600
@@ -39,7 +39,7 @@ def missing_evidence(
         )
     if isinstance(routing.networkd, Unknown):
         reasons.append(f"whether systemd-networkd was at work is not known: {routing.networkd.reason}")
-    elif not at_work_since(routing.networkd, since_ns):
+    elif not any(at_work_since(networkd, since_ns) for networkd in routing.networkd):
         reasons.append("systemd-networkd has neither started nor configured a link since")
     present = {one.exact for one in there}
     # What a .network file declares is `proto static`; networkd keeps that.

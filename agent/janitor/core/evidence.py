@@ -8,27 +8,15 @@ Nothing here decides anything: see core/judgement.py for that.
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
+
+from janitor.core.routing import Routing
+from janitor.core.unknown import Unknown as Unknown
+from janitor.core.unknown import known as known
 
 EVIDENCE_VERSION = 1
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """What could not be seen. It never leads to a deletion.
-
-    `reason` says what was being done, on what, and what went wrong; `hint` what to do about it.
-    """
-
-    reason: str
-    hint: str = ""
-
-
-def known(part: tuple[_T, ...] | Unknown) -> tuple[_T, ...]:
-    """What was seen of a part; nothing where it is Unknown. For adding reasons to keep, never for proofs."""
-    return () if isinstance(part, Unknown) else part
+_NOT_LOOKED = Unknown("policy routing was not looked at by the janitor that collected this")
+_NO_ROUTING = Routing(_NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,3 +286,4 @@ class Evidence:
     task_directories: tuple[TaskDirectory, ...] | Unknown
     ledger: tuple[FileIdentity, ...] | Unknown  # the leases that were there before any runtime of this boot started
     observations: tuple[Observation, ...] | Unknown  # what earlier passes in this boot have seen
+    routing: Routing = _NO_ROUTING

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from janitor.core.profiles import SECOND, Match, Profile, profile_of
+from janitor.core.profiles import SECOND, profile_of
+from janitor.core.routing import Match, Profile
 from janitor.core.rules import RTPROT_KERNEL, PolicyRule, Step, replay
 
 CHECK_NS: Final = 250_000_000

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from janitor.core.plan import Action
+from janitor.core.action import Action
 
 Event = Literal["intend", "done", "skipped", "failed", "undone"]
 

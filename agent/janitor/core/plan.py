@@ -4,85 +4,24 @@ Pure. Every action carries the proof it rests on and the identity of the file it
 done is a refusal with its reason, which reaches the report.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-from janitor.core.age import GRACE_S, SECOND, Records, age, gather, identity
-from janitor.core.evidence import CacheEntry, Evidence, FileIdentity, LeaseFile, Observation, Unknown, known
+from janitor.core.action import MISSING_S, SETTLE_S, Action, Plan, Policy, Refusal
+from janitor.core.age import SECOND, Records, age, gather
+from janitor.core.evidence import CacheEntry, Evidence, known
 from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict
 from janitor.core.lease import CRI_ID
+from janitor.core.rule_plan import plan_rules
 from janitor.core.sightings import decisive
-
-MAX_PER_PASS = 256
-SETTLE_S = 60
-MISSING_S = 60
-
-Kind = Literal["free", "discard", "reserve"]
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One change. `proof` is why it is safe, in the words of the judgement.
-
-    `free`     the lease `directory`/`name` goes to quarantine
-    `discard`  the libcni cache entry `directory`/`name` goes to quarantine
-    `reserve`  the missing lease `directory`/`name` is written for `container_id` and `interface`
-
-    Actions with the same `chain`, a cache entry's path, are one: the CNI DEL of that entry first, then all of them.
-    """
-
-    kind: Kind
-    directory: str
-    name: str
-    container_id: str
-    interface: str
-    pod: str
-    proof: tuple[str, ...]
-    file: FileIdentity | None = None  # None for `reserve`: there is no file
-    ctime_ns: int = 0
-    chain: str = ""
-
-    @property
-    def path(self) -> str:
-        """Where the file is, as the node names it."""
-        return f"{self.directory}/{self.name}"
-
-    @property
-    def network(self) -> str:
-        """The network's name, for a lease."""
-        return self.directory.rpartition("/")[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Something that is left as it is. `wait_s` says when another look could decide otherwise."""
-
-    subject: str
-    reason: str
-    wait_s: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the operator allows. Empty `networks` means all; `findings` None means whatever finding it takes care of."""
-
-    max_per_pass: int = MAX_PER_PASS
-    networks: tuple[str, ...] = ()
-    grace_s: int = GRACE_S
-    findings: frozenset[str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Actions in the order in which they are to be done, and refusals."""
-
-    actions: tuple[Action, ...]
-    refusals: tuple[Refusal, ...]
+from janitor.core.watched import entry_file, identity_of, missing_identity
 
 
 def plan(evidence: Evidence, judgement: Judgement, policy: Policy | None = None) -> Plan:
     """Decide what to do about one pass. Never raises."""
     policy = policy or Policy()
+    rules = plan_rules(evidence) if policy.about("RULE") and not policy.networks else Plan((), ())
+    if not policy.about("LEASE"):
+        return rules
     records = gather(evidence)
     decisions: list[Action | Refusal | None] = [
         _lease(lease, judgement, records)
@@ -109,7 +48,7 @@ def plan(evidence: Evidence, judgement: Judgement, policy: Policy | None = None)
     if settling and any(action.kind != "reserve" for action in allowed):
         refusals.append(settling)
         allowed = [action for action in allowed if action.kind == "reserve"]
-    return Plan(tuple(allowed), tuple(refusals))
+    return Plan((*rules.actions, *allowed), (*rules.refusals, *refusals))
 
 
 def _with_chains(
@@ -169,55 +108,7 @@ def finding_of(action: Action) -> str:
     """The ID of the finding that an action takes care of."""
     if action.kind == "free":
         return "LEASE001" if action.container_id else "LEASE002"
-    return {"discard": "LEASE009", "reserve": "LEASE003"}[action.kind]
-
-
-def agreed(first: Plan, second: Plan, before: Evidence, after: Evidence) -> Plan:
-    """What two looks agree on: the same action on the same file, by the same runtime processes (rule 2)."""
-    same_runtimes = _listeners(before) == _listeners(after)
-    kept: list[Action] = []
-    refusals = list(second.refusals)
-    twice = {_essence(action) for action in second.actions}
-    for action in first.actions:
-        if not same_runtimes:
-            refusals.append(Refusal(action.path, "the container runtime was restarted between the two looks", SETTLE_S))
-        elif _essence(action) not in twice:
-            refusals.append(Refusal(action.path, "it is not the same any more as at the first look", 0))
-        else:
-            kept.append(action)
-    # What is done together is agreed on together.
-    broken = {a.chain for a in first.actions if a.chain} - {a.chain for a in kept if a.chain}
-    broken |= {a.chain for a in first.actions if a.chain and a not in kept}
-    return Plan(tuple(a for a in kept if a.chain not in broken), tuple(refusals))
-
-
-def without_stale_rules(planned: Plan, evidence: Evidence, named: frozenset[str] | Unknown) -> Plan:
-    """Keep the leases whose address a packet filter rule still names, where no CNI DEL can be run to remove it.
-
-    The next pod to get the address would get the dead one's hostPort traffic. `named` is what the rules name. Leases
-    of an earlier boot are not asked about: no rule outlives a boot.
-    """
-    ledger = gather(evidence).ledger
-    kept: list[Action] = []
-    refusals = list(planned.refusals)
-    for action in planned.actions:
-        if action.kind != "free" or action.chain or action.file in ledger:
-            kept.append(action)
-        elif isinstance(named, Unknown):
-            refusals.append(Refusal(action.path, named.reason))
-        elif action.name in named:
-            refusals.append(Refusal(action.path, "packet filter rules still name its address: see iptables-save"))
-        else:
-            kept.append(action)
-    return Plan(tuple(kept), tuple(refusals))
-
-
-def _essence(action: Action) -> Action:
-    return replace(action, proof=(), pod="")
-
-
-def _listeners(evidence: Evidence) -> list[tuple[str, int, int]]:
-    return [(e.address, p.pid, p.started_ns) for e in known(evidence.endpoints) for p in known(e.listeners)]
+    return {"discard": "LEASE009", "reserve": "LEASE003", "restore": "RULE001", "configure": "RULE003"}[action.kind]
 
 
 def _settling(evidence: Evidence) -> Refusal | None:
@@ -278,61 +169,3 @@ def _cache_entry(entry: CacheEntry, judgement: Judgement, records: Records, poli
         "discard", directory, name, entry.container_id, entry.interface, str(sandbox.pod) if sandbox else "",
         (entry.damage, whose, proof.proof), identity_of(entry.path, file), entry.ctime_ns,
     )  # fmt: skip
-
-
-def entry_file(entry: CacheEntry) -> LeaseFile:
-    """A damaged cache entry as the age proofs want it; its bytes say nothing, so they are not part of it."""
-    return LeaseFile(
-        entry.path.rpartition("/")[2], "file", entry.device, entry.inode, entry.size, 0, entry.mtime_ns, entry.ctime_ns
-    )
-
-
-def identity_of(path: str, file: LeaseFile) -> FileIdentity:
-    """The identity of a file whose bytes were read."""
-    found = identity(path, file)
-    if found is None:
-        raise ValueError(f"{path} was not read")
-    return found
-
-
-def missing_identity(lease: JudgedLease) -> FileIdentity:
-    """What stands for a file that is not there: its path, and whose it should be."""
-    return FileIdentity(f"{lease.directory}/{lease.address}", 0, 0, 0, 0, lease.container_id)
-
-
-def observe_again(evidence: Evidence, judgement: Judgement) -> tuple[Observation, ...]:
-    """What the next pass may count on: everything seen without an owner in this one, since when, how often.
-
-    What was seen with an owner, or changed, is not among them: it starts anew. Nothing is, in a pass in which
-    something could not be looked at.
-    """
-    if judgement.unseen:
-        return ()
-    # The end of the look: at its beginning the leases had not been read yet, and minutes may lie between.
-    now = evidence.finished.boottime_ns
-    before = {observation.file: observation for observation in known(evidence.observations)}
-    seen: list[tuple[FileIdentity, int]] = []
-    for lease in judgement.leases:
-        if lease.verdict is Verdict.MISSING:
-            seen.append((missing_identity(lease), 0))
-        elif lease.file is not None and not isinstance(lease.file.content, Unknown):
-            ownerless = lease.verdict in FREEABLE or (lease.verdict is Verdict.PENDING and lease.wait_s is not None)
-            if ownerless:
-                seen.append((identity_of(f"{lease.directory}/{lease.address}", lease.file), lease.file.ctime_ns))
-    sightings = judgement.sightings
-    seen += [
-        (identity_of(entry.path, entry_file(entry)), entry.ctime_ns)
-        for entry in known(evidence.cache)
-        if entry.damage
-        and entry.regular
-        and entry.container_id not in sightings.alive
-        and entry.container_id not in sightings.traces
-    ]
-    found: list[Observation] = []
-    for file, ctime_ns in seen:
-        old = before.get(file)
-        if old is not None and old.ctime_ns == ctime_ns:
-            found.append(Observation(file, ctime_ns, old.first_ns, now, old.passes + 1))
-        else:
-            found.append(Observation(file, ctime_ns, now, now, 1))
-    return tuple(found)

@@ -6,54 +6,17 @@ learned and never restored.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_network
-from typing import Literal
 
-from janitor.core.evidence import known
-from janitor.core.routing import Routing, RuleMaker
+from janitor.core.evidence import Network
+from janitor.core.routing import Match, Profile, Routing, RuleMaker
 from janitor.core.rules import PolicyRule
+from janitor.core.unknown import Unknown, known
 
 GONE_S = 600
 """How long the owner's process may be away, as while it is upgraded, before its rules count as left over."""
 
 SECOND = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One kind of rule. What is not named matches anything."""
-
-    table: tuple[int, ...] = ()
-    priority: tuple[int, int] | None = None  # from, to, inclusive
-    source: Literal["", "pod-range", "any", "none"] = ""  # pod-range: one of the node's own
-    fwmark: Literal["", "any", "none"] = ""
-    suppress_prefixlength: int | None = None
-    self_heals_after: int | None = None  # seconds until its owner makes it anew; None for never
-
-
-@dataclass(frozen=True, slots=True)
-class Alive:
-    """How one knows that the owner is there and wants its rules. All that is named must hold."""
-
-    process: str = ""  # its name, as in /proc/<pid>/comm
-    refused_by: tuple[str, ...] = ()  # arguments with which it wants none of them
-    configuration: tuple[str, ...] = ()  # one of these files is there
-    link: str = ""  # a pattern of the names of its links
-    tables: tuple[int, ...] = ()  # the tables that its links and routes are in
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """One owner of rules. `dynamic`: they come and go with pods, so an old note of them is worth nothing."""
-
-    name: str
-    title: str
-    enabled: bool = False
-    dynamic: bool = False
-    protocol: Literal["keep", "kernel"] = "keep"
-    rules: tuple[Match, ...] = ()
-    alive: Alive = field(default_factory=Alive)
 
 
 def profile_of(rule: PolicyRule, profiles: Sequence[Profile]) -> tuple[Profile, Match] | None:
@@ -79,6 +42,21 @@ def _matches(rule: PolicyRule, match: Match) -> bool:
         if (wanted in ("any", "pod-range") and not there) or (wanted == "none" and there):
             return False
     return True
+
+
+def configured_ranges(routing: Routing, networks: tuple[Network, ...] | Unknown) -> tuple[str, ...]:
+    """The pod ranges in the CNI configuration that the makers of the rules keep."""
+    files = {maker.configuration for maker in known(routing.makers)}
+    files |= {path for profile in routing.profiles for path in profile.alive.configuration}
+    return tuple(
+        dict.fromkeys(
+            part.subnet
+            for network in known(networks)
+            if network.source in files and not isinstance(network.range_sets, Unknown)
+            for parts in network.range_sets
+            for part in parts
+        )
+    )
 
 
 def pod_ranges(routing: Routing, configured: tuple[str, ...]) -> tuple[str, ...]:

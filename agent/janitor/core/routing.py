@@ -3,10 +3,11 @@
 All of it as values, and part of the evidence (core/evidence.py). Nothing here decides.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
-from janitor.core.evidence import Unknown
 from janitor.core.rules import Family, PolicyRule
+from janitor.core.unknown import Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,42 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
+class Match:
+    """One kind of rule. What is not named matches anything."""
+
+    table: tuple[int, ...] = ()
+    priority: tuple[int, int] | None = None  # from, to, inclusive
+    source: Literal["", "pod-range", "any", "none"] = ""  # pod-range: one of the node's own
+    fwmark: Literal["", "any", "none"] = ""
+    suppress_prefixlength: int | None = None
+    self_heals_after: int | None = None  # seconds until its owner makes it anew; None for never
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """How one knows that the owner is there and wants its rules. All that is named must hold."""
+
+    process: str = ""  # its name, as in /proc/<pid>/comm
+    refused_by: tuple[str, ...] = ()  # arguments with which it wants none of them
+    configuration: tuple[str, ...] = ()  # one of these files is there
+    link: str = ""  # a pattern of the names of its links
+    tables: tuple[int, ...] = ()  # the tables that its links and routes are in
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One owner of rules. `dynamic`: they come and go with pods, so an old note of them is worth nothing."""
+
+    name: str
+    title: str
+    enabled: bool = False
+    dynamic: bool = False
+    protocol: Literal["keep", "kernel"] = "keep"
+    rules: tuple[Match, ...] = ()
+    alive: Alive = field(default_factory=Alive)
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
     """Policy routing, at one instant."""
 
@@ -116,6 +153,7 @@ class Routing:
     routes: tuple[Route, ...] | Unknown
     links: tuple[Link, ...] | Unknown
     makers: tuple[RuleMaker, ...] | Unknown
-    networkd: Networkd | Unknown
+    networkd: tuple[Networkd, ...] | Unknown  # one, or none where this node has none
+    profiles: tuple[Profile, ...] = ()
     probes: tuple[Probe, ...] = ()
     breakers: tuple[Breaker, ...] = ()

@@ -5,9 +5,11 @@ protocol are not part of it: kube-router lets the kernel choose the priority, an
 differ in one of these for different ones (facts of net/core/fib_rules.c, rule_exists).
 """
 
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Literal
 
 RTPROT_UNSPEC, RTPROT_KERNEL, RTPROT_STATIC = 0, 2, 4
@@ -54,17 +56,22 @@ class PolicyRule:
         return next((value for name, value in self.selectors if name == selector), "")
 
     def __str__(self) -> str:
+        return f"{self.priority}: {self.words}"
+
+    @property
+    def words(self) -> str:
+        """The rule without its priority, as `ip rule` has it."""
         words = [f"{name} {value}".strip() for name, value in self.selectors]
         if not self.value("from"):
             words.insert(int(words[:1] == ["not"]), "from all")
         target = f"lookup {self.table}" if self.action == "lookup" else self.action
-        return f"{self.priority}: {' '.join(words)} {target}"
+        return f"{' '.join(words)} {target}"
 
     @property
     def command(self) -> str:
-        """The same in one line that `ip` takes, for a fix to be pasted."""
-        priority, _, rest = str(self).partition(": ")
-        return f"ip {'-6 ' * (self.family == 6)}rule add priority {priority} {rest}"
+        """What makes it, in one line to be pasted."""
+        chosen = f"priority {self.priority} " if self.priority else ""
+        return f"ip {'-6 ' * (self.family == 6)}rule add {chosen}{self.words}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +112,16 @@ def duplicates(rules: Sequence[PolicyRule]) -> list[list[PolicyRule]]:
     for rule in rules:
         groups.setdefault(rule.identity, []).append(rule)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def derived(source: str, table: int) -> PolicyRule:
+    """The rule `from source lookup table` as iproute2 and kube-router make it, which is without a priority (0 here).
+
+    The kernel chooses one. The payload is struct fib_rule_hdr with FRA_SRC and FRA_TABLE (linux/fib_rules.h).
+    """
+    network = ip_network(source)
+    address = network.network_address.packed
+    family: Family = 4 if network.version == 4 else 6
+    header = struct.pack("=8BI", 2 if family == 4 else 10, 0, network.prefixlen, 0, 0, 0, 0, 1, 0)
+    attributes = struct.pack("=HH", 4 + len(address), 2) + address + struct.pack("=HHI", 8, 15, table)
+    return PolicyRule(family, 0, RTPROT_UNSPEC, (("from", str(network)),), "lookup", table, header + attributes)

@@ -12,16 +12,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Protocol
 
+from janitor.core.action import Action
 from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Outcome
-from janitor.core.plan import Action
 from janitor.host.cni_del import DelError, chain_del
 from janitor.host.files import inside, said
 from janitor.host.journal import Journal, sync_directory
 from janitor.host.locks import Busy, network_lock
 from janitor.host.mounts import Mounts
-from janitor.host.quarantine import make_place, move, place_for, unchanged
+from janitor.host.quarantine import QUARANTINE, make_place, move, place_for, unchanged
 
 BATCH = 16
 
@@ -32,6 +33,19 @@ class Witness:
 
     ids: frozenset[str]
     addresses: frozenset[str]
+
+
+class Repairs(Protocol):
+    """What makes and takes back changes that are no moving of files: rules, settings (host/repairs.py).
+
+    Not imported here, because the boot stage imports this and has nothing but the standard library.
+    """
+
+    def do(self, action: Action, entry: Entry) -> Outcome:
+        """Do it. Never raises."""
+
+    def take_back(self, entry: Entry) -> str:
+        """Undo it; "" or why it could not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +60,7 @@ class Hands:
     witness: Callable[[], Witness | Unknown]
     plugin_dirs: tuple[str, ...] = ()
     patience_s: float = 5.0
+    repairs: Repairs | None = None
     stop: Callable[[], bool] = lambda: False
 
 
@@ -93,11 +108,16 @@ def _batches(actions: tuple[Action, ...]) -> Iterator[list[Action]]:
 
 
 def _entry(action: Action, number: int, hands: Hands) -> Entry:
-    place = f"{place_for(hands.root, action.directory, hands.mounts)}/{hands.pass_id}/{number:05d}-{action.name}"
+    rule = action.kind == "restore"  # it has no file, but each action has its place
+    where = QUARANTINE if rule else place_for(hands.root, action.directory, hands.mounts)
+    place = f"{where}/{hands.pass_id}/{number:05d}-{'rule' if rule else action.name}"
     return Entry(hands.pass_id, number, asdict(action), place, time.time(), hands.boot_id)
 
 
 def _do(batch: list[Action], entries: list[Entry], hands: Hands) -> list[Outcome]:
+    if batch[0].kind in ("restore", "configure"):
+        assert hands.repairs is not None  # noqa: S101 (who plans such actions brings what does them)
+        return [hands.repairs.do(action, entry) for action, entry in zip(batch, entries, strict=True)]
     seen = hands.witness()
     if isinstance(seen, Unknown):
         return [Outcome(action, "skipped", f"at the last look: {seen.reason}") for action in batch]

@@ -45,16 +45,21 @@ class Journal:
         key = (str(record["pass"]), int(record["n"]))
         if record["event"] == "intend":
             action, place = dict(record["action"]), str(record["quarantine"])
-            names = (action["name"], os.path.basename(place))
-            directories = (action["directory"], os.path.dirname(place))
-            if action["kind"] not in ("free", "discard", "reserve") or any(
-                "/" in n or n in ("", ".", "..") for n in names
-            ):
+            names = [os.path.basename(place)]
+            directories = [os.path.dirname(place)]
+            if action["kind"] == "restore":  # a rule: no file of the node is named
+                bytes.fromhex(action["content"])
+            elif action["kind"] in ("free", "discard", "reserve", "configure"):
+                names.append(action["name"])
+                directories.append(action["directory"])
+            else:
+                raise ValueError("no action of janitor's")
+            if any("/" in n or n in ("", ".", "..") for n in names):
                 raise ValueError("no action of janitor's")
             # Whatever is put back, finished or dropped later is named here: it must be where janitor puts things.
             if any(os.path.normpath(d) != d or not d.startswith("/") or "\0" in d for d in directories):
                 raise ValueError("not a plain path")
-            if not directories[1].endswith((f"/quarantine/{key[0]}", f"/.janitor-quarantine/{key[0]}")):
+            if not directories[0].endswith((f"/quarantine/{key[0]}", f"/.janitor-quarantine/{key[0]}")):
                 raise ValueError("not in a quarantine")
             at = float(record["at"])
             if not math.isfinite(at):

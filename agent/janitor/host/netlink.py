@@ -1,6 +1,6 @@
-"""The kernel's rules, routes and links, over rtnetlink(7). The one door of pyroute2.
+"""The kernel's policy rules, over rtnetlink(7): dumped, watched, made and deleted.
 
-pyroute2 decodes; what it dumps are links, addresses and routes. Rules have a socket of their own here, because they
+pyroute2 decodes them (what else it dumps is in host/iproute.py). They have a socket of their own here, because they
 have to be written back exactly as the kernel sent them, attributes that nobody here knows included, and because a
 pyroute2 socket is unusable for good after one ENOBUFS (svinota/pyroute2#1034), which for us means no more than
 that a dump is due.
@@ -11,20 +11,16 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 
-from janitor.core.routing import Link, Probe, Route
 from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, Family, PolicyRule
-from janitor.host.files import printable
 
 _NEWRULE, _DELRULE, _GETRULE, _ERROR, _DONE = 32, 33, 34, 2, 3
-_REQUEST, _ACK, _EXCL, _CREATE, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x4, 0x200, 0x400, 0x300, 0x10
+_REQUEST, _ACK, _ECHO, _EXCL, _CREATE, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x4, 0x8, 0x200, 0x400, 0x300, 0x10
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _RULE = struct.Struct("=8BI")  # struct fib_rule_hdr
 _ATTRIBUTE = struct.Struct("=HH")
@@ -38,11 +34,6 @@ _UNSET: Final = 0xFFFFFFFF  # what the kernel sends for a suppressor that is not
 _ACTIONS: Final = {1: "lookup", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _STOCK: Final = ((0, 255), (32766, 254), (32767, 253))  # priority and table of local, main, default
 _ATTEMPTS: Final = 5
-MAIN: Final = 254
-LOCAL: Final = 255
-_IFF_UP: Final = 1
-_KINDS: Final = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "blackhole", 7: "unreachable",
-                 8: "prohibit", 9: "throw"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +132,28 @@ class RuleSocket:
                 if kind == _NEWRULE:
                     rules.append(decode(payload))
 
-    def add(self, rule: PolicyRule) -> None:
-        """Make the rule exactly as it was, under its `protocol`. FileExistsError where it is there already."""
-        self._ask(_NEWRULE, _REQUEST | _ACK | _CREATE | _EXCL, _payload(rule))
+    def add(self, rule: PolicyRule) -> PolicyRule:
+        """Make the rule exactly as it was, under its `protocol`; returns it with the priority that the kernel gave it.
+
+        FileExistsError where it is there already.
+        """
+        return self._ask(_NEWRULE, _REQUEST | _ACK | _ECHO | _CREATE | _EXCL, _payload(rule)) or rule
 
     def remove(self, rule: PolicyRule) -> None:
         """Delete the rule. FileNotFoundError where it is not there."""
         self._ask(_DELRULE, _REQUEST | _ACK, _payload(rule))
 
-    def _ask(self, kind: int, flags: int, payload: bytes) -> None:
+    def _ask(self, kind: int, flags: int, payload: bytes) -> PolicyRule | None:
         self._talk.send(_HEADER.pack(_HEADER.size + len(payload), kind, flags, 2, 0) + payload)
-        for answer, _, _, said in _messages(self._talk.recv(1 << 16)):
-            if answer == _ERROR and struct.unpack_from("=i", said)[0]:
-                raise _error(said)
+        echo: PolicyRule | None = None
+        while True:
+            for answer, _, _, said in _messages(self._talk.recv(1 << 16)):
+                if answer == kind:
+                    echo = decode(said)
+                elif answer == _ERROR:
+                    if struct.unpack_from("=i", said)[0]:
+                        raise _error(said)
+                    return echo
 
 
 def _error(payload: bytes) -> OSError:
@@ -250,69 +250,3 @@ def _selectors(message: Any, known: dict[str, Any], payload: bytes) -> Iterator[
     for kind, _, value in sorted(_attributes(payload)):
         if kind not in understood:
             yield f"attribute-{kind}", value.hex()
-
-
-def links() -> tuple[Link, ...]:
-    """Every interface of this thread's network namespace, with its addresses. OSError."""
-    with _talking() as route:
-        addresses: dict[int, list[str]] = {}
-        for message in route.get_addr():
-            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            if address:
-                addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
-        return tuple(
-            Link(
-                message["index"],
-                printable(message.get_attr("IFLA_IFNAME") or ""),
-                bool(message["flags"] & _IFF_UP) and message.get_attr("IFLA_OPERSTATE") != "DOWN",
-                str(message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""),
-                tuple(addresses.get(message["index"], ())),
-            )
-            for message in route.get_links()
-        )
-
-
-def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route, ...]:
-    """The routes of these tables. OSError."""
-    by_index = {link.index: link.name for link in known_links}
-    with _talking() as route:
-        found = [message for family in _FAMILIES for message in route.get_routes(family=family)]
-    return tuple(
-        Route(
-            _FAMILIES[message["family"]],
-            table,
-            f"{message.get_attr('RTA_DST') or ('::' if message['family'] == socket.AF_INET6 else '0.0.0.0')}"
-            f"/{message['dst_len']}",
-            by_index.get(message.get_attr("RTA_OIF"), ""),
-            str(message.get_attr("RTA_GATEWAY") or ""),
-            message["proto"],
-            _KINDS.get(message["type"], f"type {message['type']}"),
-        )
-        for message in found
-        if message["family"] in _FAMILIES and (table := message.get_attr("RTA_TABLE") or message["table"]) in tables
-    )
-
-
-def route_get(destination: str, source: str, interface: str) -> Probe:
-    """What the kernel would do with a packet from `source` coming in on `interface`: `ip route get`. Never raises."""
-    try:
-        with _talking() as route:
-            index = route.link_lookup(ifname=interface)
-            answer = next(iter(route.route("get", dst=destination, src=source, iif=index[0])))
-            outgoing = answer.get_attr("RTA_OIF")
-            device = next((m.get_attr("IFLA_IFNAME") for m in route.get_links(outgoing)), "") if outgoing else ""
-            return Probe(destination, source, printable(device), int(answer.get_attr("RTA_TABLE") or answer["table"]))
-    except (NetlinkError, OSError, IndexError, StopIteration) as error:
-        return Probe(destination, source, "", 0, str(error) or type(error).__name__)
-
-
-@contextmanager
-def _talking() -> Iterator[Any]:
-    """A pyroute2 socket for a few questions. OSError where it refuses."""
-    from pyroute2 import IPRoute  # a fifth of a second to import
-
-    try:
-        with IPRoute() as route:
-            yield route
-    except NetlinkError as error:
-        raise OSError(error.code, os.strerror(error.code)) from None

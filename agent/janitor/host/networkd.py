@@ -28,8 +28,8 @@ _FALSE: Final = ("0", "no", "n", "false", "f", "off")
 Assignment = tuple[str, str, str, int]  # section, key, value, line
 
 
-def read_networkd(root: str, proc: Proc | Unknown) -> Networkd | Unknown:
-    """Everything of it. Unknown where it cannot be told whether it runs."""
+def read_networkd(root: str, proc: Proc | Unknown) -> tuple[Networkd, ...] | Unknown:
+    """Everything of it; nothing where this node has none. Unknown where it cannot be told whether it runs."""
     if isinstance(proc, Unknown):
         return proc
     problems: list[str] = []
@@ -41,7 +41,7 @@ def read_networkd(root: str, proc: Proc | Unknown) -> Networkd | Unknown:
             started = now.realtime_ns - now.boottime_ns + proc.started_ns(pid)
     except OSError as error:
         return unknown(f"looking for systemd-networkd in {proc.path}", error)
-    return Networkd(
+    found = Networkd(
         pid=pid,
         started_ns=started,
         version=_version(root, proc, pid),
@@ -50,6 +50,7 @@ def read_networkd(root: str, proc: Proc | Unknown) -> Networkd | Unknown:
         links=tuple(_links(root, problems)),
         problems=tuple(problems),
     )
+    return (found,) if found.pid or found.version or found.links else ()
 
 
 def _version(root: str, proc: Proc, pid: int) -> str:

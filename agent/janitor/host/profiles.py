@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from janitor.core.profiles import Profile
+from janitor.core.routing import Profile
 
 OWN: Final = Path("/etc/janitor/profiles.d")
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from janitor.core.evidence import FileIdentity, LeaseFile
-from janitor.core.plan import identity_of
+from janitor.core.watched import identity_of
 from janitor.host.files import inside
 from janitor.host.journal import STATE, sync_directory
 from janitor.host.leases import read_entry

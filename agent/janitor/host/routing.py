@@ -1,18 +1,19 @@
 """Everything of policy routing that one look takes: rules, routes, links, their makers, networkd, and a probe.
 
-Routes and links are dumped by pyroute2 (through host/netlink.py).
+Reads only.
 """
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Final
 
 from janitor.core.evidence import Network, Unknown, known
-from janitor.core.profiles import Profile, pod_ranges
-from janitor.core.routing import Breaker, Link, Route, Routing, RuleMaker
+from janitor.core.profiles import configured_ranges, pod_ranges
+from janitor.core.routing import Breaker, Link, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule
-from janitor.host import netlink
+from janitor.host import iproute, netlink
 from janitor.host.files import inside, printable, read_bounded, unknown
 from janitor.host.namespaces import in_network
 from janitor.host.networkd import read_networkd
@@ -33,22 +34,23 @@ def read_routing(
     probe: bool = True,
 ) -> Routing:
     """One look, through the node's own network namespace. Reads only; never raises for what a node can be like."""
-    makers = find_makers(root, proc, profiles)
+    enabled = tuple(profile for profile in profiles if profile.enabled)
+    makers = find_makers(root, proc, enabled)
     networkd = read_networkd(root, proc)
     if isinstance(proc, Unknown):
-        return Routing(proc, proc, proc, makers, networkd, (), breakers)
+        return Routing(proc, proc, proc, makers, networkd, enabled, (), breakers)
     try:
         rules, routes, links = in_network(f"{proc.path}/1/ns/net", lambda: _kernel(profiles))
     except OSError as error:
         nothing = unknown(f"entering the node's network namespace ({proc.path}/1/ns/net)", error)
-        return Routing(nothing, nothing, nothing, makers, networkd, (), breakers)
-    routing = Routing(rules, routes, links, makers, networkd, (), breakers)
-    questions = _questions(routing, configured_ranges(profiles, makers, networks)) if probe else []
+        return Routing(nothing, nothing, nothing, makers, networkd, enabled, (), breakers)
+    routing = Routing(rules, routes, links, makers, networkd, enabled, (), breakers)
+    questions = _questions(routing, configured_ranges(routing, networks)) if probe else []
     try:
-        probes = in_network(f"{proc.path}/1/ns/net", lambda: tuple(netlink.route_get(*q) for q in questions))
+        probes = in_network(f"{proc.path}/1/ns/net", lambda: tuple(iproute.route_get(*q) for q in questions))
     except OSError:
         probes = ()  # it is no more than an illustration
-    return Routing(rules, routes, links, makers, networkd, probes, breakers)
+    return replace(routing, probes=probes)
 
 
 def _kernel(
@@ -66,10 +68,10 @@ def _kernel(
     except OSError as error:
         rules = unknown("reading the policy rules", error)
     tables = {table for profile in profiles for match in profile.rules for table in match.table}
-    tables |= {rule.table for rule in known(rules)} | {netlink.MAIN}
+    tables |= {rule.table for rule in known(rules)} | {iproute.MAIN}
     try:
-        links = netlink.links()
-        routes = netlink.routes(frozenset(tables) - {netlink.LOCAL}, known(links))
+        links = iproute.links()
+        routes = iproute.routes(frozenset(tables) - {iproute.LOCAL}, known(links))
     except OSError as error:
         links = routes = unknown("reading routes and links", error)
     return rules, routes, links
@@ -107,23 +109,6 @@ def _configuration(root: str, proc: Proc, pid: int, profile: Profile) -> str:
     named = [os.fsdecode(w.removeprefix(_KUBE_ROUTER_FILE)) for w in environment if w.startswith(_KUBE_ROUTER_FILE)]
     candidates = (*named, *profile.alive.configuration)
     return next((printable(path) for path in candidates if os.path.exists(inside(root, path))), "")
-
-
-def configured_ranges(
-    profiles: Sequence[Profile], makers: tuple[RuleMaker, ...] | Unknown, networks: tuple[Network, ...] | Unknown
-) -> tuple[str, ...]:
-    """The pod ranges in the CNI configuration that the makers keep."""
-    files = {maker.configuration for maker in known(makers)}
-    files |= {path for profile in profiles if profile.enabled for path in profile.alive.configuration}
-    return tuple(
-        dict.fromkeys(
-            part.subnet
-            for network in known(networks)
-            if network.source in files and not isinstance(network.range_sets, Unknown)
-            for parts in network.range_sets
-            for part in parts
-        )
-    )
 
 
 def _questions(routing: Routing, configured: tuple[str, ...]) -> list[tuple[str, str, str]]:

@@ -31,6 +31,10 @@ def undo(pass_id: str, hands: Hands) -> Iterator[Restored]:
 
 
 def _restore(entry: Entry, hands: Hands, seen: Witness | Unknown) -> Restored:
+    if entry.action["kind"] in ("restore", "configure"):
+        assert hands.repairs is not None  # noqa: S101 (undo is given them)
+        problem = hands.repairs.take_back(entry)
+        return Restored(entry, not problem, problem)
     name, directory = str(entry.action["name"]), str(entry.action["directory"])
     source, here = inside(hands.root, entry.quarantine), inside(hands.root, directory)
     if isinstance(seen, Unknown):
@@ -74,7 +78,12 @@ def recover(root: str, journal: Journal) -> list[Entry]:
 
 
 def _became(root: str, entry: Entry) -> tuple[Event, str]:
+    if entry.action["kind"] == "restore":
+        return "skipped", "interrupted; 'janitor scan' says whether the rule is there"
     place = _stat(inside(root, f"{entry.action['directory']}/{entry.action['name']}"))
+    if entry.action["kind"] == "configure":
+        written = place is not None and place.st_size == len(str(entry.action["content"]).encode())
+        return ("done", "found so after an interruption") if written else ("skipped", "interrupted before it")
     kept = inside(root, entry.quarantine)
     away = _stat(kept)
     if entry.action["kind"] == "reserve":

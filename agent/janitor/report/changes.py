@@ -5,13 +5,16 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from janitor.core.action import Action, Plan
 from janitor.core.outcome import Entry, Outcome, Restored
-from janitor.core.plan import Action, Plan
 from janitor.core.prose import count, duration, listing, safe
 
 _SHOWN = 20
-_WOULD = {"free": "would free", "discard": "would discard", "reserve": "would reserve"}
-_DONE = {"free": "freed", "discard": "discarded", "reserve": "reserved"}
+_WOULD = {
+    "free": "would free", "discard": "would discard", "reserve": "would reserve", "restore": "would restore",
+    "configure": "would write",
+}  # fmt: skip
+_DONE = {"free": "freed", "discard": "discarded", "reserve": "reserved", "restore": "restored", "configure": "wrote"}
 
 
 def plan_text(plan: Plan, width: int) -> str:
@@ -24,7 +27,8 @@ def plan_text(plan: Plan, width: int) -> str:
     lines: list[str] = []
     for (kind, directory, proof), actions in groups.items():
         names = [f"{action.name}{f' ({action.pod})' * bool(action.pod)}" for action in actions]
-        lines.append(f"{_WOULD[kind]} {len(actions)} in {directory}: {listing(names)}")
+        where = f" in {directory}" if directory else ""
+        lines.append(f"{_WOULD[kind]} {len(actions)}{where}: {listing(names)}")
         lines += [f"  because {reason}" for reason in proof]
     for refusal in plan.refusals[:_SHOWN]:
         soon = f" (may be decided in {duration(refusal.wait_s)})" if refusal.wait_s else ""
@@ -47,7 +51,8 @@ def _wrapped(line: str, width: int) -> str:
 
 def _subject(action: Action) -> str:
     whose = f" ({action.pod})" if action.pod else ""
-    return f"{action.path if action.kind == 'discard' else f'{action.name} of {action.network}'}{whose}"
+    lease = action.kind in ("free", "reserve")
+    return f"{f'{action.name} of {action.network}' if lease else action.path}{whose}"
 
 
 def outcome_line(outcome: Outcome) -> str:
@@ -82,8 +87,11 @@ def restored_text(pass_id: str, restored: Sequence[Restored]) -> str:
     """One line for each file, and a sum."""
     lines = []
     for one in restored:
-        path = f"{one.entry.action['directory']}/{one.entry.action['name']}"
-        lines.append(safe(f"put back {path}" if one.ok else f"not put back {path}: {one.detail}"))
+        kind, directory, name = (str(one.entry.action[key]) for key in ("kind", "directory", "name"))
+        path = f"{directory}/{name}" if directory else name
+        verb = {"restore": "removed", "configure": "taken back"}.get(kind, "put back")
+        lines.append(safe(f"{verb} {path}" if one.ok else f"not {verb} {path}: {one.detail}"))
     back = sum(one.ok for one in restored)
-    lines.append(f"{pass_id}: {count(back, 'file')} put back, {len(restored) - back} not")
+    noun = "change" if any(one.entry.action["kind"] in ("restore", "configure") for one in restored) else "file"
+    lines.append(f"{pass_id}: {count(back, noun)} put back, {len(restored) - back} not")
     return "".join(f"{line}\n" for line in lines)

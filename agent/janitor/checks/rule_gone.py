@@ -1,0 +1,63 @@
+"""RULE001: kube-router's rule is gone: its table is populated, and nothing looks it up."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence, known
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement
+from janitor.core.profiles import configured_ranges
+from janitor.core.prose import count
+from janitor.core.routing import Routing
+from janitor.core.rule_plan import GoneRule, gone_rules
+
+IDS = ("RULE001",)
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for each profile."""
+    routing = evidence.routing
+    by_profile: dict[str, list[GoneRule]] = {}
+    for gone in gone_rules(routing, configured_ranges(routing, evidence.networks)):
+        by_profile.setdefault(gone.profile.title, []).append(gone)
+    for title, rules in by_profile.items():
+        commands = "; ".join(gone.rule.command for gone in rules)
+        yield Finding(
+            id="RULE001",
+            severity=Severity.CRITICAL,
+            subject=title,
+            summary=f"{title}'s {'rule is' if len(rules) == 1 else 'rules are'} gone: {_words(rules)}",
+            evidence=tuple(dict.fromkeys(line for gone in rules for line in _evidence(gone, routing))),
+            explanation=(
+                "Without it the pods' packets to other nodes leave by the wrong interface, with addresses that the "
+                "network between the nodes does not know. The API server's address leads to such a node, so it is "
+                "what stops first. kube-router makes the rule when it starts and never again "
+                "(cloudnativelabs/kube-router#1815); systemd-networkd deletes it whenever it configures a link."
+            ),
+            fix=(
+                f"janitor clean --only rules, or by hand: {commands}\n"
+                "So that it does not happen again: janitor clean --fix networkd, and keep 'janitor run' running"
+            ),
+        )
+
+
+def _words(rules: list[GoneRule]) -> str:
+    return ", ".join(gone.rule.words for gone in rules)
+
+
+def _evidence(gone: GoneRule, routing: Routing) -> Iterator[str]:
+    table, family = gone.rule.table, gone.rule.family
+    routes = [route for route in known(routing.routes) if (route.table, route.family) == (table, family)]
+    devices = ", ".join(sorted({route.device for route in routes}))
+    source = gone.rule.value("from")
+    yield f"table {table} has {count(len(routes), 'route')}, on {devices}, and no rule leads there from {source}"
+    for probe in routing.probes:
+        if (":" in probe.destination) != (family == 6) or probe.table == table:
+            continue
+        packet = f"a packet of a pod to the node {probe.destination}"
+        if probe.error:
+            yield f"{packet} goes nowhere: {probe.error}"
+        else:
+            yield f"{packet} leaves by {probe.device} (table {probe.table}), not by {devices}"
+    for networkd in known(routing.networkd):
+        if networkd.pid:
+            yield f"systemd-networkd {networkd.version} runs (process {networkd.pid})"

@@ -1,0 +1,146 @@
+"""RULE003 to RULE006: what systemd-networkd will do to the rules, routes and links of the pods' network next."""
+
+import re
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence, known
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement
+from janitor.core.networkd import (
+    DROP_IN,
+    ROUTES,
+    RULES,
+    configures,
+    drop_in_text,
+    has_opt_out,
+    is_off,
+    keeps_everything,
+    restart_pending,
+    setting,
+    wipes,
+)
+from janitor.core.profiles import maker, profile_of
+from janitor.core.prose import count, listing
+from janitor.core.routing import Link, Networkd, Routing
+
+IDS = ("RULE003", "RULE004", "RULE005", "RULE006")
+
+_OWN = (2, 4, 9, 16)  # kernel, static, ra, dhcp: routes that networkd makes itself, or leaves alone
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """At most one finding of each ID; none where networkd has nothing to do with this node."""
+    routing = evidence.routing
+    for networkd in known(routing.networkd):
+        if not (networkd.pid or networkd.links) or not wipes(networkd.version) or keeps_everything(networkd):
+            continue
+        if _threatened(routing):
+            yield from _rules(routing, networkd)
+            yield from _greedy(routing, networkd)
+        yield from _routes(routing, networkd)
+
+
+def _threatened(routing: Routing) -> list[str]:
+    """The rules that a profile knows, and their owners where the rules are gone already."""
+    rules = [str(rule) for rule in known(routing.rules) if profile_of(rule, routing.profiles) is not None]
+    owners = [p.title for p in routing.profiles if maker(p, routing) is not None]
+    return rules or owners
+
+
+def _rules(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
+    threatened = _threatened(routing)
+    if is_off(networkd, RULES):
+        if restart_pending(networkd, RULES):
+            found = setting(networkd, RULES)
+            where = f"{found.file}:{found.line}" if found else ""
+            yield Finding(
+                id="RULE004",
+                severity=Severity.INFO,
+                subject="systemd-networkd",
+                summary="systemd-networkd has been told to leave rules alone, but has not been restarted since",
+                evidence=(f"{where}: {RULES}=no", f"process {networkd.pid} was started before that was written"),
+                explanation=(
+                    "networkd.conf and its drop-ins are read when it starts, and never again: until then it still "
+                    "deletes every foreign rule when a link appears or is reconfigured. The restart itself is safe."
+                ),
+                fix="systemctl restart systemd-networkd",
+            )
+        return
+    opt_out = has_opt_out(networkd.version)
+    said = setting(networkd, RULES)
+    yes = f"{said.file}:{said.line}: {RULES}=yes" if said else f"no file sets {RULES}, and it is on by default"
+    fix = (
+        f"janitor clean --fix networkd, or save this as {DROP_IN}:\n{drop_in_text(networkd.version)}"
+        "It counts from the next start of systemd-networkd on, which does no harm then"
+    )
+    if opt_out is not True:
+        fix = 'it has no switch for this; pin the rules in janitor.toml: [rules.protocol] kube-router = "kernel"'
+    if opt_out is None:
+        fix += "\nor, if it is 247.10, 248.8 or newer, the drop-in of 'janitor clean --fix networkd'"
+    yield Finding(
+        id="RULE003",
+        severity=Severity.INFO,  # nothing is broken yet
+        subject="systemd-networkd",
+        summary="systemd-networkd will delete the pods' policy rules when it next configures a link",
+        evidence=(
+            f"systemd-networkd {networkd.version or 'of unknown version'}: {yes}",
+            f"this would go: {listing(threatened)}",
+            *(problem for problem in networkd.problems if "networkd.conf" in problem),
+        ),
+        explanation=(
+            "It deletes every rule that is not `proto kernel` at its start, on `networkctl reconfigure`, on a reload "
+            "with a changed file (netplan apply), and when a link appears. Package upgrades restart it unattended "
+            "(k0sproject/k0s#5623, systemd/systemd#22077)."
+        ),
+        fix=fix,
+    )
+
+
+def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
+    if is_off(networkd, ROUTES) and not restart_pending(networkd, ROUTES):
+        return
+    if not any(maker(profile, routing) for profile in routing.profiles):
+        return
+    managed = {link.name for link in known(routing.links) if configures(networkd, link)}
+    routes = [r for r in known(routing.routes) if r.device in managed and r.protocol not in _OWN and r.destination]
+    # Protocol `boot` is what `ip route add` gives, a person's or a script's; a CNI's routes have one of their own.
+    routes = [r for r in routes if r.protocol != 3]
+    if routes:
+        yield Finding(
+            id="RULE005",
+            severity=Severity.INFO,
+            subject="systemd-networkd",
+            summary=f"systemd-networkd will delete {count(len(routes), 'route')} of others as well",
+            evidence=(listing([f"{r.destination} dev {r.device} proto {r.protocol}" for r in routes]),),
+            explanation=(
+                "Routes on links that it manages go when it configures them. kube-router makes its own again within a "
+                "minute; until then pods on other nodes cannot be reached."
+            ),
+            fix=f"the same drop-in as for RULE003 ({DROP_IN}), with {ROUTES}=no",
+        )
+
+
+def _greedy(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
+    patterns = [p.alive.link for p in routing.profiles if p.alive.link and maker(p, routing)]
+    links = [link for link in known(routing.links) if _of_the_pods(link, patterns)]
+    taken = [(link, file) for link in links if (file := configures(networkd, link))]
+    if taken:
+        yield Finding(
+            id="RULE006",
+            severity=Severity.WARNING,
+            subject=taken[0][1],
+            summary=f"systemd-networkd manages the pods' own links: {listing([link.name for link, _ in taken])}",
+            evidence=tuple(f"{link.name} is configured by {file}" for link, file in taken),
+            explanation=(
+                "Its [Match] takes in more than the node's own interfaces, so networkd removes addresses and routes "
+                "from kube-bridge and the tunnels as well, those of table 77 included."
+            ),
+            fix=(
+                "Narrow the Name= in that file, or save this as /etc/systemd/network/05-pods.network, then networkctl "
+                "reload:\n[Match]\nName=kube-bridge tun-* veth*\n[Link]\nUnmanaged=yes"
+            ),
+        )
+
+
+def _of_the_pods(link: Link, patterns: list[str]) -> bool:
+    return bool(patterns) and (link.name == "kube-bridge" or any(re.fullmatch(p, link.name) for p in patterns))

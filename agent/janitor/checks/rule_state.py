@@ -1,0 +1,74 @@
+"""RULE002, RULE007 and SCAN002: rules there twice, rules that the daemon has given up, and what was not seen."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement
+from janitor.core.profiles import profile_of
+from janitor.core.prose import duration
+from janitor.core.routing import Routing
+from janitor.core.rules import duplicates
+
+IDS = ("RULE002", "RULE007", "SCAN002")
+
+_SECOND = 1_000_000_000
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for each rule, and one for each part that was not seen."""
+    routing = evidence.routing
+    yield from _twice(routing)
+    for breaker in routing.breakers:
+        since = duration((evidence.finished.boottime_ns - breaker.since_ns) / _SECOND)
+        yield Finding(
+            id="RULE007",
+            severity=Severity.ERROR,
+            subject=str(breaker.rule),
+            summary=f"janitor has stopped restoring {breaker.rule}: it was deleted too often",
+            evidence=(f"restored {breaker.restored} times within an hour, the last time {since} ago",),
+            explanation=(
+                "Something makes systemd-networkd configure its links again and again: it is being restarted in a "
+                "loop, or a link appears and disappears. janitor tries again an hour after it stopped."
+            ),
+            fix=f"journalctl -u systemd-networkd -b; then {breaker.rule.command}",
+        )
+    yield from _unseen(evidence, routing)
+
+
+def _twice(routing: Routing) -> Iterator[Finding]:
+    mine = [rule for rule in known(routing.rules) if profile_of(rule, routing.profiles) is not None]
+    for group in duplicates(mine):
+        first, *others = group
+        removing = "; ".join(rule.command.replace("rule add", "rule del", 1) for rule in others)
+        yield Finding(
+            id="RULE002",
+            severity=Severity.WARNING,
+            subject=str(first),
+            summary=f"the same rule is there {len(group)} times: {first.words}",
+            evidence=tuple(str(rule) for rule in group),
+            explanation=(
+                "Each copy does the same, and whoever deletes one leaves the others: a rule that its owner has taken "
+                "back goes on working. `ip rule add` without a priority makes such copies."
+            ),
+            fix=removing,
+        )
+
+
+def _unseen(evidence: Evidence, routing: Routing) -> Iterator[Finding]:
+    """Only on a node where it matters: one whose network is of an owner that makes rules."""
+    files = {path for profile in routing.profiles for path in profile.alive.configuration}
+    if not any(network.source in files for network in known(evidence.networks)):
+        return
+    for part in (routing.rules, routing.routes, routing.links, routing.makers, routing.networkd):
+        if isinstance(part, Unknown):
+            yield Finding(
+                id="SCAN002",
+                severity=Severity.WARNING,
+                subject="scan",
+                summary=part.reason,
+                evidence=(),
+                explanation="Whether the policy rules of the pods' network are complete is therefore not known.",
+                fix=part.hint or "run janitor as root on the node itself; in a container with hostNetwork and hostPID",
+                status="unknown",
+            )

@@ -1,0 +1,70 @@
+"""`clean --fix`: changes of settings, one at a time, shown first, asked for, in the journal, and undoable."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from janitor.commands.common import EXIT_LEFT, EXIT_USAGE, Stop, alone, open_journal, terminal, write
+
+if TYPE_CHECKING:
+    from janitor.core.action import Action
+    from janitor.pipeline import Options
+
+
+def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> None:
+    """Tell systemd-networkd to leave other people's rules alone, from its next start on. Stop for anything else."""
+    if what != "networkd":
+        raise Stop(f"--fix {what}: there is one such setting, networkd", EXIT_USAGE)
+    from janitor.cleaning import change
+    from janitor.core.action import Plan
+    from janitor.report.changes import outcome_line, plan_text, summary
+
+    action = _drop_in(where)
+    write(plan_text(Plan((action,), ()), terminal()[0]).encode())
+    write("".join(f"    {line}\n" for line in action.content.splitlines()).encode())
+    if dry_run:
+        return
+    if not yes and not typer.confirm("Do this?"):
+        raise Stop("nothing was changed", EXIT_LEFT)
+    with alone(where.root, "janitor clean --fix networkd"):
+        pass_id, outcome = change(action, where, open_journal(where.root))
+    write(f"{outcome_line(outcome)}\n{summary(pass_id, [outcome], Plan((), ()))}\n".encode())
+    if outcome.event != "done":
+        raise typer.Exit(EXIT_LEFT)
+    overruled = _overruled(where)
+    if overruled:
+        raise Stop(f"{overruled} says otherwise and is read later: change it there", EXIT_LEFT)
+    write(b"systemd-networkd reads it at its next start, which does no harm then: systemctl restart systemd-networkd\n")
+
+
+def _drop_in(where: "Options") -> "Action":
+    """The file to write. Stop where it would be of no use."""
+    from janitor.core.action import Action
+    from janitor.core.evidence import Unknown
+    from janitor.core.networkd import DROP_IN, drop_in_text, has_opt_out, wipes
+    from janitor.host import networkd, procfs
+
+    found = networkd.read_networkd(where.root, procfs.find_proc(where.root))
+    if isinstance(found, Unknown):
+        raise Stop(f"looking at systemd-networkd: {found.reason}")
+    if not found:
+        raise Stop("there is no systemd-networkd on this node, so there is nothing to be told to it", EXIT_LEFT)
+    (running,) = found
+    if not wipes(running.version):
+        raise Stop(f"systemd-networkd {running.version} leaves foreign rules alone anyway", EXIT_LEFT)
+    if has_opt_out(running.version) is False:
+        raise Stop(f"systemd-networkd {running.version} cannot be told to: pin the rules (see RULE003)", EXIT_LEFT)
+    directory, _, name = DROP_IN.rpartition("/")
+    proof = (f"systemd-networkd {running.version} deletes every foreign rule when it configures a link",)
+    return Action("configure", directory, name, "", "", "", proof, content=drop_in_text(running.version))
+
+
+def _overruled(where: "Options") -> str:
+    """The file that is read after ours and says yes; "" if none does."""
+    from janitor.core.evidence import Unknown
+    from janitor.core.networkd import RULES, setting
+    from janitor.host import networkd, procfs
+
+    found = networkd.read_networkd(where.root, procfs.find_proc(where.root))
+    said = setting(found[0], RULES) if not isinstance(found, Unknown) and found else None
+    return f"{said.file}:{said.line}" if said is not None and said.value == "yes" else ""

@@ -1,0 +1,99 @@
+"""What systemd-networkd does to rules and routes that are not its own, by its version and its settings.
+
+Since v248 (and v247.4) it deletes, whenever it configures a link, every rule that is not `proto kernel`. The opt-out
+came with v249, and was brought to v248.8 and v247.10 (systemd/systemd#19287). It is on by default in every release.
+"""
+
+import re
+from fnmatch import fnmatchcase
+
+from janitor.core.routing import Link, Networkd, NetworkFile, Setting
+
+DROP_IN = "/etc/systemd/networkd.conf.d/50-janitor.conf"
+DROP_IN_TEXT = """\
+# Written by janitor: what Kubernetes networking puts into the kernel is not networkd's to delete.
+[Network]
+ManageForeignRoutingPolicyRules=no
+ManageForeignRoutes=no
+"""
+NEXT_HOPS = "ManageForeignNextHops=no\n"
+
+RULES, ROUTES = "ManageForeignRoutingPolicyRules", "ManageForeignRoutes"
+
+
+def release(version: str) -> tuple[int, int | None]:
+    """(252, 38) of `252.38-1~deb12u1`; the second is None where the version does not say it. (0, None) for none."""
+    match = re.match(r"(\d+)(?:\.(\d+))?", version)
+    if match is None:
+        return 0, None
+    minor = match[2]
+    # Debian's first upload of a release has no minor number, and a library's name never has one.
+    return int(match[1]), int(minor) if minor else 0 if "-" in version else None
+
+
+def wipes(version: str) -> bool:
+    """Whether this version deletes foreign rules. One that cannot be told counts as one that does."""
+    major, minor = release(version)
+    return major == 0 or major >= 248 or (major == 247 and (minor is None or minor >= 4))
+
+
+def has_opt_out(version: str) -> bool | None:
+    """Whether it can be told not to; None where the version does not say enough."""
+    major, minor = release(version)
+    if major >= 249:
+        return True
+    first = {248: 8, 247: 10}.get(major)
+    if major == 0 or (first is not None and minor is None):
+        return None
+    return first is not None and minor is not None and minor >= first
+
+
+def drop_in_text(version: str) -> str:
+    """The file that turns it off; v256 and later know next hops as well, and older ones would complain of them."""
+    return DROP_IN_TEXT + NEXT_HOPS * (release(version)[0] >= 256)
+
+
+def setting(networkd: Networkd, name: str) -> Setting | None:
+    """The assignment of a setting that counts; None where nobody has set it, which means yes."""
+    return next((one for one in networkd.settings if one.name == name), None)
+
+
+def is_off(networkd: Networkd, name: str) -> bool:
+    """Whether the files say no; the running process may have been started before they did."""
+    found = setting(networkd, name)
+    return found is not None and found.value == "no"
+
+
+def restart_pending(networkd: Networkd, name: str) -> bool:
+    """Whether the file that says no is younger than the running process, which therefore does not know it."""
+    found = setting(networkd, name)
+    return found is not None and found.value == "no" and bool(networkd.pid) and found.changed_ns > networkd.started_ns
+
+
+def keeps_everything(networkd: Networkd) -> bool:
+    """Whether all of its links keep what they find: KeepConfiguration=yes (measured on 252, 257 and 262)."""
+    files = {link.network_file for link in networkd.links if link.network_file}
+    keeping = {file.path for file in networkd.network_files if file.keeps == "yes"}
+    return bool(files) and files <= keeping
+
+
+def configures(networkd: Networkd, link: Link) -> str:
+    """The `.network` file by which networkd manages the link; "" if it does not.
+
+    What the running networkd says counts; where it says nothing of the link, the first file that matches its name.
+    """
+    for known in networkd.links:
+        if known.index == link.index and known.state not in ("", "pending", "initialized"):
+            return known.network_file if known.state != "unmanaged" else ""
+    for file in networkd.network_files:
+        if file.names and matches(file, link.name):
+            return "" if file.unmanaged else file.path
+    return ""
+
+
+def matches(file: NetworkFile, name: str) -> bool:
+    """[Match] Name= as systemd.network(5) has it: globs, and `!` in front of the first turns all of it round."""
+    patterns = list(file.names)
+    inverted = patterns[0].startswith("!")
+    patterns[0] = patterns[0].removeprefix("!")
+    return any(fnmatchcase(name, pattern) for pattern in patterns) != inverted

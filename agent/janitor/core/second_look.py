@@ -1,0 +1,95 @@
+"""What has to hold at a second look before anything is done (rules 2 and 5), and what the next pass may count on."""
+
+from dataclasses import replace
+
+from janitor.core.action import SETTLE_S, Action, Plan, Refusal
+from janitor.core.age import gather
+from janitor.core.evidence import Evidence, FileIdentity, Observation, Unknown, known
+from janitor.core.judgement import FREEABLE, Judgement, Verdict
+from janitor.core.watched import entry_file, identity_of, missing_identity
+
+
+def agreed(first: Plan, second: Plan, before: Evidence, after: Evidence) -> Plan:
+    """What two looks agree on: the same action on the same file, by the same runtime processes (rule 2)."""
+    same_runtimes = _listeners(before) == _listeners(after)
+    kept: list[Action] = []
+    refusals = list(second.refusals)
+    twice = {_essence(action) for action in second.actions}
+    for action in first.actions:
+        if not same_runtimes:
+            refusals.append(Refusal(action.path, "the container runtime was restarted between the two looks", SETTLE_S))
+        elif _essence(action) not in twice:
+            refusals.append(Refusal(action.path, "it is not the same any more as at the first look", 0))
+        else:
+            kept.append(action)
+    # What is done together is agreed on together.
+    broken = {a.chain for a in first.actions if a.chain} - {a.chain for a in kept if a.chain}
+    broken |= {a.chain for a in first.actions if a.chain and a not in kept}
+    return Plan(tuple(a for a in kept if a.chain not in broken), tuple(refusals))
+
+
+def without_stale_rules(planned: Plan, evidence: Evidence, named: frozenset[str] | Unknown) -> Plan:
+    """Keep the leases whose address a packet filter rule still names, where no CNI DEL can be run to remove it.
+
+    The next pod to get the address would get the dead one's hostPort traffic. `named` is what the rules name. Leases
+    of an earlier boot are not asked about: no rule outlives a boot.
+    """
+    ledger = gather(evidence).ledger
+    kept: list[Action] = []
+    refusals = list(planned.refusals)
+    for action in planned.actions:
+        if action.kind != "free" or action.chain or action.file in ledger:
+            kept.append(action)
+        elif isinstance(named, Unknown):
+            refusals.append(Refusal(action.path, named.reason))
+        elif action.name in named:
+            refusals.append(Refusal(action.path, "packet filter rules still name its address: see iptables-save"))
+        else:
+            kept.append(action)
+    return Plan(tuple(kept), tuple(refusals))
+
+
+def _essence(action: Action) -> Action:
+    return replace(action, proof=(), pod="")
+
+
+def _listeners(evidence: Evidence) -> list[tuple[str, int, int]]:
+    return [(e.address, p.pid, p.started_ns) for e in known(evidence.endpoints) for p in known(e.listeners)]
+
+
+def observe_again(evidence: Evidence, judgement: Judgement) -> tuple[Observation, ...]:
+    """What the next pass may count on: everything seen without an owner in this one, since when, how often.
+
+    What was seen with an owner, or changed, is not among them: it starts anew. Nothing is, in a pass in which
+    something could not be looked at.
+    """
+    if judgement.unseen:
+        return ()
+    # The end of the look: at its beginning the leases had not been read yet, and minutes may lie between.
+    now = evidence.finished.boottime_ns
+    before = {observation.file: observation for observation in known(evidence.observations)}
+    seen: list[tuple[FileIdentity, int]] = []
+    for lease in judgement.leases:
+        if lease.verdict is Verdict.MISSING:
+            seen.append((missing_identity(lease), 0))
+        elif lease.file is not None and not isinstance(lease.file.content, Unknown):
+            ownerless = lease.verdict in FREEABLE or (lease.verdict is Verdict.PENDING and lease.wait_s is not None)
+            if ownerless:
+                seen.append((identity_of(f"{lease.directory}/{lease.address}", lease.file), lease.file.ctime_ns))
+    sightings = judgement.sightings
+    seen += [
+        (identity_of(entry.path, entry_file(entry)), entry.ctime_ns)
+        for entry in known(evidence.cache)
+        if entry.damage
+        and entry.regular
+        and entry.container_id not in sightings.alive
+        and entry.container_id not in sightings.traces
+    ]
+    found: list[Observation] = []
+    for file, ctime_ns in seen:
+        old = before.get(file)
+        if old is not None and old.ctime_ns == ctime_ns:
+            found.append(Observation(file, ctime_ns, old.first_ns, now, old.passes + 1))
+        else:
+            found.append(Observation(file, ctime_ns, now, now, 1))
+    return tuple(found)

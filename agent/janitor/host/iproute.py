@@ -1,0 +1,87 @@
+"""Links, addresses, routes, and what the kernel would do with a packet, as pyroute2 asks for them."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from janitor.core.routing import Link, Probe, Route
+from janitor.core.rules import Family
+from janitor.host.files import printable
+
+MAIN: Final = 254
+LOCAL: Final = 255
+_FAMILIES: Final[dict[int, Family]] = {socket.AF_INET: 4, socket.AF_INET6: 6}
+_IFF_UP: Final = 1
+_KINDS: Final = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "blackhole", 7: "unreachable",
+                 8: "prohibit", 9: "throw"}  # fmt: skip
+
+
+def links() -> tuple[Link, ...]:
+    """Every interface of this thread's network namespace, with its addresses. OSError."""
+    with _talking() as route:
+        addresses: dict[int, list[str]] = {}
+        for message in route.get_addr():
+            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            if address:
+                addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
+        return tuple(
+            Link(
+                message["index"],
+                printable(message.get_attr("IFLA_IFNAME") or ""),
+                bool(message["flags"] & _IFF_UP) and message.get_attr("IFLA_OPERSTATE") != "DOWN",
+                str(message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""),
+                tuple(addresses.get(message["index"], ())),
+            )
+            for message in route.get_links()
+        )
+
+
+def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route, ...]:
+    """The routes of these tables. OSError."""
+    by_index = {link.index: link.name for link in known_links}
+    with _talking() as route:
+        found = [message for family in _FAMILIES for message in route.get_routes(family=family)]
+    return tuple(
+        Route(
+            _FAMILIES[message["family"]],
+            table,
+            f"{message.get_attr('RTA_DST') or ('::' if message['family'] == socket.AF_INET6 else '0.0.0.0')}"
+            f"/{message['dst_len']}",
+            by_index.get(message.get_attr("RTA_OIF"), ""),
+            str(message.get_attr("RTA_GATEWAY") or ""),
+            message["proto"],
+            _KINDS.get(message["type"], f"type {message['type']}"),
+        )
+        for message in found
+        if message["family"] in _FAMILIES and (table := message.get_attr("RTA_TABLE") or message["table"]) in tables
+    )
+
+
+def route_get(destination: str, source: str, interface: str) -> Probe:
+    """What the kernel would do with a packet from `source` coming in on `interface`: `ip route get`. Never raises."""
+    try:
+        with _talking() as route:
+            index = route.link_lookup(ifname=interface)
+            answer = next(iter(route.route("get", dst=destination, src=source, iif=index[0])))
+            outgoing = answer.get_attr("RTA_OIF")
+            device = next((m.get_attr("IFLA_IFNAME") for m in route.get_links(outgoing)), "") if outgoing else ""
+            return Probe(destination, source, printable(device), int(answer.get_attr("RTA_TABLE") or answer["table"]))
+    except (NetlinkError, OSError, IndexError, StopIteration) as error:
+        number = getattr(error, "code", None) or getattr(error, "errno", None)
+        return Probe(destination, source, "", 0, os.strerror(number) if number else type(error).__name__)
+
+
+@contextmanager
+def _talking() -> Iterator[Any]:
+    """A pyroute2 socket for a few questions. OSError where it refuses."""
+    from pyroute2 import IPRoute  # a fifth of a second to import
+
+    try:
+        with IPRoute() as route:
+            yield route
+    except NetlinkError as error:
+        raise OSError(error.code, os.strerror(error.code)) from None

@@ -1,0 +1,89 @@
+"""What the daemon writes down of the policy rules it keeps, for its successor in the same boot, and for `scan`."""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from janitor.core.evidence import Unknown
+from janitor.core.mirror import Kept
+from janitor.core.routing import Breaker
+from janitor.core.rules import PolicyRule
+from janitor.host import state
+from janitor.host.netlink import decode
+
+
+@dataclass(frozen=True, slots=True)
+class KeptNote:
+    """One rule of the mirror, as it was written down."""
+
+    rule: PolicyRule
+    ours: bool
+    times: tuple[int, ...]
+    broken_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The mirror at `at_ns` (since the epoch), and every foreign rule there was then."""
+
+    namespace: int
+    at_ns: int
+    foreign: tuple[PolicyRule, ...]
+    kept: tuple[KeptNote, ...]
+    counts: dict[str, int]
+
+
+def write(
+    root: str,
+    boot_id: str,
+    namespace: int,
+    at_ns: int,
+    foreign: Iterable[PolicyRule],
+    kept: Iterable[Kept],
+    counts: dict[str, int],
+) -> None:
+    """Write it down, whole or not at all. OSError where that fails."""
+    document = {
+        "namespace": namespace,
+        "at": at_ns,
+        "foreign": [rule.payload.hex() for rule in foreign],
+        "kept": [
+            {"rule": one.rule.payload.hex(), "ours": one.ours, "times": one.times, "broken_ns": one.broken_ns}
+            for one in kept
+        ],
+        "counts": counts,
+    }
+    state.write_rules(root, boot_id, document)
+
+
+def read(root: str, boot_id: str | Unknown) -> Note | None:
+    """The note of this boot; None where there is none. ValueError for one that no janitor wrote."""
+    document = state.read_rules(root, boot_id)
+    if not document:
+        return None
+    try:
+        return Note(
+            int(document["namespace"]),
+            int(document["at"]),
+            tuple(decode(bytes.fromhex(text)) for text in document["foreign"]),
+            tuple(
+                KeptNote(
+                    decode(bytes.fromhex(one["rule"])), bool(one["ours"]), tuple(int(at) for at in one["times"]),
+                    int(one["broken_ns"]),
+                )
+                for one in document["kept"]
+            ),
+            {str(name): int(number) for name, number in document["counts"].items()},
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, struct.error) as error:
+        raise ValueError(f"{state.RULES} is none of janitor's: {error!r}") from None
+
+
+def open_breakers(root: str, boot_id: str | Unknown) -> tuple[Breaker, ...]:
+    """The rules that the daemon has given up for now."""
+    try:
+        note = read(root, boot_id)
+    except ValueError:
+        return ()
+    kept = note.kept if note is not None else ()
+    return tuple(Breaker(one.rule, len(one.times), one.broken_ns) for one in kept if one.broken_ns)
