@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test lint format protos schema clean
+.PHONY: help setup demo test bench lint format protos schema clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -19,6 +19,9 @@ demo: $(VENV)/.ready ## a node that breaks, and what janitor says about it
 
 test: $(VENV)/.ready ## every test this machine can run
 	@$(BIN)/python -m pytest -n 3 --dist loadfile
+
+bench: $(VENV)/.ready ## figures, side by side in one run
+	@$(BIN)/python -m tests.bench.rules
 
 lint: $(VENV)/.ready ## style, types, direction of imports
 	@$(BIN)/ruff check .

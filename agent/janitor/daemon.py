@@ -25,13 +25,14 @@ def run(keeper: RuleKeeper, ready: Callable[[], None]) -> None:
         try:
             ready()
             while True:
-                wait = (keeper.deadline_ns() - clock().boottime_ns) / 1e9
+                deadline = keeper.deadline_ns()
+                wait = (deadline - clock().boottime_ns) / 1e9
                 readable, _, _ = select.select([keeper.fileno(), reader], [], [], min(max(wait, 0), _LONGEST_S))
                 if reader in readable:
                     return
                 if readable:
                     keeper.readable()
-                if clock().boottime_ns >= keeper.deadline_ns():
+                if clock().boottime_ns >= deadline:
                     keeper.tick()
         finally:
             keeper.close()

@@ -62,6 +62,7 @@ class RuleKeeper:
     _resync_ns: int = 0
     _synced_at: int = 0  # since the epoch: until then nothing had been missed
     _refused: str = ""
+    _blind: bool = False  # the host's processes cannot be seen
 
     # Beginning and end.
 
@@ -73,6 +74,9 @@ class RuleKeeper:
         self._namespace = Path(path).stat().st_ino
         self._socket = in_network(path, lambda: RuleSocket(watch=True))
         self._who = Attribution(self.proc)
+        self._blind = self._who.blind()
+        if self._blind:
+            self.say("deleters out of sight", why="no host PID namespace", then="judged by what goes and by traces")
         self.mirror = Mirror(self.profiles)
         self._refresh()
         there = self._socket.dump()
@@ -137,6 +141,7 @@ class RuleKeeper:
 
     def _deleted(self, rule: PolicyRule, doer: Doer, now: int) -> None:
         if doer.kind == "unseen":
+            self._blind = True
             self._suspects.append(rule)
             self._check_ns = now + SUSPECT_NS
             return
@@ -160,10 +165,12 @@ class RuleKeeper:
         now = clock().boottime_ns
         for kept in self.mirror.owed():
             reasons = self._why_not(kept.rule, kept.profile, kept.match)
+            if self.observe_only:
+                reasons = ("only observing",)
             if reasons:
                 self.mirror.forget(kept.rule)
                 self.say("rule not restored", rule=str(kept.rule), profile=kept.profile.name, why="; ".join(reasons))
-        if not self.mirror.owed() or self.observe_only:
+        if not self.mirror.owed():
             return
         try:
             steps = self.mirror.due(self._socket.dump(), now)
@@ -266,7 +273,7 @@ class RuleKeeper:
         for kept in gone:
             reasons = missing_evidence(
                 kept.rule, kept.profile, kept.match, self._routing, self._configured, tuple(self._foreign.values()),
-                there, since_ns, now.realtime_ns,
+                there, since_ns, now.realtime_ns, blind=self._blind,
             )  # fmt: skip
             if reasons:
                 self.mirror.forget(kept.rule)
@@ -284,7 +291,7 @@ class RuleKeeper:
                 self._do(Step("remove", kept.rule), "; ".join(reasons))
 
     def _why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...]:
-        away = (clock().boottime_ns - self._seen.get(profile.alive.process, 0)) / SECOND
+        away = 0.0 if self._blind else (clock().boottime_ns - self._seen.get(profile.alive.process, 0)) / SECOND
         return not_wanted(rule, profile, match, self._routing, self._configured, away)
 
     def _refresh(self) -> None:

@@ -27,10 +27,13 @@ def missing_evidence(
     there: Sequence[PolicyRule],
     since_ns: int,
     now_ns: int,
+    *,
+    blind: bool = False,
 ) -> tuple[str, ...]:
     """What speaks against networkd, or is not known; nothing if all speaks for it.
 
     `before` are all foreign rules as they were at `since_ns` (since the epoch, as `now_ns`), `there` what is there now.
+    `blind`: the host's processes cannot be seen.
     """
     reasons: list[str] = []
     if profile.dynamic and now_ns - since_ns > DYNAMIC_S * 1_000_000_000:
@@ -48,7 +51,7 @@ def missing_evidence(
         left = listing([str(one) for one in still])
         reasons.append(f"systemd-networkd would have deleted all foreign rules, and these are left: {left}")
     reasons += not_wanted(rule, profile, match, routing, configured)
-    reasons += not_in_use(profile, routing)
+    reasons += not_in_use(profile, routing, blind=blind)
     return tuple(dict.fromkeys(reasons))
 
 

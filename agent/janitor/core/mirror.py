@@ -162,6 +162,8 @@ class Mirror:
     def restored(self, rule: PolicyRule, now_ns: int) -> Kept | None:
         """It is back, by us. None where it was not in the mirror."""
         kept = self._find(rule)
+        if kept is not None:
+            self._place(kept)
         if kept is not None and kept.owed_ns:
             kept.ours, kept.owed_ns, kept.restored_ns = True, 0, now_ns
             kept.times = (*(at for at in kept.times if at > now_ns - HOUR_NS), now_ns)

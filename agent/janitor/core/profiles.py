@@ -106,10 +106,13 @@ def not_wanted(
     return tuple(reasons)
 
 
-def not_in_use(profile: Profile, routing: Routing) -> tuple[str, ...]:
-    """What is missing of the routes and links that the owner's rules lead to; asked where the deleter is unknown."""
+def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tuple[str, ...]:
+    """What is missing of the owner, and of the routes and links that its rules lead to.
+
+    Asked where the deleter is unknown. `blind`: the host's processes cannot be seen, so none is asked for.
+    """
     reasons: list[str] = []
-    if profile.alive.process and maker(profile, routing) is None:
+    if not blind and profile.alive.process and maker(profile, routing) is None:
         reasons.append(f"{profile.alive.process} does not run")
     up = {link.name for link in known(routing.links) if link.up}
     if profile.alive.link and not any(re.fullmatch(profile.alive.link, name) for name in up):

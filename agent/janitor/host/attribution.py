@@ -62,6 +62,8 @@ class Attribution:
                 return Doer("networkd", pid, NETWORKD)
         if (port, inode) not in self._others:
             found = self._search(inode)
+            if found.kind == "unseen" and self._closed(port, inode):
+                return Doer("gone")  # it ended while it was looked for
             if found.kind == "networkd":
                 self.networkd = found.pid
                 return found
@@ -72,14 +74,32 @@ class Attribution:
 
     def _inode(self, port: int) -> str | None:
         """The inode of the rtnetlink socket with this port, in the node's network namespace. OSError."""
-        assert isinstance(self.proc, Proc)  # noqa: S101 (for the type checker: `who` has looked)
+        return next((row[9] for row in self._rows() if row[2] == str(port)), None)
+
+    def _rows(self) -> list[list[str]]:
+        """The rtnetlink sockets of the node's network namespace: sk, protocol, port, …, inode. OSError."""
+        assert isinstance(self.proc, Proc)  # noqa: S101 (for the type checker: `who` and `blind` have looked)
         table = read_bounded(f"{self.proc.path}/1/net/netlink", _LIMIT).decode("ascii", "replace")
-        wanted = str(port)
-        for line in table.splitlines():
-            fields = line.split()
-            if len(fields) >= 10 and fields[1] == "0" and fields[2] == wanted:
-                return fields[9]
-        return None
+        rows = [line.split() for line in table.splitlines()]
+        return [row for row in rows if len(row) >= 10 and row[1] == "0"]
+
+    def blind(self) -> bool:
+        """Whether somebody holds an rtnetlink socket of this node and cannot be seen: no host PID namespace."""
+        if isinstance(self.proc, Unknown):
+            return True
+        try:
+            ports = {int(row[2]): row[9] for row in self._rows() if row[2] != "0"}
+        except (OSError, ValueError):
+            return True
+        return any(
+            self._search(inode).kind == "unseen" and not self._closed(port, inode) for port, inode in ports.items()
+        )
+
+    def _closed(self, port: int, inode: str) -> bool:
+        try:
+            return self._inode(port) != inode
+        except OSError:
+            return False
 
     def _holds(self, pid: int, inode: str) -> bool:
         assert isinstance(self.proc, Proc)  # noqa: S101 (as above)
