@@ -102,8 +102,8 @@ def collect(
 ) -> None:
     """Print what was seen, as JSON to judge elsewhere. Writes nothing.
 
-    'janitor scan --evidence FILE' then makes the same findings of it on any machine. Names of pods, addresses and
-    container IDs are in it; of command lines and environments only container IDs.
+    'janitor scan --evidence FILE' then makes the same findings of it on any machine. Names of pods, addresses, routes
+    and container IDs are in it; of command lines and environments only container IDs, and kube-router's options.
     """
     from janitor.pipeline import observe
     from janitor.report.evidence_json import encode

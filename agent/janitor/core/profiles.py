@@ -60,7 +60,12 @@ def configured_ranges(routing: Routing, networks: tuple[Network, ...] | Unknown)
 
 
 def pod_ranges(routing: Routing, configured: tuple[str, ...]) -> tuple[str, ...]:
-    """The node's pod ranges: those of the CNI configuration, and the prefixes of the bridge that the pods are on."""
+    """Whatever may be a pod range of the node: in the CNI configuration, or a prefix of the bridge the pods are on."""
+    return tuple(dict.fromkeys([*configured, *bridge_ranges(routing)]))
+
+
+def bridge_ranges(routing: Routing) -> tuple[str, ...]:
+    """The prefixes of the bridge that the pods are on."""
     found = [
         str(ip_network(address, strict=False))
         for link in known(routing.links)
@@ -68,7 +73,7 @@ def pod_ranges(routing: Routing, configured: tuple[str, ...]) -> tuple[str, ...]
         for address in link.addresses
         if not ip_network(address, strict=False).is_link_local
     ]
-    return tuple(dict.fromkeys([*configured, *found]))
+    return tuple(dict.fromkeys(found))
 
 
 def maker(profile: Profile, routing: Routing) -> RuleMaker | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from janitor.core.action import Action, Plan, Refusal
 from janitor.core.corroboration import at_work_since
 from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.profiles import configured_ranges, maker, not_in_use, not_wanted, pod_ranges, profile_of
+from janitor.core.profiles import bridge_ranges, configured_ranges, maker, not_in_use, not_wanted, profile_of
 from janitor.core.prose import listing
 from janitor.core.routing import Match, Profile, Routing
 from janitor.core.rules import RTPROT_STATIC, PolicyRule, derived
@@ -35,7 +35,8 @@ def gone_rules(routing: Routing, configured: tuple[str, ...]) -> list[GoneRule]:
                 continue
             for table in match.table:
                 families = {route.family for route in routing.routes if route.table == table}
-                wanted = [derived(source, table) for source in pod_ranges(routing, configured)]
+                # Both must say so: kube-router never takes an old range out of its configuration.
+                wanted = [derived(source, table) for source in bridge_ranges(routing) if source in configured]
                 found += [
                     GoneRule(rule, profile, match)
                     for rule in wanted

@@ -10,7 +10,7 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 
 from janitor.core.evidence import Network, Unknown, known
-from janitor.core.profiles import configured_ranges, pod_ranges
+from janitor.core.profiles import bridge_ranges, configured_ranges
 from janitor.core.routing import Breaker, Link, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule
 from janitor.host import iproute, netlink
@@ -117,7 +117,7 @@ def _questions(routing: Routing, configured: tuple[str, ...]) -> list[tuple[str,
         return []
     questions = []
     for family in (4, 6):
-        sources = [ip_network(r) for r in pod_ranges(routing, configured) if ip_network(r).version == family]
+        sources = [ip_network(r) for r in bridge_ranges(routing) if r in configured and ip_network(r).version == family]
         nodes = [r.destination.partition("/")[0] for r in known(routing.routes) if (r.table, r.family) == (77, family)]
         questions += [(node, str(source[2]), "kube-bridge") for source in sources[:1] for node in nodes[:_PROBES]]
     return [q for q in questions if ip_address(q[0]).version == ip_address(q[1]).version]
