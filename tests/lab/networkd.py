@@ -37,8 +37,9 @@ def missing() -> str | None:
 class RoutedNode:
     """A node as kube-router leaves it: kube-bridge, a tunnel, table 77 and the rules that lead there."""
 
-    def __init__(self, networkd: str = "") -> None:
-        self.machine = Machine()
+    def __init__(self, networkd: str = "", machine: Machine | None = None) -> None:
+        """`machine`: one that runs already, with a container runtime on it."""
+        self.machine = machine or Machine()
         self.run = self.machine.run
         self.networkd = networkd and str(
             Path(networkd).resolve()
@@ -51,7 +52,8 @@ class RoutedNode:
     # Making it.
 
     def boot(self) -> None:
-        self.machine.power_on()
+        if not self.machine.running:
+            self.machine.power_on()
         (self.machine.disk / "net.d/10-kuberouter.conflist").write_text(
             '{"cniVersion":"0.3.0","name":"kubernetes","plugins":[{"type":"bridge","bridge":"kube-bridge",'
             '"isDefaultGateway":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.0.0/24"}],'

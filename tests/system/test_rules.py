@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab import networkd
 from tests.lab.networkd import ETH0, RoutedNode, wait_for
-from tests.lab.node import JANITOR
+from tests.lab.node import JANITOR, Node
 from tests.lab.runtimes import MissingError
 
 REASON = networkd.missing()
@@ -398,6 +398,33 @@ class TestByHand:
         done = node.janitor("undo")
         assert "2 changes put back, 0 not" in done.stdout
         assert "lookup 77" not in node.rules()
+
+    def test_on_a_node_with_pods(self) -> None:
+        """The whole of it: a runtime, a pod, and scan without any restriction."""
+        with Node(networks=()) as whole:
+            whole.boot(start_runtime=False)
+            node = RoutedNode(machine=whole.machine)
+            node.boot()
+            try:
+                whole.start_runtime()
+                node.kube_router()
+                wait_for(whole.kubelet.network_ready, "the network")
+                pod = whole.kubelet.run()
+                time.sleep(1)
+                healthy = node.janitor("scan")
+                assert (healthy.returncode, "2 live" in healthy.stdout) == (0, True), healthy.stdout
+                node.start_networkd()
+                time.sleep(0.3)
+                broken = node.janitor("scan")
+                assert (broken.returncode, "RULE001 critical" in broken.stdout) == (1, True), broken.stdout
+                done = node.janitor("clean", "--yes", "--only", "rules")
+                assert done.returncode == 0, done
+                again = node.janitor("scan")
+                assert (again.returncode, "RULE001" in again.stdout) == (0, False), again.stdout
+                whole.kubelet.stop(pod)
+            finally:
+                node.stop_networkd()
+                node.stop_kube_router()
 
     def test_the_drop_in(self, node252: RoutedNode) -> None:
         node = node252
