@@ -11,19 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from janitor.core.corroboration import missing_evidence
-from janitor.core.evidence import known
 from janitor.core.mirror import CHECK_NS, COPY_NS, Kept, Mirror
-from janitor.core.profiles import SECOND, configured_ranges, not_wanted
-from janitor.core.routing import Match, Profile, Routing
+from janitor.core.profiles import SECOND
+from janitor.core.routing import Profile
 from janitor.core.rules import PolicyRule, Step
-from janitor.host import cni, mirror_note
+from janitor.host import mirror_note
 from janitor.host.attribution import Attribution, Doer
 from janitor.host.files import said
 from janitor.host.namespaces import in_network
 from janitor.host.netlink import Interrupted, RuleSocket
+from janitor.host.owners import Owners
 from janitor.host.procfs import Proc, boot_id, clock
-from janitor.host.routing import read_routing
 
 QUIET_S: Final = 0.001
 """networkd deletes one rule after the other within a millisecond; put back together, they keep their order."""
@@ -52,17 +50,14 @@ class RuleKeeper:
     _who: Attribution = field(init=False)
     _boot_id: str = ""
     _namespace: int = 0
-    _routing: Routing = field(init=False)
-    _configured: tuple[str, ...] = ()
+    _owners: Owners = field(init=False)
     _foreign: dict[Any, PolicyRule] = field(default_factory=dict)  # all there is, whoever's, as last known
-    _seen: dict[str, int] = field(default_factory=dict)  # when a profile's process was last seen, CLOCK_BOOTTIME
     _suspects: list[PolicyRule] = field(default_factory=list)
     _check_ns: int = 0
     _save_ns: int = 0
     _resync_ns: int = 0
     _synced_at: int = 0  # since the epoch: until then nothing had been missed
     _refused: str = ""
-    _blind: bool = False  # the host's processes cannot be seen
 
     # Beginning and end.
 
@@ -74,11 +69,11 @@ class RuleKeeper:
         self._namespace = Path(path).stat().st_ino
         self._socket = in_network(path, lambda: RuleSocket(watch=True))
         self._who = Attribution(self.proc)
-        self._blind = self._who.blind()
-        if self._blind:
+        self._owners = Owners(self.root, self.proc, self.profiles, blind=self._who.blind())
+        if self._owners.blind:
             self.say("deleters out of sight", why="no host PID namespace", then="judged by what goes and by traces")
         self.mirror = Mirror(self.profiles)
-        self._refresh()
+        self._look()
         there = self._socket.dump()
         self.mirror.compare(there)
         self._remember(there)
@@ -141,7 +136,7 @@ class RuleKeeper:
 
     def _deleted(self, rule: PolicyRule, doer: Doer, now: int) -> None:
         if doer.kind == "unseen":
-            self._blind = True
+            self._owners.blind = True
             self._suspects.append(rule)
             self._check_ns = now + SUSPECT_NS
             return
@@ -164,7 +159,7 @@ class RuleKeeper:
         """One round, for what is owed and still wanted as far as is known right now."""
         now = clock().boottime_ns
         for kept in self.mirror.owed():
-            reasons = self._why_not(kept.rule, kept.profile, kept.match)
+            reasons = self._owners.why_not(kept.rule, kept.profile, kept.match)
             if self.observe_only:
                 reasons = ("only observing",)
             if reasons:
@@ -223,7 +218,7 @@ class RuleKeeper:
         if (self._check_ns and now >= self._check_ns) or now >= self._resync_ns:
             self._check_ns = 0
             self._resync_ns = now + RESYNC_NS
-            self._refresh()
+            self._look()
             self._withdraw(now)
             self._resync()
             self.mirror.close_breakers(now)
@@ -269,43 +264,28 @@ class RuleKeeper:
             self._foreign.pop(rule.exact, None)
 
     def _unattributed(self, gone: Sequence[Kept], there: Sequence[PolicyRule], since_ns: int) -> None:
-        now = clock()
+        now = clock().boottime_ns
         for kept in gone:
-            reasons = missing_evidence(
-                kept.rule, kept.profile, kept.match, self._routing, self._configured, tuple(self._foreign.values()),
-                there, since_ns, now.realtime_ns, blind=self._blind,
-            )  # fmt: skip
+            before = tuple(self._foreign.values())
+            reasons = self._owners.why_not_networkd(kept.rule, kept.profile, kept.match, before, there, since_ns)
             if reasons:
                 self.mirror.forget(kept.rule)
                 self.counts["deleted by unknown"] += 1
                 self.say("rule gone", rule=str(kept.rule), left="; ".join(reasons))
             else:
                 self.counts["deleted by systemd-networkd"] += 1
-                self.mirror.wiped(kept.rule, now.boottime_ns)
+                self.mirror.wiped(kept.rule, now)
 
     def _withdraw(self, now: int) -> None:
         """Forget what nobody wants any more; what we put back a moment ago on older knowledge goes again."""
-        for kept, reasons in self.mirror.unwanted(self._why_not):
+        for kept, reasons in self.mirror.unwanted(self._owners.why_not):
             self.say("rule forgotten", rule=str(kept.rule), profile=kept.profile.name, why="; ".join(reasons))
             if kept.ours and not kept.owed_ns and now - kept.restored_ns < COPY_NS:
                 self._do(Step("remove", kept.rule), "; ".join(reasons))
 
-    def _why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...]:
-        away = 0.0 if self._blind else (clock().boottime_ns - self._seen.get(profile.alive.process, 0)) / SECOND
-        return not_wanted(rule, profile, match, self._routing, self._configured, away)
-
-    def _refresh(self) -> None:
-        """Look anew at who wants rules: processes, configuration, links."""
-        now = clock().boottime_ns
-        networks = cni.read_networks(self.root, ())
-        self._routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False)
-        self._configured = configured_ranges(self._routing, networks)
-        for profile in self.profiles:
-            self._seen.setdefault(profile.alive.process, now)
-        for maker in known(self._routing.makers):
-            self._seen[maker.name] = now
-        for networkd in known(self._routing.networkd):
-            self._who.networkd = networkd.pid
+    def _look(self) -> None:
+        self._owners.refresh()
+        self._who.networkd = self._owners.networkd or self._who.networkd
 
     def _remember(self, there: Sequence[PolicyRule]) -> None:
         self._foreign = {rule.exact: rule for rule in there if rule.foreign}

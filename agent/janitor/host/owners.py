@@ -1,0 +1,62 @@
+"""Who wants which rule, as last looked at: the processes, configurations, links and routes of the rules' owners."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from janitor.core.corroboration import missing_evidence
+from janitor.core.evidence import known
+from janitor.core.profiles import SECOND, configured_ranges, not_wanted
+from janitor.core.routing import Match, Profile, Routing
+from janitor.core.rules import PolicyRule
+from janitor.host import cni
+from janitor.host.procfs import Proc, clock
+from janitor.host.routing import read_routing
+
+
+@dataclass(slots=True)
+class Owners:
+    """`refresh` first. `blind`: the host's processes cannot be seen, so none is missed."""
+
+    root: str
+    proc: Proc
+    profiles: tuple[Profile, ...]
+    blind: bool = False
+    routing: Routing = field(init=False)
+    _configured: tuple[str, ...] = ()
+    _seen: dict[str, int] = field(default_factory=dict)  # when a profile's process was last seen, CLOCK_BOOTTIME
+
+    def refresh(self) -> None:
+        """Look anew. Takes some tens of milliseconds; never raises for what a node can be like."""
+        now = clock().boottime_ns
+        networks = cni.read_networks(self.root, ())
+        self.routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False)
+        self._configured = configured_ranges(self.routing, networks)
+        for profile in self.profiles:
+            self._seen.setdefault(profile.alive.process, now)
+        for maker in known(self.routing.makers):
+            self._seen[maker.name] = now
+
+    @property
+    def networkd(self) -> int:
+        """The process ID of systemd-networkd, 0 where none was seen."""
+        return next((networkd.pid for networkd in known(self.routing.networkd)), 0)
+
+    def why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...]:
+        """Why nobody wants the rule any more; nothing if somebody does."""
+        away = 0.0 if self.blind else (clock().boottime_ns - self._seen.get(profile.alive.process, 0)) / SECOND
+        return not_wanted(rule, profile, match, self.routing, self._configured, away)
+
+    def why_not_networkd(
+        self,
+        rule: PolicyRule,
+        profile: Profile,
+        match: Match,
+        before: Sequence[PolicyRule],
+        there: Sequence[PolicyRule],
+        since_ns: int,
+    ) -> tuple[str, ...]:
+        """What speaks against networkd having deleted a rule that nobody saw being deleted (core/corroboration.py)."""
+        return missing_evidence(
+            rule, profile, match, self.routing, self._configured, before, there, since_ns, clock().realtime_ns,
+            blind=self.blind,
+        )  # fmt: skip
