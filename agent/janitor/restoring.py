@@ -179,7 +179,8 @@ class RuleKeeper:
 
     def _do(self, step: Step, why: str) -> None:
         rule = step.rule
-        owed = next((k.owed_ns for k in self.mirror.kept if k.rule.exact == rule.exact), 0)
+        before = self.mirror.find(rule)
+        owed = before.owed_ns if before is not None else 0
         try:
             if step.do == "remove":
                 self._socket.remove(rule)
@@ -257,7 +258,7 @@ class RuleKeeper:
         suspects, self._suspects = self._suspects, []
         if not suspects:
             return
-        gone = [kept for rule in suspects for kept in self.mirror.kept if kept.rule.exact == rule.exact]
+        gone = [kept for rule in suspects if (kept := self.mirror.find(rule)) is not None]
         self.say("deleter out of sight", rules=len(suspects), then="judged by what is gone and by networkd's traces")
         self._unattributed(gone, there, self._synced_at)
         for rule in suspects:

@@ -12,7 +12,7 @@ from typing import Final
 
 from janitor.core.profiles import SECOND, profile_of
 from janitor.core.routing import Match, Profile
-from janitor.core.rules import RTPROT_KERNEL, PolicyRule, Step, replay
+from janitor.core.rules import RTPROT_KERNEL, Exact, PolicyRule, Step, replay
 
 CHECK_NS: Final = 250_000_000
 """After the last deletion of a burst, a dump says whether all of it is back."""
@@ -44,6 +44,7 @@ class Kept:
     restored_ns: int = 0
     times: tuple[int, ...] = ()  # when it was restored, within the last hour
     broken_ns: int = 0
+    place: int = 0  # among those of its priority, which the kernel has in the order in which they were made
 
     @property
     def watched_only(self) -> bool:
@@ -57,17 +58,27 @@ class Mirror:
     """The rules of both families, those of one priority in the order in which the kernel has them."""
 
     profiles: tuple[Profile, ...]
-    kept: list[Kept] = field(default_factory=list)
+    by_exact: dict[Exact, Kept] = field(default_factory=dict)
+    placed: int = 0
     tokens: float = TOKENS
     filled_ns: int = 0
     rounds: int = 0
     wiped_ns: int = 0  # the last deletion by networkd
 
+    @property
+    def kept(self) -> list[Kept]:
+        """All of them, in the kernel's order."""
+        return sorted(self.by_exact.values(), key=lambda k: (k.rule.family, k.rule.priority, k.place))
+
+    def find(self, rule: PolicyRule) -> Kept | None:
+        """What is known of this very rule."""
+        return self.by_exact.get(rule.exact)
+
     # What is learned.
 
     def learn(self, rule: PolicyRule) -> Kept | None:
         """There is such a rule now, by whomever. None where no enabled profile knows it, or it is known already."""
-        kept = self._find(rule)
+        kept = self.find(rule)
         if kept is not None:
             if kept.owed_ns:
                 kept.owed_ns, kept.ours = 0, False
@@ -76,7 +87,7 @@ class Mirror:
         found = profile_of(rule, self.profiles)
         if found is None:
             return None
-        kept = Kept(rule, *found)
+        kept = self.by_exact[rule.exact] = Kept(rule, *found)
         self._place(kept)
         return kept
 
@@ -86,82 +97,83 @@ class Mirror:
         That is its owner, starting at the same moment as networkd. The steps take away what we made.
         """
         self.learn(rule)
-        if self._find(rule) is None:
+        if self.find(rule) is None:
             return []
         copies = [
             k
-            for k in self.kept
+            for k in self.by_exact.values()
             if k.rule.identity == rule.identity
             and k.rule.exact != rule.exact
             and (k.owed_ns or (k.ours and now_ns - k.restored_ns < COPY_NS))
         ]
-        self.kept = [k for k in self.kept if k not in copies]
+        for k in copies:
+            del self.by_exact[k.rule.exact]
         return [Step("remove", k.rule) for k in copies if not k.owed_ns]
 
     def forget(self, rule: PolicyRule) -> Kept | None:
         """Somebody who may do so has deleted it: it is not put back. None where it was not in the mirror."""
-        kept = self._find(rule)
-        if kept is not None:
-            self.kept.remove(kept)
-        return kept
+        return self.by_exact.pop(rule.exact, None)
 
     def wiped(self, rule: PolicyRule, now_ns: int) -> Kept | None:
         """networkd has deleted it. None where it was not in the mirror."""
-        kept = self._find(rule)
+        kept = self.find(rule)
         if kept is None:
             return None
         if now_ns - self.wiped_ns > CHECK_NS:
             self.rounds = 0  # another burst
         kept.owed_ns = self.wiped_ns = now_ns
-        if kept.profile.protocol == "kernel":
-            kept.rule = replace(kept.rule, protocol=RTPROT_KERNEL)  # pinned: the next wipe does not touch it
+        if kept.profile.protocol == "kernel":  # pinned: the next wipe does not touch it
+            del self.by_exact[kept.rule.exact]
+            kept.rule = replace(kept.rule, protocol=RTPROT_KERNEL)
+            self.by_exact[kept.rule.exact] = kept
         return kept
 
     # What is to be done.
 
     def owed(self) -> list[Kept]:
         """What networkd has deleted and is to be put back."""
-        return [kept for kept in self.kept if kept.owed_ns and not kept.watched_only]
+        return [kept for kept in self.by_exact.values() if kept.owed_ns and not kept.watched_only]
 
     def due_ns(self, now_ns: int) -> int | None:
         """When to call `due` again; None for not before something happens."""
         if not self.owed():
             return None
         self._fill(now_ns)
-        wait = 0 if self.tokens >= 1 else int((1 - self.tokens) * TOKEN_NS)
+        wait = 0 if self.tokens >= 1 or self.rounds else int((1 - self.tokens) * TOKEN_NS)
         rest = self.wiped_ns + TOKEN_NS if self.rounds >= ROUNDS else 0
         return max(now_ns + wait, rest)
 
     def due(self, there: Sequence[PolicyRule], now_ns: int) -> list[Step]:
         """The steps of one round of this burst, for `there`, the kernel's rules right now; [] while none is allowed.
 
-        A round with something to do costs a token.
+        A burst costs a token, with its first round.
         """
         self._fill(now_ns)
         if self.rounds >= ROUNDS and now_ns - self.wiped_ns >= TOKEN_NS:
             self.rounds = 0
         exact = {rule.exact for rule in there}
-        for kept in self.kept:
+        for kept in self.by_exact.values():
             if kept.owed_ns and kept.rule.exact in exact:
                 kept.owed_ns = 0  # its owner was quicker
         owed = self.owed()
-        if not owed or self.tokens < 1 or self.rounds >= ROUNDS:
+        if not owed or (self.tokens < 1 and not self.rounds) or self.rounds >= ROUNDS:
             return []
-        ours = frozenset(kept.rule for kept in self.kept if kept.ours and not kept.owed_ns)
+        ours = frozenset(kept.rule for kept in self.by_exact.values() if kept.ours and not kept.owed_ns)
         wanted = [kept.rule for kept in self.kept if not kept.watched_only]
         may = {kept.rule.exact for kept in owed} | {rule.exact for rule in ours}
         steps = [step for step in replay(wanted, there, ours) if step.rule.exact in may]
         if steps:
-            self.tokens -= 1
+            self.tokens -= self.rounds == 0
             self.rounds += 1
         else:
             # A copy that does the same is there: nothing is left to put back.
-            self.kept = [kept for kept in self.kept if kept not in owed]
+            for kept in owed:
+                del self.by_exact[kept.rule.exact]
         return steps
 
     def restored(self, rule: PolicyRule, now_ns: int) -> Kept | None:
         """It is back, by us. None where it was not in the mirror."""
-        kept = self._find(rule)
+        kept = self.find(rule)
         if kept is not None:
             self._place(kept)
         if kept is not None and kept.owed_ns:
@@ -173,7 +185,7 @@ class Mirror:
 
     def close_breakers(self, now_ns: int) -> None:
         """Breakers that have been open for an hour close again."""
-        for kept in self.kept:
+        for kept in self.by_exact.values():
             if kept.broken_ns and now_ns - kept.broken_ns > HOUR_NS:
                 kept.broken_ns, kept.times = 0, ()
 
@@ -181,7 +193,8 @@ class Mirror:
         """Forget what nobody wants any more; with the reasons."""
         reasons = [(kept, why_not(kept.rule, kept.profile, kept.match)) for kept in self.kept]
         gone = [(kept, why) for kept, why in reasons if why]
-        self.kept = [kept for kept, why in reasons if not why]
+        for kept, _ in gone:
+            del self.by_exact[kept.rule.exact]
         return gone
 
     def compare(self, there: Iterable[PolicyRule]) -> list[Kept]:
@@ -192,15 +205,10 @@ class Mirror:
         exact = {rule.exact for rule in found}
         return [kept for kept in self.kept if not kept.owed_ns and kept.rule.exact not in exact]
 
-    def _find(self, rule: PolicyRule) -> Kept | None:
-        return next((kept for kept in self.kept if kept.rule.exact == rule.exact), None)
-
     def _place(self, kept: Kept) -> None:
         """Behind those of its priority, as the kernel does."""
-        if kept in self.kept:
-            self.kept.remove(kept)
-        place = (kept.rule.family, kept.rule.priority)
-        self.kept.insert(sum((k.rule.family, k.rule.priority) <= place for k in self.kept), kept)
+        self.placed += 1
+        kept.place = self.placed
 
     def _fill(self, now_ns: int) -> None:
         if self.filled_ns:

@@ -17,6 +17,7 @@ RTPROT_UNSPEC, RTPROT_KERNEL, RTPROT_STATIC = 0, 2, 4
 
 Family = Literal[4, 6]
 Identity = tuple[Family, tuple[tuple[str, str], ...], str, int]
+Exact = tuple[Identity, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class PolicyRule:
         return (self.family, self.selectors, self.action, self.table)
 
     @property
-    def exact(self) -> tuple[Identity, int, int]:
+    def exact(self) -> Exact:
         """What the kernel tells rules apart by: it never holds two that are equal in this."""
         return (self.identity, self.priority, self.protocol)
 
