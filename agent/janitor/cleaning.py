@@ -3,8 +3,6 @@
 Nothing here prints or asks; waiting and asking belong to the commands.
 """
 
-import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,7 +14,7 @@ from janitor.core.plan import Plan, Policy, agreed, observe_again, plan, without
 from janitor.host import netns, procfs, state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.firewall import named_addresses
-from janitor.host.journal import Journal
+from janitor.host.journal import Journal, new_pass_id
 from janitor.host.mounts import own_mounts
 from janitor.host.processes import processes
 from janitor.pipeline import Options, diagnose, observe
@@ -66,11 +64,6 @@ def carry_out(
         stop=stop,
     )
     return hands, both, apply(both.actions, hands)
-
-
-def new_pass_id() -> str:
-    """A name for a pass that sorts by time and occurs once: `20261120T125501Z-4711`."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
 
 
 def witness(root: str) -> Witness | Unknown:

@@ -23,7 +23,7 @@ from janitor.host.locks import Busy, network_lock
 from janitor.host.mounts import Mounts
 from janitor.host.quarantine import make_place, move, place_for, unchanged
 
-BATCH = 16
+BATCH = 16  # as many renames as a pod that waits for the lock may be made to wait for
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Hands:
     witness: Callable[[], Witness | Unknown]
     plugin_dirs: tuple[str, ...] = ()
     patience_s: float = 5.0
+    batch: int = BATCH
     stop: Callable[[], bool] = lambda: False
 
 
@@ -53,7 +54,7 @@ def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
     """Do all of it, batch by batch, in order; yields each outcome once it is known and written down."""
     number = 0
     broken = ""
-    for batch in _batches(actions):
+    for batch in _batches(actions, hands.batch):
         if hands.stop():
             broken = broken or "it was asked to stop"
         if broken:
@@ -78,13 +79,13 @@ def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
         yield from outcomes
 
 
-def _batches(actions: tuple[Action, ...]) -> Iterator[list[Action]]:
+def _batches(actions: tuple[Action, ...], most: int) -> Iterator[list[Action]]:
     """Neighbours of one directory and kind together; those with one CNI DEL before them are one batch."""
     batch: list[Action] = []
     for action in actions:
         together = action.chain == batch[0].chain if batch else True
         alike = not batch or (action.directory, action.kind) == (batch[0].directory, batch[0].kind)
-        if batch and not (together and (action.chain or (alike and len(batch) < BATCH))):
+        if batch and not (together and (action.chain or (alike and len(batch) < most))):
             yield batch
             batch = []
         batch.append(action)
