@@ -1,0 +1,63 @@
+"""Debian trees for nodes with a systemd of their own: made by debootstrap once, kept in the lab's cache, never changed.
+
+Packages that only some tests need (cloud-init, dracut, podman) are a layer of their own over the base.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.lab.runtimes import REPOSITORY, MissingError
+
+SUITE = "bookworm"
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iptables", "python3", "containerd",
+            "containernetworking-plugins", "runc")  # fmt: skip
+
+
+def cache() -> Path:
+    """Where the lab keeps what is expensive to make."""
+    place = Path(os.environ.get("JANITOR_LAB_CACHE") or REPOSITORY / ".cache/lab").absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def base() -> Path:
+    """A minimal Debian with systemd, containerd and host-local. About a minute the first time."""
+    destination = cache() / f"tree-{SUITE}"
+    if not destination.is_dir():
+        with tempfile.TemporaryDirectory(dir=cache(), prefix="debootstrap-") as directory:
+            made = Path(directory) / "tree"
+            _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(made)])
+            made.rename(destination)
+    return destination
+
+
+def layer(*packages: str) -> Path:
+    """A whole tree like the base with these packages on top."""
+    destination = cache() / f"tree-{SUITE}-{'-'.join(packages)}"
+    if not destination.is_dir():
+        with tempfile.TemporaryDirectory(dir=cache(), prefix="layer-") as directory:
+            made = Path(directory) / "tree"
+            _run(["cp", "--archive", "--reflink=auto", str(base()), str(made)])
+            for name in ("etc/apt/apt.conf.d", "etc/apt/sources.list.d"):  # this machine's own mirrors and proxies
+                shutil.copytree(f"/{name}", made / name, dirs_exist_ok=True)
+            script = (
+                "apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"
+                f" {' '.join(packages)}"
+            )
+            _run(["chroot", str(made), "sh", "-c", script])
+            made.rename(destination)
+    return destination
+
+
+def _run(argv: list[str]) -> None:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=900, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingError(f"{argv[0]}: {error}") from error
+    if done.returncode != 0:
+        raise MissingError(f"{argv[0]}: exit {done.returncode}: {' '.join((done.stderr or done.stdout).split())[-400:]}")
