@@ -31,10 +31,14 @@ from janitor.core.prose import count
 NETWORK_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 """containernetworking/cni, pkg/utils: anything else is no network's name."""
 
+PLAIN_PATH: Final = re.compile(r"[a-zA-Z0-9_./@:+-]+")
+"""Of a lease directory: anything else is refused, because the shell could not keep it apart."""
+
 ENGINES: Final = frozenset({"podman", "bridge", "buildkit"})
 """Networks that podman, nerdctl and buildkit keep in the same data directory; podman's leases look like CRI's."""
 
 _EARLY: Final = "it was there before any container runtime of this boot had started, so nothing that lives can own it"
+_INTERFACE: Final = re.compile(r"[a-zA-Z0-9_.@:]+")
 _BLANK: Final = re.compile(r"it is empty|it holds \d+ NUL bytes")
 
 
@@ -85,6 +89,8 @@ def _refused(path: str, name: str, configured: Configured) -> str:
     """Why the leases of a directory are not CRI's to free; "" if they may be."""
     if not NETWORK_NAME.fullmatch(name):
         return "CNI allows no network of that name"
+    if not PLAIN_PATH.fullmatch(path):
+        return "its path has unusual characters"
     if isinstance(configured.networks, Unknown):
         if path in configured.named:
             return "a CNI configuration names it, but whether CRI uses that cannot be told"
@@ -113,7 +119,8 @@ def _guessed(configured: Configured) -> tuple[str, ...]:
 
 
 def _blocks(entry: CacheEntry) -> bool:
-    return bool(_BLANK.fullmatch(entry.damage)) and entry.regular and bool(CRI_ID.fullmatch(entry.container_id))
+    named = CRI_ID.fullmatch(entry.container_id) and _INTERFACE.fullmatch(entry.interface)
+    return bool(named) and entry.regular and bool(_BLANK.fullmatch(entry.damage))
 
 
 def _discard(entry: CacheEntry) -> Action:
