@@ -1,7 +1,7 @@
 """Power cuts at random moments on a node with a real systemd, with the boot stage and without it, side by side.
 
-`python -m tests.lab.cuts 10` prints the table. A cut falls after pods were started, in the middle of their creation, in the
-middle of a `janitor clean` or in the middle of the boot before; what was written in the last half minute is lost.
+`python -m tests.lab.cuts 10` prints the table. A cut falls after pods were started, in the middle of their creation, in
+the middle of a `janitor clean` or in the middle of the boot before; what was written in the last half minute is lost.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ _LOSSES: Final[tuple[Loss, ...]] = ("empty", "empty", "nul")
 def play(rounds: int, seed: int, *, with_janitor: bool) -> list[Round]:
     """So many cuts on one node."""
     dice = random.Random(seed)
-    cuts = [_Cut(moment, dice.random() < 0.3, dice.uniform(0.1, 1), dice.choice(_LOSSES)) for moment in _moments(rounds, dice)]
+    cuts = [
+        _Cut(moment, dice.random() < 0.3, dice.uniform(0.1, 1), dice.choice(_LOSSES))
+        for moment in _moments(rounds, dice)
+    ]
     played: list[Round] = []
     with SystemdNode(calico(RANGE)) as node:
         if with_janitor:
@@ -148,4 +151,5 @@ def table(rounds: list[Round]) -> str:
 
 if __name__ == "__main__":
     for janitor in (True, False):
-        print(f"{'with' if janitor else 'without'} the boot stage\n{table(play(int(sys.argv[1]), 7, with_janitor=janitor))}")
+        shown = table(play(int(sys.argv[1]), 7, with_janitor=janitor))
+        print(f"{'with' if janitor else 'without'} the boot stage\n{shown}")

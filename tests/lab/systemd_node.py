@@ -1,8 +1,8 @@
 """A node with a real systemd as PID 1, real units, Debian's containerd and host-local: systemd-nspawn over a tree.
 
-The tree is made by debootstrap once and kept in the lab's cache; each node gets an overlay over it, which is its disk. A
-power cut is SIGKILL of its PID 1: every process, /run and the network namespaces go with it. What a real machine would
-have had in its page cache only is lost as pagecache.py says. Nothing of it is seen outside its mount namespace.
+The tree is made by debootstrap once and kept in the lab's cache; each node gets an overlay over it, which is its disk.
+A power cut is SIGKILL of its PID 1: every process, /run and the network namespaces go with it. What a real machine
+would have had in its page cache only is lost as pagecache.py says. Nothing of it is seen outside its mount namespace.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class SystemdNode:
         atexit.register(self.close)
         for name in ("disk", "work", "root"):
             (self.directory / name).mkdir()
-        for name in ("etc/cni/net.d", "etc/containerd", "etc/systemd/system/containerd.service.d", "root", "opt/janitor/bin",
-                     "usr/local/bin", "var/lib/cni"):  # fmt: skip
+        for name in ("etc/cni/net.d", "etc/containerd", "etc/systemd/system/containerd.service.d", "root",
+                     "opt/janitor/bin", "usr/local/bin", "var/lib/cni"):  # fmt: skip
             (self.disk / name).mkdir(parents=True)
         (self.disk / "root").chmod(0o700)
         self.network.write(self.disk / "etc/cni/net.d")
@@ -194,7 +194,19 @@ class SystemdNode:
         self, argv: Sequence[str], *, check: bool = False, timeout: float = 60, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run a program inside to its end and return what it said."""
-        words = ["nsenter", "--target", str(self._init), "--mount", "--net", "--pid", "--uts", "--root", "--wd=/", "--", *argv]
+        words = [
+            "nsenter",
+            "--target",
+            str(self._init),
+            "--mount",
+            "--net",
+            "--pid",
+            "--uts",
+            "--root",
+            "--wd=/",
+            "--",
+            *argv,
+        ]
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, check=False, **options
         )

@@ -60,4 +60,6 @@ def _run(argv: list[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MissingError(f"{argv[0]}: {error}") from error
     if done.returncode != 0:
-        raise MissingError(f"{argv[0]}: exit {done.returncode}: {' '.join((done.stderr or done.stdout).split())[-400:]}")
+        raise MissingError(
+            f"{argv[0]}: exit {done.returncode}: {' '.join((done.stderr or done.stdout).split())[-400:]}"
+        )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import cuts, systemd_node
+from tests.lab import cuts, systemd_node, tree
 from tests.lab.kubelet import Pod, RpcError
 from tests.lab.networks import calico
 from tests.lab.runtimes import REPOSITORY, MissingError
@@ -26,7 +26,7 @@ def _tree() -> None:
     if reason := systemd_node.missing():
         pytest.skip(reason)
     try:
-        systemd_node.tree.base()
+        tree.base()
     except MissingError as error:
         pytest.skip(str(error))
 
