@@ -6,8 +6,8 @@
 # and one table of cases holds the three together (tests/system/test_boot_table.py). Files go to the same quarantine,
 # with the same journal: 'janitor undo' puts them back.
 #
-# POSIX sh; awk, cmp, find, grep, head, mkdir, mv, od, readlink, rm, sed, sort, stat, sha256sum, sync, tail, tr, wc, xargs as busybox
-# has them. flock(1) is used where there is one; without it, being provably early has to do, and that is said.
+# POSIX sh; awk, cat, chmod, cut, date, find, grep, head, id, mkdir, mv, od, readlink, rm, sed, sha256sum, sleep, sort, stat,
+# sync, tail, tr, wc and xargs as busybox has them. flock(1) is used where there is one; without it, being provably early has to do, and that is said.
 # It exits 0 whatever happens, unless --strict. All of it is one file, because it is copied to hosts by hand.
 # shellcheck disable=SC2015 # in 'a && b || c', c is meant for the failure of either
 set -u
@@ -491,10 +491,10 @@ done
 case $root in /*) ;; *) root=$PWD/$root ;; esac
 base=${root%/}
 [ "$(id -u)" = 0 ] || late 'it must be run as root'
-[ ! -e "$base/etc/initrd-release" ] || late "$root is an initramfs; name the node's own root with --root"
+[ ! -e "$base/etc/initrd-release" ] && [ ! -L "$base/etc/initrd-release" ] || late "$root is an initramfs; name the node's own root with --root"
 proc=$base/proc run=$base
 if ! same "$proc/1/root/." "$base/."; then
-    [ -e /proc/1/root/etc/initrd-release ] ||
+    [ -e /proc/1/root/etc/initrd-release ] || [ -L /proc/1/root/etc/initrd-release ] ||
         late "the processes in $proc are not those of the node at $root: run it on the running node"
     proc=/proc run=''
 fi

@@ -194,19 +194,8 @@ class SystemdNode:
         self, argv: Sequence[str], *, check: bool = False, timeout: float = 60, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run a program inside to its end and return what it said."""
-        words = [
-            "nsenter",
-            "--target",
-            str(self._init),
-            "--mount",
-            "--net",
-            "--pid",
-            "--uts",
-            "--root",
-            "--wd=/",
-            "--",
-            *argv,
-        ]
+        namespaces = ["--mount", "--net", "--pid", "--uts", "--root"]
+        words = ["nsenter", "--target", str(self._init), *namespaces, "--", "env", "-C", "/", *argv]
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, check=False, **options
         )

@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.lab.runtimes import REPOSITORY, MissingError
@@ -52,6 +54,35 @@ def layer(*packages: str) -> Path:
             _run(["chroot", str(made), "sh", "-c", script])
             made.rename(destination)
     return destination
+
+
+@contextmanager
+def opened(lower: Path) -> Iterator[Path]:
+    """A tree's overlay as a directory to chroot(2) into, with /proc, /dev and an empty /run, in the mounts of a child.
+
+    Yields its root as seen through that child; what is written there is thrown away.
+    """
+    with tempfile.TemporaryDirectory(prefix="janitor-tree-") as directory:
+        for name in ("upper", "work", "root"):
+            (Path(directory) / name).mkdir()
+        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNT, "sh", str(lower), directory]
+        child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            if child.stdout.readline() != b"ready\n":
+                raise MissingError(f"the tree {lower} cannot be mounted")
+            yield Path(f"/proc/{child.pid}/root{directory}/root")
+        finally:
+            child.stdin.close()
+            child.stdout.close()
+            child.wait()
+
+
+_MOUNT = """
+mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" lab "$2/root" && mount -t proc lab "$2/root/proc" &&
+    mount -t tmpfs lab "$2/root/run" && mount --rbind /dev "$2/root/dev" && echo ready && exec cat >/dev/null
+"""
 
 
 def _run(argv: list[str]) -> None:
