@@ -496,6 +496,8 @@ proc=$base/proc run=$base
 if ! same "$proc/1/root/." "$base/."; then
     [ -e /proc/1/root/etc/initrd-release ] || [ -L /proc/1/root/etc/initrd-release ] ||
         late "the processes in $proc are not those of the node at $root: run it on the running node"
+    here=$(inside "$base" /var/lib/cni/networks) && [ -d "$here" ] ||
+        late '/var/lib/cni/networks is not there yet; if it is mounted later, later is the time'
     proc=/proc run=''
 fi
 { read -r boot_id <"$proc/sys/kernel/random/boot_id"; } 2>/dev/null || late 'the boot ID cannot be read'

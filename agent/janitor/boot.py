@@ -177,6 +177,8 @@ def _place(root: str) -> Place:
         # have are those that are here, seen from beside its root or from a chroot(2) in it.
         if not os.path.lexists(f"/proc/1/root/{_INITRAMFS}"):
             raise Late(proc.reason)
+        if not Path(inside(root, leases.DEFAULT_DATA_DIR)).is_dir():
+            raise Late(f"{leases.DEFAULT_DATA_DIR} is not there yet; if it is mounted later, later is the time")
         proc, run = procfs.Proc("/proc"), "/"
     boot_id = procfs.boot_id(proc)
     if isinstance(boot_id, Unknown):
