@@ -54,7 +54,7 @@ exit 0
 """
 _LAB_DROP_IN = """[Service]
 ExecStartPre=/usr/local/bin/cgroups-rw
-ExecStartPost=/bin/sh -c "ctr -n k8s.io images import --snapshotter native /root/pause.tar"
+ExecStartPost=/bin/sh -c "ctr -n k8s.io images import --snapshotter native /var/lib/pause.tar"
 """
 
 
@@ -79,17 +79,16 @@ class SystemdNode:
         atexit.register(self.close)
         for name in ("disk", "work", "root"):
             (self.directory / name).mkdir()
-        for name in ("etc/cni/net.d", "etc/containerd", "etc/systemd/system/containerd.service.d", "root",
+        for name in ("etc/cni/net.d", "etc/containerd", "etc/systemd/system/containerd.service.d",
                      "opt/janitor/bin", "usr/local/bin", "var/lib/cni"):  # fmt: skip
             (self.disk / name).mkdir(parents=True)
-        (self.disk / "root").chmod(0o700)
         self.network.write(self.disk / "etc/cni/net.d")
         config = runtimes.Containerd(Path("/usr/bin"), "1.6").config().replace("/opt/cni/bin", "/usr/lib/cni")
         (self.disk / "etc/containerd/config.toml").write_text(config)
         (self.disk / "etc/systemd/system/containerd.service.d/lab.conf").write_text(_LAB_DROP_IN)
         (self.disk / "usr/local/bin/cgroups-rw").write_text(_CGROUPS)
         (self.disk / "usr/local/bin/cgroups-rw").chmod(0o755)
-        (self.disk / "root/pause.tar").write_bytes(image.archive())
+        (self.disk / "var/lib/pause.tar").write_bytes(image.archive())
         self._page_cache = PageCache(self.disk / "var/lib/cni")
 
     # What is where, seen from the host.

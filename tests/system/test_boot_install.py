@@ -171,7 +171,7 @@ def test_podmans_and_nerdctls_leases_survive(podman: SystemdNode) -> None:
     node = podman
     node.boot()
     started = node.run(
-        ["sh", "-c", "podman load -q -i /root/pause.tar && podman run -d --network podman localhost/pause:lab"]
+        ["sh", "-c", "podman load -q -i /var/lib/pause.tar && podman run -d --network podman localhost/pause:lab"]
     )
     assert started.returncode == 0, started.stderr
     networks = node.disk / "var/lib/cni/networks"
