@@ -39,7 +39,9 @@ def base() -> Path:
 
 
 def layer(*packages: str) -> Path:
-    """A whole tree like the base with these packages on top."""
+    """A whole tree like the base with these packages on top; the base itself for none."""
+    if not packages:
+        return base()
     destination = cache() / f"tree-{SUITE}-{'-'.join(packages)}"
     if not destination.is_dir():
         with tempfile.TemporaryDirectory(dir=cache(), prefix="layer-") as directory:
@@ -77,6 +79,14 @@ def opened(lower: Path) -> Iterator[Path]:
             child.stdin.close()
             child.stdout.close()
             child.wait()
+
+
+def unmount(root: Path) -> None:
+    """Take /proc, /dev and /run out of an opened tree again, so that what is left is its files alone."""
+    _, _, child, _, *inside = root.parts
+    place = "/" + "/".join(inside)
+    mounts = [f"{place}/{name}" for name in ("dev", "proc", "run")]
+    subprocess.run(["nsenter", "--mount", "--target", child, "umount", "--lazy", *mounts], check=True)
 
 
 _MOUNT = """
