@@ -1,7 +1,7 @@
 """Inside the machine of vm.py: plays the kubelet, once a boot, and says on the console what happened.
 
-At the first boot it starts pods and waits for the cut; at the next it takes stock: new pods first, then the sandboxes
-of before are stopped and removed.
+At the first boot it starts pods and waits for the cut. At each later one it takes stock: the sandboxes of before are
+stopped and removed, and new pods are started, last of all, so that their age at the next cut is known.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def main() -> None:
         "old": len(old), "leases": len(found), "damaged": damaged(found),
         "damaged results": damaged(list(_RESULTS.glob("k8s-pod-network-*"))),
     }  # fmt: skip
-    new = [kubelet.run() for _ in range(PODS)]
     stuck = sum(not gone(kubelet, pod) for pod in old)
+    new = [kubelet.run() for _ in range(PODS)]
     left = len({path.name for path in leases()} - {pod.ip for pod in new})
     journal = subprocess.run(["journalctl", "-b", "-o", "cat", "--no-pager"], capture_output=True, text=True).stdout
     said = [line for line in journal.splitlines() if "janitor-boot: " in line]

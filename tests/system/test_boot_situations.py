@@ -144,9 +144,19 @@ def test_the_ledger_of_another_boot_or_of_nobody(machine: EarlyMachine, stage: S
     freed(machine, stage)
 
 
+def test_another_janitor_is_at_work(machine: EarlyMachine, stage: Stage) -> None:
+    (machine.root / "run/janitor").mkdir()
+    holds = ["sh", "-c", "exec 9>/run/janitor/lock; flock 9; touch /run/ready; exec sleep 100"]
+    with running(machine, *holds, ready=(machine.root / "run/ready").exists):
+        refused(machine, stage, "is at work on this node already")
+    freed(machine, stage)
+
+
 def test_ledger_only(machine: EarlyMachine) -> None:
     """It moves nothing; and every form writes the same ledger, which `janitor clean` then counts on."""
     ledgers = []
+    for number, path in enumerate(sorted(FILES)):  # a clock at 1970, and nanoseconds with zeros in front
+        os.utime(machine.cni / path, ns=(0, (0, 5, 7_000_000_001, 1_600_000_000_000_000_020)[number]))
     for stage in STAGES:
         (machine.root / "run/janitor/ledger.json").unlink(missing_ok=True)
         done = machine.stage(stage, "--ledger-only", "--strict")
