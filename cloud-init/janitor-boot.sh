@@ -24,6 +24,8 @@ say() { # PRIORITY SENTENCE
     printf '%sjanitor-boot: %s\n' "$1" "$2" >&2
 }
 
+leases() { if [ "$1" -eq 1 ]; then echo '1 lease'; else echo "$1 leases"; fi; }
+
 late() { # REASON: nothing was changed
     say '<4>' "nothing done: $1"
     exit "$strict"
@@ -557,7 +559,7 @@ prove_early
     printf ']}\n'
 } >"$state/ledger.json.new" && chmod 644 "$state/ledger.json.new" && mv "$state/ledger.json.new" "$state/ledger.json" ||
     late "$state/ledger.json cannot be written"
-sentence="recorded $recorded leases that were there before any container runtime of this boot"
+sentence="recorded $(leases "$recorded") that were there before any container runtime of this boot"
 [ -z "$ledger_only" ] || { say '<5>' "$sentence" && exit 0; }
 
 # What may go.
@@ -568,7 +570,7 @@ while read -r directory; do
     why=$(refused "$directory" "$number")
     if [ -n "$why" ]; then
         left=$(grep -cv '	foreign	' "$work/$number.shapes")
-        [ "$left" -eq 0 ] || kept="$kept; $directory: $left leases left: $why"
+        [ "$left" -eq 0 ] || kept="$kept; $directory: $(leases "$left") left: $why"
         continue
     fi
     [ -z "$unknown" ] || printf '%s\n' "${directory##*/}" >>"$work/eligible"
@@ -632,7 +634,7 @@ freed=$(awk -F '\t' -v outcomes="$work/outcomes" '
     ($1 in done) { if (!failed++) first = $3 "/" $4 ": " why[$1] }
     END { for (n in free) list = list (list == "" ? "" : ", ") free[n] " of " n
           if (list != "") printf "; freed %s", list
-          if (discarded) printf "; discarded %d blank cache entries", discarded
+          if (discarded) printf "; discarded %d blank cache entr%s", discarded, discarded == 1 ? "y" : "ies"
           if (failed) printf "; %d could not be moved (%s)", failed, first }' "$work/moves" 2>/dev/null)
 case $freed in *freed* | *discarded*) freed="$freed; 'janitor undo $pass' puts it back" ;; esac
 [ -z "$trouble" ] || trouble="; $trouble"
