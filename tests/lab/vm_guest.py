@@ -73,7 +73,7 @@ def main() -> None:
     new = [kubelet.run() for _ in range(PODS)]
     left = len({path.name for path in leases()} - {pod.ip for pod in new})
     journal = subprocess.run(["journalctl", "-b", "-o", "cat", "--no-pager"], capture_output=True, text=True).stdout
-    said = [line for line in journal.splitlines() if "janitor-boot: " in line]
+    said = [line for line in journal.splitlines() if "before any container runtime of this boot" in line]
     say(
         stock={
             **stock,
