@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test bench lint format protos schema clean
+.PHONY: help setup demo test test-vm bench lint format protos schema clean
 
 help: ## what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 setup: $(VENV)/.ready ## the virtual environment in .venv
 
@@ -38,6 +38,9 @@ protos: $(VENV)/.ready ## the protobuf stubs, after a change in protos/
 
 schema: $(VENV)/.ready ## the published JSON schema, after a change of the report's types
 	@$(BIN)/python -m janitor.report.document > agent/janitor/report/schema.json
+
+test-vm: $(VENV)/.ready ## real power cuts in qemu, with and without the boot stage (about ten minutes)
+	@$(BIN)/python -m tests.lab.vm
 
 clean: ## everything made here
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

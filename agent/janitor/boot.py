@@ -1,8 +1,10 @@
-"""`janitor-boot`: before any container runtime has started, write down which leases there already are.
+"""`janitor boot` and `janitor-boot`: before any container runtime has started, free what earlier boots left behind.
 
-No lease that exists at that moment can be alive: network namespaces do not outlive a boot. The ledger it writes to
-/run/janitor is the strongest proof of age there is, and later passes rest on it. Nothing else is changed, and
-nothing at all when it is late or anything is doubtful. It never fails a boot: exit 0 unless `--strict`.
+No lease that exists at that moment can be alive: network namespaces do not outlive a boot. So it proves that it is
+early, writes down in /run/janitor which leases there are (the strongest proof of age for every later pass), and moves
+what core/boot.py allows into quarantine, by the same writer, lock and journal as `janitor clean`; `janitor undo` puts
+it back. When it is late, in doubt, or something is wrong, it changes nothing. It never fails a boot: exit 0 unless
+`--strict`.
 
 Standard library only, for the moment when little else works yet.
 """
@@ -11,95 +13,239 @@ import argparse
 import os
 import socket
 import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 from janitor import __version__
+from janitor.core.action import Plan, Refusal
 from janitor.core.age import RUNTIMES, identity
-from janitor.core.evidence import FileIdentity, Unknown, known
+from janitor.core.boot import Configured, plan_at_boot
+from janitor.core.evidence import FileIdentity, LeaseDirectory, Unknown, known
 from janitor.core.lease import parse_lease
-from janitor.core.prose import count
-from janitor.host import cni, leases, mounts, netns, procfs, state
-from janitor.host.files import inside
+from janitor.core.outcome import Outcome
+from janitor.core.prose import count, listing
+from janitor.host import cni, cni_cache, leases, mounts, netns, procfs, sockets, state
+from janitor.host.apply import Hands, Witness, apply
+from janitor.host.files import inside, said
+from janitor.host.journal import Journal, new_pass_id
+from janitor.host.locks import Busy, only_janitor
+from janitor.host.undo import recover
 
-_SOCKETS = (
-    "/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/k0s/containerd.sock",
-    "/var/snap/microk8s/common/run/containerd.sock", "/run/crio/crio.sock", "/run/cri-dockerd.sock",
-    "/run/docker/containerd/containerd.sock",
-)  # fmt: skip
 _PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"}
+_BATCH = 4096  # a lock that nobody waits for may be held for long; 65,000 leases must not take 65,000 syncs
 _NOTICE, _WARNING = "<5>", "<4>"  # sd-daemon(3): the journal takes these as priorities
+_LATER = "on a running node use 'janitor clean'"
+_INITRAMFS = "etc/initrd-release"  # os-release(5): what an initramfs has instead of os-release
 
 
 class Late(Exception):  # noqa: N818 (being late is normal)
     """It is not provably early, so nothing may be written."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The node that is starting up: its root, the root under which its /run is now, and its processes."""
+
+    root: str
+    run: str
+    proc: procfs.Proc
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done. `trouble` says why nothing was moved, though something should have been."""
+
+    recorded: int
+    pass_id: str = ""
+    outcomes: tuple[Outcome, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    trouble: str = ""
+
+    @property
+    def clean(self) -> bool:
+        """Whether all that should have been done was done."""
+        return not self.trouble and all(outcome.event == "done" for outcome in self.outcomes)
+
+
 def main() -> None:
     """The console script: one line on standard error, exit 0."""
     parser = argparse.ArgumentParser(prog="janitor-boot", description=__doc__.split("\n")[0].partition(": ")[2])
     parser.add_argument("--root", default="/", metavar="DIR", help="the node's root, mounted there")
-    parser.add_argument("--strict", action="store_true", help="exit 1 where nothing was recorded")
+    parser.add_argument("--ledger-only", action="store_true", help="write down what there is, and move nothing")
+    parser.add_argument("--strict", action="store_true", help="exit 1 where not all was done")
     parser.add_argument("--version", action="version", version=f"janitor-boot {__version__}")
     options = parser.parse_args()
+    sys.exit(run(options.root, ledger_only=options.ledger_only, strict=options.strict))
+
+
+def run(root: str, *, ledger_only: bool, strict: bool) -> int:
+    """Do it and say in one line what was done; the exit code. Never raises."""
     try:
-        files = record(options.root)
+        if not Path(root).is_dir():
+            raise Late(f"--root {root} is not a directory")
+        report = boot(os.path.abspath(root), ledger_only=ledger_only)  # noqa: PTH100 (not resolved, as elsewhere)
     except Late as late:
-        _say(_WARNING, f"nothing recorded: {late}")
-        sys.exit(1 if options.strict else 0)
+        _say(_WARNING, f"nothing done: {late}")
+        return 1 if strict else 0
     except Exception as error:  # noqa: BLE001 (whatever it is, it must not hold up a boot)
-        _say(_WARNING, f"nothing recorded: {type(error).__name__}: {error}")
-        sys.exit(1 if options.strict else 0)
-    _say(_NOTICE, f"recorded {count(len(files), 'lease')} that were there before any container runtime of this boot")
+        reason = said(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        _say(_WARNING, f"nothing done: {reason}")
+        return 1 if strict else 0
+    _say(_NOTICE if report.clean else _WARNING, sentence(report))
+    return 0 if report.clean or not strict else 1
 
 
-def record(root: str) -> tuple[FileIdentity, ...]:
-    """Prove that it is early, read every lease, prove it again, write the ledger. Late where it is not."""
-    boot = procfs.boot_id(procfs.find_proc(root))
-    if isinstance(boot, Unknown):
-        raise Late(boot.reason)
-    if os.path.lexists(inside(root, state.LEDGER)):
-        raise Late(f"{state.LEDGER} is there already, so this is not the first time in this boot")
-    _prove_early(root)
-    networks = cni.read_networks(root, ())
+def boot(root: str, *, ledger_only: bool = False) -> Report:
+    """Prove that it is early, read, prove it again, write the ledger, move. Late or OSError: nothing was written."""
+    place = _place(root)
+    try:
+        with only_janitor(place.run, "janitor boot"):
+            return _boot(place, ledger_only=ledger_only)
+    except Busy as busy:
+        raise Late(str(busy)) from None
+
+
+def _boot(place: Place, *, ledger_only: bool) -> Report:
+    seen = state.ledger_boot(place.run)
+    if isinstance(seen, Unknown):
+        raise Late(seen.reason)
+    if seen == place.boot_id:
+        raise Late(f"{state.LEDGER} is of this boot: it has been done already; {_LATER}")
+    _prove_early(place)
+    networks = cni.read_networks(place.root, ())
     paths = tuple(network.directory for network in known(networks))
-    directories = leases.lease_directories(root, paths, (), mounts.own_mounts())
-    if isinstance(directories, Unknown):
-        raise Late(directories.reason)
+    own = mounts.own_mounts()
+    directories = leases.lease_directories(place.root, paths, (), own)
+    cache = cni_cache.read_cache(place.root)
+    for part in (directories, cache):
+        if isinstance(part, Unknown):
+            raise Late(part.reason)
+    # A runtime that started while the leases were being read may have made one of them. What is older than this proof,
+    # and is still the same file when its turn comes, is dead whatever starts meanwhile.
+    _prove_early(place)
+    there = known(directories)
+    recorded = _identities(there)
+    state.write_ledger(place.run, place.boot_id, recorded)
+    if ledger_only:
+        return Report(len(recorded))
+    linked = tuple(d for d in there if _is_link(place.root, d.path))
+    configured = Configured(networks, cni.named_directories(place.root))
+    plan = plan_at_boot(configured, tuple(d for d in there if d not in linked), known(cache))
+    refusals = (*plan.refusals, *(Refusal(d.path, "left: it is a symbolic link") for d in linked))
+    return _move(place, plan, own, Report(len(recorded), refusals=refusals))
+
+
+def _move(place: Place, plan: Plan, own: mounts.Mounts, report: Report) -> Report:
+    """Carry the plan out. The ledger is written by now, so what fails here can still be done by `janitor clean`."""
+    if not plan.actions:
+        return report
+    journal = Journal(place.root)
+    try:
+        journal.load()
+        recover(place.root, journal)
+    except OSError as error:
+        return Report(
+            report.recorded, refusals=report.refusals, trouble=f"the journal cannot be used: {said(error)}; {_LATER}"
+        )
+    # Without a battery the clock may say the same at every boot: the boot's own ID tells the passes apart.
+    pass_id = new_pass_id(f"boot-{place.boot_id[:8]}")
+    hands = Hands(
+        place.root, pass_id, place.boot_id, journal, own, lambda: _witness(place), patience_s=1.0, batch=_BATCH
+    )
+    return Report(report.recorded, pass_id, tuple(apply(plan.actions, hands)), report.refusals)
+
+
+def _witness(place: Place) -> Witness | Unknown:
+    """Nothing is alive; or it is not early any more, and then nothing more is moved."""
+    try:
+        _prove_early(place)
+    except Late as late:
+        return Unknown(str(late))
+    return Witness(frozenset(), frozenset())
+
+
+def _place(root: str) -> Place:
+    """Which node this is about. Late where its processes cannot be seen."""
+    if os.path.lexists(f"{root}/{_INITRAMFS}"):
+        raise Late(f"{root} is an initramfs; name the node's own root with --root")
+    proc = procfs.find_proc(root)
+    run = root
+    if isinstance(proc, Unknown):
+        # Before switch_root(8) this kernel runs nothing of the node on the disk, and the /proc and /run it is going to
+        # have are those that are here, seen from beside its root or from a chroot(2) in it.
+        if not os.path.lexists(f"/proc/1/root/{_INITRAMFS}"):
+            raise Late(proc.reason)
+        if not Path(inside(root, leases.DEFAULT_DATA_DIR)).is_dir():
+            raise Late(f"{leases.DEFAULT_DATA_DIR} is not there yet; if it is mounted later, later is the time")
+        proc, run = procfs.Proc("/proc"), "/"
+    boot_id = procfs.boot_id(proc)
+    if isinstance(boot_id, Unknown):
+        raise Late(boot_id.reason)
+    return Place(root, run, proc, boot_id)
+
+
+def _prove_early(place: Place) -> None:
+    """No runtime or shim, no socket that answers, no pinned network namespace. Late otherwise."""
+    for pid in place.proc.pids():
+        name = place.proc.name(pid)
+        if name in _PROCESSES or name.startswith("containerd-shim"):
+            raise Late(f"{name} (process {pid}) is running already; {_LATER}")
+    for path in (*sockets.CRI, sockets.DOCKER):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(2)
+            try:
+                probe.connect(inside(place.run, path))
+            except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise Late(f"{path}: {error}") from None
+            raise Late(f"a container runtime answers at {path} already; {_LATER}")
+    pinned = netns.pinned(place.proc)
+    if pinned:
+        raise Late(f"the network namespace {pinned[0]} exists already; {_LATER}")
+
+
+def _identities(directories: tuple[LeaseDirectory, ...]) -> tuple[FileIdentity, ...]:
     found = [
         identity(f"{directory.path}/{file.name}", file)
         for directory in directories
         for file in known(directory.entries)
         if file.kind == "file" and parse_lease(file).shape != "bookkeeping"
     ]
-    files = tuple(file for file in found if file is not None)
-    # A runtime that started while the leases were being read may have made one of them.
-    _prove_early(root)
-    state.write_ledger(root, boot, files)
-    return files
+    return tuple(file for file in found if file is not None)
 
 
-def _prove_early(root: str) -> None:
-    """No runtime or shim, no socket that answers, no pinned network namespace. Late otherwise."""
-    proc = procfs.find_proc(root)
-    if isinstance(proc, Unknown):
-        raise Late(proc.reason)
-    for pid in proc.pids():
-        name = proc.name(pid)
-        if name in _PROCESSES or name.startswith("containerd-shim"):
-            raise Late(f"{name} (process {pid}) is running already")
-    for path in _SOCKETS:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(2)
-            try:
-                probe.connect(inside(root, path))
-            except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-                continue
-            except OSError as error:
-                raise Late(f"{path}: {error}") from None
-            raise Late(f"a container runtime answers at {path} already")
-    pinned = netns.pinned(proc)
-    if pinned:
-        raise Late(f"the network namespace {pinned[0]} exists already")
+def _is_link(root: str, path: str) -> bool:
+    parent, _, name = path.rpartition("/")
+    return Path(f"{inside(root, parent or '/')}/{name}").is_symlink()
 
 
-def _say(priority: str, sentence: str) -> None:
-    print(f"{priority if 'JOURNAL_STREAM' in os.environ else ''}janitor-boot: {sentence}", file=sys.stderr)
+def sentence(report: Report) -> str:
+    """What was done, in one line."""
+    done = Counter(o.action.kind for o in report.outcomes if o.event == "done")
+    freed = Counter(o.action.network for o in report.outcomes if o.event == "done" and o.action.kind == "free")
+    parts = [f"recorded {count(report.recorded, 'lease')} that were there before any container runtime of this boot"]
+    if freed:
+        parts.append("freed " + listing([f"{number} of {network}" for network, number in sorted(freed.items())]))
+    if done["discard"]:
+        parts.append(f"discarded {count(done['discard'], 'blank cache entry', 'blank cache entries')}")
+    if done:
+        parts.append(f"'janitor undo {report.pass_id}' puts it back")
+    failed = [o for o in report.outcomes if o.event != "done"]
+    if failed:
+        reason = failed[0].detail
+        parts.append(f"{len(failed)} could not be moved ({failed[0].action.path}: {reason})")
+    parts += [f"{refusal.subject}: {refusal.reason}" for refusal in report.refusals[:4]]
+    if report.trouble:
+        parts.append(report.trouble)
+    return "; ".join(parts)
+
+
+def _say(priority: str, text: str) -> None:
+    print(f"{priority if 'JOURNAL_STREAM' in os.environ else ''}janitor-boot: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,8 +3,6 @@
 Nothing here prints or asks; waiting and asking belong to the commands.
 """
 
-import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,7 +16,7 @@ from janitor.core.second_look import agreed, observe_again, without_stale_rules
 from janitor.host import netns, procfs, state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.firewall import named_addresses
-from janitor.host.journal import Journal
+from janitor.host.journal import Journal, new_pass_id
 from janitor.host.mounts import own_mounts
 from janitor.host.processes import processes
 from janitor.host.repairs import NodeRepairs
@@ -86,11 +84,6 @@ def change(action: Action, options: Options, journal: Journal) -> tuple[str, Out
         mounts=own_mounts(), witness=lambda: Unknown("not asked"), repairs=NodeRepairs(options.root),
     )  # fmt: skip
     return hands.pass_id, next(apply((action,), hands))
-
-
-def new_pass_id() -> str:
-    """A name for a pass that sorts by time and occurs once: `20261120T125501Z-4711`."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
 
 
 def witness(root: str) -> Witness | Unknown:

@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from janitor import __version__
 from janitor.commands import clean, look, run
-from janitor.commands.common import EXIT_USAGE, Stop
+from janitor.commands.common import EXIT_USAGE, Root, Stop
 
 EXIT_BUG: Final = 70  # EX_SOFTWARE of sysexits.h
 
@@ -29,6 +29,24 @@ app = typer.Typer(
 )
 for command in (look.scan, look.explain, clean.clean, clean.undo, look.collect, run.run):
     app.command()(command)
+
+
+@app.command()
+def boot(
+    ledger_only: Annotated[
+        bool, typer.Option("--ledger-only", help="Write down what there is, and move nothing.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where not all was done.")] = False,
+    root: Root = "/",
+) -> None:
+    """Before any container runtime has started, free what earlier boots left behind.
+
+    For a service that runs once at boot (see systemd/ and cloud-init/). When it is late it changes nothing.
+    'janitor undo' puts back what it moved. Exit 0, so that it never fails a boot, unless --strict.
+    """
+    from janitor.boot import run
+
+    raise typer.Exit(run(root, ledger_only=ledger_only, strict=strict))
 
 
 @app.command()
@@ -76,7 +94,7 @@ def main() -> None:
         sys.exit(141)
     except Exception as error:  # noqa: BLE001 (the last resort: a bug must not end in a traceback on a pager)
         changed = "Nothing was changed."
-        if {"clean", "undo"} & set(sys.argv):
+        if {"clean", "undo", "boot"} & set(sys.argv):
             changed = "What was changed is in the journal: see 'janitor undo --list'."
         print(
             f"janitor: a bug in janitor {__version__}: {type(error).__name__}: {error}. {changed} Please "

@@ -162,7 +162,10 @@ def test_a_damaged_loopback_entry_stops_nothing() -> None:
 
 def test_leases_in_memory_are_fine() -> None:
     assert found(in_directory(lease(), filesystem="tmpfs"), "LEASE010") == []
-    assert "Where=/var/lib/cni/networks" in only(evidence(), "LEASE010").fix
+    finding = only(evidence(), "LEASE010")
+    assert "Where=/var/lib/cni/networks" in finding.fix
+    assert "/var-lib-cni-networks.mount" in finding.fix
+    assert "janitor-boot.service" in finding.explanation
 
 
 def test_what_was_not_seen_is_said_once() -> None:

@@ -34,7 +34,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             explanation=(
                 "A network namespace does not outlive a boot, so after one every lease is either released by the "
                 "kubelet or leaked. On a tmpfs they all go with the power. Mount it before any runtime starts, and "
-                "on a node that is drained: leases of running pods are hidden by it."
+                "on a node that is drained: leases of running pods are hidden by it. Or let janitor's boot stage "
+                "(janitor-boot.service) free them before any runtime starts, which keeps the order of addresses."
             ),
             fix=_unit(data_dir),
         )
@@ -43,7 +44,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 def _unit(data_dir: str) -> str:
     """A mount unit; systemd wants its file named after the path, with `-` for `/` (systemd.unit(5))."""
     name = data_dir.strip("/").replace("-", r"\x2d").replace("/", "-")
-    return f"""Save this as /etc/systemd/system/{name}.mount, then: systemctl enable {name}.mount; drain; reboot
+    shipped = " (it is in janitor's systemd/)" if name == "var-lib-cni-networks" else ""
+    return f"""Save this as /etc/systemd/system/{name}.mount{shipped}; drain; systemctl enable {name}.mount; reboot
 [Unit]
 Description=CNI leases in memory: none can be alive after a boot
 Before={" ".join(f"{name}.service" for name in _RUNTIMES)}

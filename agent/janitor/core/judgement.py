@@ -197,7 +197,7 @@ def scope_of(directory: LeaseDirectory, evidence: Evidence, sightings: Sightings
     """Rule 1: a host-local network that CRI uses, or one the operator has named; never one with disableGC."""
     if directory.mismatch:
         return Scope(directory.mismatch)
-    if directory.filesystem in _SHARED_FILESYSTEMS:
+    if directory.filesystem in SHARED_FILESYSTEMS:
         return Scope(f"its directory is on {directory.filesystem}: a lock taken on this node does not hold on another")
     networks = [n for n in known(evidence.networks) if n.directory == directory.path]
     if any(n.disable_gc for n in networks):
@@ -227,7 +227,7 @@ def ranges_of(directory: LeaseDirectory, evidence: Evidence) -> tuple[tuple[Addr
 
 
 # flock(2) on these is local to one client, or emulated: host-local's lock would exclude nobody elsewhere.
-_SHARED_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "9p", "ocfs2", "gfs2"})
+SHARED_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "9p", "ocfs2", "gfs2"})
 
 
 def _used_by_listed_sandbox(directory: LeaseDirectory, sightings: Sightings) -> bool:

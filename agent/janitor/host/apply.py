@@ -24,7 +24,7 @@ from janitor.host.locks import Busy, network_lock
 from janitor.host.mounts import Mounts
 from janitor.host.quarantine import QUARANTINE, make_place, move, place_for, unchanged
 
-BATCH = 16
+BATCH = 16  # as many renames as a pod that waits for the lock may be made to wait for
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Hands:
     plugin_dirs: tuple[str, ...] = ()
     patience_s: float = 5.0
     repairs: Repairs | None = None
+    batch: int = BATCH
     stop: Callable[[], bool] = lambda: False
 
 
@@ -68,7 +69,7 @@ def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
     """Do all of it, batch by batch, in order; yields each outcome once it is known and written down."""
     number = 0
     broken = ""
-    for batch in _batches(actions):
+    for batch in _batches(actions, hands.batch):
         if hands.stop():
             broken = broken or "it was asked to stop"
         if broken:
@@ -93,13 +94,13 @@ def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
         yield from outcomes
 
 
-def _batches(actions: tuple[Action, ...]) -> Iterator[list[Action]]:
+def _batches(actions: tuple[Action, ...], most: int) -> Iterator[list[Action]]:
     """Neighbours of one directory and kind together; those with one CNI DEL before them are one batch."""
     batch: list[Action] = []
     for action in actions:
         together = action.chain == batch[0].chain if batch else True
         alike = not batch or (action.directory, action.kind) == (batch[0].directory, batch[0].kind)
-        if batch and not (together and (action.chain or (alike and len(batch) < BATCH))):
+        if batch and not (together and (action.chain or (alike and len(batch) < most))):
             yield batch
             batch = []
         batch.append(action)

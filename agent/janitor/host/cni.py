@@ -68,6 +68,23 @@ def read_networks(root: str, directories: tuple[str, ...]) -> tuple[Network, ...
     return tuple(sorted(dict.fromkeys(found), key=lambda n: not n.used_by_cri))
 
 
+def named_directories(root: str) -> frozenset[str]:
+    """The lease directories that any readable file in the usual places names, whether used or not."""
+    found: set[str] = set()
+    for directory in WELL_KNOWN:
+        try:
+            files = [name for name in names(inside(root, directory)) if name.endswith(_EXTENSIONS)]
+        except OSError:
+            continue
+        for name in files:
+            try:
+                one = _parse(name, read_bounded(inside(root, f"{directory}/{name}"), _LIMIT))
+            except (OSError, ValueError):
+                continue
+            found |= {network.directory for network in _networks(root, one, False)}
+    return frozenset(found)
+
+
 def _read_directory(root: str, directory: str) -> list[_List] | Unknown:
     """The lists of one directory, in libcni's order. What comes after the first good one may be garbage."""
     lists: list[_List] = []

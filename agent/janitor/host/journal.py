@@ -20,6 +20,14 @@ JOURNAL: Final = f"{STATE}/journal"
 _LIMIT = 1 << 30
 
 
+def new_pass_id(name: str = "") -> str:
+    """A name for a pass that sorts by time and occurs once: `20261120T125501Z-4711`.
+
+    The process's number tells passes of one second apart, unless the caller knows something better.
+    """
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name or os.getpid()}"
+
+
 @dataclass(slots=True)
 class Journal:
     """An open journal. OSError where it cannot be read or written; then nothing may be changed."""

@@ -10,18 +10,12 @@ from typing import Final
 import yaml
 
 from janitor.core.evidence import EndpointOrigin, Unknown
+from janitor.host import sockets
 from janitor.host.files import inside, read_bounded
 from janitor.host.processes import command_lines
 from janitor.host.procfs import Proc
 
-WELL_KNOWN: Final = (
-    "unix:///run/containerd/containerd.sock",  # kubeadm
-    "unix:///run/k3s/containerd/containerd.sock",  # k3s, RKE2
-    "unix:///run/k0s/containerd.sock",
-    "unix:///var/snap/microk8s/common/run/containerd.sock",
-    "unix:///run/crio/crio.sock",
-    "unix:///run/cri-dockerd.sock",
-)
+WELL_KNOWN: Final = tuple(f"unix://{path}" for path in sockets.CRI)
 
 _CONFIG = "/var/lib/kubelet/config.yaml"
 _FLAGS = "/var/lib/kubelet/kubeadm-flags.env"

@@ -31,6 +31,20 @@ def read_ledger(root: str, boot_id: str | Unknown) -> tuple[FileIdentity, ...] |
         return Unknown(f"reading {LEDGER}: not a boot ledger ({error!r})")
 
 
+def ledger_boot(root: str) -> str | Unknown:
+    """The ID of the boot of which there is a ledger, "" where there is none."""
+    try:
+        document = parse_json(read_bounded(inside(root, LEDGER), _LIMIT))
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return unknown(f"reading {LEDGER}", error)
+    except ValueError as error:
+        return Unknown(f"reading {LEDGER}: it is not JSON ({error})")
+    boot_id = document.get("boot_id") if isinstance(document, dict) else None
+    return boot_id if isinstance(boot_id, str) and boot_id else Unknown(f"reading {LEDGER}: not a boot ledger")
+
+
 def write_ledger(root: str, boot_id: str, files: tuple[FileIdentity, ...]) -> None:
     """Write the ledger, whole or not at all. OSError where that fails."""
     _write(root, LEDGER, {"boot_id": boot_id, "files": [_plain(file) for file in files]})

@@ -1,0 +1,132 @@
+"""What may go before any container runtime has started: the rule of the boot stage. Pure.
+
+At that moment no lease is alive, whoever wrote it, because no network namespace outlives a boot. What is left to decide
+is whose it is: a lease is freed only where CRI would have written it. `cloud-init/janitor-boot.sh` follows the same
+rule, and tests/system/test_boot_table.py holds the two together.
+
+1. The directory belongs to a host-local network that CRI uses by the configuration on the disk. No `disableGC`, no
+   network file system, a name that CNI allows. A chain with the `firewall` plugin is left alone: its DEL, still to come
+   for the old sandboxes, goes by address, and would cut off the next pod that has it.
+2. Where no configuration can be read (none, or a damaged one), a directory is taken for CRI's only if it holds nothing
+   but whole CRI leases and bookkeeping, no readable configuration names it, and no other engine is known to use it.
+3. In such a directory: files named after an address that name a CRI sandbox; in case 1 also what host-local never
+   finishes writing, empty above all. Everything else stays.
+4. Of libcni's cache, entries of these networks that are empty or all NUL: while one is there, the runtime
+   cannot stop the sandbox it belongs to.
+
+Ranges are not asked about, and no bound like `max_per_pass` holds: a mistake of that rule would be one of liveness, and
+nothing lives. A node that has filled up 65,000 addresses is repaired at once.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from janitor.core.action import Action, Plan, Refusal
+from janitor.core.evidence import CacheEntry, LeaseDirectory, Network, Unknown, known
+from janitor.core.judgement import SHARED_FILESYSTEMS
+from janitor.core.lease import CRI_ID, ParsedLease, parse_lease
+from janitor.core.prose import count
+from janitor.core.watched import entry_file, identity_of
+
+NETWORK_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+"""containernetworking/cni, pkg/utils: anything else is no network's name."""
+
+PLAIN_PATH: Final = re.compile(r"[a-zA-Z0-9_./@:+-]+")
+"""Of a lease directory: anything else is refused, because the shell could not keep it apart."""
+
+ENGINES: Final = frozenset({"podman", "bridge", "buildkit"})
+"""Networks that podman, nerdctl and buildkit keep in the same data directory; podman's leases look like CRI's."""
+
+_EARLY: Final = "it was there before any container runtime of this boot had started, so nothing that lives can own it"
+_INTERFACE: Final = re.compile(r"[a-zA-Z0-9_.@:]+")
+_BLANK: Final = re.compile(r"it is empty|it holds \d+ NUL bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """CNI configuration at boot. `named` are the directories that any readable file of it names."""
+
+    networks: tuple[Network, ...] | Unknown
+    named: frozenset[str]
+
+
+def plan_at_boot(
+    configured: Configured, directories: tuple[LeaseDirectory, ...], cache: tuple[CacheEntry, ...]
+) -> Plan:
+    """What to move. Refusals say why a directory with something in it that might have gone is left alone."""
+    actions: list[Action] = []
+    refusals: list[Refusal] = []
+    networks = {n.name for n in known(configured.networks) if not _refused(n.directory, n.name, configured)}
+    for directory in directories:
+        found = [(file, parse_lease(file)) for file in known(directory.entries)]
+        candidates = [(file, parsed) for file, parsed in found if parsed.shape in ("lease", "corrupt")]
+        reason = _refused(directory.path, directory.network, configured)
+        if directory.filesystem in SHARED_FILESYSTEMS:
+            reason = f"it is on {directory.filesystem}, where other nodes' leases may be"
+        elif isinstance(directory.entries, Unknown):
+            reason = directory.entries.reason
+        elif not reason and isinstance(configured.networks, Unknown):
+            reason = _mixed([parsed for _, parsed in found])
+            if not reason:
+                networks.add(directory.network)
+        if reason:
+            if candidates or isinstance(directory.entries, Unknown):
+                refusals.append(Refusal(directory.path, f"{count(len(candidates), 'lease')} left: {reason}"))
+            continue
+        for file, parsed in candidates:
+            proof = (*((parsed.note,) if parsed.note else ()), _EARLY, *_guessed(configured))
+            actions.append(
+                Action(
+                    "free", directory.path, file.name, parsed.container_id, parsed.interface, "", proof,
+                    identity_of(f"{directory.path}/{file.name}", file), file.ctime_ns,
+                )
+            )  # fmt: skip
+    actions += [_discard(entry) for entry in cache if _blocks(entry) and entry.network in networks]
+    return Plan(tuple(actions), tuple(refusals))
+
+
+def _refused(path: str, name: str, configured: Configured) -> str:
+    """Why the leases of a directory are not CRI's to free; "" if they may be."""
+    if not NETWORK_NAME.fullmatch(name):
+        return "CNI allows no network of that name"
+    if not PLAIN_PATH.fullmatch(path):
+        return "its path has unusual characters"
+    if isinstance(configured.networks, Unknown):
+        if path in configured.named:
+            return "a CNI configuration names it, but whether CRI uses that cannot be told"
+        return "another engine keeps its leases there" if name in ENGINES or name.startswith("nerdctl") else ""
+    here = [network for network in configured.networks if network.directory == path]
+    if not any(network.used_by_cri for network in here):
+        return "no CNI configuration that CRI uses names it"
+    if any(network.disable_gc for network in here):
+        return "its CNI configuration says disableGC"
+    if any("firewall" in network.plugins for network in here):
+        return "its chain has the firewall plugin, whose DEL goes by address; recorded only"
+    return ""
+
+
+def _mixed(leases: list[ParsedLease]) -> str:
+    """Without a configuration: why a directory may be somebody else's. "" if all of it is CRI's."""
+    whole = [p for p in leases if p.shape == "lease" and p.interface and not p.stuck]
+    others = [p for p in leases if p.shape != "bookkeeping"]
+    return "" if len(whole) == len(others) else "no CNI configuration can be read, and not all in it are CRI's leases"
+
+
+def _guessed(configured: Configured) -> tuple[str, ...]:
+    if isinstance(configured.networks, Unknown):
+        return ("no CNI configuration can be read, but its directory holds nothing but leases of CRI sandboxes",)
+    return ()
+
+
+def _blocks(entry: CacheEntry) -> bool:
+    named = CRI_ID.fullmatch(entry.container_id) and _INTERFACE.fullmatch(entry.interface)
+    return bool(named) and entry.regular and bool(_BLANK.fullmatch(entry.damage))
+
+
+def _discard(entry: CacheEntry) -> Action:
+    directory, _, name = entry.path.rpartition("/")
+    return Action(
+        "discard", directory, name, entry.container_id, entry.interface, "", (entry.damage, _EARLY),
+        identity_of(entry.path, entry_file(entry)), entry.ctime_ns,
+    )  # fmt: skip

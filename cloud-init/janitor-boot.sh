@@ -1,0 +1,646 @@
+#!/bin/sh
+# janitor-boot.sh [--root DIR] [--ledger-only] [--strict]
+#
+# The boot stage for hosts and initramfs without Python: before any container runtime has started, free the pod addresses
+# that earlier boots left behind. The rule is that of agent/janitor/core/boot.py, the order that of agent/janitor/boot.py,
+# and one table of cases holds the three together (tests/system/test_boot_table.py). Files go to the same quarantine,
+# with the same journal: 'janitor undo' puts them back.
+#
+# POSIX sh; awk, cat, chmod, cut, date, find, grep, head, id, mkdir, mv, od, readlink, rm, sed, sha256sum, sleep, sort, stat,
+# sync, tail, tr, wc and xargs as busybox has them. flock(1) is used where there is one; without it, being provably early has to do, and that is said.
+# It exits 0 whatever happens, unless --strict. All of it is one file, because it is copied to hosts by hand.
+# shellcheck disable=SC2015 # in 'a && b || c', c is meant for the failure of either
+set -u
+LC_ALL=C
+export LC_ALL
+umask 077
+
+root=/ strict=0 ledger_only='' work=''
+later="on a running node use 'janitor clean'"
+early='it was there before any container runtime of this boot had started, so nothing that lives can own it'
+
+say() { # PRIORITY SENTENCE
+    [ -n "${JOURNAL_STREAM-}" ] || set -- '' "$2"
+    printf '%sjanitor-boot: %s\n' "$1" "$2" >&2
+}
+
+leases() { if [ "$1" -eq 1 ]; then echo '1 lease'; else echo "$1 leases"; fi; }
+
+late() { # REASON: nothing was changed
+    say '<4>' "nothing done: $1"
+    exit "$strict"
+}
+
+# The path of $2 as seen from here, symlinks followed as if $1 (no slash at its end) were the root.
+inside() {
+    [ -n "$1" ] || { printf '%s' "$2" && return; }
+    todo=$2 walked='' links=0
+    while [ -n "$todo" ]; do
+        part=${todo%%/*}
+        case $todo in */*) todo=${todo#*/} ;; *) todo='' ;; esac
+        case $part in
+        '' | .) continue ;;
+        ..) walked=${walked%/*} && continue ;;
+        esac
+        if [ -L "$1$walked/$part" ]; then
+            links=$((links + 1))
+            [ "$links" -le 40 ] && link=$(readlink "$1$walked/$part") || return 1
+            case $link in /*) walked='' ;; esac
+            todo=$link/$todo
+        else
+            walked=$walked/$part
+        fi
+    done
+    printf '%s' "$1$walked"
+}
+
+same() { [ -e "$1" ] && [ -e "$2" ] && [ "$(stat -L -c %d:%i "$1")" = "$(stat -L -c %d:%i "$2")" ]; }
+
+# No runtime or shim, no socket that listens, no network namespace that anything but a process keeps.
+prove_early() {
+    for process in "$proc"/[0-9]*; do
+        { read -r name <"$process/comm"; } 2>/dev/null || continue
+        case $name in
+        containerd | crio | cri-dockerd | dockerd | kubelet | conmon | k3s | k3s-server | k3s-agent | rke2 | k0s | containerd-shim*)
+            late "$name (process ${process##*/}) is running already; $later"
+            ;;
+        esac
+    done
+    # In the kernel's list of sockets the fourth field says that one is listening.
+    listening=$(awk '$4 == "00010000" { sub("^/var/run/", "/run/", $8); print $8 }' "$proc/1/net/unix") ||
+        late "$proc/1/net/unix cannot be read"
+    for path in /run/containerd/containerd.sock /run/k3s/containerd/containerd.sock /run/k0s/containerd.sock \
+        /var/snap/microk8s/common/run/containerd.sock /run/crio/crio.sock /run/cri-dockerd.sock \
+        /run/docker/containerd/containerd.sock; do
+        case "
+$listening
+" in
+        *"
+$path
+"*) late "a container runtime answers at $path already; $later" ;;
+        esac
+    done
+    cat "$proc"/[0-9]*/mountinfo 2>/dev/null | grep -q '^[0-9]* [0-9]* [0-9:]* net:\[' &&
+        late "a network namespace is mounted already; $later"
+    # shellcheck disable=SC2010,SC2012 # find does not show where a link leads
+    ls -l "$proc"/[0-9]*/fd 2>/dev/null | grep -q ' -> net:\[' &&
+        late "a process holds a network namespace open already; $later"
+    return 0
+}
+
+# stdin: the bytes of a CNI configuration, as od -tu1 shows them. Prints 'bad', or 'list NAME', and for each host-local network
+# 'net' (or 'delegate', of multus) NAME DATADIR DISABLEGC FIREWALL, and 'cluster NAME' for a network multus refers to.
+# shellcheck disable=SC2016 # awk's
+configuration='
+function bad() { print "bad"; exit }
+function ws() { while (B[p] == 32 || B[p] == 9 || B[p] == 10 || B[p] == 13) p++ }
+function hex(at,   i, d, v) {
+    for (i = at; i < at + 4; i++) { d = index("0123456789abcdef", tolower(CH[B[i]])); if (!(B[i] in CH) || !d) bad(); v = v * 16 + d - 1 }
+    return v
+}
+function more(low, high) { p++; if (B[p] < low || B[p] > high || p > n) bad() }
+function text(   out, c, h) { # what no name can hold comes out as a question mark
+    for (p++; p <= n; p++) {
+        c = B[p]
+        if (c == 34) { p++; return out }
+        if (c < 32) bad()
+        if (c == 92) {
+            c = B[++p]
+            if (c == 34 || c == 92 || c == 47) out = out CH[c]
+            else if (c == 98 || c == 102 || c == 110 || c == 114 || c == 116) out = out "?"
+            else if (c == 117) {
+                h = hex(p + 1); p += 4
+                if (h >= 55296 && h <= 56319) { if (B[p + 1] != 92 || B[p + 2] != 117) bad(); h = hex(p + 3); p += 6; if (h < 56320 || h > 57343) bad(); h = 999 }
+                if (h == 0 || (h >= 55296 && h <= 57343)) bad()
+                out = out ((h in CH) ? CH[h] : "?")
+            } else bad()
+        } else if (c < 127) out = out CH[c]
+        else { # one character of UTF-8
+            if (c == 127) ;
+            else if (c >= 194 && c <= 223) more(128, 191)
+            else if (c >= 224 && c <= 239) { more(c == 224 ? 160 : 128, c == 237 ? 159 : 191); more(128, 191) }
+            else if (c >= 240 && c <= 244) { more(c == 240 ? 144 : 128, c == 244 ? 143 : 191); more(128, 191); more(128, 191) }
+            else bad()
+            out = out "?"
+        }
+    }
+    bad()
+}
+function forget(path,   x, gone, i, k) {
+    for (x in T) if (x == path || index(x, path "/") == 1) gone[++k] = x
+    for (i = 1; i <= k; i++) { delete T[gone[i]]; delete V[gone[i]]; delete L[gone[i]] }
+}
+function value(path, depth,   c, key, s, open) {
+    if (depth > 400 || p > n) bad()
+    ws(); c = B[p]
+    if (c == 123 || c == 91) {
+        open = c; T[path] = open == 123 ? "object" : "array"; L[path] = 0; p++; ws()
+        if (B[p] == open + 2) { p++; return }
+        for (;;) {
+            ws(); key = L[path]
+            if (open == 123) {
+                if (B[p] != 34) bad()
+                key = text(); gsub(/[^A-Za-z0-9_.-]/, "?", key)
+                ws(); if (B[p] != 58) bad()
+                p++
+            }
+            if ((path "/" key) in T) forget(path "/" key)
+            value(path "/" key, depth + 1); L[path]++; ws()
+            if (B[p] == open + 2) { p++; return }
+            if (B[p] != 44) bad()
+            p++
+        }
+    }
+    if (c == 34) { T[path] = "text"; V[path] = text(); return }
+    for (s = ""; (B[p] in CH) && CH[B[p]] ~ /[A-Za-z0-9+.-]/; p++) s = s CH[B[p]]
+    if (s == "true" || s == "false" || s == "null") T[path] = s
+    else if (s ~ /^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$/) { T[path] = "number"; V[path] = s + 0 }
+    else bad()
+}
+function is(path, what) { return T[path] == "text" && V[path] == what }
+function usable(path,   i) { # whether it names plugins
+    if (!((path "/plugins") in T)) return (path "/type") in T
+    if (T[path "/plugins"] != "array" || L[path "/plugins"] == 0) return 0
+    for (i = 0; i < L[path "/plugins"]; i++)
+        if (T[path "/plugins/" i] != "object" || !((path "/plugins/" i "/type") in T)) return 0
+    return 1
+}
+function named(path) { return T[path "/name"] == "text" && V[path "/name"] != "" && V[path "/name"] !~ "/" && V[path "/name"] !~ /^\.\.?$/ }
+function falsy(path) {
+    return !(path in T) || T[path] == "null" || T[path] == "false" || (T[path] == "text" && V[path] == "") ||
+        (T[path] == "number" && V[path] == 0) || ((path in L) && L[path] == 0)
+}
+function plain(path,   part, k, i, out, m, up) { # as normpath has it
+    k = split(path, part, "/"); m = 0
+    for (i = 1; i <= k; i++) {
+        if (part[i] == "" || part[i] == ".") continue
+        if (part[i] == "..") { if (m) m--; continue }
+        up[++m] = part[i]
+    }
+    for (i = 1; i <= m; i++) out = out "/" up[i]
+    return (path ~ "^//[^/]" ? "/" : "") out
+}
+function networks(path, name, tag,   i, k, at, gc, wall, where) {
+    gc = T[path "/disableGC"] == "true" || is(path "/disableGC", "true")
+    k = (path "/plugins") in T ? L[path "/plugins"] : 1
+    for (i = 0; i < k; i++) if (is(((path "/plugins") in T ? path "/plugins/" i : path) "/type", "firewall")) wall = 1
+    for (i = 0; i < k; i++) {
+        at = (path "/plugins") in T ? path "/plugins/" i : path
+        if (is(at "/type", "flannel")) { if (T[at "/ipam"] == "object" && (at "/ipam/type") in T && !is(at "/ipam/type", "host-local")) continue }
+        else if (T[at "/ipam"] != "object" || !is(at "/ipam/type", "host-local")) continue
+        where = "/var/lib/cni/networks"
+        if (T[at "/ipam"] == "object" && !falsy(at "/ipam/dataDir")) {
+            if (T[at "/ipam/dataDir"] != "text" || V[at "/ipam/dataDir"] !~ "^/") continue
+            where = plain(V[at "/ipam/dataDir"])
+        }
+        printf "%s\t%s\t%s\t%d\t%d\n", tag, name, where, gc, wall
+    }
+}
+BEGIN { for (c = 32; c < 127; c++) CH[c] = sprintf("%c", c) }
+{ for (i = 1; i <= NF; i++) B[++n] = $i + 0 }
+END {
+    p = 1; value("", 0); ws()
+    if (p <= n || T[""] != "object" || !usable("") || !named("")) bad()
+    print "list\t" V["/name"]
+    networks("", V["/name"], "net")
+    k = "/plugins" in T ? L["/plugins"] : 1
+    for (i = 0; i < k; i++) {
+        at = "/plugins" in T ? "/plugins/" i : ""
+        if (!is(at "/type", "multus") && !is(at "/type", "multus-shim")) continue
+        if (T[at "/clusterNetwork"] == "text") print "cluster\t" V[at "/clusterNetwork"]
+        if (T[at "/delegates"] == "array") for (j = 0; j < L[at "/delegates"]; j++) {
+            d = at "/delegates/" j
+            if (T[d] != "object" || !usable(d) || ((d "/name") in T && !named(d))) continue
+            networks(d, (d "/name") in T ? V[d "/name"] : V["/name"], "delegate")
+        }
+    }
+}'
+
+# stdin: 'directory', then for each of its files 'file NAME' and what configuration has printed. Prints 'unknown' where it cannot be
+# told which networks CRI uses, 'named DIRECTORY', and 'network DIRECTORY NAME USED DISABLEGC FIREWALL'.
+# shellcheck disable=SC2016
+networks='
+function base(path) { sub(".*/", "", path); return path }
+function close_directory(   i, j, c, used) {
+    for (i = 1; i <= lists; i++) {
+        used = i == 1
+        for (c = 1; c <= clusters && i > 1; c++)
+            if (!(name[i] in first) || first[name[i]] == i) if (name[i] == cluster[c] || base(file[i]) == base(cluster[c])) used = 1
+        for (j = 1; j <= count[i]; j++) {
+            split(net[i, j], f, "\t")
+            if (f[1] == "net") print "named\t" f[3] "/" f[2]
+            if (f[1] == "net" || i == 1) print "network\t" f[3] "/" f[2] "\t" f[2] "\t" used "\t" f[4] "\t" f[5]
+        }
+    }
+    lists = clusters = 0; split("", first)
+}
+BEGIN { FS = "\t" }
+$1 == "directory" { close_directory() }
+$1 == "file" { source = $2 }
+$1 == "bad" && !lists { unknown = 1 }
+$1 == "list" { anything = 1; file[++lists] = source; name[lists] = $2; count[lists] = 0; if (!($2 in first)) first[$2] = lists }
+$1 == "net" || $1 == "delegate" { net[lists, ++count[lists]] = $0 }
+$1 == "cluster" && lists == 1 { cluster[++clusters] = $2 }
+END { close_directory(); if (unknown || !anything) print "unknown" }'
+
+# stdin: the names in a directory, a line each. Prints those that are addresses as host-local writes them; the others go to $others.
+# shellcheck disable=SC2016
+addresses='
+function four(s,   part, i) {
+    if (s !~ /^[0-9.]+$/ || split(s, part, ".") != 4) return 0
+    for (i = 1; i <= 4; i++) if (part[i] == "" || part[i] > 255 || length(part[i]) > 3 || part[i] ~ /^0./) return 0
+    return 1
+}
+function six(s,   half, part, tail, group, i, k, m, run, best, at, out) {
+    if (s !~ /^[0-9a-f:]+$/ || s ~ /:::/ || (k = split(s, half, "::")) > 2) return 0
+    m = half[1] == "" ? 0 : split(half[1], part, ":")
+    for (i = 1; i <= m; i++) group[i] = part[i]
+    if (k == 2) {
+        k = half[2] == "" ? 0 : split(half[2], tail, ":")
+        if (m + k > 7) return 0
+        for (i = m + 1; i <= 8 - k; i++) group[i] = "0"
+        for (i = 1; i <= k; i++) group[8 - k + i] = tail[i]
+    } else if (m != 8) return 0
+    for (i = 1; i <= 8; i++) if (group[i] == "" || length(group[i]) > 4 || group[i] ~ /^0./) return 0
+    if (group[1] group[2] group[3] group[4] group[5] group[6] == "00000ffff" ) return 0
+    for (i = 8; i >= 1; i--) { run = group[i] == "0" ? run + 1 : 0; if (run > 1 && run >= best) { best = run; at = i } }
+    for (i = 1; i <= 8; i++) {
+        if (best && i == at) { out = out "::"; i += best - 1; continue }
+        out = out (out == "" || out ~ /:$/ ? "" : ":") group[i]
+    }
+    return out == s
+}
+/^(lock|last_reserved_ip(\.[0-9]+)?)$/ { next }
+four($0) || six($0) { print; next }
+{ print >others }'
+
+# stdin: what head -v shows of leases, as od -tu1 shows it; $sizes has a line 'SIZE NAME' for each. Prints NAME SHAPE ID INTERFACE,
+# where SHAPE is whole, lease (anything else that names a CRI sandbox), corrupt or foreign: agent/janitor/core/lease.py.
+# shellcheck disable=SC2016
+shapes='
+function strip(s) { sub("^" WS, "", s); sub(WS "$", "", s); return s }
+function result(shape, id, interface) {
+    if (interface !~ /^[A-Za-z0-9_.@:-]*$/) interface = "?"
+    print name "\t" shape "\t" id "\t" interface; inside = 0; header = ""
+}
+function judge(   t, at, first, second, sep, k) {
+    if (size[name] > 4096) return result("foreign")
+    if (!size[name] || !solid) return result("corrupt")
+    if (high) return result("foreign")
+    if (nul) {
+        k = index(before, CR); first = k ? substr(before, 1, k - 1) : before
+        t = k ? substr(before, k + 1) : ""; sub("^" LF, "", t)
+        return result(!junk && first != "" && length(first) <= 64 && first !~ /[^0-9a-f]/ && t !~ /[^A-Za-z0-9_]/ ? "corrupt" : "foreign")
+    }
+    t = strip(s); sep = ""
+    if (at = index(t, CR LF)) sep = CR LF
+    else if (at = index(t, LF)) sep = LF
+    else if (at = index(t, CR)) sep = CR
+    first = sep == "" ? t : strip(substr(t, 1, at - 1))
+    second = sep == "" ? "" : strip(substr(t, at + length(sep)))
+    if (length(first) == 64 && first !~ /[^0-9a-f]/) return result(sep == CR LF && second != "" ? "whole" : "lease", first, second)
+    k = length(s)
+    if (k > 12 && k < 64 && k != 32 && k != 40 && k != 56 && s !~ /[^0-9a-f]/) return result("corrupt")
+    result("foreign")
+}
+BEGIN {
+    for (c = 1; c < 128; c++) CH[c] = sprintf("%c", c)
+    CR = CH[13]; LF = CH[10]; WS = "[ " CH[9] LF CH[11] CH[12] CR CH[28] CH[29] CH[30] CH[31] "]+"
+    while ((getline line <sizes) > 0) { k = index(line, " "); size[substr(line, k + 1)] = substr(line, 1, k - 1) + 0 }
+}
+{
+    for (i = 1; i <= NF; i++) {
+        b = $i + 0
+        if (!inside) { # head -v: ==> NAME <==, after an empty line except at the beginning
+            if (b != 10) { header = header CH[b]; continue }
+            if (header == "") continue
+            name = substr(header, 5, length(header) - 8)
+            if (!(name in size)) { print "doubt"; exit }
+            s = before = ""; nul = junk = high = solid = seen = 0; inside = 1
+            want = size[name] < 4096 ? size[name] : 4096
+            if (!want) judge()
+            continue
+        }
+        seen++
+        if (b == 0) { if (!nul) before = s; nul = 1 }
+        else {
+            if (b > 127) high = 1
+            else s = s CH[b]
+            if (nul) junk = 1
+            if (b != 32 && b != 9 && b != 10 && b != 13) solid = 1
+        }
+        if (seen == want) judge()
+    }
+}'
+
+# The mount that a path, which exists, is reached through: its number and file system.
+mount_of() {
+    awk -v path="$(readlink -f "$1")" '
+        { point = $5; gsub(/\\040/, " ", point); k = length(point)
+          if (point == "/" || path == point || index(path, point "/") == 1) if (k >= best) {
+              best = k; for (i = 7; $i != "-"; i++) ; found = $1 " " $(i + 1) } }
+        END { print found }' /proc/self/mountinfo
+}
+
+mount_above() { # the same for a path that need not exist yet
+    above=$1
+    while [ ! -e "$above" ] && [ ! -L "$above" ]; do above=${above%/*}; done
+    mount_of "${above:-/}"
+}
+
+# Where files of the directory $1 go: rename(2) does not cross mounts.
+place_for() {
+    data=${1%/*}
+    wanted=$(mount_above "$(inside "$base" "$1")")
+    for candidate in /var/lib/janitor/quarantine "${data%/*}/.janitor-quarantine" "$data/.janitor-quarantine"; do
+        [ "$(mount_above "$(inside "$base" "$candidate")")" != "$wanted" ] || break
+    done
+    printf '%s' "$candidate"
+}
+
+listing() { # of the directory we are in: names of the kind that find's words select, newlines made harmless
+    find . ! -name . -prune "$@" -print0 | tr '\n\000' '?\n' | sed 's|^\./||'
+}
+
+# Look at the directory $1, into $work/$2.*: addresses (regular files), others, shapes, and stamps to tell a change by.
+look() {
+    here=$(inside "$base" "$1") || return 1
+    : >"$work/$2.others"
+    (
+        cd "$here" || exit 1
+        listing -type f | awk -v others="$work/$2.others" "$addresses" >"$work/$2.addresses"
+        listing ! -type f | grep -vxE 'lock|last_reserved_ip(\.[0-9]+)?' >>"$work/$2.others"
+        stamps "$work/$2.addresses" >"$work/$2.stamps" || exit 1
+        xargs -r stat -c '%s %n' <"$work/$2.addresses" >"$work/$2.sizes" || exit 1
+        xargs -r head -v -c 4096 <"$work/$2.addresses" | od -v -An -tu1 |
+            awk -v sizes="$work/$2.sizes" "$shapes" | sort >"$work/$2.shapes"
+        [ "$(wc -l <"$work/$2.shapes")" -eq "$(wc -l <"$work/$2.addresses")" ] && ! grep -qx doubt "$work/$2.shapes"
+    )
+}
+
+stamps() { xargs -r stat -c '%n %d %i %Y %s %y %z' <"$1"; }
+
+# JSON lines of the ledger for the directory $1, looked at as $2. The nanoseconds of a time are in what stat calls %y.
+ledger_lines() {
+    here=$(inside "$base" "$1")
+    (cd "$here" && xargs -r sha256sum <"$work/$2.addresses") |
+        awk -v stamps="$work/$2.stamps" -v directory="$1" '
+            BEGIN { while ((getline line <stamps) > 0) { split(line, f, " "); stamp[f[1]] = line } }
+            { split(stamp[$2], f, " ")
+              if (f[5] > 4096 || f[7] !~ /\.[0-9]+$/) next
+              sub(/.*\./, "", f[7]); ns = f[4] substr(f[7] "000000000", 1, 9); sub(/^0+/, "", ns)
+              printf "{\"path\": \"%s/%s\", \"device\": %s, \"inode\": %s, \"mtime_ns\": %s, \"size\": %s, \"digest\": \"%s\"}\n", directory, $2, f[2], f[3], ns == "" ? 0 : ns, f[5], $1 }'
+}
+
+# Why the leases of the directory $1 are not CRI's to free; nothing if they may be. $2: how it was looked at.
+refused() {
+    name=${1##*/}
+    case $name in [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | '') echo 'CNI allows no network of that name' && return ;; esac
+    case $1 in *[!A-Za-z0-9_./@:+-]*) echo 'its path has unusual characters' && return ;; esac
+    [ ! -L "$(inside "$base" "${1%/*}")/$name" ] || { echo 'it is a symbolic link' && return; }
+    case $(mount_of "$(inside "$base" "$1")") in
+    *' nfs' | *' nfs4' | *' cifs' | *' smb3' | *' ceph' | *' fuse.glusterfs' | *' 9p' | *' ocfs2' | *' gfs2')
+        echo "it is on a network file system, where other nodes' leases may be" && return
+        ;;
+    esac
+    if [ -n "$unknown" ]; then
+        grep -qxF "named	$1" "$work/networks" &&
+            echo 'a CNI configuration names it, but whether CRI uses that cannot be told' && return
+        case $name in podman | bridge | buildkit | nerdctl*) echo 'another engine keeps its leases there' && return ;; esac
+        if [ -s "$work/$2.others" ] || awk -F '\t' '$2 != "whole" { found = 1 } END { exit !found }' "$work/$2.shapes"; then
+            echo "no CNI configuration can be read, and not all in it are CRI's leases"
+        fi
+        return
+    fi
+    awk -F '\t' -v directory="$1" '
+        $1 == "network" && $2 == directory { used += $4; gc += $5; wall += $6 }
+        END { if (!used) print "no CNI configuration that CRI uses names it"
+              else if (gc) print "its CNI configuration says disableGC"
+              else if (wall) print "its chain has the firewall plugin, whose DEL goes by address; recorded only" }' "$work/networks"
+}
+
+# Blank entries of libcni's cache that belong to the networks in $work/eligible: 'discard DIRECTORY NAME ID INTERFACE' lines.
+blank_entries() {
+    for cache in /var/lib/cni/results /var/lib/cni/cache/results /var/lib/cni/multus/results; do
+        here=$(inside "$base" "$cache") && [ -d "$here" ] || continue
+        (
+            cd "$here" || exit 1
+            listing -type f | awk -v eligible="$work/eligible" '
+                BEGIN { while ((getline name <eligible) > 0) ok[name] = 1 }
+                { k = split($0, part, "-"); interface = part[k]; id = part[k - 1]
+                  network = substr($0, 1, length($0) - length(interface) - length(id) - 2)
+                  if (k > 2 && length(id) == 64 && id !~ /[^0-9a-f]/ && interface ~ /^[A-Za-z0-9_.@:]+$/ && network in ok)
+                      print $0 "\t" id "\t" interface }' >"$work/entries"
+            cut -f 1 "$work/entries" >"$work/names"
+            stamps "$work/names" | sed "s|^|$cache/|" >>"$work/before"
+            while IFS='	' read -r name id interface; do
+                [ "$(wc -c <"$name")" -le 1048576 ] && [ "$(tr -d '\000' <"$name" | head -c 1 | wc -c)" -eq 0 ] || continue
+                printf 'discard\t%s\t%s\t%s\t%s\tit is empty, or all of it NUL bytes\n' "$cache" "$name" "$id" "$interface"
+            done <"$work/entries"
+        )
+    done
+}
+
+# Move the $3 ('free' or 'discard') of directory $1 in $work/moves to its place $2, under host-local's lock. Outcomes to $work/outcomes.
+move_all() {
+    here=$(inside "$base" "$1") reason=''
+    if [ "$3" = free ]; then
+        if [ ! -f "$here/lock" ] || [ -L "$here/lock" ]; then
+            reason="$1 has no lock file: host-local has not been at work there, or somebody removed it"
+        elif [ -n "$flock" ]; then
+            exec 7<"$here" 8<"$here/lock"
+            for fd in 7 8; do
+                flock -n "$fd" || { sleep 1 && flock -n "$fd"; } || reason="$1/lock is held by somebody else"
+            done
+        fi
+    fi
+    awk -F '\t' -v kind="$3" -v directory="$1" '$2 == kind && $3 == directory { print $4 }' "$work/moves" >"$work/names"
+    (cd "$here" && stamps "$work/names" 2>/dev/null) | sed "s|^|$1/|" >"$work/now"
+    awk -F '\t' -v kind="$3" -v directory="$1" -v before="$work/before" -v now="$work/now" '
+        BEGIN { while ((getline line <before) > 0) was[line] = 1
+                while ((getline line <now) > 0) if (line in was) { split(line, f, " "); same[f[1]] = 1 } }
+        $2 == kind && $3 == directory { print $1 "\t" $4 "\t" (((directory "/" $4) in same) ? "" : "changed") }' "$work/moves" >"$work/batch"
+    while IFS='	' read -r number name changed; do
+        why=$reason
+        [ -z "$changed" ] || why='it has been replaced or written to since it was judged'
+        if [ -n "$why" ]; then
+            printf '%s\tskipped\t%s\n' "$number" "$why"
+        elif [ ! -e "$2/$number-$name" ] && mv "$here/$name" "$2/$number-$name" 2>"$work/error"; then
+            printf '%s\tdone\t\n' "$number"
+        else
+            printf '%s\tfailed\t%s\n' "$number" "$(tr -dc '[:alnum:] ,.:/_-' <"$work/error")"
+        fi
+    done <"$work/batch" >>"$work/outcomes"
+    exec 7<&- 8<&-
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --root) root=${2-} && [ $# -gt 1 ] && shift ;;
+    --root=*) root=${1#--root=} ;;
+    --ledger-only) ledger_only=1 ;;
+    --strict) strict=1 ;;
+    *) echo "janitor-boot: $1 is not known; it takes --root DIR, --ledger-only and --strict" >&2 && exit 64 ;;
+    esac
+    shift
+done
+
+# Which node this is about. Before switch_root(8) this kernel runs nothing of the node on the disk, and the /proc and /run it
+# is going to have are those that are here, seen from beside its root or from a chroot(2) in it.
+[ -d "$root" ] || late "--root $root is not a directory"
+case $root in /*) ;; *) root=$PWD/$root ;; esac
+base=${root%/}
+[ "$(id -u)" = 0 ] || late 'it must be run as root'
+[ ! -e "$base/etc/initrd-release" ] && [ ! -L "$base/etc/initrd-release" ] || late "$root is an initramfs; name the node's own root with --root"
+proc=$base/proc run=$base
+if ! same "$proc/1/root/." "$base/."; then
+    [ -e /proc/1/root/etc/initrd-release ] || [ -L /proc/1/root/etc/initrd-release ] ||
+        late "the processes in $proc are not those of the node at $root: run it on the running node"
+    here=$(inside "$base" /var/lib/cni/networks) && [ -d "$here" ] ||
+        late '/var/lib/cni/networks is not there yet; if it is mounted later, later is the time'
+    proc=/proc run=''
+fi
+{ read -r boot_id <"$proc/sys/kernel/random/boot_id"; } 2>/dev/null || late 'the boot ID cannot be read'
+case $boot_id in '' | *[!0-9a-f-]*) late "the boot ID is '$boot_id'" ;; esac
+
+# Alone, and for the first time in this boot.
+state=$(inside "$run" /run/janitor) && mkdir -p "$state" 2>/dev/null && chmod 755 "$state" || late '/run/janitor cannot be made'
+[ ! -L "$state/lock" ] && (: >>"$state/lock") 2>/dev/null || late "$state/lock cannot be written"
+exec 9>>"$state/lock"
+flock=$(command -v flock) || flock=''
+[ -z "$flock" ] || flock -n 9 || late 'another janitor is at work on this node already'
+if [ -e "$state/ledger.json" ] || [ -L "$state/ledger.json" ]; then
+    seen=$(head -c 200 "$state/ledger.json" | sed -n '1s/^{"boot_id": *"\([^"]*\)".*/\1/p')
+    [ -n "$seen" ] || late '/run/janitor/ledger.json is not a boot ledger'
+    [ "$seen" != "$boot_id" ] || late "/run/janitor/ledger.json is of this boot: it has been done already; $later"
+fi
+prove_early
+work=$state/boot.$$
+mkdir "$work" 2>/dev/null || late "$work cannot be made"
+trap 'rm -rf "$work"' EXIT
+: >"$work/configuration" && : >"$work/before" && : >"$work/eligible" && : >"$work/plan" && : >"$work/outcomes"
+
+# What there is.
+for directory in /etc/cni/net.d /var/lib/rancher/k3s/agent/etc/cni/net.d /var/lib/rancher/rke2/agent/etc/cni/net.d \
+    /var/snap/microk8s/current/args/cni-network; do
+    here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
+    echo directory >>"$work/configuration"
+    (cd "$here" && listing | grep -E '\.(conf|conflist|json)$' | sort) >"$work/files"
+    while read -r file; do
+        printf 'file\t%s\n' "$file"
+        path=$(inside "$base" "$directory/$file")
+        if [ -f "$path" ]; then head -c 1048576 "$path" | od -v -An -tu1 | awk "$configuration"; else echo bad; fi
+    done <"$work/files" >>"$work/configuration"
+done
+awk "$networks" "$work/configuration" >"$work/networks"
+grep -qx unknown "$work/networks" && unknown=1 || unknown=''
+{
+    here=$(inside "$base" /var/lib/cni/networks) && [ -d "$here" ] &&
+        (cd "$here" && listing) | grep '^[A-Za-z0-9]' | sed 's|^|/var/lib/cni/networks/|'
+    [ -n "$unknown" ] || awk -F '\t' '$1 == "network" { print $2 }' "$work/networks"
+} | sort -u | grep -x '[A-Za-z0-9_./@:+-]*' >"$work/directories"
+number=0 recorded=0
+while read -r directory; do
+    number=$((number + 1))
+    here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
+    look "$directory" "$number" || late "$directory cannot be read"
+    ledger_lines "$directory" "$number" >>"$work/ledger"
+    recorded=$((recorded + $(wc -l <"$work/$number.addresses")))
+done <"$work/directories"
+
+# A runtime that started while the leases were being read may have made one of them. What is older than this proof, and is
+# still the same file when its turn comes, is dead whatever starts meanwhile.
+prove_early
+{
+    printf '{"boot_id": "%s", "files": [\n' "$boot_id"
+    [ ! -f "$work/ledger" ] || sed '$!s/$/,/' "$work/ledger"
+    printf ']}\n'
+} >"$state/ledger.json.new" && chmod 644 "$state/ledger.json.new" && mv "$state/ledger.json.new" "$state/ledger.json" ||
+    late "$state/ledger.json cannot be written"
+sentence="recorded $(leases "$recorded") that were there before any container runtime of this boot"
+[ -z "$ledger_only" ] || { say '<5>' "$sentence" && exit 0; }
+
+# What may go.
+kept='' number=0
+while read -r directory; do
+    number=$((number + 1))
+    [ -f "$work/$number.shapes" ] || continue
+    why=$(refused "$directory" "$number")
+    if [ -n "$why" ]; then
+        left=$(grep -cv '	foreign	' "$work/$number.shapes")
+        [ "$left" -eq 0 ] || kept="$kept; $directory: $(leases "$left") left: $why"
+        continue
+    fi
+    [ -z "$unknown" ] || printf '%s\n' "${directory##*/}" >>"$work/eligible"
+    awk -F '\t' -v directory="$directory" '
+        $2 == "foreign" { next }
+        { note = $2 == "corrupt" ? "it is empty, or host-local did not finish writing it" : "it names a CRI sandbox"
+          print "free\t" directory "\t" $1 "\t" $3 "\t" $4 "\t" note }' "$work/$number.shapes" >>"$work/plan"
+    sed "s|^|$directory/|" "$work/$number.stamps" >>"$work/before"
+done <"$work/directories"
+[ -n "$unknown" ] || awk -F '\t' '
+    $1 == "network" { name[$2] = $3; used[$2] += $4; left[$2] += $5 + $6 }
+    END { for (d in name) if (used[d] && !left[d] && name[d] ~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/ && d !~ /[^A-Za-z0-9_.\/@:+-]/) print name[d] }' \
+    "$work/networks" >"$work/eligible"
+blank_entries >>"$work/plan"
+
+# Into the journal and onto the disk; then the renames; then what became of them.
+trouble=''
+if [ -s "$work/plan" ]; then
+    pass=$(date -u +%Y%m%dT%H%M%SZ)-boot-$(printf '%.8s' "$boot_id")
+    : >"$work/places"
+    cut -f 2 "$work/plan" | sort -u >"$work/places.directories"
+    while read -r directory; do
+        printf '%s\t%s/%s\n' "$directory" "$(place_for "$directory")" "$pass" >>"$work/places"
+    done <"$work/places.directories"
+    awk -F '\t' -v places="$work/places" -v moves="$work/moves" -v pass="$pass" -v at="$(date +%s)" -v boot="$boot_id" -v early="$early" '
+        BEGIN { while ((getline line <places) > 0) { split(line, f, "\t"); place[f[1]] = f[2] } }
+        { n = sprintf("%05d", NR - 1)
+          print n "\t" $1 "\t" $2 "\t" $3 >moves
+          printf "{\"event\":\"intend\",\"pass\":\"%s\",\"n\":%d,\"at\":%s,\"boot_id\":\"%s\",\"quarantine\":\"%s/%s-%s\",", pass, NR - 1, at, boot, place[$2], n, $3
+          printf "\"action\":{\"kind\":\"%s\",\"directory\":\"%s\",\"name\":\"%s\",\"container_id\":\"%s\",\"interface\":\"%s\",\"pod\":\"\",", $1, $2, $3, $4, $5
+          printf "\"proof\":[\"%s\",\"%s\"],\"file\":null,\"ctime_ns\":0,\"chain\":\"\"}}\n", $6, early }' "$work/plan" >"$work/intentions"
+    journal=$(inside "$base" /var/lib/janitor/journal)
+    while IFS='	' read -r _ place; do
+        here=$(inside "$base" "$place") && mkdir -p "${here%/*}" 2>/dev/null && { [ -d "$here" ] || mkdir "$here"; } 2>/dev/null ||
+            trouble="$place cannot be made, so nothing is moved"
+    done <"$work/places"
+    mkdir -p "${journal%/*}" 2>/dev/null
+    if [ -z "$trouble" ]; then
+        # shellcheck disable=SC2094 # one byte is read before anything is written: a torn line is ended
+        if [ -s "$journal" ] && [ -n "$(tail -c 1 "$journal")" ]; then echo; fi 2>/dev/null >>"$journal"
+        [ ! -L "$journal" ] && cat "$work/intentions" 2>/dev/null >>"$journal" && sync ||
+            trouble="the journal $journal cannot be written, so nothing is moved"
+    fi
+    if [ -z "$trouble" ]; then
+        prove_early
+        while IFS='	' read -r directory place; do
+            move_all "$directory" "$(inside "$base" "$place")" free
+            move_all "$directory" "$(inside "$base" "$place")" discard
+        done <"$work/places"
+        sync
+        awk -F '\t' -v pass="$pass" -v at="$(date +%s)" '
+            { printf "{\"event\":\"%s\",\"pass\":\"%s\",\"n\":%d,\"at\":%s,\"detail\":\"%s\"}\n", $2, pass, $1, at, $3 }' "$work/outcomes" >>"$journal"
+        sync
+    fi
+fi
+
+# In one line.
+freed=$(awk -F '\t' -v outcomes="$work/outcomes" '
+    BEGIN { while ((getline line <outcomes) > 0) { split(line, f, "\t"); done[f[1]] = f[2]; why[f[1]] = f[3] } }
+    done[$1] == "done" { sub(".*/", "", $3); if ($2 == "free") free[$3]++; else discarded++; next }
+    ($1 in done) { if (!failed++) first = $3 "/" $4 ": " why[$1] }
+    END { for (n in free) list = list (list == "" ? "" : ", ") free[n] " of " n
+          if (list != "") printf "; freed %s", list
+          if (discarded) printf "; discarded %d blank cache entr%s", discarded, discarded == 1 ? "y" : "ies"
+          if (failed) printf "; %d could not be moved (%s)", failed, first }' "$work/moves" 2>/dev/null)
+case $freed in *freed* | *discarded*) freed="$freed; 'janitor undo $pass' puts it back" ;; esac
+[ -z "$trouble" ] || trouble="; $trouble"
+[ -n "$flock" ] || trouble="$trouble; there is no flock here, so host-local's lock was not taken: being early had to do"
+case $freed$trouble in
+*'could not be moved'* | *'nothing is moved'*) say '<4>' "$sentence$freed$kept$trouble" && exit "$strict" ;;
+esac
+say '<5>' "$sentence$freed$kept$trouble"
+exit 0

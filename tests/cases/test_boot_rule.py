@@ -1,0 +1,126 @@
+"""The rule of the boot stage, clause by clause. What a disk can hold is in tests/boot_cases.py, for all its forms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from janitor.core.action import Plan
+from janitor.core.boot import Configured, plan_at_boot
+from janitor.core.evidence import CacheEntry, LeaseDirectory, LeaseFile, Network, Unknown
+
+ID = "ab" * 32
+NAME = "k8s-pod-network"
+NETWORK = Network(NAME, "/var/lib/cni/networks", "10-canal.conflist", ("calico", "portmap"), "0.3.1", Unknown(""), True)
+NOTHING = Unknown("no CNI configuration")
+
+
+def file(name: str, content: bytes | Unknown, inode: int = 7) -> LeaseFile:
+    size = len(content) if isinstance(content, bytes) else 70
+    return LeaseFile(name, "file", 1, inode, size, 0o600, 5, 6, content)
+
+
+WHOLE = file("10.52.0.2", f"{ID}\r\neth0".encode())
+EMPTY = file("10.52.0.3", b"")
+LOCK = file("lock", b"")
+
+
+def directory(*files: LeaseFile, name: str = NAME, filesystem: str = "ext4") -> LeaseDirectory:
+    return LeaseDirectory(f"/var/lib/cni/networks/{name}", name, files, filesystem)
+
+
+def entry(damage: str = "it is empty", **more: object) -> CacheEntry:
+    path = f"/var/lib/cni/results/{NAME}-{ID}-eth0"
+    return replace(CacheEntry(path, NAME, ID, "eth0", 1, 9, 0, 5, 6, damage), **more)  # type: ignore[arg-type]
+
+
+def planned(
+    *directories: LeaseDirectory,
+    networks: tuple[Network, ...] | Unknown = (NETWORK,),
+    cache: tuple[CacheEntry, ...] = (),
+) -> Plan:
+    return plan_at_boot(Configured(networks, frozenset()), directories, cache)
+
+
+def names(plan: Plan) -> list[str]:
+    return [action.name for action in plan.actions]
+
+
+def test_cri_leases_and_corrupt_ones_go_with_their_identity_and_the_proof() -> None:
+    plan = planned(directory(WHOLE, EMPTY, LOCK, file("10.52.0.4", b"mine")))
+    assert names(plan) == ["10.52.0.2", "10.52.0.3"]
+    first, second = plan.actions
+    assert (first.kind, first.container_id, first.interface, first.ctime_ns) == ("free", ID, "eth0", 6)
+    assert first.file is not None
+    assert (first.file.inode, first.file.path) == (7, "/var/lib/cni/networks/k8s-pod-network/10.52.0.2")
+    assert "before any container runtime" in first.proof[-1]
+    assert second.proof[0] == "it is empty"
+    assert plan.refusals == ()
+
+
+@pytest.mark.parametrize(
+    ("network", "why"),
+    [
+        (replace(NETWORK, used_by_cri=False), "no CNI configuration that CRI uses"),
+        (replace(NETWORK, disable_gc=True), "disableGC"),
+        (replace(NETWORK, plugins=("bridge", "firewall")), "firewall"),
+        (replace(NETWORK, data_dir="/elsewhere"), "no CNI configuration that CRI uses"),
+    ],
+)
+def test_other_networks_keep_theirs_and_it_is_said(network: Network, why: str) -> None:
+    plan = planned(directory(WHOLE, EMPTY), networks=(network,))
+    assert plan.actions == ()
+    assert plan.refusals[0].reason.startswith("2 leases left: ")
+    assert why in plan.refusals[0].reason
+
+
+def test_one_refusing_network_of_a_directory_is_enough() -> None:
+    assert (
+        names(planned(directory(WHOLE), networks=(NETWORK, replace(NETWORK, disable_gc=True, used_by_cri=False)))) == []
+    )
+
+
+@pytest.mark.parametrize("filesystem", ["nfs4", "ceph", "9p"])
+def test_a_network_file_system(filesystem: str) -> None:
+    plan = planned(directory(WHOLE, filesystem=filesystem))
+    assert (names(plan), filesystem in plan.refusals[0].reason) == ([], True)
+
+
+def test_what_could_not_be_read_stays() -> None:
+    assert names(planned(directory(file("10.52.0.2", Unknown("reading it: Input/output error"))))) == []
+    unread = LeaseDirectory("/var/lib/cni/networks/k8s-pod-network", NAME, Unknown("reading it: I/O error"), "ext4")
+    assert planned(unread).refusals[0].reason == "0 leases left: reading it: I/O error"
+
+
+def test_without_a_configuration_only_what_can_be_nobody_elses() -> None:
+    assert names(planned(directory(WHOLE, LOCK), networks=NOTHING)) == ["10.52.0.2"]
+    assert "nothing but leases of CRI sandboxes" in planned(directory(WHOLE), networks=NOTHING).actions[0].proof[-1]
+    for other in (EMPTY, file("10.52.0.4", b"mine"), file("note", b""), file("10.52.0.5", ID.encode())):
+        plan = planned(directory(WHOLE, other), networks=NOTHING)
+        assert names(plan) == []
+        assert "no CNI configuration can be read" in plan.refusals[0].reason
+    for name in ("podman", "bridge", "buildkit", "nerdctl-x"):
+        assert names(planned(directory(WHOLE, name=name), networks=NOTHING)) == []
+    named = Configured(NOTHING, frozenset({"/var/lib/cni/networks/k8s-pod-network"}))
+    assert plan_at_boot(named, (directory(WHOLE),), ()).actions == ()
+
+
+def test_blank_cache_entries_of_these_networks() -> None:
+    assert [a.kind for a in planned(cache=(entry(), entry("it holds 1517 NUL bytes"))).actions] == ["discard"] * 2
+    for kept in (
+        entry(""),
+        entry("it is not JSON that libcni could have written"),
+        entry(network="podman"),
+        entry(container_id="x"),
+        entry(regular=False),
+    ):
+        assert planned(cache=(kept,)).actions == ()
+    assert planned(networks=(replace(NETWORK, plugins=("firewall",)),), cache=(entry(),)).actions == ()
+    assert planned(networks=NOTHING, cache=(entry(),)).actions == ()
+    assert names(planned(directory(WHOLE), networks=NOTHING, cache=(entry(),))) == ["10.52.0.2", f"{NAME}-{ID}-eth0"]
+
+
+def test_there_is_no_bound() -> None:
+    files = tuple(file(f"10.52.{i // 256}.{i % 256}", b"", i) for i in range(5000))
+    assert len(planned(directory(*files)).actions) == 5000

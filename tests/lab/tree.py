@@ -1,0 +1,106 @@
+"""Debian trees for nodes with a systemd of their own: made by debootstrap once, kept in the lab's cache, never changed.
+
+Packages that only some tests need (cloud-init, dracut, podman) are a layer of their own over the base.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.lab.runtimes import REPOSITORY, MissingError
+
+SUITE = "bookworm"
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iptables", "python3", "containerd",
+            "containernetworking-plugins", "runc")  # fmt: skip
+
+
+def cache() -> Path:
+    """Where the lab keeps what is expensive to make."""
+    place = Path(os.environ.get("JANITOR_LAB_CACHE") or REPOSITORY / ".cache/lab").absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def base() -> Path:
+    """A minimal Debian with systemd, containerd and host-local. About a minute the first time."""
+    destination = cache() / f"tree-{SUITE}"
+    if not destination.is_dir():
+        with tempfile.TemporaryDirectory(dir=cache(), prefix="debootstrap-") as directory:
+            made = Path(directory) / "tree"
+            _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(made)])
+            made.rename(destination)
+    return destination
+
+
+def layer(*packages: str) -> Path:
+    """A whole tree like the base with these packages on top; the base itself for none."""
+    if not packages:
+        return base()
+    destination = cache() / f"tree-{SUITE}-{'-'.join(packages)}"
+    if not destination.is_dir():
+        with tempfile.TemporaryDirectory(dir=cache(), prefix="layer-") as directory:
+            made = Path(directory) / "tree"
+            _run(["cp", "--archive", "--reflink=auto", str(base()), str(made)])
+            for name in ("etc/apt/apt.conf.d", "etc/apt/sources.list.d"):  # this machine's own mirrors and proxies
+                shutil.copytree(f"/{name}", made / name, dirs_exist_ok=True)
+            script = (
+                "apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"
+                f" {' '.join(packages)}"
+            )
+            _run(["chroot", str(made), "sh", "-c", script])
+            made.rename(destination)
+    return destination
+
+
+@contextmanager
+def opened(lower: Path) -> Iterator[Path]:
+    """A tree's overlay as a directory to chroot(2) into, with /proc, /dev and an empty /run, in the mounts of a child.
+
+    Yields its root as seen through that child; what is written there is thrown away.
+    """
+    with tempfile.TemporaryDirectory(prefix="janitor-tree-") as directory:
+        for name in ("upper", "work", "root"):
+            (Path(directory) / name).mkdir()
+        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNT, "sh", str(lower), directory]
+        child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            if child.stdout.readline() != b"ready\n":
+                raise MissingError(f"the tree {lower} cannot be mounted")
+            yield Path(f"/proc/{child.pid}/root{directory}/root")
+        finally:
+            child.stdin.close()
+            child.stdout.close()
+            child.wait()
+
+
+def unmount(root: Path) -> None:
+    """Take /proc, /dev and /run out of an opened tree again, so that what is left is its files alone."""
+    _, _, child, _, *inside = root.parts
+    place = "/" + "/".join(inside)
+    mounts = [f"{place}/{name}" for name in ("dev", "proc", "run")]
+    subprocess.run(["nsenter", "--mount", "--target", child, "umount", "--lazy", *mounts], check=True)
+
+
+_MOUNT = """
+mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" lab "$2/root" && mount -t proc lab "$2/root/proc" &&
+    mount -t tmpfs lab "$2/root/run" && mount --rbind /dev "$2/root/dev" && echo ready && exec cat >/dev/null
+"""
+
+
+def _run(argv: list[str]) -> None:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=900, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingError(f"{argv[0]}: {error}") from error
+    if done.returncode != 0:
+        raise MissingError(
+            f"{argv[0]}: exit {done.returncode}: {' '.join((done.stderr or done.stdout).split())[-400:]}"
+        )

@@ -1,0 +1,315 @@
+"""What the boot stage may meet besides files: late starts, other processes, odd mounts, a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from janitor.host.sockets import CRI
+from tests.lab import boot_stages
+from tests.lab.boot_stages import PYTHON, SCRIPT, SHELLS, STAGES, EarlyMachine, Stage
+from tests.lab.networks import calico
+from tests.lab.node import JANITOR, NodeFactory
+
+pytestmark = pytest.mark.system
+
+ID = "0123456789abcdef" * 4
+LEASE = f"{ID}\r\neth0".encode()
+CANAL = "networks/k8s-pod-network"
+CACHED = f"results/k8s-pod-network-{ID}-eth0"
+FILES = {f"{CANAL}/10.52.0.2": LEASE, f"{CANAL}/10.52.0.3": b"", f"{CANAL}/10.52.0.4": b"mine", CACHED: b""}
+GONE = frozenset({f"{CANAL}/10.52.0.2", f"{CANAL}/10.52.0.3", CACHED})
+CONFIGURATION = {"10-canal.conflist": json.dumps(calico().config).encode()}
+
+
+@pytest.fixture
+def machine(_real_components: None) -> Iterator[EarlyMachine]:
+    """A machine of its own for each test, with two leases to free, a foreign one and a blank cache entry."""
+    if reason := boot_stages.missing():
+        pytest.skip(reason)
+    made = EarlyMachine()
+    try:
+        made.power_on()
+        made.lay_out(FILES, CONFIGURATION)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(params=STAGES, ids=lambda stage: stage.name)
+def stage(request: pytest.FixtureRequest) -> Stage:
+    found: Stage = request.param
+    return found
+
+
+def refused(machine: EarlyMachine, stage: Stage, why: str, *, ledger: bool = False) -> None:
+    """It changes nothing, says why in one line, and exits 0, or 1 if that is asked for."""
+    for words, code in (((), 0), (("--strict",), 1)):
+        done = machine.stage(stage, *words)
+        assert (done.returncode, done.stderr.count("\n"), why in done.stderr) == (code, 1, True), done
+        assert machine.held() == FILES
+        assert machine.quarantined() == []
+        assert (machine.root / "run/janitor/ledger.json").exists() == ledger
+
+
+def freed(machine: EarlyMachine, stage: Stage, *words: str) -> str:
+    done = machine.stage(stage, "--strict", *words)
+    assert done.returncode == 0, done
+    assert machine.held() == {path: content for path, content in FILES.items() if path not in GONE}, done.stderr
+    assert machine.quarantined() == sorted(FILES[path] for path in GONE)
+    return done.stderr
+
+
+@contextmanager
+def running(machine: EarlyMachine, *argv: str, ready: Callable[[], bool]) -> Iterator[None]:
+    process = machine.popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while not ready():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("name", ["containerd", "containerd-shim-runc-v2", "crio", "kubelet", "k3s-server", "conmon"])
+def test_a_runtime_is_running(machine: EarlyMachine, stage: Stage, name: str) -> None:
+    program = machine.root / "run" / name
+    program.write_bytes(Path("/bin/sleep").read_bytes())
+    program.chmod(0o755)
+    comm = name[:15]
+    with running(
+        machine,
+        f"/run/{name}",
+        "100",
+        ready=lambda: (
+            comm in machine.run(["cat", "/proc/2/comm"]).stdout
+            or any(name in command for command in machine.processes().values())
+        ),
+    ):
+        refused(machine, stage, f"{comm} (process ")
+        assert "on a running node use 'janitor clean'" in machine.stage(stage).stderr
+    freed(machine, stage)
+
+
+@pytest.mark.parametrize("path", [CRI[0], CRI[1], CRI[4]])
+def test_a_socket_answers(machine: EarlyMachine, stage: Stage, path: str) -> None:
+    (machine.root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+    listen = f"import socket, time; s = socket.socket(socket.AF_UNIX); s.bind({path!r}); s.listen(); time.sleep(100)"
+    with running(machine, "python3", "-c", listen, ready=lambda: path in machine.run(["cat", "/proc/net/unix"]).stdout):
+        refused(machine, stage, f"a container runtime answers at {path} already")
+    # The socket of a runtime that is gone answers nobody.
+    assert (machine.root / path.lstrip("/")).is_socket()
+    freed(machine, stage)
+
+
+def test_a_network_namespace_is_mounted(machine: EarlyMachine, stage: Stage) -> None:
+    machine.run(["ip", "netns", "add", "cni-1"], check=True)
+    refused(machine, stage, "network namespace")
+    machine.run(["ip", "netns", "del", "cni-1"], check=True)
+    machine.run(["umount", "/run/netns"])
+    freed(machine, stage)
+
+
+def test_a_network_namespace_is_held_open(machine: EarlyMachine, stage: Stage) -> None:
+    with running(machine, "sh", "-c", "exec 3</proc/self/ns/net; touch /run/ready; exec sleep 100",
+                 ready=(machine.root / "run/ready").exists):  # fmt: skip
+        refused(machine, stage, "network namespace")
+    freed(machine, stage)
+
+
+def test_twice(machine: EarlyMachine, stage: Stage) -> None:
+    freed(machine, stage)
+    again = machine.stage(stage, "--strict")
+    assert (again.returncode, "is of this boot: it has been done already" in again.stderr) == (1, True)
+
+
+def test_the_ledger_of_another_boot_or_of_nobody(machine: EarlyMachine, stage: Stage) -> None:
+    """/run/janitor may have come along with a container's root, or with a disk."""
+    ledger = machine.root / "run/janitor/ledger.json"
+    ledger.parent.mkdir()
+    for content in ("", "garbage", "[]", '{"files": []}'):
+        ledger.write_text(content)
+        refused(machine, stage, "/run/janitor/ledger.json", ledger=True)
+    ledger.write_text('{"boot_id": "10000000-0000-4000-8000-000000000000", "files": []}')
+    freed(machine, stage)
+
+
+def test_another_janitor_is_at_work(machine: EarlyMachine, stage: Stage) -> None:
+    (machine.root / "run/janitor").mkdir()
+    holds = ["sh", "-c", "exec 9>/run/janitor/lock; flock 9; touch /run/ready; exec sleep 100"]
+    with running(machine, *holds, ready=(machine.root / "run/ready").exists):
+        refused(machine, stage, "is at work on this node already")
+    freed(machine, stage)
+
+
+def test_ledger_only(machine: EarlyMachine) -> None:
+    """It moves nothing; and every form writes the same ledger, which `janitor clean` then counts on."""
+    ledgers = []
+    for number, path in enumerate(sorted(FILES)):  # a clock at 1970, and nanoseconds with zeros in front
+        os.utime(machine.cni / path, ns=(0, (0, 5, 7_000_000_001, 1_600_000_000_000_000_020)[number]))
+    for stage in STAGES:
+        (machine.root / "run/janitor/ledger.json").unlink(missing_ok=True)
+        done = machine.stage(stage, "--ledger-only", "--strict")
+        assert (done.returncode, "recorded 3 leases" in done.stderr) == (0, True), done
+        assert machine.held() == FILES
+        found = json.loads((machine.root / "run/janitor/ledger.json").read_text())
+        assert found["boot_id"] == machine.boot_id
+        ledgers.append(sorted(found["files"], key=lambda file: str(file["path"])))
+    assert len(ledgers[0]) == 3
+    assert all(ledger == ledgers[0] for ledger in ledgers)
+
+
+def test_undo_puts_all_of_it_back(machine: EarlyMachine, stage: Stage) -> None:
+    inodes = {path: (machine.cni / path).stat().st_ino for path in GONE}
+    freed(machine, stage)
+    done = machine.run([str(JANITOR), "undo"])
+    assert (done.returncode, "3 files put back" in done.stdout) == (0, True), done
+    assert machine.held() == FILES
+    assert {path: (machine.cni / path).stat().st_ino for path in GONE} == inodes
+
+
+def test_the_lock_is_missing_or_held(machine: EarlyMachine, stage: Stage) -> None:
+    lock = machine.cni / CANAL / "lock"
+    holds = ["flock", f"/var/lib/cni/{CANAL}/lock", "sh", "-c", "touch /run/ready; sleep 100"]
+    with running(machine, *holds, ready=(machine.root / "run/ready").exists):
+        done = machine.stage(stage, "--strict")
+        assert (done.returncode, "/lock is held by somebody else" in done.stderr) == (1, True), done
+        assert {CANAL + "/10.52.0.2", CANAL + "/10.52.0.3"} <= set(machine.held())
+    (machine.root / "run/janitor/ledger.json").unlink()
+    lock.unlink()
+    done = machine.stage(stage, "--strict")
+    assert (done.returncode, "has no lock file" in done.stderr) == (1, True), done
+    assert not lock.exists()
+    assert {CANAL + "/10.52.0.2", CANAL + "/10.52.0.3"} <= set(machine.held())
+
+
+def test_without_flock_it_says_so(machine: EarlyMachine) -> None:
+    busybox = SHELLS[1]
+    said = freed(machine, Stage("no flock", busybox.command, busybox.path.partition(":")[0]))
+    assert "there is no flock here, so host-local's lock was not taken" in said
+
+
+def test_links(machine: EarlyMachine, stage: Stage) -> None:
+    """A network's directory that is a link is left alone, and so is a lease; a data directory may be one."""
+    (machine.cni / CANAL).rename(machine.cni / "real")
+    (machine.cni / CANAL).symlink_to("../real")
+    done = machine.stage(stage)
+    assert "it is a symbolic link" in done.stderr
+    assert machine.quarantined() == [b""]  # the cache entry
+    machine.lay_out(FILES, CONFIGURATION)
+    (machine.cni / CANAL / "10.52.0.9").symlink_to("10.52.0.2")
+    (machine.cni / CANAL / "10.52.0.10").mkdir()
+    os.mkfifo(machine.cni / CANAL / "10.52.0.11")
+    (machine.cni / "networks").rename(machine.cni / "real")
+    (machine.cni / "networks").symlink_to("real")
+    machine.stage(stage, "--strict")
+    assert sorted(path.name for path in (machine.cni / "real/k8s-pod-network").iterdir()) == [
+        "10.52.0.10", "10.52.0.11", "10.52.0.4", "10.52.0.9", "last_reserved_ip.0", "lock",
+    ]  # fmt: skip
+
+
+def test_read_only_and_full(machine: EarlyMachine, stage: Stage) -> None:
+    machine.run(["mount", "-o", "remount,bind,ro", "/var/lib/cni"], check=True)
+    done = machine.stage(stage, "--strict")
+    assert (done.returncode, done.stderr.count("\n"), machine.held()) == (1, 1, FILES), done
+    assert machine.quarantined() == []
+    machine.run(["mount", "-o", "remount,bind,rw", "/var/lib/cni"], check=True)
+    (machine.root / "run/janitor/ledger.json").unlink()
+    machine.run(["sh", "-c", "mount -t tmpfs -o size=16k lab /var/lib/janitor; cat /dev/zero >/var/lib/janitor/zero"])
+    done = machine.stage(stage, "--strict")
+    assert (done.returncode, done.stderr.count("\n"), machine.held()) == (1, 1, FILES), done
+    assert machine.quarantined() == []
+
+
+def test_leases_on_a_mount_of_their_own(machine: EarlyMachine, stage: Stage) -> None:
+    machine.run(["mount", "-t", "tmpfs", "lab", "/var/lib/cni/networks"], check=True)
+    directory = machine.root / "var/lib/cni/networks/k8s-pod-network"
+    directory.mkdir()
+    (directory / "lock").touch()
+    (directory / "10.52.0.2").touch()
+    done = machine.stage(stage, "--strict")
+    assert done.returncode == 0, done
+    assert sorted(path.name for path in directory.iterdir()) == ["lock"]
+    assert len(list((directory.parent / ".janitor-quarantine").glob("*/*10.52.0.2"))) == 1
+
+
+def test_another_root(machine: EarlyMachine, stage: Stage) -> None:
+    """A container that sees the node under /host; and a disk at rest, of which nothing is known."""
+    machine.run(["sh", "-c", "mkdir /run/host && mount --rbind / /run/host"], check=True)
+    said = freed(machine, stage, "--root", "/run/host")
+    assert "freed 2 of k8s-pod-network" in said
+    machine.run(["sh", "-c", "mkdir -p /run/rest/var/lib/cni/networks"], check=True)
+    done = machine.stage(stage, "--strict", "--root", "/run/rest")
+    assert done.returncode == 1
+    assert "nothing done" in done.stderr
+    done = machine.stage(stage, "--strict", "--root", "/run/missing")
+    assert (done.returncode, "is not a directory" in done.stderr) == (1, True)
+
+
+def test_killed_at_any_moment(machine: EarlyMachine, stage: Stage) -> None:
+    """No file is lost, the next run of janitor finds out where each is, and undo brings it back."""
+    directories = [machine.cni, machine.disk / "janitor"]
+    for delay in (0.04, 0.08, 0.12, 0.16, 0.22):
+        machine.lay_out(FILES, CONFIGURATION)
+        process = machine.popen(["/usr/bin/env", f"PATH={stage.path}", *stage.command], stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        _reap(machine)
+        found = sorted(list(machine.held().values()) + machine.quarantined())
+        assert found == sorted(FILES.values()), delay
+        done = machine.run([str(JANITOR), "undo", "--list"])
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+        machine.run([str(JANITOR), "undo"])
+        assert machine.held() == FILES, (delay, [sorted(d.rglob("*")) for d in directories])
+
+
+def _reap(machine: EarlyMachine) -> None:
+    """Wait for what a killed shell had started."""
+    deadline = time.monotonic() + 10
+    while any(SCRIPT.name in c or c.startswith("mv ") for c in machine.processes().values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_command_is_the_same(machine: EarlyMachine) -> None:
+    done = machine.run([str(JANITOR), "boot", "--strict"])
+    assert (done.returncode, "freed 2 of k8s-pod-network; discarded 1 blank cache entry" in done.stderr) == (0, True), (
+        done
+    )
+    assert done.stderr.startswith("janitor-boot: ")
+    done = machine.run([str(JANITOR), "boot"], env={"JOURNAL_STREAM": "8:1"})
+    assert done.stderr.startswith("<4>janitor-boot: nothing done: ")
+
+
+def test_what_the_firewall_plugin_guards_can_be_cleaned_later(node: NodeFactory) -> None:
+    """The ledger is what is left of the stage there: it proves age, so that no waiting is needed."""
+    machine = node(calico(chain=({"type": "portmap"}, {"type": "firewall"})))
+    pod = machine.kubelet.run()
+    machine.cut("empty")
+    machine.boot(start_runtime=False)
+    done = machine.run([*PYTHON.command, "--strict"])
+    assert (done.returncode, "1 lease left: its chain has the firewall plugin" in done.stderr) == (0, True), done
+    machine.start_runtime()
+    assert "boot ledger" in machine.janitor("explain", pod.ip).stdout
+
+
+def test_the_largest_network(machine: EarlyMachine) -> None:
+    """65,000 leases, half of them empty: all go in one pass, whatever clean's bound is. (A shell takes a minute.)"""
+    addresses = [f"10.52.{high}.{low}" for high in range(254) for low in range(256) if (high, low) != (0, 4)]
+    directory = machine.cni / CANAL
+    for number, address in enumerate(addresses):
+        (directory / address).write_bytes(LEASE if number % 2 else b"")
+    done = machine.stage(PYTHON, "--strict")
+    assert (done.returncode, f"freed {len(addresses)} of k8s-pod-network" in done.stderr) == (0, True), done
+    assert sorted(path.name for path in directory.iterdir()) == ["10.52.0.4", "last_reserved_ip.0", "lock"]
