@@ -44,7 +44,7 @@ def test_a_good_plan_has_no_finding(plan: AddressPlan) -> None:
 
 def test_the_default_of_kube_hetzner_has_one_remark() -> None:
     assert ids(DEFAULT) == {"CIDR014": "info"}
-    assert pools(Layout(DEFAULT)).startswith("42 agent pools")
+    assert pools(Layout(DEFAULT)).startswith("42, before")
     assert (limits(Layout(DEFAULT))[0].nodes, limits(Layout(FIXED))[0].nodes) == (100, 72)
 
 

@@ -113,7 +113,7 @@ def limits(layout: Layout) -> tuple[Limit, ...]:
 
 
 def pools(layout: Layout) -> str:
-    """How many agent pools kube-hetzner's scheme has room for; "" for other plans."""
+    """How many agent pools kube-hetzner's scheme has room for, in words; "" for other plans."""
     if layout.plan.scheme != KUBE_HETZNER or layout.network is None:
         return ""
-    return f"{agent_pools_free(layout)} agent pools before their subnets meet something else"
+    return f"{agent_pools_free(layout)}, before a pool's subnet meets something else"

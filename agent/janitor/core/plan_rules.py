@@ -41,9 +41,9 @@ def check(layout: Layout) -> Iterator[Finding]:
     """All rules of this file."""
     yield from _pods_and_services(layout)
     found = collisions(layout)
-    for collision in found:
-        if collision.own:
-            yield _own_range(collision, layout)
+    own = [collision for collision in found if collision.own]
+    if own:
+        yield _own_range(own, layout)
     others = [c for c in found if (set(c.owners) - {c.node.name} if c.owners else layout.joining > 1)]
     if others:
         yield _others_range(others)
@@ -103,8 +103,10 @@ def _pods_and_services(layout: Layout) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _own_range(collision: Collision, layout: Layout) -> Finding:
+def _own_range(found: list[Collision], layout: Layout) -> Finding:
+    collision = found[0]
     node, pods = collision.node, collision.pods
+    more = [f"likewise {c.node.name}: {c.address} in {c.pods}" for c in found[1:8]]
     if collision.owners:
         what = f"{node.name} has address {collision.address} inside its own pod range {pods}"
         when = f"pod range of {node.name}: {pods}"
@@ -113,7 +115,7 @@ def _own_range(collision: Collision, layout: Layout) -> Finding:
         first = count(layout.joining, "pod range")
         when = f"as many nodes as the plan has get the first {first}; {pods} can be its own"
     return Finding(
-        "CIDR004", Severity.CRITICAL, node.name, what, (f"address of {node.name}: {node.address}", when),
+        "CIDR004", Severity.CRITICAL, node.name, what, (f"address of {node.name}: {node.address}", when, *more),
         "The gateway of the node's route would lie inside the route's destination. Hetzner refuses that ('invalid "
         "gateway'), the node stays NetworkUnavailable, and what its pods answer to the node never leaves the bridge. "
         "Only this node fails, so it looks like a fault of the node (kube-hetzner#1221).",

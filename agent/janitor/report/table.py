@@ -41,7 +41,7 @@ def to_table(report: Report, *, width: int, colour: bool, details: bool = False,
     for finding in report.findings:
         if finding not in brief:
             console.print()
-            _finding(console, finding)
+            print_finding(console, finding)
     if brief:
         console.print()
     for finding in brief:
@@ -59,7 +59,8 @@ def _title(finding: Finding) -> str:
     return f"[{_STYLES[finding.severity]}]{finding.id} {kind}[/]  {escape(safe(finding.summary))}"
 
 
-def _finding(console: Console, finding: Finding) -> None:
+def print_finding(console: Console, finding: Finding) -> None:
+    """All of a finding; its fix is not wrapped, because it is to be copied."""
     console.print(_title(finding))
     for line in finding.evidence:
         text = Table.grid(padding=(0, 1, 0, 0))
@@ -67,7 +68,6 @@ def _finding(console: Console, finding: Finding) -> None:
         console.print(text)
     console.print(Padding(escape(finding.explanation), (0, 0, 0, 2)), style="dim")
     first, *more = finding.fix.splitlines()
-    # Not wrapped: it is to be copied.
     console.print(f"  Fix: {escape(safe(first))}", soft_wrap=True)
     for line in more:
         console.print(f"  {escape(safe(line))}", soft_wrap=True)
