@@ -8,27 +8,13 @@ Nothing here decides anything: see core/judgement.py for that.
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
+
+from janitor.core.evidence_node import NOTHING_COLLECTED, NodeConfig
+from janitor.core.unknown import Unknown as Unknown
+from janitor.core.unknown import known as known
 
 EVIDENCE_VERSION = 1
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """What could not be seen. It never leads to a deletion.
-
-    `reason` says what was being done, on what, and what went wrong; `hint` what to do about it.
-    """
-
-    reason: str
-    hint: str = ""
-
-
-def known(part: tuple[_T, ...] | Unknown) -> tuple[_T, ...]:
-    """What was seen of a part; nothing where it is Unknown. For adding reasons to keep, never for proofs."""
-    return () if isinstance(part, Unknown) else part
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,3 +284,4 @@ class Evidence:
     task_directories: tuple[TaskDirectory, ...] | Unknown
     ledger: tuple[FileIdentity, ...] | Unknown  # the leases that were there before any runtime of this boot started
     observations: tuple[Observation, ...] | Unknown  # what earlier passes in this boot have seen
+    node_config: NodeConfig = NOTHING_COLLECTED  # how Kubernetes and the network are configured here

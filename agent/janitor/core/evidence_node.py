@@ -4,10 +4,10 @@ Every part is what was seen, or `Unknown` with the reason; a bundle of an older 
 options whose names speak of tokens, passwords or secrets are replaced before they come here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from janitor.core.evidence import Unknown
+from janitor.core.unknown import Unknown
 
 NOT_COLLECTED = Unknown("the janitor that collected this did not look at it")
 
@@ -206,5 +206,7 @@ class NodeConfig:
     cni_directories: tuple[str, ...] = ()
     machine: tuple[Machine, ...] | Unknown = NOT_COLLECTED
     objects: tuple[Objects, ...] | Unknown = NOT_COLLECTED
-    csi_complaints: tuple[str, ...] | Unknown = NOT_COLLECTED  # what the journal says of CSINode
-    kubelet_files: tuple[tuple[str, bool], ...] = field(default=())  # the files a joined kubelet has: (path, exists)
+    kubelet_files: tuple[tuple[str, bool], ...] = ()  # the files a joined kubelet has: (path, exists)
+
+
+NOTHING_COLLECTED = NodeConfig()

@@ -1,10 +1,13 @@
 """kubeadm's ClusterConfiguration and the kubelet's KubeletConfiguration, as settings."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from janitor.core.evidence_node import Setting
 from janitor.host import yaml_files
 from janitor.host.secrets import hidden
+
+Reader = Callable[[dict[str, Any], str], tuple[Setting, ...]]
 
 _NETWORKING: Final = {"podSubnet": "cluster-cidr", "serviceSubnet": "service-cidr"}
 _COMPONENTS: Final = {"controllerManager": "kube-controller-manager", "apiServer": "kube-apiserver"}
@@ -60,3 +63,16 @@ def _kubelet(document: dict[str, Any], source: str) -> list[Setting]:
         for name, key in _KUBELET.items()
         if document.get(name) not in (None, "", [])
     ]
+
+
+def k0s_settings(document: dict[str, Any], source: str) -> tuple[Setting, ...]:
+    """A k0s ClusterConfig: its ranges are in `spec.network`."""
+    spec = document.get("spec")
+    network = spec.get("network") if isinstance(spec, dict) else None
+    if not isinstance(network, dict):
+        return ()
+    return tuple(
+        Setting("k0s", key, yaml_files.scalar(network[name]), source)
+        for name, key in (("podCIDR", "cluster-cidr"), ("serviceCIDR", "service-cidr"))
+        if network.get(name)
+    )

@@ -48,10 +48,26 @@ def to_table(report: Report, *, width: int, colour: bool, details: bool = False,
         console.print(_title(finding))
     if brief:
         console.print(f"(details of these: --only {','.join(dict.fromkeys(f.id for f in brief))})", style="dim")
+    if report.skipped:
+        console.print()
+    for part in report.skipped:
+        console.print(escape(safe(f"skipped {id_ranges(part.ids)}: {part.reason}")), style="dim")
     if report.leases:
         console.print()
         console.print(_leases(report, every_lease))
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def id_ranges(ids: tuple[str, ...]) -> str:
+    """`CIDR001-CIDR004, KUB001`: neighbours in a row are written as one."""
+    runs: list[list[str]] = []
+    for one in ids:
+        before = runs[-1][-1] if runs else ""
+        if before[:-3] == one[:-3] and int(before[-3:]) + 1 == int(one[-3:]):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _title(finding: Finding) -> str:
