@@ -61,14 +61,18 @@ def read_unit(root: str, name: str) -> Unit | None:
     return Unit(
         name, fragment, drop_ins, shadowed,
         tuple(_shown(a) for a in assignments if a.variable in used or a.variable.startswith(_OURS)),
-        tuple(merged.files), merged.exec_start, merged.exec_source, argv, tuple(merged.complaints),
+        tuple(merged.files), _plain(merged.exec_start), merged.exec_source, argv, tuple(merged.complaints),
         written=tuple(merged.contents.items()),
     )  # fmt: skip
 
 
 def _shown(one: Assignment) -> Assignment:
-    value = hidden(one.variable, " ".join(without_secrets(one.value.split(" "))))
-    return Assignment(one.variable, value, one.source, one.from_file)
+    return Assignment(one.variable, hidden(one.variable, _plain(one.value)), one.source, one.from_file)
+
+
+def _plain(text: str) -> str:
+    """A command line, or part of one, as it was written but for its secrets."""
+    return " ".join(without_secrets(text.split(" ")))
 
 
 def _safe(value: str) -> str:
@@ -194,7 +198,9 @@ def _command(merged: _Merged, environment: dict[str, str]) -> tuple[str, ...]:
     try:
         parts = words(text.lstrip(_PREFIXES))
     except Unbalanced as problem:
-        merged.complaints.append(f"{merged.exec_source}: ExecStart={text}: {problem}, so systemd refuses the unit")
+        merged.complaints.append(
+            f"{merged.exec_source}: ExecStart={_plain(text)}: {problem}, so systemd refuses the unit"
+        )
         return ()
     for part in parts:
         braced = part.startswith("${") and part.endswith("}") and " " in environment.get(part[2:-1], "")
