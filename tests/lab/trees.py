@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.lab.simulated_proc import FakeProc
 
 NODE_IP = "10.0.0.3"
-_10_KUBEADM = """# Note: This dropin only works with kubeadm and kubelet v1.11+
+KUBEADM_DROP_IN = """# Note: This dropin only works with kubeadm and kubelet v1.11+
 [Service]
 Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
 Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
@@ -27,7 +27,7 @@ EnvironmentFile=-/etc/default/kubelet
 ExecStart=
 ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 """  # noqa: E501 (as the package has it)
-_UNIT = """[Unit]
+KUBELET_UNIT = """[Unit]
 Description=kubelet: The Kubernetes Node Agent
 Wants=network-online.target
 After=network-online.target
@@ -111,8 +111,8 @@ def kubeadm(
 ) -> Tree:
     """A worker: the package's unit and drop-in; `drop_in` is an administrator's, `extra` what the kubelet runs with."""
     tree = Tree(root)
-    tree.write("/usr/lib/systemd/system/kubelet.service", _UNIT)
-    tree.write("/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf", _10_KUBEADM)
+    tree.write("/usr/lib/systemd/system/kubelet.service", KUBELET_UNIT)
+    tree.write("/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf", KUBEADM_DROP_IN)
     if extra_file is not None:
         tree.write("/etc/default/kubelet", extra_file)
     if drop_in:

@@ -84,7 +84,7 @@ def _diff(unit: Unit, name: str, inline: Assignment, file: Assignment) -> str:
     new = [*old[:at], f"{after}\n", *old[at + 1 :]]
     lines = difflib.unified_diff(old, new, f"a{file.source}", f"b{file.source}")
     patch = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
-    return f"patch -p1 -d / <<'END'\n{patch}END\n{how}"
+    return f"patch -p1 -d /, and this:\n{patch}{how}"
 
 
 def _file(one: Assignment) -> str:

@@ -6,6 +6,7 @@ Standard library only.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,7 @@ _SPACE: Final = " \t\n\r"
 _ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"',
                    "'": "'", "s": " "}  # fmt: skip
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_BRACED: Final = re.compile(r"\$\$|\$\{([^}]*)\}")
+_BRACED: Final = re.compile(r"\$\$|\$\{([^}]*)\}|\$\{.*", re.DOTALL)  # what is not closed stays as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +57,52 @@ class Unbalanced(ValueError):  # noqa: N818 (it is what is wrong with the text)
     """A quote that nothing closes, or an escape that means nothing."""
 
 
-def words(text: str, *, escapes: bool = True, relaxed: bool = False) -> list[str]:
-    """Split as extract_first_word(3) does: quotes may stand anywhere. Unbalanced unless `relaxed`."""
+def words(text: str) -> list[str]:
+    """The words of a list of assignments; quotes may stand anywhere. Unbalanced where systemd ignores the line."""
+    return [word for word, _ in _words(text, _Way())]
+
+
+def value_words(text: str) -> list[str]:
+    """The words that a `$VARIABLE` of this value stands for: quotes group, a backslash takes what follows as it is."""
+    return [word for word, _ in _words(text, _Way(escapes=False, open_quotes=True))]
+
+
+def command_words(text: str) -> list[str]:
+    """The words of a command up to a `;`. Escapes that mean nothing stay as they are; Unbalanced for open quotes."""
     found: list[str] = []
+    ended = False
+    for word, raw in _words(text, _Way(keep_unknown=True)):
+        if ended:
+            raise Unbalanced("it holds two commands, which only Type=oneshot may")
+        ended = raw == ";"
+        if ended:
+            continue
+        found.append(";" if raw == "\\;" else word)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The flags of extract_first_word: CUNESCAPE, UNESCAPE_RELAX, RELAX."""
+
+    escapes: bool = True
+    keep_unknown: bool = False
+    open_quotes: bool = False
+
+
+def _words(text: str, way: _Way) -> Iterator[tuple[str, str]]:
+    """Each word, and how it was written."""
     at, size = 0, len(text)
     while True:
         while at < size and text[at] in _SPACE:
             at += 1
         if at >= size:
-            return found
-        word, quote = "", ""
+            return
+        begun, word, quote = at, "", ""
         while at < size and (quote or text[at] not in _SPACE):
             c = text[at]
             if c == "\\":
-                piece, at = _escaped(text, at + 1, escapes, relaxed)
+                piece, at = _escaped(text, at + 1, way)
                 word += piece
                 continue
             if quote and c == quote:
@@ -79,19 +112,19 @@ def words(text: str, *, escapes: bool = True, relaxed: bool = False) -> list[str
             else:
                 word += c
             at += 1
-        if quote and not relaxed:
+        if quote and not way.open_quotes:
             raise Unbalanced(f"a {quote} is not closed")
-        found.append(word)
+        yield word, text[begun:at]
 
 
-def _escaped(text: str, at: int, escapes: bool, relaxed: bool) -> tuple[str, int]:
+def _escaped(text: str, at: int, way: _Way) -> tuple[str, int]:
     """What follows a backslash, and where that ends."""
     if at >= len(text):
-        if relaxed:
-            return "\\", at
+        if way.keep_unknown or way.open_quotes:
+            return "\\" if way.keep_unknown else "", at
         raise Unbalanced("a \\ at the end escapes nothing")
     c = text[at]
-    if not escapes:
+    if not way.escapes:
         return c, at + 1
     if c in _ESCAPES:
         return _ESCAPES[c], at + 1
@@ -99,7 +132,7 @@ def _escaped(text: str, at: int, escapes: bool, relaxed: bool) -> tuple[str, int
         match = re.compile(pattern).match(text, at)
         if match and (number := int(match[0][skip:], base)):
             return chr(number), match.end()
-    if relaxed:
+    if way.keep_unknown:
         return "\\" + c, at + 1
     raise Unbalanced(f"\\{c} means nothing")
 
@@ -185,7 +218,13 @@ def expand(argv: list[str], environment: dict[str, str]) -> list[str]:
     found: list[str] = []
     for word in argv:
         if word.startswith("$") and not word.startswith(("${", "$$")):
-            found += words(environment.get(word[1:], ""), escapes=False, relaxed=True)
+            found += value_words(environment.get(word[1:], ""))
         else:
-            found.append(_BRACED.sub(lambda m: "$" if m[0] == "$$" else environment.get(m[1], ""), word))
+            found.append(_BRACED.sub(lambda m: _replaced(m, environment), word))
     return found
+
+
+def _replaced(match: re.Match[str], environment: dict[str, str]) -> str:
+    if match[0] == "$$":
+        return "$"
+    return match[0] if match[1] is None else environment.get(match[1], "")

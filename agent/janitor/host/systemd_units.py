@@ -12,7 +12,16 @@ from typing import Final
 from janitor.core.evidence_node import Assignment, EnvironmentFile, Unit
 from janitor.host.files import inside, names, read_bounded, said
 from janitor.host.secrets import hidden, without_secrets
-from janitor.host.systemd_syntax import Line, Unbalanced, environment_file, expand, is_name, unit_lines, words
+from janitor.host.systemd_syntax import (
+    Line,
+    Unbalanced,
+    command_words,
+    environment_file,
+    expand,
+    is_name,
+    unit_lines,
+    words,
+)
 
 SEARCH_PATH: Final = (
     "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/etc/systemd/system",
@@ -196,7 +205,7 @@ def _command(merged: _Merged, environment: dict[str, str]) -> tuple[str, ...]:
     text = merged.exec_start
     literal = ":" in text[: len(text) - len(text.lstrip(_PREFIXES))]
     try:
-        parts = words(text.lstrip(_PREFIXES))
+        parts = command_words(text.lstrip(_PREFIXES))
     except Unbalanced as problem:
         merged.complaints.append(
             f"{merged.exec_source}: ExecStart={_plain(text)}: {problem}, so systemd refuses the unit"
