@@ -29,8 +29,14 @@ from janitor.report.table import id_ranges, to_table
 from tests.situations import BOOT, NOW, SECOND, evidence
 
 UNSEEN = Unknown("not asked")
-KUBELET = Component("kubelet", ("/usr/bin/kubelet", "--cloud-provider=external", "--node-ip=10.0.0.3",
-                                "--config=/var/lib/kubelet/config.yaml"), "process 7", 7, True, NOW - 600 * SECOND)  # fmt: skip
+KUBELET = Component(
+    "kubelet",
+    ("/usr/bin/kubelet", "--cloud-provider=external", "--node-ip=10.0.0.3", "--config=/var/lib/kubelet/config.yaml"),
+    "process 7",
+    7,
+    True,
+    NOW - 600 * SECOND,
+)
 MANAGER = Component("kube-controller-manager", ("kube-controller-manager", "--cluster-cidr=10.42.0.0/16",
                     "--service-cluster-ip-range=10.43.0.0/16"), "process 8", 8)  # fmt: skip
 NETWORK = PrivateNetwork("1", "cluster", "10.0.0.3", (), "10.0.0.0/16", "10.0.0.0/24", "10.0.0.1")
@@ -100,6 +106,7 @@ def workload(name: str = "kube-flannel", **other: Any) -> Workload:
 
 
 EXTRA = sets("KUBELET_EXTRA_ARGS", "--x=1", "/etc/a.conf:2", from_file=False)
+TWICE = ("--cluster-cidr=10.42.0.0/16", "--cluster-cidr=10.1.0.0/16")
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 REFUSED = Condition("NetworkUnavailable", "True", "NoRouteCreated")
 NOT_READY = (Condition("Ready", "False", "KubeletNotReady"),)
@@ -111,11 +118,13 @@ def age(seconds: int, **other: Any) -> dict[str, Any]:
 
 
 def test_a_healthy_node_has_no_finding() -> None:
-    inside = objects(kube_node(), OTHER, service_ips=(("default/kubernetes", "10.43.0.1"), ("kube-system/kube-dns", "10.43.0.10")),
-                     workloads=(workload(),), events=(), csi_nodes=(("worker-1", 1),))  # fmt: skip
+    services = (("default/kubernetes", "10.43.0.1"), ("kube-system/kube-dns", "10.43.0.10"))
+    inside = objects(
+        kube_node(), OTHER, service_ips=services, workloads=(workload(),), events=(), csi_nodes=(("worker-1", 1),)
+    )
     plan = argv(MANAGER, "--cluster-cidr=10.0.128.0/18")
     what = node(objects=inside, components=(KUBELET, plan))
-    assert {i for i in ours(what) if i not in ("CIDR023",)} == {"CIDR009"}  # info: Services outside the network
+    assert set(ours(what)) == {"CIDR009", "CIDR023"}  # Services outside the network, and Nodes of another range
 
 
 @pytest.mark.parametrize(
@@ -154,11 +163,11 @@ def test_a_healthy_node_has_no_finding() -> None:
         ("CNI004", "error", {"objects": objects(workloads=(
             workload("hcloud-cloud-controller-manager", kind="Deployment", host_network=False),))}),
         ("CSI001", "warning", {"objects": objects(csi_nodes=(("worker-2", 1),))}),
-        ("CA001", "info", age(60, provider_id="", group="pool") | {"machine": UNSEEN}),
+        ("CA001", "error", age(60, provider_id="", group="pool") | {"machine": UNSEEN}),
         ("MD001", "info", {"machine": Unknown("asking the metadata service at 169.254.169.254: timed out")}),
-        ("HCCM001", "error", {"components": (KUBELET, controller("--cluster-cidr=10.42.0.0/16", "--cluster-cidr=10.1.0.0/16"))}),
+        ("HCCM001", "error", {"components": (KUBELET, controller(*TWICE))}),
         ("HCCM001", "error", {"objects": objects(workloads=(workload(
-            "hcloud-cloud-controller-manager", containers=((("c", "--cluster-cidr=10.42.0.0/16"), ("--cluster-cidr=10.1.0.0/16",)),)),))}),
+            "hcloud-cloud-controller-manager", containers=((("c", TWICE[0]), TWICE[1:]),)),))}),
         ("HCCM002", "error", {"components": (KUBELET, MANAGER, controller("--cluster-cidr=10.1.0.0/16"))}),
         ("HCCM002", "error", {"components": (KUBELET, controller("--cluster-cidr=10.42.1.0/24"))}),
         ("HCCM003", "error", {"objects": objects(events=(("ClusterCIDRMisconfigured", "route CIDR …"),))}),
@@ -177,7 +186,7 @@ def test_a_healthy_node_has_no_finding() -> None:
                                             Route("9.0.0.0/8", "10.43.0.7", "br-1a2b"))}),
         ("CIDR023", "error", {"objects": objects(kube_node(pod_cidrs=("10.99.0.0/24",)), OTHER)}),
         ("CIDR023", "error", {"objects": objects(kube_node(pod_cidrs=("10.42.1.0/25",)), OTHER)}),
-        ("CIDR024", "error", {"settings": (*DNS, Setting("flannel", "cluster-cidr", "10.244.0.0/16", "net-conf.json"))}),
+        ("CIDR024", "error", {"settings": (*DNS, Setting("flannel", "cluster-cidr", "10.244.0.0/16", "a.json"))}),
         ("CIDR025", "error", {"settings": (*DNS, Setting("flannel", "pod-cidr", "10.42.7.0/24", "subnet.env"))}),
         ("CIDR027", "error", {"objects": objects(kube_node(), replace(OTHER, pod_cidrs=("10.42.1.0/24",)))}),
     ],
@@ -204,7 +213,8 @@ def test_finding(identifier: str, severity: str, change: dict[str, Any]) -> None
         ("CA001", age(600, provider_id="")),  # no autoscaler made it
         ("CSI001", {"objects": objects(csi_nodes=()), "components": (replace(KUBELET, started_ns=NOW - SECOND),)}),
         ("CNI004", {"objects": objects(workloads=(workload(tolerates=(UNINITIALIZED,)),))}),
-        ("CIDR016", {"routes": (*ROUTES, Route("10.42.1.0/24", "", "cni0"), Route("10.42.2.0/24", "10.0.0.4", "enp7s0"))}),
+        ("CIDR016", {"routes": (*ROUTES, Route("10.42.1.0/24", "", "cni0"),
+                                Route("10.42.2.0/24", "10.0.0.4", "enp7s0"))}),
         ("CIDR011", {"settings": (*DNS, Setting("k3s", "cluster-dns", "169.254.20.10", "NodeLocal"))}),
         ("MD001", {"machine": Unknown("this is not a server of Hetzner Cloud")}),
         ("CIDR013", {"components": (argv(MANAGER, "--cluster-cidr=10.42.0.0/23"),),
@@ -230,8 +240,9 @@ def test_the_clock_of_registration(gone_s: int, severity: str) -> None:
 
 
 def test_the_clocks_are_apart_and_take_the_settings_that_are_given() -> None:
-    scaler = workload("cluster-autoscaler", kind="Deployment", environment=(("HCLOUD_SERVER_CREATION_TIMEOUT", "15"),),
-                      containers=((("./ca",), ("--max-node-provision-time=30m", "--scale-down-unready-time=1h5m")),))  # fmt: skip
+    words = ("--max-node-provision-time=30m", "--scale-down-unready-time=1h5m")
+    minutes = (("HCLOUD_SERVER_CREATION_TIMEOUT", "15"),)
+    scaler = workload("cluster-autoscaler", kind="Deployment", environment=minutes, containers=((("./ca",), words),))
     made = kube_node(provider_id="", group="pool", conditions=NOT_READY)
     found = [f for f in diagnose(node(objects=objects(made, workloads=(scaler,))))[1] if f.id == "CA001"]
     assert sorted(f.subject.partition(" ")[2] for f in found) == ["C2, registration", "C3, readiness"]

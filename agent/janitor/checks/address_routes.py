@@ -1,9 +1,20 @@
 """CIDR008 and CIDR016: the cluster's ranges against the routes that this node really has."""
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 
-from janitor.core.address_plan import Address, AddressPlan, Layout, Net, host, overlap, parse, slot, slot_count, within
+from janitor.core.address_plan import (
+    Address,
+    AddressPlan,
+    Layout,
+    Net,
+    as_address,
+    host,
+    overlap,
+    parse,
+    slot,
+    slot_count,
+    within,
+)
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Route
 from janitor.core.findings import Finding, Severity, Skipped
@@ -39,8 +50,8 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
 def _foreign(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
     layout = Layout(plan)
     routes = known(evidence.node_config.routes)
-    mine = {ip_address(s.value) for s in node_ips(evidence) if _is_address(s.value)}
-    hops = {ip_address(r.gateway) for r in routes if r.gateway and not is_pod_interface(r.interface)}
+    mine = {address for s in node_ips(evidence) if (address := as_address(s.value))}
+    hops = {address for r in routes if not is_pod_interface(r.interface) and (address := as_address(r.gateway))}
     for name, part in (*(("pod", p) for p in layout.pods), *(("Service", p) for p in layout.services)):
         hit = [(r, common) for r in routes if (common := _collides(r, part.net, plan))]
         if not hit:
@@ -137,11 +148,3 @@ def _lookup(target: Address, routes: tuple[Route, ...]) -> Route | None:
     """The longest match, then the smallest metric: what the main table says."""
     fitting = [(net, r) for r in routes if (net := parse(r.destination)) is not None and target in net]
     return min(fitting, key=lambda item: (-item[0].prefixlen, item[1].metric))[1] if fitting else None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

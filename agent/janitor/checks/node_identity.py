@@ -1,8 +1,8 @@
 """NODE001 to NODE006: whether the cloud controller can know this node for one of its servers."""
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 
+from janitor.core.address_plan import as_address
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, Machine, NodeConfig
 from janitor.core.findings import Finding, Severity, Skipped
@@ -162,7 +162,8 @@ def _not_here(evidence: Evidence) -> Iterator[Finding]:
     if isinstance(addresses, Unknown):
         return
     for told in node_ips(evidence):
-        if _is_address(told.value) and str(ip_address(told.value)) not in addresses and not _unspecified(told.value):
+        address = as_address(told.value)
+        if address and not address.is_unspecified and str(address) not in addresses:  # `::` only chooses a family
             yield Finding(
                 "NODE004", Severity.ERROR, told.value, f"the node's address {told.value} is on none of its interfaces",
                 (f"node address: {told}",),
@@ -171,17 +172,6 @@ def _not_here(evidence: Evidence) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _unspecified(text: str) -> bool:
-    return ip_address(text).is_unspecified  # `--node-ip=::` only chooses a family
-
-
 def _private(text: str) -> bool:
-    return _is_address(text) and ip_address(text).is_private and not _unspecified(text)
+    address = as_address(text)
+    return address is not None and address.is_private and not address.is_unspecified

@@ -141,13 +141,17 @@ def parse(value: str) -> Net | None:
         return None
 
 
+def as_address(value: str) -> Address | None:
+    """An address; None for what is none."""
+    try:
+        return ip_address(value.strip())
+    except ValueError:
+        return None
+
+
 def addresses(values: tuple[Stated, ...]) -> Iterator[Address]:
     """Those of `values` that are addresses."""
-    for stated in values:
-        try:
-            yield ip_address(stated.value.strip())
-        except ValueError:
-            continue
+    return (address for stated in values if (address := as_address(stated.value)) is not None)
 
 
 def _ranges(values: tuple[Stated, ...]) -> Iterator[Range]:

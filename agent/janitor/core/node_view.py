@@ -1,10 +1,9 @@
 """Questions that several checks ask of a node's configuration: what a flag is, which ranges there are, who said so."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final
 
-from janitor.core.address_plan import AddressPlan, NodeSubnet, PlannedNode, Stated, listed, parse
+from janitor.core.address_plan import AddressPlan, NodeSubnet, PlannedNode, Stated, as_address, listed, parse
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Component, KubeNode, Machine, NodeConfig, Objects, Unit
 from janitor.core.plan_settings import stated
@@ -273,16 +272,8 @@ def _nodes(evidence: Evidence) -> tuple[PlannedNode, ...]:
             PlannedNode(node.name, Stated(ip, f"InternalIP of Node {node.name}"), node.pod_cidrs)
             for node in nodes
             for ip in node.internal_ips
-            if _is_address(ip)
+            if as_address(ip)
         )
     own = tuple(stated.value for stated in own_pod_cidrs(evidence))
     name = node_name(evidence.node_config) or "this node"
-    return tuple(PlannedNode(name, ip, own) for ip in node_ips(evidence) if _is_address(ip.value))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return tuple(PlannedNode(name, ip, own) for ip in node_ips(evidence) if as_address(ip.value))
