@@ -93,7 +93,15 @@ def pod_commands(spec: Any) -> list[tuple[str, tuple[str, ...]]]:
 
 def _journal(root: str, live: bool) -> list[Component]:
     """What k3s or RKE2 last started, in this boot where that is this node's."""
-    argv = ["journalctl", "--output=cat", "--no-pager", "--quiet", "--lines=200", "--grep=^.*Running (kube|cloud)"]
+    argv = [
+        "journalctl",
+        "--output=cat",
+        "--no-pager",
+        "--quiet",
+        "--reverse",
+        "--lines=200",
+        "--grep=^.*Running (kube|cloud)",
+    ]
     if root == "/":
         argv += ["--boot"]
     else:
@@ -108,7 +116,7 @@ def _journal(root: str, live: bool) -> list[Component]:
 
 
 def started(text: str, live: bool) -> list[Component]:
-    """The components in lines of k3s' log, the last start of each."""
+    """The components in lines of k3s' log, which come with the newest first: the last start of each."""
     found: dict[str, Component] = {}
     for match in _RUNNING.finditer(text):
         try:
@@ -116,5 +124,7 @@ def started(text: str, live: bool) -> list[Component]:
         except ValueError:
             words = match[2].split()
         name = {"cloud-controller-manager": "k3s-cloud-controller-manager"}.get(match[1], match[1])
+        if name in found:
+            continue
         found[name] = Component(name, without_secrets([match[1], *words]), "the journal of k3s or RKE2", 0, live)
     return list(found.values())

@@ -22,22 +22,23 @@ def objects(kubeconfig: str) -> tuple[Objects, ...] | Unknown:
     try:
         import httpx2
         import lightkube
+        import yaml
         from lightkube.core.exceptions import ApiError, LoadResourceError
     except ImportError:
         return Unknown("asking the API server needs lightkube", "pip install 'cni-janitor[kubernetes]'")
+    doing = f"asking the API server with {kubeconfig}"
     try:
-        return _ask(_client(kubeconfig), kubeconfig)
+        client = _client(kubeconfig)
+    except (lightkube.core.exceptions.ConfigError, OSError) as error:
+        return Unknown(f"{doing}: {error}")
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, KeyError):
+        return Unknown(f"{doing}: it is not a usable kubeconfig")
+    try:
+        return _ask(client, kubeconfig)
     except ApiError as error:
-        return Unknown(f"asking the API server with {kubeconfig}: {error.status.message or error}")
-    except (
-        httpx2.HTTPError,
-        LoadResourceError,
-        lightkube.core.exceptions.ConfigError,
-        OSError,
-        ValueError,
-        KeyError,
-    ) as error:
-        return Unknown(f"asking the API server with {kubeconfig}: {str(error) or type(error).__name__}")
+        return Unknown(f"{doing}: {error.status.message or error}")
+    except (httpx2.HTTPError, LoadResourceError, OSError, ValueError) as error:
+        return Unknown(f"{doing}: {str(error) or type(error).__name__}")
 
 
 def _client(kubeconfig: str) -> "Client":
