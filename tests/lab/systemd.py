@@ -46,7 +46,7 @@ class Systemd:
             (self.directory / name).symlink_to(f"usr/{name}")
         self.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")  # else it would take this for a first boot
         self.write("/etc/os-release", "ID=lab\n")
-        self.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
+        self.write("/etc/passwd", "root:x:0:0:root:/tmp:/bin/sh\n")
         self.write("/etc/group", "root:x:0:\n")
         self.write("/etc/systemd/system/lab.target", "[Unit]\nDefaultDependencies=no\n")
         self.standin = self.directory / "opt/standin"
@@ -91,7 +91,7 @@ class Systemd:
         while time.monotonic() < deadline and self._nspawn.poll() is None:
             children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
             for child in children:
-                if Path(f"/proc/{child}/root/run/systemd/private").exists():
+                if Path(f"/proc/{child}/root", "run/systemd/private").exists():
                     self.init = int(child)
                     return
             time.sleep(0.05)

@@ -196,7 +196,7 @@ def _from_file(root: str, file: EnvironmentFile, merged: _Merged) -> list[Assign
         if " #" in value:
             merged.complaints.append(f"{file.path}: {name}: what follows ' #' is part of the value, not a comment")
         found.append(Assignment(name, value, file.path, True))
-    if all(name.startswith("KUBELET") for name, _ in environment_file(text)):
+    if all(n.startswith("KUBELET") and hidden(n, v) == v for n, v in environment_file(text)) and _plain(text) == text:
         merged.contents[file.path] = text
     return found
 
