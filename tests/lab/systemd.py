@@ -14,14 +14,27 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from tests.lab import image, namespaces
+from tests.lab import cgroups, image, namespaces
 
 REPOSITORY = Path(__file__).parents[2]
-_START = 'mount -t tmpfs lab /run/systemd && exec systemd-nspawn "$@"'
+# In a mount namespace of its own: sh -c _START sh NAME ARGUMENTS. All that nspawn starts gets a control group by that
+# name in each hierarchy, so that it can be removed again (cpuset wants more than a directory).
+_START = """
+mount -t tmpfs lab /run/systemd || exit 1
+for procs in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do
+    top=${procs%/*}
+    case $top in */cpuset) continue ;; esac
+    [ -f "$procs" ] || continue
+    mkdir -p "$top/$1" && echo $$ >"$top/$1/cgroup.procs"
+    [ "$top" = /sys/fs/cgroup ] && break
+done
+shift && exec systemd-nspawn "$@"
+"""
 _UP_S = 30.0
 
 
@@ -38,6 +51,7 @@ class Systemd:
     """One systemd; `directory` is its root, in which files may be written before and while it runs."""
 
     def __init__(self) -> None:
+        self.name = f"lab-{uuid.uuid4().hex[:8]}"
         self.base = Path(tempfile.mkdtemp(prefix="janitor-systemd-")).resolve()
         self.directory = self.base / "root"
         for name in ("etc/systemd/system", "usr", "proc", "sys", "dev", "run", "tmp", "var/lib", "root", "opt"):
@@ -69,9 +83,11 @@ class Systemd:
 
     def __enter__(self) -> Self:
         binds = {"/usr", str(REPOSITORY), sys.base_prefix}
-        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _START, "sh", "--quiet",
+        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _START, "sh",
+            self.name,
+            "--quiet",
                  f"--directory={self.directory}", "--boot", "--private-network", "--register=no", "--keep-unit",
-                 "--console=pipe", f"--machine=lab{os.getpid()}",
+                 "--console=pipe", f"--machine={self.name}",
                  *(f"--bind-ro={path}" for path in sorted(binds) if not path.startswith("/usr/")),
                  "--", "--unit=lab.target"]  # fmt: skip
         with (self.base / "console").open("wb") as console:
@@ -134,4 +150,5 @@ class Systemd:
                 self._nspawn.kill()
                 self._nspawn.wait()
         self.init, self._nspawn = 0, None
+        cgroups.remove(self.name)
         shutil.rmtree(self.base, ignore_errors=True)

@@ -4,6 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from janitor.core.findings import Severity
@@ -91,10 +92,10 @@ def _limits(console: Console, report: PlanReport) -> None:
 def _proposal(console: Console, proposal: Suggestion, width: int) -> None:
     console.print()
     console.print("The nearest plan without a finding:", style="bold")
-    table = Table.grid(padding=(0, 2, 0, 2))
+    table = Table.grid(padding=(0, 2, 0, 0))
     for change in proposal.changes:
         table.add_row(change.name, escape(safe(change.before or "(none)")), "->", f"[bold]{escape(change.after)}[/]")
-    console.print(table)
+    console.print(Padding(table, (0, 0, 0, 2)))
     names = {change.name for change in proposal.changes}
     kept = [f"{v.name} {v.value}" for v in proposal.values if v.name.replace(" ", "_") not in names]
     if kept:
