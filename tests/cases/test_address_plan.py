@@ -80,6 +80,7 @@ def test_a_good_plan_is_left_alone() -> None:
 def test_where_there_is_no_room_nothing_is_proposed() -> None:
     assert propose(by_hand("10.0.0.0/25", "10.0.0.0/25", network="10.0.0.0/24", subnets="10.0.0.0/24")) is None
     assert propose(by_hand("10.42.0.0/16", "10.43.0.0/16", network="nonsense")) is None
+    assert propose(by_hand("10.42.0.0/16", "10.43.0.0/16", subnets="10.1.0.0/33")) is None  # nobody can mend that
 
 
 CLEAN = {"pods": "10.42.0.0/16", "services": "10.43.0.0/16"}

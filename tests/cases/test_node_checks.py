@@ -1,5 +1,6 @@
 """Each check of the node's configuration: when it speaks and how loud, and when it does not."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from janitor.core.evidence_node import (
 from janitor.core.findings import Finding
 from janitor.pipeline import diagnose, matching_ids, skipped
 from janitor.report.document import make_report
+from janitor.report.evidence_json import decode, encode
 from janitor.report.table import id_ranges, to_table
 from tests.situations import BOOT, NOW, SECOND, evidence
 
@@ -251,8 +253,11 @@ def test_the_clocks_are_apart_and_take_the_settings_that_are_given() -> None:
         assert part in text
 
 
-def test_what_was_not_collected_is_skipped_in_one_line() -> None:
-    (part,) = skipped(evidence())
+def test_a_bundle_of_an_older_janitor() -> None:
+    """It has no configuration in it: all that is asked of one is skipped, in one line."""
+    document = json.loads(encode(evidence()))
+    del document["node_config"]
+    (part,) = skipped(decode(json.dumps(document).encode()))
     assert part.reason == "the janitor that collected this did not look at it"
     assert len(part.ids) > 50
     assert set(part.ids) <= matching_ids("cidr,kubelet,node,cni,csi,autoscaler,metadata,hccm")

@@ -1,6 +1,6 @@
 """The rules against a count of every single address in a small space; and no proposal that has a finding."""
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from itertools import combinations
 
 from hypothesis import given, settings
@@ -46,7 +46,7 @@ def plans(draw: st.DrawFn) -> AddressPlan:
         nodes=nodes,
         node_mask=mask,
         max_pods=draw(st.sampled_from([4, 30, 110])),
-        node_count=draw(st.integers(0, 12)),
+        node_count=draw(st.integers(0, 14)),
         routes=draw(st.sampled_from([True, False, None])),
         hetzner=draw(st.booleans()),
         allocated=allocated,
@@ -165,6 +165,33 @@ def test_no_proposal_has_a_finding_by_scheme(plan: AddressPlan) -> None:
     ranges = [IPv4Network(part.value) for part in (*found.plan.pods, *found.plan.services)]
     ranges += [IPv4Network(subnet.cidr.value) for subnet in found.plan.subnets]
     assert not any(one.overlaps(other) for one, other in combinations(ranges, 2) if one != other)
+
+
+V6 = st.builds(
+    lambda block, prefix: f"fd00:{block}::/{prefix}",
+    st.sampled_from(["42", "43", "42:8000"]),
+    st.sampled_from([48, 56, 64, 108, 112, 120]),
+)
+
+
+NODES = st.sampled_from(["", "fd00:42::7", "10.20.128.9"])
+
+
+@given(st.tuples(WIDE, V6), st.tuples(WIDE, V6), st.booleans(), NODES, st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_no_proposal_has_a_finding_in_dual_stack(
+    pods: tuple[str, str], services: tuple[str, str], turned: bool, node: str, single: bool
+) -> None:
+    plan = AddressPlan(
+        pods=tuple(map(Stated, reversed(pods) if turned else pods)),
+        services=tuple(map(Stated, services[:1] if single else services)),
+        nodes=(PlannedNode("node", Stated(node)),) if node else (),
+    )  # fmt: skip
+    found = propose(plan)
+    assert found is not None  # there is room everywhere
+    assert clean(found.plan)
+    families = [IPv4Network if "." in part.value else IPv6Network for part in found.plan.pods]
+    assert families == [IPv4Network if "." in part.value else IPv6Network for part in found.plan.services]
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.sampled_from(["10.0.0.0/8", "x", "", "::/0", "1.2.3.4/-1"]))
