@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from janitor import __version__
-from janitor.commands import clean, look, run
+from janitor.commands import cidr, clean, look, run
 from janitor.commands.common import EXIT_USAGE, Root, Stop
 
 EXIT_BUG: Final = 70  # EX_SOFTWARE of sysexits.h
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (look.scan, look.explain, clean.clean, clean.undo, look.collect, run.run):
+for command in (look.scan, look.explain, clean.clean, clean.undo, run.run, look.collect, cidr.cidr):
     app.command()(command)
 
 

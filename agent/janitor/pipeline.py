@@ -13,13 +13,30 @@ import janitor
 from janitor import checks
 from janitor.core.age import GRACE_S
 from janitor.core.evidence import EVIDENCE_VERSION, Evidence, Unknown, known
-from janitor.core.findings import Finding
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement, judge
 from janitor.core.routing import Profile
-from janitor.host import cni, cni_cache, cri, kubelet, leases, mirror_note, mounts, netns, procfs, routing, state, tasks
+from janitor.host import (
+    cni,
+    cni_cache,
+    cri,
+    kubelet,
+    leases,
+    mirror_note,
+    mounts,
+    netns,
+    node_config,
+    procfs,
+    routing,
+    state,
+    tasks,
+)  # fmt: skip
 from janitor.host.processes import processes
 
-FAMILIES = {"leases": "LEASE", "rules": "RULE", "scan": "SCAN"}
+FAMILIES = {
+    "leases": "LEASE", "rules": "RULE", "scan": "SCAN", "cidr": "CIDR", "kubelet": "KUB", "node": "NODE", "cni": "CNI",
+    "csi": "CSI", "autoscaler": "CA", "metadata": "MD", "hccm": "HCCM",
+}  # fmt: skip
 """What `--only` calls a family of checks, and how the IDs of its findings begin."""
 
 UNSEEN = {"LEASE": "SCAN001", "RULE": "SCAN002"}
@@ -36,6 +53,7 @@ class Options:
     data_dirs: tuple[str, ...] = ()
     deadline_s: float = 5.0
     profiles: tuple[Profile, ...] = ()
+    node: node_config.Wanted = node_config.PLAIN
 
 
 def observe(options: Options) -> Evidence:
@@ -68,6 +86,10 @@ def observe(options: Options) -> Evidence:
     policy_routing = routing.read_routing(
         root, proc, options.profiles, networks, mirror_note.open_breakers(root, boot_id)
     )
+    # Last, because it takes no part in the judgement of leases and may wait for somebody's answer.
+    cni_directories = tuple(d for runtime in runtimes for d in runtime.cni_directories)
+    plugin_directories = tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories))
+    configured = node_config.read(root, proc, options.node, cni_directories, plugin_directories)
     return Evidence(
         version=EVIDENCE_VERSION,
         janitor=janitor.__version__,
@@ -77,7 +99,7 @@ def observe(options: Options) -> Evidence:
         finished=procfs.clock(),
         boot_id=boot_id,
         networks=networks,
-        plugin_dirs=tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories)),
+        plugin_dirs=plugin_directories,
         allowed_data_dirs=options.data_dirs,
         lease_directories=directories,
         cache=cache,
@@ -88,6 +110,7 @@ def observe(options: Options) -> Evidence:
         ledger=state.read_ledger(root, boot_id),
         observations=state.read_observations(root, boot_id),
         routing=policy_routing,
+        node_config=configured,
     )
 
 
@@ -97,6 +120,17 @@ def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> tuple[Judgement, tup
     findings = [finding for module in _checks() for finding in module.check(evidence, judgement)]
     findings.sort(key=lambda f: (-f.severity.rank, f.id, f.subject))
     return judgement, tuple(findings)
+
+
+def skipped(evidence: Evidence, only: str | None = None) -> tuple[Skipped, ...]:
+    """The checks that were not made on this evidence, those with one reason together; of `only`, where it is given."""
+    wanted = None if only is None else matching_ids(only)
+    by_reason: dict[str, list[str]] = {}
+    for module in _checks():
+        for part in module.skipped(evidence) if hasattr(module, "skipped") else ():
+            ids = [i for i in part.ids if wanted is None or i in wanted]
+            by_reason.setdefault(part.reason, []).extend(ids)
+    return tuple(Skipped(tuple(sorted(set(ids))), reason) for reason, ids in by_reason.items() if ids)
 
 
 def select(findings: tuple[Finding, ...], only: str | None) -> tuple[Finding, ...]:
@@ -113,7 +147,7 @@ def select(findings: tuple[Finding, ...], only: str | None) -> tuple[Finding, ..
 
 def matching_ids(only: str) -> set[str]:
     """The IDs that a list of families and IDs means. ValueError for a name that is nobody's."""
-    known_ids = sorted(identifier for module in _checks() for identifier in module.IDS)
+    known_ids = sorted({identifier for module in _checks() for identifier in module.IDS})
     wanted: set[str] = set()
     for word in (word.strip() for word in only.split(",")):
         prefix = FAMILIES.get(word.lower(), word.upper())

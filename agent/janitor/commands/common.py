@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from janitor.config import Config
     from janitor.core.routing import Profile
     from janitor.host.journal import Journal
+    from janitor.host.node_config import Wanted
     from janitor.pipeline import Options
 
 EXIT_LEFT: Final = 1
@@ -48,6 +49,17 @@ EvidenceFile = Annotated[
 Deadline = Annotated[
     float | None,
     typer.Option("--deadline", metavar="SECONDS", help="Longest wait for one answer of a runtime [5]."),
+]
+NodesFile = Annotated[
+    Path | None,
+    typer.Option("--nodes", metavar="FILE", help="What 'kubectl get nodes -o json' printed; other kinds may be in it."),
+]
+KubeConfig = Annotated[
+    str | None,
+    typer.Option("--kubeconfig", metavar="FILE", help="Ask the API server with this; 'in-cluster' in a pod."),
+]
+NoMetadata = Annotated[
+    bool, typer.Option("--no-metadata", help="Do not ask the metadata service of Hetzner's servers.")
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Configuration [/etc/janitor/janitor.toml].")
@@ -93,6 +105,25 @@ def rule_profiles(settings: "Config") -> "tuple[Profile, ...]":
         return profiles.load(settings.rules.profiles, settings.rules.protocol)
     except profiles.ProfileError as error:
         raise Stop(str(error), EXIT_USAGE) from None
+
+
+def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wanted":
+    """What to ask beside the node itself. Stop for a file that cannot be used."""
+    from janitor.host import kube_api, kube_objects
+    from janitor.host.node_config import Wanted
+
+    if nodes is not None and kubeconfig:
+        raise Stop("--nodes and --kubeconfig do not go together: one of them is enough", EXIT_USAGE)
+    if nodes is not None:
+        try:
+            return Wanted(not no_metadata, (kube_objects.from_file(str(nodes)),))
+        except OSError as error:
+            raise Stop(f"reading the Nodes in {nodes}: {error.strerror}") from None
+        except ValueError as error:
+            raise Stop(f"reading the Nodes in {nodes}: {error}") from None
+    if kubeconfig:
+        return Wanted(not no_metadata, kube_api.objects(kubeconfig))
+    return Wanted(not no_metadata)
 
 
 def load(path: Path | None) -> "Config":

@@ -1,6 +1,7 @@
 """scan, explain and collect: the commands that only look. Nothing here writes anything on the node."""
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,17 +16,22 @@ from janitor.commands.common import (
     Deadline,
     Endpoints,
     EvidenceFile,
+    KubeConfig,
+    NodesFile,
+    NoMetadata,
     Root,
     Stop,
     load,
     options,
     terminal,
+    wanted,
     write,
 )
 from janitor.core.findings import Severity
 
 if TYPE_CHECKING:
     from janitor.core.evidence import Evidence
+    from janitor.host.node_config import Wanted
     from janitor.report.document import Report
 
 
@@ -48,6 +54,9 @@ def scan(
     root: Root = "/",
     cri_endpoint: Endpoints = None,
     data_dir: DataDirs = None,
+    nodes: NodesFile = None,
+    kubeconfig: KubeConfig = None,
+    no_metadata: NoMetadata = False,
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
@@ -57,7 +66,10 @@ def scan(
     """
     from janitor.report import document, table
 
-    report = _report(evidence, root, cri_endpoint, data_dir, deadline, config, only, fail_on)
+    if evidence is not None and (nodes or kubeconfig):
+        raise Stop("--evidence is a look already taken; it does not go with --nodes or --kubeconfig", EXIT_USAGE)
+    ask = wanted(nodes, kubeconfig, no_metadata)
+    report = _report(evidence, root, cri_endpoint, data_dir, deadline, config, only, fail_on, ask)
     if output is Output.JSON:
         write(document.to_json(report))
     else:
@@ -97,18 +109,23 @@ def collect(
     root: Root = "/",
     cri_endpoint: Endpoints = None,
     data_dir: DataDirs = None,
+    nodes: NodesFile = None,
+    kubeconfig: KubeConfig = None,
+    no_metadata: NoMetadata = False,
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
     """Print what was seen, as JSON to judge elsewhere. Writes nothing.
 
     'janitor scan --evidence FILE' then makes the same findings of it on any machine. Names of pods, addresses, routes
-    and container IDs are in it; of command lines and environments only container IDs, and kube-router's options.
+    and container IDs are in it; of command lines and environments only those, and the options of Kubernetes' and the
+    network's components, without tokens and passwords.
     """
     from janitor.pipeline import observe
     from janitor.report.evidence_json import encode
 
-    write(encode(observe(options(root, cri_endpoint, data_dir, deadline, config))))
+    ask = wanted(nodes, kubeconfig, no_metadata)
+    write(encode(observe(replace(options(root, cri_endpoint, data_dir, deadline, config), node=ask))))
 
 
 def _report(
@@ -120,8 +137,9 @@ def _report(
     config: Path | None,
     only: str | None,
     fail_on: Severity,
+    ask: "Wanted | None" = None,
 ) -> "Report":
-    from janitor.pipeline import diagnose, observe, select
+    from janitor.pipeline import diagnose, observe, select, skipped
     from janitor.report.document import make_report
 
     if evidence_file is not None:
@@ -130,13 +148,15 @@ def _report(
             raise Stop(f"--evidence is a look already taken; it does not go with {others}", EXIT_USAGE)
         evidence = _read_evidence(evidence_file)
     else:
-        evidence = observe(options(root, cri_endpoint, data_dir, deadline, config))
+        where = options(root, cri_endpoint, data_dir, deadline, config)
+        evidence = observe(replace(where, node=ask) if ask else where)
     judgement, findings = diagnose(evidence, load(config).grace)
     try:
         findings = select(findings, only)
+        left_out = skipped(evidence, only)
     except ValueError as error:
         raise Stop(str(error), EXIT_USAGE) from None
-    return make_report(evidence, judgement, findings, fail_on)
+    return make_report(evidence, judgement, findings, fail_on, left_out)
 
 
 def _read_evidence(file: Path) -> "Evidence":

@@ -10,6 +10,7 @@ Nothing here decides anything: see core/judgement.py for that.
 from dataclasses import dataclass
 from typing import Literal
 
+from janitor.core.evidence_node import NOTHING_COLLECTED, NodeConfig
 from janitor.core.routing import Routing
 from janitor.core.unknown import Unknown as Unknown
 from janitor.core.unknown import known as known
@@ -287,3 +288,4 @@ class Evidence:
     ledger: tuple[FileIdentity, ...] | Unknown  # the leases that were there before any runtime of this boot started
     observations: tuple[Observation, ...] | Unknown  # what earlier passes in this boot have seen
     routing: Routing = _NO_ROUTING
+    node_config: NodeConfig = NOTHING_COLLECTED  # how Kubernetes and the network are configured here

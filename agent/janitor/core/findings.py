@@ -1,4 +1,4 @@
-"""What a check says: one finding, with what it rests on and what to do."""
+"""What a check says: one finding, with what it rests on and what to do; or that it could not be asked here."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,3 +36,11 @@ class Finding:
     explanation: str
     fix: str
     status: Literal["problem", "unknown"] = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Checks that were not made, and why: the node cannot know, or it is not meant. No finding, and no alarm."""
+
+    ids: tuple[str, ...]
+    reason: str

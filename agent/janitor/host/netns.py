@@ -190,7 +190,7 @@ def _read(inode: int, seen: _Places, proc: Proc) -> NetworkNamespace | None:
     problem: OSError | None = None
     for task in seen.tasks:
         try:
-            addresses, routes = _tables(f"{task}/net")
+            addresses, routes = tables(f"{task}/net")
             if _inode(task) == inode:
                 return NetworkNamespace(inode, where, addresses, routes)
         except OSError as error:
@@ -237,10 +237,10 @@ def _enter(path: str, inode: int) -> _Tables:
         call("setns", fd, CLONE_NEWNET)
     finally:
         os.close(fd)
-    return _tables("/proc/thread-self/net")
+    return tables("/proc/thread-self/net")
 
 
-def _tables(net: str) -> _Tables:
+def tables(net: str) -> _Tables:
     """Local addresses and host routes, from the tables in a `net` directory of proc(5).
 
     `fib_trie` holds every IPv4 routing table, local addresses as `/32 host LOCAL`; `if_inet6` every IPv6 address;

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from janitor.core.evidence import Evidence
-from janitor.core.findings import Finding, Severity
+from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.usage import NetworkUsage, usage
 
@@ -77,6 +77,7 @@ class Report:
     findings: tuple[Finding, ...]
     networks: tuple[NetworkRow, ...]
     leases: tuple[LeaseRow, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 def make_report(
@@ -84,6 +85,7 @@ def make_report(
     judgement: Judgement,
     findings: tuple[Finding, ...],
     fail_on: Severity = Severity.WARNING,
+    skipped: tuple[Skipped, ...] = (),
 ) -> Report:
     """Put one pass together."""
     status: Status = "ok"
@@ -94,7 +96,7 @@ def make_report(
     return Report(
         SCHEMA_VERSION, evidence.janitor, evidence.node, evidence.root, status, fail_on, findings,
         tuple(_network(network) for network in usage(evidence, judgement)),
-        tuple(_lease(lease) for lease in judgement.leases),
+        tuple(_lease(lease) for lease in judgement.leases), skipped,
     )  # fmt: skip
 
 

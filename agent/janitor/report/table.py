@@ -41,17 +41,33 @@ def to_table(report: Report, *, width: int, colour: bool, details: bool = False,
     for finding in report.findings:
         if finding not in brief:
             console.print()
-            _finding(console, finding)
+            print_finding(console, finding)
     if brief:
         console.print()
     for finding in brief:
         console.print(_title(finding))
     if brief:
         console.print(f"(details of these: --only {','.join(dict.fromkeys(f.id for f in brief))})", style="dim")
+    if report.skipped:
+        console.print()
+    for part in report.skipped:
+        console.print(escape(safe(f"skipped {id_ranges(part.ids)}: {part.reason}")), style="dim")
     if report.leases:
         console.print()
         console.print(_leases(report, every_lease))
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def id_ranges(ids: tuple[str, ...]) -> str:
+    """`CIDR001-CIDR004, KUB001`: neighbours in a row are written as one."""
+    runs: list[list[str]] = []
+    for one in ids:
+        before = runs[-1][-1] if runs else ""
+        if before[:-3] == one[:-3] and int(before[-3:]) + 1 == int(one[-3:]):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _title(finding: Finding) -> str:
@@ -59,7 +75,8 @@ def _title(finding: Finding) -> str:
     return f"[{_STYLES[finding.severity]}]{finding.id} {kind}[/]  {escape(safe(finding.summary))}"
 
 
-def _finding(console: Console, finding: Finding) -> None:
+def print_finding(console: Console, finding: Finding) -> None:
+    """All of a finding; its fix is not wrapped, because it is to be copied."""
     console.print(_title(finding))
     for line in finding.evidence:
         text = Table.grid(padding=(0, 1, 0, 0))
@@ -67,7 +84,6 @@ def _finding(console: Console, finding: Finding) -> None:
         console.print(text)
     console.print(Padding(escape(finding.explanation), (0, 0, 0, 2)), style="dim")
     first, *more = finding.fix.splitlines()
-    # Not wrapped: it is to be copied.
     console.print(f"  Fix: {escape(safe(first))}", soft_wrap=True)
     for line in more:
         console.print(f"  {escape(safe(line))}", soft_wrap=True)

@@ -1,0 +1,58 @@
+"""CIDR001 to CIDR028 as far as they are about the plan itself: the ranges that this node's cluster uses."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence, Unknown
+from janitor.core.findings import Finding, Skipped
+from janitor.core.judgement import Judgement
+from janitor.core.node_view import kubernetes_missing, mask_known, node_ips, node_plan, objects
+from janitor.core.plan_check import IDS as PLAN_IDS
+from janitor.core.plan_check import examine
+
+IDS = tuple(i for i in PLAN_IDS if i not in ("CIDR008", "CIDR026"))  # routes are looked at; nothing follows a scheme
+
+_NEED_MASK = ("CIDR014", "CIDR015", "CIDR022")
+_NEED_ALL_NODES = ("CIDR013",)
+_NEED_NODES = ("CIDR004", "CIDR005")
+_NEED_NETWORK = ("CIDR009", "CIDR028")
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """What the rules say of the plan, without those that need what this node cannot know."""
+    plan = node_plan(evidence)
+    if kubernetes_missing(evidence.node_config) or isinstance(plan, Unknown):
+        return
+    left_out = {i for part in _left_out(evidence) for i in part.ids}
+    yield from (f for f in examine(plan) if f.id in IDS and f.id not in left_out)
+
+
+def skipped(evidence: Evidence) -> Iterator[Skipped]:
+    """Rules that were not asked, by what was missing."""
+    plan = node_plan(evidence)
+    missing = kubernetes_missing(evidence.node_config)
+    if missing or isinstance(plan, Unknown):
+        yield Skipped(IDS, missing or (plan.reason if isinstance(plan, Unknown) else ""))
+        return
+    yield from _left_out(evidence)
+
+
+def _left_out(evidence: Evidence) -> Iterator[Skipped]:
+    shown = objects(evidence.node_config)
+    plan = node_plan(evidence)
+    if isinstance(plan, Unknown):
+        return
+    for ids, values, what in ((("CIDR010",), plan.dns, "the address of the cluster DNS"),
+                              (("CIDR021",), plan.services, "the range of the Services"),
+                              (("CIDR020",), plan.pods, "the range of the pods")):  # fmt: skip
+        if not values:
+            yield Skipped(ids, f"{what} is not written on this node")
+    if not plan.pods or not plan.services:
+        yield Skipped(("CIDR002", "CIDR003"), "not both of the ranges of pods and Services are written on this node")
+    if not mask_known(evidence):
+        yield Skipped(_NEED_MASK, "the size of a node's pod range is not written on this node")
+    if shown is None or not shown.whole:
+        yield Skipped(_NEED_ALL_NODES, "how many nodes there are is not known without --nodes or --kubeconfig")
+    if not node_ips(evidence):
+        yield Skipped(_NEED_NODES, "the address that this node gives itself is not written on it")
+    if plan.network is None:
+        yield Skipped(_NEED_NETWORK, "the private network's range is not known")

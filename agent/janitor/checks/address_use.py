@@ -1,0 +1,200 @@
+"""CIDR011, 012, 023, 024, 025, 027: whether the components, the Nodes and the cluster agree about the ranges."""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from janitor.core.address_plan import Net, Stated, host, overlap, parse, within
+from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.judgement import Judgement
+from janitor.core.node_view import (
+    Said,
+    cluster_cidrs,
+    cluster_dns,
+    component,
+    kubernetes_missing,
+    node_plan,
+    objects,
+    own_node,
+    own_pod_cidrs,
+    service_cidrs,
+)
+
+IDS = ("CIDR011", "CIDR012", "CIDR023", "CIDR024", "CIDR025", "CIDR027")
+
+_DNS = ("kube-system/kube-dns", "kube-system/rke2-coredns-rke2-coredns")
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for each thing that two say differently."""
+    if kubernetes_missing(evidence.node_config):
+        return
+    yield from _dns(evidence)
+    yield from _kubernetes_service(evidence)
+    yield from _outside(evidence)
+    yield from _components(evidence)
+    yield from _leases(evidence)
+    yield from _twice(evidence)
+
+
+def skipped(evidence: Evidence) -> Iterator[Skipped]:
+    """What could not be compared."""
+    node = evidence.node_config
+    missing = kubernetes_missing(node)
+    if missing:
+        yield Skipped(IDS, missing)
+        return
+    shown = objects(node)
+    if len(cluster_cidrs(node)) < 2:
+        yield Skipped(("CIDR024",), "fewer than two components on this node say which range the pods have")
+    if shown is None:
+        reason = node.objects.reason if isinstance(node.objects, Unknown) else "no Nodes were given"
+        yield Skipped(("CIDR012", "CIDR023", "CIDR027"), reason)
+    elif not cluster_cidrs(node):
+        yield Skipped(("CIDR023",), "no component on this node says which range the pods have")
+    if len(cluster_dns(node)) + bool(_service(evidence, _DNS)) < 2:
+        yield Skipped(("CIDR011",), "fewer than two places on this node say where the cluster DNS is")
+    if not own_pod_cidrs(evidence):
+        yield Skipped(("CIDR025",), "this node's pod range is not known")
+
+
+def _service(evidence: Evidence, names: tuple[str, ...]) -> Stated | None:
+    shown = objects(evidence.node_config)
+    services = known(shown.service_ips) if shown else ()
+    return next((Stated(ip, f"Service {name}") for name, ip in services if name in names and ip != "None"), None)
+
+
+def _dns(evidence: Evidence) -> Iterator[Finding]:
+    said = cluster_dns(evidence.node_config)
+    service = _service(evidence, _DNS)
+    values = {one.component: one.values[0] for one in said if one.values}
+    # The kubelet may be given a cache on the node (NodeLocal DNSCache, link-local by custom).
+    values = {name: v for name, v in values.items() if not v.value.startswith("169.254.")}
+    if service:
+        values["Service"] = service
+    if len({v.value for v in values.values()}) > 1:
+        yield Finding(
+            "CIDR011", Severity.ERROR, "cluster DNS",
+            f"cluster DNS is {' here and '.join(sorted({v.value for v in values.values()}))} there",
+            tuple(f"{name}: {value}" for name, value in values.items()),
+            "The kubelet writes its value into every pod's resolv.conf; if the DNS Service has another address, "
+            "nothing resolves in any pod (kube-hetzner#1691).",
+            "give the kubelet the Service's address: clusterDNS in its configuration, or cluster-dns of k3s and RKE2",
+        )  # fmt: skip
+
+
+def _kubernetes_service(evidence: Evidence) -> Iterator[Finding]:
+    service = _service(evidence, ("default/kubernetes",))
+    said = service_cidrs(evidence.node_config)
+    ranges = [net for net in (parse(v.value) for v in said[0].values) if net] if said else []
+    if service is None or not ranges:
+        return
+    mine = next((net for net in ranges if (":" in service.value) == (net.version == 6)), None)
+    if mine and service.value != str(host(mine, 1)):
+        changed = not any(service.value in map(str, (host(net, 1),)) for net in ranges)
+        yield Finding(
+            "CIDR012", Severity.ERROR if changed else Severity.INFO, "default/kubernetes",
+            f"Service 'kubernetes' has {service.value}, but the Service range begins at {host(mine, 1)}",
+            (f"Service range: {said[0].values[0]}", f"ClusterIP: {service}"),
+            "The first address of the Service range is that of the Service 'kubernetes'. It is another one where the "
+            "range was changed after the installation, which Kubernetes does not support (k3s#3489).",
+            "put the old Service range back; a new one takes a new cluster",
+        )  # fmt: skip
+
+
+def _outside(evidence: Evidence) -> Iterator[Finding]:
+    shown = objects(evidence.node_config)
+    said = cluster_cidrs(evidence.node_config)
+    if shown is None or not said:
+        return
+    plan = node_plan(evidence)
+    ranges = [net for net in (parse(v.value) for v in said[0].values) if net]
+    wrong = []
+    kcm = component(evidence.node_config, "kube-controller-manager")
+    for node in known(shown.nodes):
+        for net in [net for net in map(parse, node.pod_cidrs) if net is not None]:
+            mine = [r for r in ranges if r.version == net.version]
+            if mine and not any(within(net, r) for r in mine):
+                wrong.append(f"{node.name}: {net} is not in {', '.join(map(str, mine))}")
+            elif mine and kcm and not isinstance(plan, Unknown) and net.prefixlen != plan.mask(net):
+                wrong.append(f"{node.name}: {net}, where the node mask is /{plan.mask(net)}")
+    if wrong:
+        yield Finding(
+            "CIDR023", Severity.ERROR, "Nodes", f"pod ranges of Nodes do not fit the cluster's: {wrong[0]}",
+            (*(f"cluster's: {value}" for value in said[0].values), *wrong[:8]),
+            "The range or the mask was changed after the nodes had joined. kube-controller-manager ends when it next "
+            "starts: 'is out the range of cluster cidr' (k3s#3967).",
+            "put the old range back, or delete those Nodes one by one, so that they join again with a new range",
+        )  # fmt: skip
+
+
+def _components(evidence: Evidence) -> Iterator[Finding]:
+    """CIDR024: the same ranges, whatever the order and the spelling."""
+    said = cluster_cidrs(evidence.node_config)
+    for one, other in combinations(said, 2):
+        if not _same(one, other):
+            yield Finding(
+                "CIDR024", Severity.ERROR, f"{one.component} and {other.component}",
+                f"{one.component} takes {one.text} for the pods, {other.component} takes {other.text}",
+                tuple(str(value) for said in (one, other) for value in said.values),
+                "Components that disagree about the pods' range route, masquerade or clean up by the wrong one; with "
+                "the cloud controller it means routes that are made and never removed (hccm#734, kube-hetzner#1477).",
+                f"give both the same value; {one.component} is the one that nodes' ranges come from"
+                if one.component == "kube-controller-manager"
+                else "give both the same value",
+            )  # fmt: skip
+            return
+
+
+def _same(one: Said, other: Said) -> bool:
+    mine, others = ({parse(v.value) for v in said.values} for said in (one, other))
+    families = {net.version for net in mine if net} & {net.version for net in others if net}
+    return all(
+        {n for n in mine if n and n.version == f} == {n for n in others if n and n.version == f} for f in families
+    )
+
+
+def _leases(evidence: Evidence) -> Iterator[Finding]:
+    """CIDR025: where addresses really come from, against the range that the Node has."""
+    node = evidence.node_config
+    own = own_node(evidence)
+    ranges = [net for net in map(parse, own.pod_cidrs) if net] if own else []
+    used = [(v, f) for v in _flannel(evidence) if (f := "flannel")]
+    first = next((f for f in known(node.cni_files) if f.usable and not f.problem), None)
+    used += [(Stated(subnet, first.path), "the CNI configuration") for subnet in first.subnets] if first else []
+    if not ranges:  # without the Node, what flannel and the CNI configuration say is compared with each other
+        ranges = [net for v, name in used if name == "flannel" and (net := parse(v.value))]
+    for value, name in used:
+        net = parse(value.value)
+        if net and (mine := [r for r in ranges if r.version == net.version]) and not any(_fits(net, r) for r in mine):
+            yield Finding(
+                "CIDR025", Severity.ERROR, str(net),
+                f"{name} gives out {net}, but this node's pod range is {', '.join(map(str, mine))}",
+                (f"{name}: {value}", *(f"pod range: {s}" for s in own_pod_cidrs(evidence))),
+                "Pods get addresses of a range that belongs to another node, or to none: nobody routes them here. The "
+                "node's range has changed, and the file has stayed.",
+                "restart the CNI's pod on this node, so that it writes the file again; then the pods that have old "
+                "addresses",
+            )  # fmt: skip
+
+
+def _flannel(evidence: Evidence) -> tuple[Stated, ...]:
+    found = [s for s in known(evidence.node_config.settings) if s.component == "flannel" and s.key == "pod-cidr"]
+    return tuple(Stated(part, found[-1].source) for part in found[-1].value.split(",")) if found else ()
+
+
+def _fits(net: Net, pods: Net) -> bool:
+    return within(net, pods) or within(pods, net)
+
+
+def _twice(evidence: Evidence) -> Iterator[Finding]:
+    shown = objects(evidence.node_config)
+    given = [(n.name, net) for n in known(shown.nodes) for c in n.pod_cidrs if (net := parse(c))] if shown else []
+    for (one, first), (other, second) in combinations(sorted(given, key=lambda g: (g[1].version, g[1])), 2):
+        if one != other and overlap(first, second):
+            yield Finding(
+                "CIDR027", Severity.ERROR, f"{one} and {other}", f"{one} and {other} have overlapping pod ranges",
+                (f"{one}: {first}", f"{other}: {second}"),
+                "Two pods of the cluster can have the same address; what is meant for one reaches the other.",
+                f"delete Node {other} and let it join again: kubectl delete node {other}; then restart its kubelet",
+            )  # fmt: skip

@@ -1,0 +1,126 @@
+"""CA001: when the cluster-autoscaler will remove this server, by each of its clocks apart, and what was assumed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.evidence_node import KubeNode, NodeConfig
+from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.judgement import Judgement
+from janitor.core.node_view import flags, kubernetes_missing, objects, own_node
+from janitor.core.prose import duration
+
+IDS = ("CA001",)
+
+_SECOND = 1_000_000_000
+_MINUTE = 60
+_STARTUP_S = 15 * _MINUTE  # MaxNodeStartupTime, a constant (cluster-autoscaler clusterstate.go)
+_EXTERNAL = "the cluster-autoscaler's own settings are not visible from this node; defaults assumed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    creation_s: float
+    provision_s: float
+    unready_s: float
+    source: str
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """Only for a node that an autoscaler made, and only for clocks that are running."""
+    own = own_node(evidence)
+    if own is None or not own.group or not own.created_ns:
+        return
+    limits = _limits(evidence.node_config)
+    now = evidence.started.realtime_ns
+    begun = min(own.created_ns, now - evidence.started.boottime_ns)
+    assumed = f"settings: {limits.source}"
+    creation = (
+        f"C1, the creation of the server ({duration(limits.creation_s)}, HCLOUD_SERVER_CREATION_TIMEOUT), is over: it "
+        "ran before this node did, and nothing on the node has to do with it"
+    )
+    if not own.provider_id:
+        yield _countdown(
+            own, "C2, registration", begun, limits.provision_s, now, "it has no providerID",
+            (f"C2 began at {_clock(begun)}, with this machine's boot, or a little later",
+             f"--max-node-provision-time: {duration(limits.provision_s)}", creation, assumed),
+            "see NODE001: the kubelet must register with --cloud-provider=external",
+        )  # fmt: skip
+    if not _ready(own):
+        limit_s = _STARTUP_S + limits.unready_s
+        yield _countdown(
+            own, "C3, readiness", own.created_ns, limit_s, now, "it is not Ready",
+            (f"C3 began at {_clock(own.created_ns)}, with the Node object",
+             f"{duration(_STARTUP_S)} to become Ready (a constant)",
+             f"then --scale-down-unready-time: {duration(limits.unready_s)}", creation, assumed),
+            "kubectl describe node " + own.name,
+        )  # fmt: skip
+
+
+def skipped(evidence: Evidence) -> Iterator[Skipped]:
+    """A node that nobody scales is removed by nobody."""
+    own = own_node(evidence)
+    if missing := kubernetes_missing(evidence.node_config):
+        yield Skipped(IDS, missing)
+    elif own is None:
+        unseen = evidence.node_config.objects
+        yield Skipped(IDS, unseen.reason if isinstance(unseen, Unknown) else "this node's Node object was not seen")
+    elif not own.group:
+        yield Skipped(IDS, f"Node {own.name} has no label hcloud/node-group: no autoscaler made it")
+
+
+def _countdown(
+    own: KubeNode, clock: str, begun_ns: int, limit_s: float, now_ns: int, why: str, evidence: tuple[str, ...], fix: str
+) -> Finding:
+    gone_s = (now_ns - begun_ns) / _SECOND
+    share = gone_s / limit_s
+    severity = Severity.ERROR if share >= 0.8 else Severity.WARNING if share >= 0.5 else Severity.INFO
+    end = begun_ns + int(limit_s * _SECOND)
+    when = f"at {_clock(end)}" if end > now_ns else f"any moment (the time was up at {_clock(end)})"
+    return Finding(
+        "CA001", severity, f"{own.name} {clock}",
+        f"the cluster-autoscaler will remove this server {when}, because {why}",
+        (f"{duration(gone_s)} of {duration(limit_s)} have gone", *evidence),
+        "Three clocks run one after the other: the creation of the server (C1, 5 minutes), the Node with a matching "
+        "providerID (C2, 15 minutes), the Node being Ready (C3). Deletions after 5 minutes are C1 and have nothing to "
+        "do with the kubelet; wrong kubelet flags show after 15 (kubernetes/autoscaler#8013, #5757, #6364).",
+        fix,
+    )  # fmt: skip
+
+
+def _limits(node: NodeConfig) -> _Limits:
+    shown = objects(node)
+    found = [w for w in known(shown.workloads) if "cluster-autoscaler" in w.name] if shown else []
+    argv = tuple(word for w in found for part in w.containers for words in part for word in words)
+    argv = argv or next((c.argv for c in known(node.components) if c.name == "cluster-autoscaler"), ())
+    source = f"{found[0].kind} {found[0].namespace}/{found[0].name}" if found else _EXTERNAL
+    if argv and not found:
+        source = "the cluster-autoscaler on this node"
+    minutes = next((v for w in found for k, v in w.environment if k == "HCLOUD_SERVER_CREATION_TIMEOUT"), "")
+    return _Limits(
+        float(minutes) * _MINUTE if minutes.isdecimal() else 5 * _MINUTE,
+        _seconds(flags(argv, "--max-node-provision-time")) or 15 * _MINUTE,
+        _seconds(flags(argv, "--scale-down-unready-time")) or 20 * _MINUTE,
+        source,
+    )
+
+
+def _seconds(values: list[str]) -> float:
+    """A duration as Go writes it: `1h30m`, `90s`; 0 for none."""
+    total, number = 0.0, ""
+    for c in values[-1] if values else "":
+        if c in "hms" and number.replace(".", "", 1).isdecimal():
+            total += float(number) * {"h": 3600, "m": 60, "s": 1}[c]
+            number = ""
+        else:
+            number += c
+    return total if not number else 0.0
+
+
+def _ready(own: KubeNode) -> bool:
+    return any(c.type == "Ready" and c.status == "True" for c in own.conditions)
+
+
+def _clock(ns: int) -> str:
+    return datetime.fromtimestamp(ns / _SECOND, UTC).strftime("%H:%M UTC")

@@ -1,0 +1,64 @@
+"""CNI001 to CNI003: the files from which the runtime sets up the network of pods."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence, Unknown
+from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.judgement import Judgement
+from janitor.core.node_view import kubernetes_missing
+
+IDS = ("CNI001", "CNI002", "CNI003")
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """By directory: the runtime reads one, and loads the first good file in it."""
+    node = evidence.node_config
+    if kubernetes_missing(node) or isinstance(node.cni_files, Unknown):
+        return
+    for directory in node.cni_directories:
+        files = [f for f in node.cni_files if f.path.rpartition("/")[0] == directory]
+        good = [f for f in files if f.usable and not f.problem]
+        if not good:
+            yield Finding(
+                "CNI001", Severity.ERROR, directory, f"there is no CNI configuration that could be used in {directory}",
+                tuple(f"{f.path}: {f.problem or 'its name ends in none of .conf, .conflist, .json'}" for f in files)
+                or (f"{directory} is empty",),
+                "No pod with a network of its own can start: containerd says 'cni plugin not initialized', CRI-O 'no "
+                "CNI configuration file', and the Node is NotReady with NetworkPluginNotReady.",
+                "is the CNI's DaemonSet running on this node? kubectl get pods -A -o wide --field-selector "
+                f"spec.nodeName={node.hostname or 'NODE'}; if its pods are Pending, see CNI004",
+            )  # fmt: skip
+        for file in files:
+            if file.usable and (file.problem or file.missing):
+                what = file.problem or f"it needs {', '.join(file.missing)}, which no plugin directory has"
+                yield Finding(
+                    "CNI002", Severity.ERROR, file.path, f"{file.path} cannot work: {what}",
+                    (f"plugins: {', '.join(file.plugins) or '(none could be read)'}",),
+                    "The runtime passes over a file that it cannot read, and fails each pod for a plugin that is not "
+                    "there.",
+                    f"mend or remove {file.path}"
+                    if file.problem
+                    else "put the plugin back: apt-get install containernetworking-plugins, or restart the CNI's pod, "
+                    "which installs its own",
+                )  # fmt: skip
+        if len(good) > 1 and good[0].network != good[1].network:
+            yield Finding(
+                "CNI003", Severity.WARNING, directory,
+                f"{directory} has {len(good)} configurations; the runtime uses {good[0].path.rpartition('/')[2]}",
+                tuple(f"{f.path}: network {f.network or '(no name)'}, {', '.join(f.plugins)}" for f in good),
+                "The first by name counts. What an earlier CNI left behind comes first by accident, and pods then get "
+                "the old network.",
+                "remove those of a CNI that is no longer installed",
+            )  # fmt: skip
+
+
+def skipped(evidence: Evidence) -> Iterator[Skipped]:
+    """On a node without Kubernetes nobody waits for a CNI."""
+    node = evidence.node_config
+    reason = kubernetes_missing(node)
+    if not reason and isinstance(node.cni_files, Unknown):
+        reason = node.cni_files.reason
+    if not reason and not node.cni_directories:
+        reason = "no runtime says where its CNI configuration is, and none of the usual directories exists"
+    if reason:
+        yield Skipped(IDS, reason)

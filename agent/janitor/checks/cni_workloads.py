@@ -1,0 +1,58 @@
+"""CNI004: a CNI or cloud controller that waits for the node, which waits for it."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.evidence_node import Workload
+from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.judgement import Judgement
+from janitor.core.node_view import kubernetes_missing, objects
+
+IDS = ("CNI004",)
+
+_UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
+_NOT_READY = "node.kubernetes.io/not-ready"
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for each that cannot start on a new node."""
+    shown = objects(evidence.node_config)
+    workloads = known(shown.workloads) if shown else ()
+    external = any("cloud-controller" in one.name for one in workloads)
+    for one in workloads:
+        lacking = _lacking(one, external)
+        if lacking:
+            yield Finding(
+                "CNI004", Severity.ERROR, f"{one.namespace}/{one.name}",
+                f"{one.kind} {one.namespace}/{one.name} cannot start on a new node: {' and '.join(lacking)}",
+                (f"hostNetwork: {str(one.host_network).lower()}",
+                 f"tolerates: {', '.join(one.tolerates) or '(nothing)'}"),
+                "A new node has these taints until its network and its cloud provider are set up, which is what this "
+                "pod is for: both wait for each other (cloudnativelabs/kube-router#897).",
+                f"kubectl -n {one.namespace} edit {one.kind.lower()} {one.name}: hostNetwork: true, and tolerations "
+                f"with operator: Exists for {_UNINITIALIZED} and {_NOT_READY}",
+            )  # fmt: skip
+
+
+def _lacking(one: Workload, external: bool) -> list[str]:
+    if "autoscaler" in one.name:
+        return []
+    if "*" in one.tolerates:
+        return [] if one.host_network else ["it has no hostNetwork"]
+    controller = "cloud-controller" in one.name
+    # The DaemonSet controller itself tolerates not-ready for its pods.
+    needed = [_UNINITIALIZED] * (external or controller) + [_NOT_READY] * (one.kind != "DaemonSet")
+    found = [f"it does not tolerate {key}" for key in needed if key not in one.tolerates]
+    return found + ([] if one.host_network or not controller else ["it has no hostNetwork"])
+
+
+def skipped(evidence: Evidence) -> Iterator[Skipped]:
+    """Only the API knows."""
+    shown = objects(evidence.node_config)
+    if missing := kubernetes_missing(evidence.node_config):
+        yield Skipped(IDS, missing)
+    elif shown is None:
+        unseen = evidence.node_config.objects
+        yield Skipped(IDS, unseen.reason if isinstance(unseen, Unknown) else "no objects were given")
+    elif isinstance(shown.workloads, Unknown):
+        yield Skipped(IDS, shown.workloads.reason)

@@ -1,0 +1,105 @@
+"""KUB001, 008, 009, 010: the flags that the kubelet runs with, against those that it was meant to have."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence
+from janitor.core.evidence_node import Component, NodeConfig
+from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.judgement import Judgement
+from janitor.core.node_view import component, flag, flags, kubelet_unit, kubernetes_missing
+from janitor.core.prose import listing
+
+IDS = ("KUB001", "KUB008", "KUB009", "KUB010")
+
+# Given several times they add up, or each says something else.
+_LISTS = ("--feature-gates", "--node-labels", "--register-with-taints", "--v", "--vmodule", "--system-reserved",
+          "--kube-reserved", "--eviction-hard", "--cluster-dns", "--node-ip")  # fmt: skip
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """Nothing where the kubelet's command line was not seen."""
+    node = evidence.node_config
+    kubelet = _seen(node)
+    if kubelet is None:
+        return
+    yield from _missing(node, kubelet)
+    yield from _provider(kubelet)
+    yield from _twice(kubelet)
+    yield from _bootstrap(node, kubelet)
+
+
+def skipped(evidence: Evidence) -> Iterator[Skipped]:
+    """A k3s hides it, and on a disk nothing runs."""
+    node = evidence.node_config
+    if _seen(node) is None:
+        inside = f"{node.distribution} runs its kubelet inside itself, and the journal does not say with which flags"
+        reason = inside if node.distribution in ("k3s", "rke2", "k0s", "microk8s") else "no kubelet was seen running"
+        yield Skipped(IDS, kubernetes_missing(node) or reason)
+    elif kubelet_unit(node) is None:
+        yield Skipped(("KUB001",), "there is no kubelet.service that says which flags were meant")
+
+
+def _seen(node: NodeConfig) -> Component | None:
+    kubelet = component(node, "kubelet")
+    return kubelet if kubelet and kubelet.running else None
+
+
+def _missing(node: NodeConfig, kubelet: Component) -> Iterator[Finding]:
+    """What some variable holds, by whichever file, and the running process does not have."""
+    unit = kubelet_unit(node)
+    if unit is None:
+        return
+    has = set(kubelet.argv)
+    names = {word.partition("=")[0] for word in kubelet.argv}
+    wanted: dict[str, str] = {word: unit.exec_source for word in unit.argv[1:] if word.startswith("--")}
+    for one in unit.assignments:
+        if one.variable.startswith("KUBELET_"):
+            wanted |= {word: one.source for word in one.value.split() if word.startswith("--")}
+    lost = {word: source for word, source in wanted.items() if word not in has and word.partition("=")[0] not in names}
+    if lost:
+        yield Finding(
+            "KUB001", Severity.ERROR, f"kubelet ({kubelet.source})",
+            f"the kubelet runs without {listing(list(lost), 3)}",
+            (*(f"{source} wants {word}" for word, source in lost.items()), f"it runs as: {' '.join(kubelet.argv)}"),
+            "What the unit's files want has not reached the process: a file that counts more says otherwise (KUB002), "
+            "ExecStart does not name the variable (KUB003), or it was not restarted (KUB005).",
+            "see KUB002 to KUB007 for which it is; then: systemctl daemon-reload && systemctl restart kubelet",
+        )  # fmt: skip
+
+
+def _provider(kubelet: Component) -> Iterator[Finding]:
+    value = flag(kubelet, "--cloud-provider")
+    if value not in ("", "external"):
+        yield Finding(
+            "KUB008", Severity.ERROR, f"kubelet ({kubelet.source})", f"the kubelet has --cloud-provider={value}",
+            (f"it runs as: {' '.join(kubelet.argv)}",),
+            "Providers inside Kubernetes were removed in 1.31; only 'external' and nothing are left.",
+            "--cloud-provider=external, and the provider's own cloud controller manager",
+        )  # fmt: skip
+
+
+def _twice(kubelet: Component) -> Iterator[Finding]:
+    for name in dict.fromkeys(word.partition("=")[0] for word in kubelet.argv[1:] if word.startswith("--")):
+        values = flags(kubelet.argv, name)
+        if name not in _LISTS and len(set(values)) > 1:
+            yield Finding(
+                "KUB009", Severity.WARNING, name, f"the kubelet has {name} more than once; {values[-1]} counts",
+                tuple(f"{name}={value}" for value in values),
+                "The last one counts, and the others do nothing.", f"remove all but one {name}",
+            )  # fmt: skip
+
+
+def _bootstrap(node: NodeConfig, kubelet: Component) -> Iterator[Finding]:
+    bootstrap = flag(kubelet, "--bootstrap-kubeconfig")
+    joined = dict(node.kubelet_files)
+    kubeconfig = flag(kubelet, "--kubeconfig")
+    has_none = kubeconfig in joined and not joined[kubeconfig]
+    if bootstrap and (has_none or not flag(kubelet, "--config")):
+        what = f"{kubeconfig} does not exist" if has_none else "it has no --config"
+        yield Finding(
+            "KUB010", Severity.ERROR, f"kubelet ({kubelet.source})", f"this node has not finished joining: {what}",
+            (f"it runs as: {' '.join(kubelet.argv)}",),
+            "The kubelet only has the file for its first contact with the API server; the join was not completed "
+            "(cluster-api-provider-hetzner#1492).",
+            "on a control plane: kubeadm token create --print-join-command; here: kubeadm reset, and that command",
+        )  # fmt: skip

@@ -1,0 +1,153 @@
+"""KUB002 to KUB007: what systemd makes of the kubelet's unit, drop-ins and environment files."""
+
+import difflib
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence, Unknown
+from janitor.core.evidence_node import Assignment, Unit
+from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.judgement import Judgement
+from janitor.core.node_view import kubelet_unit, kubernetes_missing
+
+IDS = ("KUB002", "KUB003", "KUB004", "KUB005", "KUB006", "KUB007")
+
+_EXTRA = "KUBELET_EXTRA_ARGS"
+_WANTED = (_EXTRA, "KUBELET_KUBEADM_ARGS")
+_RESTART = "systemctl daemon-reload && systemctl restart kubelet"
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """Nothing where no kubelet.service is."""
+    unit = kubelet_unit(evidence.node_config)
+    if unit is None:
+        return
+    yield from _blanked(unit)
+    yield from _reset(unit)
+    yield from _strays(unit)
+    yield from _stale(unit)
+    yield from _shadowed(unit)
+    yield from _syntax(unit)
+
+
+def skipped(evidence: Evidence) -> Iterator[Skipped]:
+    """k3s, RKE2 and k0s have no such unit."""
+    node = evidence.node_config
+    if kubelet_unit(node) is None:
+        reason = kubernetes_missing(node) or (node.units.reason if isinstance(node.units, Unknown) else "")
+        yield Skipped(IDS, reason or f"{node.distribution or 'this node'} has no kubelet.service")
+
+
+def _blanked(unit: Unit) -> Iterator[Finding]:
+    """A variable set by Environment=, and set to something else by a file, which wins."""
+    for name in dict.fromkeys(a.variable for a in unit.assignments):
+        mine = [a for a in unit.assignments if a.variable == name]
+        inline, files = [a for a in mine if not a.from_file and a.value], [a for a in mine if a.from_file]
+        if not inline or not files or files[-1].value == inline[-1].value:
+            continue
+        lost = [word for word in inline[-1].value.split() if word not in files[-1].value.split()]
+        if not lost:
+            continue
+        now = f"'{files[-1].value}'" if files[-1].value else "nothing"
+        yield Finding(
+            "KUB002", Severity.ERROR, name,
+            f"{name} is set in {_file(inline[-1])}, but {files[-1].source} sets it to {now}, and that counts: "
+            f"the kubelet does not get {' '.join(lost)}",
+            (
+                f'{inline[-1].source}: Environment="{name}={inline[-1].value}"',
+                f"{files[-1].source}: {name}={files[-1].value}",
+            ),
+            "EnvironmentFile= wins over every Environment=, whatever the order of the drop-ins (systemd.exec(5)); the "
+            f"packages ship that file with an empty {name}=. {_consequence(lost)}",
+            _diff(unit, name, inline[-1], files[-1]),
+        )  # fmt: skip
+
+
+def _consequence(lost: list[str]) -> str:
+    if "--cloud-provider=external" not in lost:
+        return "(kubernetes-sigs/cluster-api-provider-vsphere#68)"
+    return (
+        "Without --cloud-provider=external the node gets no providerID, and the cluster-autoscaler removes its server "
+        "after 15 minutes, although it is in 'kubectl get nodes' (kubernetes/autoscaler#8013, #6106, hccm#513)."
+    )
+
+
+def _diff(unit: Unit, name: str, inline: Assignment, file: Assignment) -> str:
+    """The change of the file that counts, as a patch; the restart is for people."""
+    text = dict(unit.written).get(file.source)
+    flags = " ".join(dict.fromkeys([*file.value.split(), *inline.value.split()]))
+    after = f'{name}="{flags}"' if "'" in flags or " " in flags else f"{name}={flags}"
+    how = f"then: {_RESTART}. A node that has joined without the flag needs more: kubectl delete node NAME first"
+    if text is None:
+        return f"in {file.source}: {after}\n{how}"
+    old = text.splitlines(keepends=True)
+    at = max((i for i, line in enumerate(old) if line.split("=")[0].strip() == name), default=len(old))
+    new = [*old[:at], f"{after}\n", *old[at + 1 :]]
+    lines = difflib.unified_diff(old, new, f"a{file.source}", f"b{file.source}")
+    patch = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    return f"patch -p1 -d /, and this:\n{patch}{how}"
+
+
+def _file(one: Assignment) -> str:
+    return one.source.rpartition(":")[0] or one.source
+
+
+def _reset(unit: Unit) -> Iterator[Finding]:
+    """A later ExecStart= that leaves out variables which are set."""
+    used = {name for name in _WANTED if f"${name}" in unit.exec_start or f"${{{name}}}" in unit.exec_start}
+    lost = [n for n in _WANTED if n not in used and any(a.variable == n and a.value for a in unit.assignments)]
+    if lost:
+        names = " ".join(f"${name}" for name in lost)
+        yield Finding(
+            "KUB003", Severity.ERROR, "ExecStart", f"the kubelet's ExecStart does not have {names}, which are set",
+            (f"{unit.exec_source}: ExecStart={unit.exec_start}",
+             *(f"{a.source}: {a.variable}={a.value}" for a in unit.assignments if a.variable in lost and a.value)),
+            "The last ExecStart= counts, and what it does not name is not passed on.",
+            f"append {names} to the ExecStart in {unit.exec_source.rpartition(':')[0]}; then: {_RESTART}",
+        )  # fmt: skip
+
+
+def _strays(unit: Unit) -> Iterator[Finding]:
+    for path in unit.strays:
+        named = [file.path for file in unit.environment_files]
+        wanted = next((p for p in named if p.endswith("/kubelet")), named[-1] if named else "")
+        yield Finding(
+            "KUB004", Severity.ERROR, path, f"{path} sets {_EXTRA}, and nothing reads it",
+            (f"{unit.name} reads: {', '.join(named) or 'no file at all'}",),
+            "Debian's package reads /etc/default/kubelet and the RPM /etc/sysconfig/kubelet; one release had them the "
+            "wrong way round (kubernetes/release#3276).",
+            f"mv {path} {wanted}; then: {_RESTART}" if wanted else f"add EnvironmentFile=-{path} to a drop-in",
+        )  # fmt: skip
+
+
+def _stale(unit: Unit) -> Iterator[Finding]:
+    if unit.need_reload or unit.newer:
+        evidence = [f"{path} was changed after the kubelet was started" for path in unit.newer]
+        if unit.need_reload:
+            evidence.append("systemd says that its files have changed since it read them (NeedDaemonReload=yes)")
+        yield Finding(
+            "KUB005", Severity.WARNING, unit.name, "the kubelet still runs with what its files said before",
+            tuple(evidence), "A change takes effect when systemd reads the files again and the kubelet is restarted.",
+            _RESTART,
+        )  # fmt: skip
+
+
+def _shadowed(unit: Unit) -> Iterator[Finding]:
+    for path, by in unit.shadowed:
+        yield Finding(
+            "KUB006", Severity.WARNING, path, f"{path} is not read: {by} has the same name",
+            (f"read: {by}", f"not read: {path}"),
+            "Of drop-ins of one name only the one in the place of highest precedence is read (systemd.unit(5)).",
+            f"rename the one in /etc, or put into it what {path} says; then: {_RESTART}",
+        )  # fmt: skip
+
+
+def _syntax(unit: Unit) -> Iterator[Finding]:
+    if unit.complaints:
+        argv = [word for word in unit.argv[1:] if not word.startswith(("--kubeconfig", "--bootstrap"))]
+        yield Finding(
+            "KUB007", Severity.ERROR, unit.name,
+            f"the kubelet's files do not mean what they look like: {unit.complaints[0]}",
+            (*unit.complaints, f"so its command line becomes: {' | '.join(argv) or '(nothing)'}"),
+            "systemd takes these files more literally than a shell does.",
+            f"mend the files named above; then: {_RESTART}",
+        )  # fmt: skip

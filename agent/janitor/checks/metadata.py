@@ -1,0 +1,36 @@
+"""MD001: a server of Hetzner whose metadata service does not answer."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence, Unknown
+from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.judgement import Judgement
+from janitor.core.node_view import kubernetes_missing
+
+IDS = ("MD001",)
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """Nothing on other machines, and nothing where it was not asked."""
+    node = evidence.node_config
+    if not kubernetes_missing(node) and isinstance(node.machine, Unknown) and _asked(node.machine):
+        yield Finding(
+            "MD001", Severity.INFO, "169.254.169.254", f"the metadata service does not answer: {node.machine.reason}",
+            (f"made by: {node.vendor or '(DMI says nothing)'}",),
+            "Without it janitor cannot compare this node with what Hetzner knows of the server, and cloud-init cannot "
+            "set it up. A route or a firewall for 169.254.0.0/16 is in the way (CIDR017), or it is down.",
+            "ip route get 169.254.169.254; curl -m 2 http://169.254.169.254/hetzner/v1/metadata/instance-id",
+        )  # fmt: skip
+
+
+def skipped(evidence: Evidence) -> Iterator[Skipped]:
+    """Where there is no such service."""
+    machine = evidence.node_config.machine
+    if missing := kubernetes_missing(evidence.node_config):
+        yield Skipped(IDS, missing)
+    elif isinstance(machine, Unknown) and not _asked(machine):
+        yield Skipped(IDS, machine.reason)
+
+
+def _asked(machine: Unknown) -> bool:
+    return machine.reason.startswith("asking the metadata service")

@@ -1,0 +1,177 @@
+"""NODE001 to NODE006: whether the cloud controller can know this node for one of its servers."""
+
+from collections.abc import Iterator
+
+from janitor.core.address_plan import as_address
+from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.evidence_node import KubeNode, Machine, NodeConfig
+from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.judgement import Judgement
+from janitor.core.node_view import (
+    component,
+    flag,
+    kubernetes_missing,
+    machine,
+    node_ips,
+    node_name,
+    objects,
+    own_node,
+)
+from janitor.core.prose import duration
+
+IDS = ("NODE001", "NODE002", "NODE003", "NODE004", "NODE005", "NODE006")
+
+_UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
+_PATIENCE_S = 120
+_SECOND = 1_000_000_000
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """By the Node object where it was shown, and by the metadata service where that answered."""
+    node = evidence.node_config
+    if kubernetes_missing(node):
+        return
+    own, server = own_node(evidence), machine(node)
+    if own is not None:
+        yield from _registered(own, evidence)
+    if server is not None:
+        yield from _name(server, evidence)
+        yield from _networks(server, evidence)
+    yield from _not_here(evidence)
+
+
+def skipped(evidence: Evidence) -> Iterator[Skipped]:
+    """By what was missing: the Node object, or the metadata service."""
+    node = evidence.node_config
+    missing = kubernetes_missing(node)
+    if missing:
+        yield Skipped(IDS, missing)
+        return
+    if own_node(evidence) is None:
+        shown = objects(node)
+        reason = node.objects.reason if isinstance(node.objects, Unknown) else "no Nodes were given"
+        if shown is not None:
+            reason = f"{shown.source} has no Node called {node_name(node) or '(this host has no name)'}"
+        yield Skipped(("NODE001", "NODE002", "NODE006"), reason)
+    if isinstance(node.machine, Unknown):
+        yield Skipped(("NODE003", "NODE005"), node.machine.reason)
+    if not node_ips(evidence):
+        yield Skipped(("NODE004",), "the kubelet was not told an address, as far as this node shows")
+
+
+def expects_provider(node: NodeConfig, own: KubeNode) -> bool:
+    """Whether a cloud controller is meant to initialise this node: nobody misses a providerID on bare metal."""
+    shown = objects(node)
+    others = known(shown.nodes) if shown else ()
+    return (
+        flag(component(node, "kubelet"), "--cloud-provider") == "external"
+        or node.vendor == "Hetzner"
+        or machine(node) is not None
+        or bool(own.group)
+        or _UNINITIALIZED in own.taints
+        or any(other.provider_id for other in others)
+    )
+
+
+def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
+    age_s = (evidence.started.realtime_ns - own.created_ns) / _SECOND if own.created_ns else 0
+    if age_s > _PATIENCE_S and not own.provider_id and expects_provider(evidence.node_config, own):
+        yield Finding(
+            "NODE001", Severity.ERROR, own.name,
+            f"Node {own.name} has no providerID, {duration(age_s)} after it joined",
+            (f"spec.providerID of {own.name}: (none)", *_provider_flag(evidence)),
+            "The cloud controller sets it when the kubelet registers with --cloud-provider=external. Without it the "
+            "cluster-autoscaler does not know this node for its server, and removes the server after 15 minutes "
+            "(kubernetes/autoscaler#6203, #5185, #8013).",
+            f"see KUB001 and KUB002 for the flag; then: kubectl delete node {own.name} && systemctl restart kubelet",
+        )  # fmt: skip
+    if age_s > _PATIENCE_S and _UNINITIALIZED in own.taints:
+        yield Finding(
+            "NODE002", Severity.ERROR, own.name,
+            f"no cloud controller has initialised Node {own.name} in {duration(age_s)}",
+            (f"taint: {_UNINITIALIZED}", *_names(evidence)),
+            "The cloud controller is not running, or cannot find this node's server: by name, in the project of its "
+            "token, with the node's address among the server's (hccm#268, hccm#147).",
+            "kubectl -n kube-system logs deployment/hcloud-cloud-controller-manager; compare the names above",
+        )  # fmt: skip
+    for condition in own.conditions:
+        if condition.type == "NetworkUnavailable" and condition.status == "True":
+            yield Finding(
+                "NODE006", Severity.ERROR, own.name, f"Node {own.name} is NetworkUnavailable: {condition.reason}",
+                (f"condition NetworkUnavailable=True, reason {condition.reason}",
+                 f"pod range: {', '.join(own.pod_cidrs) or '(none)'}", f"address: {', '.join(own.internal_ips)}"),
+                "The route to this node's pods could not be made: its address lies in its own pod range (CIDR004), the "
+                "network has its hundred routes, or the server is not attached to the network (NODE005).",
+                "kubectl get events -A --field-selector reason=FailedToCreateRoute",
+            )  # fmt: skip
+
+
+def _provider_flag(evidence: Evidence) -> list[str]:
+    kubelet = component(evidence.node_config, "kubelet")
+    if kubelet is None:
+        return []
+    return [f"--cloud-provider of kubelet ({kubelet.source}): {flag(kubelet, '--cloud-provider') or '(none)'}"]
+
+
+def _names(evidence: Evidence) -> list[str]:
+    node, server = evidence.node_config, machine(evidence.node_config)
+    return [
+        f"the kubelet calls this node {node_name(node)}", f"host name: {node.hostname}",
+        *([f"Hetzner calls this server {server.hostname}"] if server else []),
+    ]  # fmt: skip
+
+
+def _name(server: Machine, evidence: Evidence) -> Iterator[Finding]:
+    own = own_node(evidence)
+    name = own.name if own else node_name(evidence.node_config)
+    if server.hostname and name and name != server.hostname and not (own and own.provider_id):
+        yield Finding(
+            "NODE003", Severity.ERROR, name, f"this node is called {name}, and its server {server.hostname}",
+            tuple(_names(evidence)),
+            "Until a node has a providerID, Hetzner's cloud controller looks for its server by that name (hccm#268).",
+            f"hostnamectl set-hostname {server.hostname}, or --hostname-override={server.hostname} for the kubelet; "
+            f"then kubectl delete node {name} && systemctl restart kubelet",
+        )  # fmt: skip
+
+
+def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
+    if isinstance(server.networks, Unknown):
+        return
+    if not server.networks:
+        yield Finding(
+            "NODE005", Severity.ERROR, server.hostname, "this server is attached to no private network",
+            (f"the metadata service of server {server.instance_id} lists none",),
+            "Without it the cloud controller finds no private address and can make no route to this node.",
+            f"hcloud server attach-to-network {server.hostname} --network NAME",
+        )  # fmt: skip
+        return
+    has = {ip for one in server.networks for ip in (one.ip, *one.alias_ips)}
+    for told in node_ips(evidence):
+        if told.value not in has and _private(told.value):
+            yield Finding(
+                "NODE004", Severity.ERROR, told.value, f"the node's address {told.value} is none of its server's",
+                (f"node address: {told}", f"the server's: {', '.join(sorted(has))} (the metadata service)"),
+                "The cloud controller refuses it: 'failed to get node address from cloud provider that matches ip'.",
+                f"--node-ip={server.networks[0].ip}",
+            )  # fmt: skip
+
+
+def _not_here(evidence: Evidence) -> Iterator[Finding]:
+    """NODE004 without a metadata service: an address that is on none of this node's interfaces."""
+    addresses = evidence.node_config.addresses
+    if isinstance(addresses, Unknown):
+        return
+    for told in node_ips(evidence):
+        address = as_address(told.value)
+        if address and not address.is_unspecified and str(address) not in addresses:  # `::` only chooses a family
+            yield Finding(
+                "NODE004", Severity.ERROR, told.value, f"the node's address {told.value} is on none of its interfaces",
+                (f"node address: {told}",),
+                "The kubelet gives this address for the node, and nobody reaches it there: no logs, exec or metrics.",
+                "--node-ip with an address of this node: ip -brief address",
+            )  # fmt: skip
+
+
+def _private(text: str) -> bool:
+    address = as_address(text)
+    return address is not None and address.is_private and not address.is_unspecified

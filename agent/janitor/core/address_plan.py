@@ -1,0 +1,251 @@
+"""The address plan of a cluster: which ranges it uses, and what they are when laid over each other.
+
+Four things share one address space: the private network of the nodes' provider (N), the subnets and addresses that
+nodes really have in it (U), the range that pods get addresses from (C, cut into one slot for each node), and the
+range of Services (V). C and V may lie inside N; neither may touch the other, or U. The rules are in
+core/plan_rules.py and core/plan_limits.py, what a value may be in core/plan_values.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Net = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+KUBE_HETZNER = "kube-hetzner"
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A value as somebody wrote it, and where."""
+
+    value: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.source})" if self.source else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSubnet:
+    """A subnet that nodes, load balancers or routers have addresses in."""
+
+    name: str
+    cidr: Stated
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedNode:
+    """A node: `pods` are the ranges it has been given, and empty as long as it has none.
+
+    `generated` nodes follow from a scheme; nobody has written their addresses down.
+    """
+
+    name: str
+    address: Stated
+    pods: tuple[str, ...] = ()
+    generated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPlan:
+    """The values of a plan. `routes`: whether the cloud controller makes a route for each node; None is not known.
+
+    `nodes` may be fewer than `node_count`, which counts those that may join as well. `allocated` says that the
+    nodes' pod ranges are facts of a running cluster; otherwise the first slots go to whoever joins first.
+    """
+
+    network: Stated | None = None
+    pods: tuple[Stated, ...] = ()
+    services: tuple[Stated, ...] = ()
+    dns: tuple[Stated, ...] = ()
+    subnets: tuple[NodeSubnet, ...] = ()
+    nodes: tuple[PlannedNode, ...] = ()
+    node_count: int = 0
+    node_mask: int = 24
+    node_mask_v6: int = 64
+    max_pods: int = 110
+    routes: bool | None = None
+    hetzner: bool = False
+    scheme: str = ""
+    pools: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())  # of a scheme: nodes of each control-plane and agent pool
+    allocated: bool = False
+    skips_services: bool = False  # kube-controller-manager knows the service range, and leaves it out of the slots
+
+    def mask(self, net: Net) -> int:
+        """The prefix length of one node's pod range out of `net`."""
+        return self.node_mask if net.version == 4 else self.node_mask_v6
+
+
+@dataclass(frozen=True)
+class Range:
+    """A range of the plan that could be understood, with the value it was read from."""
+
+    net: Net
+    stated: Stated
+
+    def __str__(self) -> str:
+        return str(self.net)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A plan with its values understood. What could not be understood is left out here: CIDR001 reports it."""
+
+    plan: AddressPlan
+
+    @cached_property
+    def network(self) -> Range | None:
+        """N."""
+        return next(iter(_ranges((self.plan.network,) if self.plan.network else ())), None)
+
+    @cached_property
+    def pods(self) -> tuple[Range, ...]:
+        """C: one range, or one of each family."""
+        return tuple(_ranges(self.plan.pods))
+
+    @cached_property
+    def services(self) -> tuple[Range, ...]:
+        """V: likewise."""
+        return tuple(_ranges(self.plan.services))
+
+    @cached_property
+    def subnets(self) -> tuple[tuple[str, Range], ...]:
+        """U, by name."""
+        return tuple((s.name, r) for s in self.plan.subnets for r in _ranges((s.cidr,)))
+
+    @cached_property
+    def nodes(self) -> tuple[tuple[PlannedNode, Address], ...]:
+        """The nodes whose address is one."""
+        return tuple((n, a) for n in self.plan.nodes for a in addresses((n.address,)))
+
+    @cached_property
+    def occupied(self) -> tuple[tuple[str, Net], ...]:
+        """U and the nodes that lie in none of it, by name."""
+        outside = [(n.name, ip_network(a)) for n, a in self.nodes if not any(a in r.net for _, r in self.subnets)]
+        return (*((name, r.net) for name, r in self.subnets), *outside)
+
+    @cached_property
+    def joining(self) -> int:
+        """How many nodes there are, or will be, as far as the plan says; 0 where it does not."""
+        return max(self.plan.node_count, len({n.name for n, _ in self.nodes}))
+
+
+def parse(value: str) -> Net | None:
+    """A range, host bits and all; None for what is none."""
+    try:
+        return ip_network(value.strip(), strict=False) if "/" in value else None
+    except ValueError:
+        return None
+
+
+def as_address(value: str) -> Address | None:
+    """An address; None for what is none."""
+    try:
+        return ip_address(value.strip())
+    except ValueError:
+        return None
+
+
+def addresses(values: tuple[Stated, ...]) -> Iterator[Address]:
+    """Those of `values` that are addresses."""
+    return (address for stated in values if (address := as_address(stated.value)) is not None)
+
+
+def _ranges(values: tuple[Stated, ...]) -> Iterator[Range]:
+    for stated in values:
+        net = parse(stated.value)
+        if net is not None:
+            yield Range(net, stated)
+
+
+def listed(values: str, source: str = "") -> tuple[Stated, ...]:
+    """`10.42.0.0/16,fd00:42::/56`, as flags and files write several in one."""
+    return tuple(Stated(part.strip(), source) for part in values.split(",") if part.strip())
+
+
+def overlap(one: Net, other: Net) -> Net | None:
+    """What two ranges have in common: the smaller of them, or nothing."""
+    if one.version != other.version or not one.overlaps(other):
+        return None
+    return max(one, other, key=lambda net: net.prefixlen)
+
+
+def within(inner: Net, outer: Net) -> bool:
+    """Whether `outer` holds all of `inner`."""
+    return overlap(inner, outer) == inner
+
+
+def slot_count(pods: Net, mask: int) -> int:
+    """How many nodes can be given a range of their own; 0 where not even one can."""
+    return 1 << (mask - pods.prefixlen) if pods.prefixlen <= mask <= pods.max_prefixlen else 0
+
+
+def slots_of(part: Net, pods: Net, mask: int) -> range:
+    """The slots of `pods` that `part` touches, by index: the order in which they are given out at first."""
+    common = overlap(part, pods)
+    if common is None or not slot_count(pods, mask):
+        return range(0)
+    size = pods.max_prefixlen - mask
+    start = int(pods.network_address)
+    first = (int(common.network_address) - start) >> size
+    return range(first, ((int(common.broadcast_address) - start) >> size) + 1)
+
+
+def slot(pods: Net, mask: int, index: int) -> Net:
+    """The range of one slot."""
+    start = int(pods.network_address) + (index << (pods.max_prefixlen - mask))
+    return ip_network((start, mask)) if pods.version == 4 else IPv6Network((start, mask))
+
+
+def host(net: Net, index: int) -> Address | None:
+    """The address of `net` at `index`, from the end where that is negative; None where it has none."""
+    number = int(net.network_address) + index if index >= 0 else int(net.broadcast_address) + 1 + index
+    if not int(net.network_address) <= number <= int(net.broadcast_address):
+        return None
+    return IPv4Address(number) if net.version == 4 else IPv6Address(number)
+
+
+def kube_hetzner(
+    network: Stated, control_planes: tuple[int, ...], agents: tuple[int, ...]
+) -> tuple[tuple[NodeSubnet, ...], tuple[PlannedNode, ...]]:
+    """Subnets and nodes as kube-hetzner cuts them; `control_planes` and `agents` are the nodes of each pool.
+
+    locals.tf: 256 subnets of the network; agent pool i has the i-th, control-plane pool j the (255 - j)-th, the NAT
+    router the 200th and the vSwitch the 201st; nodes start at host 101 (terraform-hcloud-kube-hetzner v2.18).
+    """
+    net = parse(network.value)
+    if net is None or net.version != 4 or net.prefixlen > 22:
+        return (), ()
+    mask, source = net.prefixlen + 8, f"{KUBE_HETZNER}'s scheme"
+    pools = [(f"control-plane pool {j}", 255 - j, count) for j, count in enumerate(control_planes)]
+    pools += [(f"agent pool {i}", i, count) for i, count in enumerate(agents)]
+    subnets = [NodeSubnet(name, Stated(str(slot(net, mask, index)), source)) for name, index, _ in pools]
+    subnets += [
+        NodeSubnet(name, Stated(str(slot(net, mask, index)), source))
+        for name, index in (("the NAT router, if used", 200), ("the vSwitch, if used", 201))
+    ]
+    nodes = [
+        PlannedNode(f"node {number} of {name}", Stated(str(address), source), (), True)
+        for name, index, count in pools
+        for number in range(count)
+        if (address := host(slot(net, mask, index), 101 + number)) is not None
+    ]
+    return tuple(subnets), tuple(nodes)
+
+
+def agent_pools_free(layout: Layout) -> int:
+    """How many agent pools of kube-hetzner's scheme come before the first whose subnet is taken by something else."""
+    net = layout.network.net if layout.network else None
+    if net is None or net.prefixlen > 22:
+        return 0
+    mask = net.prefixlen + 8
+    ranges = [r.net for r in (*layout.pods, *layout.services)]
+    others = {int(r.net.network_address) for name, r in layout.subnets if not name.startswith("agent pool")}
+    for index in range(256):
+        subnet = slot(net, mask, index)
+        if int(subnet.network_address) in others or any(overlap(subnet, other) for other in ranges):
+            return index
+    return 256

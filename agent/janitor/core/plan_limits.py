@@ -1,0 +1,119 @@
+"""Rules about how much fits: nodes, routes, pods a node (CIDR013-015, CIDR026); and what limits a plan."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from janitor.core.address_plan import KUBE_HETZNER, Layout, agent_pools_free, slot_count
+from janitor.core.findings import Finding, Severity
+from janitor.core.plan_rules import latent_slots
+
+ROUTES_OF_A_NETWORK = 100
+_MANY_NODES = 80
+_SPARE = 1.25
+_NOT_FOR_PODS = 3  # the network's own address, the broadcast address and the bridge
+
+
+def check(layout: Layout) -> Iterator[Finding]:
+    """All rules of this file."""
+    yield from _slots(layout)
+    yield from _routes(layout)
+    yield from _pods_of_a_node(layout)
+    yield from _subnets(layout)
+
+
+def _slots(layout: Layout) -> Iterator[Finding]:
+    nodes = layout.joining
+    for part in layout.pods:
+        mask = layout.plan.mask(part.net)
+        slots = slot_count(part.net, mask)
+        if nodes and slots < nodes * _SPARE and slots:
+            short = slots < nodes
+            yield Finding(
+                "CIDR013", Severity.ERROR if short else Severity.WARNING, str(part),
+                f"pod range {part} has {slots} slots of /{mask} for {nodes} nodes",
+                (f"pod range: {part.stated}", f"node mask: /{mask}", f"nodes: {nodes}"),
+                "Nodes beyond the last slot get no pod range (CIDRNotAvailable) and run no pods. A node that is "
+                "replaced needs a second slot until the first is freed, so some must be spare.",
+                f"a pod range of /{_prefix_for(nodes, mask)}, or smaller slots (--node-cidr-mask-size)",
+            )  # fmt: skip
+
+
+def _prefix_for(nodes: int, mask: int) -> int:
+    prefix = mask
+    while prefix > 1 and (1 << (mask - prefix)) < nodes * _SPARE:
+        prefix -= 1
+    return prefix
+
+
+def _routes(layout: Layout) -> Iterator[Finding]:
+    if not layout.plan.hetzner or not layout.plan.routes:
+        return
+    for part in layout.pods:
+        slots = slot_count(part.net, layout.plan.mask(part.net))
+        if part.net.version == 4 and slots > ROUTES_OF_A_NETWORK:
+            many = layout.joining >= _MANY_NODES
+            yield Finding(
+                "CIDR014", Severity.WARNING if many else Severity.INFO, str(part),
+                f"{slots} slots, but a Hetzner network takes {ROUTES_OF_A_NETWORK} routes",
+                (f"pod range: {part.stated}", *((f"nodes: {layout.joining}",) if many else ())),
+                "Each node needs a route of its own in the network, and the hundred-and-first is refused, however many "
+                "slots there are (hccm#342).",
+                "none is needed below that; for more nodes, an overlay (Cilium, flannel's VXLAN) with routes off",
+            )  # fmt: skip
+
+
+def _pods_of_a_node(layout: Layout) -> Iterator[Finding]:
+    for part in layout.pods:
+        mask = layout.plan.mask(part.net)
+        usable = (1 << (part.net.max_prefixlen - mask)) - _NOT_FOR_PODS if mask <= part.net.max_prefixlen else 0
+        if slot_count(part.net, mask) and usable < layout.plan.max_pods:
+            yield Finding(
+                "CIDR015", Severity.WARNING, str(part),
+                f"a node's /{mask} has {max(0, usable)} addresses for {layout.plan.max_pods} pods",
+                (f"pod range: {part.stated}", f"node mask: /{mask}", f"max pods: {layout.plan.max_pods}"),
+                "Pods beyond that find no address. Leaked leases make it sooner: keep some addresses spare.",
+                f"--max-pods={max(1, usable)}, or a shorter node mask",
+            )  # fmt: skip
+
+
+def _subnets(layout: Layout) -> Iterator[Finding]:
+    network = layout.network
+    if layout.plan.scheme == KUBE_HETZNER and network is not None and network.net.prefixlen > 16:
+        yield Finding(
+            "CIDR026", Severity.WARNING, str(network),
+            f"network {network} is smaller than /16, so kube-hetzner's subnets are /{network.net.prefixlen + 8}",
+            (f"network: {network.stated}",),
+            "kube-hetzner cuts the network into 256 subnets and puts load balancers at host 254 of one, which a subnet "
+            "smaller than /24 does not have (kube-hetzner#1913).",
+            "a network of /16 or larger",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many nodes one thing allows."""
+
+    nodes: int
+    reason: str
+
+
+def limits(layout: Layout) -> tuple[Limit, ...]:
+    """What bounds the number of nodes, the tightest first; empty where nothing is known of the pods."""
+    found = []
+    for part in layout.pods:
+        mask = layout.plan.mask(part.net)
+        slots = slot_count(part.net, mask)
+        found.append(Limit(slots, f"slots of /{mask} in pod range {part}"))
+        first = min((t.start for _, _, p, t in latent_slots(layout) if p == part and t), default=None)
+        if first is not None:
+            found.append(Limit(first, f"slots before the first that collides with a node subnet ({part})"))
+    if layout.plan.hetzner and layout.plan.routes:
+        found.append(Limit(ROUTES_OF_A_NETWORK, "routes in a Hetzner network"))
+    return tuple(sorted(found, key=lambda limit: limit.nodes))
+
+
+def pools(layout: Layout) -> str:
+    """How many agent pools kube-hetzner's scheme has room for, in words; "" for other plans."""
+    if layout.plan.scheme != KUBE_HETZNER or layout.network is None:
+        return ""
+    return f"{agent_pools_free(layout)}, before a pool's subnet meets something else"

@@ -1,0 +1,249 @@
+"""Rules about ranges laid over each other: pods, Services, nodes and the network (CIDR003-009, CIDR028)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from janitor.core.address_plan import (
+    Address,
+    Layout,
+    Net,
+    PlannedNode,
+    Range,
+    host,
+    overlap,
+    parse,
+    slot,
+    slot_count,
+    slots_of,
+    within,
+)
+from janitor.core.findings import Finding, Severity
+from janitor.core.prose import count, listing
+
+
+@dataclass(frozen=True, slots=True)
+class Collision:
+    """A node's address inside a pod range that has been given out, or that is among the first to be.
+
+    `owners` are the nodes that have the range; nobody has it yet where there are none. `own`: it is, or may become,
+    the node's own.
+    """
+
+    node: PlannedNode
+    address: Address
+    pods: Net
+    owners: tuple[str, ...]
+    own: bool
+
+
+def check(layout: Layout) -> Iterator[Finding]:
+    """All rules of this file."""
+    yield from _pods_and_services(layout)
+    found = collisions(layout)
+    own = [collision for collision in found if collision.own]
+    if own:
+        yield _own_range(own, layout)
+    others = [c for c in found if (set(c.owners) - {c.node.name} if c.owners else layout.joining > 1)]
+    if others:
+        yield _others_range(others)
+    yield from _latent(layout, found)
+    yield from _services_and_nodes(layout)
+    yield from _network(layout)
+
+
+def collisions(layout: Layout) -> list[Collision]:
+    """Every node whose address lies in a range that a node has, or will be one of the first to get."""
+    return _facts(layout) if layout.plan.allocated else _expected(layout)
+
+
+def _facts(layout: Layout) -> list[Collision]:
+    found = []
+    for node, address in layout.nodes:
+        owners: dict[Net, list[str]] = {}
+        for other in layout.plan.nodes:
+            for net in map(parse, other.pods):
+                if net is not None and address in net and other.name not in owners.setdefault(net, []):
+                    owners[net].append(other.name)
+        found += [Collision(node, address, net, tuple(names), node.name in names) for net, names in owners.items()]
+    return found
+
+
+def _expected(layout: Layout) -> list[Collision]:
+    found = []
+    for node, address in layout.nodes:
+        for part in layout.pods:
+            mask = layout.plan.mask(part.net)
+            if address in part.net and slot_count(part.net, mask):
+                (index,) = slots_of(ip_network(address), part.net, mask)
+                if index < layout.joining:
+                    found.append(Collision(node, address, slot(part.net, mask, index), (), True))
+    return found
+
+
+def _pods_and_services(layout: Layout) -> Iterator[Finding]:
+    for pods in layout.pods:
+        for services in layout.services:
+            common = overlap(pods.net, services.net)
+            if common is None:
+                continue
+            tolerated = layout.plan.skips_services and within(services.net, pods.net)
+            yield Finding(
+                "CIDR003", Severity.WARNING if tolerated else Severity.ERROR, str(common),
+                f"pod range {pods} and Service range {services} overlap in {common}",
+                (f"pod range: {pods.stated}", f"Service range: {services.stated}"),
+                "A pod can get the address of a Service, and is then unreachable. k3s and kubeadm accept this silently "
+                "(k3s#10380, kubeadm#3312)"
+                + (
+                    "; kube-controller-manager, which knows the Service range here, leaves its slots out (kops#16340)."
+                    if tolerated
+                    else "."
+                ),
+                "choose two ranges that have nothing in common; neither can be changed in a cluster that runs",
+            )  # fmt: skip
+
+
+def _own_range(found: list[Collision], layout: Layout) -> Finding:
+    collision = found[0]
+    node, pods = collision.node, collision.pods
+    more = [f"likewise {c.node.name}: {c.address} in {c.pods}" for c in found[1:8]]
+    if collision.owners:
+        what = f"{node.name} has address {collision.address} inside its own pod range {pods}"
+        when = f"pod range of {node.name}: {pods}"
+    else:
+        what = f"{node.name} has address {collision.address} inside {pods}, one of the first pod ranges to be given out"
+        first = count(layout.joining, "pod range")
+        when = f"as many nodes as the plan has get the first {first}; {pods} can be its own"
+    return Finding(
+        "CIDR004", Severity.CRITICAL, node.name, what, (f"address of {node.name}: {node.address}", when, *more),
+        "The gateway of the node's route would lie inside the route's destination. Hetzner refuses that ('invalid "
+        "gateway'), the node stays NetworkUnavailable, and what its pods answer to the node never leaves the bridge. "
+        "Only this node fails, so it looks like a fault of the node (kube-hetzner#1221).",
+        "make a new plan with 'janitor cidr': pods must not share addresses with nodes; it takes a new cluster",
+    )  # fmt: skip
+
+
+def _others_range(found: list[Collision]) -> Finding:
+    lines = [
+        f"{c.node.name} {c.address} lies in {c.pods}"
+        + (f", the pod range of {listing([o for o in c.owners if o != c.node.name])}" if c.owners else "")
+        for c in found
+    ]
+    names = list(dict.fromkeys(c.node.name for c in found))
+    whose = "the pod range of another node" if found[0].owners else "a pod range that another node may get"
+    return Finding(
+        "CIDR005", Severity.CRITICAL, listing(names, 3),
+        f"{count(len(names), 'node')} with an address inside {whose}: {listing(names, 3)}",
+        tuple(lines[:8]),
+        "The node that has the pod range sends what is meant for the other node into its own bridge, where nobody "
+        "answers: those two cannot talk to each other, and all others can (kube-hetzner#1221).",
+        "make a new plan with 'janitor cidr': pods must not share addresses with nodes; it takes a new cluster",
+    )  # fmt: skip
+
+
+def latent_slots(layout: Layout) -> list[tuple[str, Net, Range, range]]:
+    """What nodes occupy inside the pod range: its name, the part in common, the pod range, the slots it touches."""
+    found = []
+    for name, net in layout.occupied:
+        for part in layout.pods:
+            common = overlap(net, part.net)
+            if common is not None:
+                found.append((name, common, part, slots_of(common, part.net, layout.plan.mask(part.net))))
+    return found
+
+
+def _latent(layout: Layout, found: list[Collision]) -> Iterator[Finding]:
+    """Slots that collide once they are given out. What CIDR004 and 005 say already is left out."""
+    said = [c.pods for c in found]
+    given = [net for node in layout.plan.nodes for net in map(parse, node.pods) if net]
+    late = []
+    for name, common, part, touched in latent_slots(layout):
+        mask = layout.plan.mask(part.net)
+        inside = {slot(part.net, mask, i) for i in (*touched[:4096], *touched[-1:])}
+        if inside and inside <= set(said):
+            continue
+        if layout.plan.allocated and any(overlap(common, net) for net in said):
+            continue
+        late.append((name, common, part, touched))
+    if not late:
+        return
+    late.sort(key=lambda item: item[3].start)
+    name, common, part, touched = late[0]
+    total = slot_count(part.net, layout.plan.mask(part.net))
+    used = len({n for n in given if within(n, part.net)}) if layout.plan.allocated else layout.joining
+    left = max(0, touched.start - used) if touched else 0
+    evidence = [f"pod range: {part.stated}"]
+    evidence += [f"{n} ({c}) takes {_indices(t)} of {total} from the pods" for n, c, _, t in late[:10]]
+    evidence.append(
+        f"slots given out: {used}; the first that collides is slot {touched.start}"
+        if layout.plan.allocated
+        else f"{count(left, 'slot')} left before the first of them, after those of the plan's {count(used, 'node')}"
+    )
+    yield Finding(
+        "CIDR006", Severity.ERROR, str(common),
+        f"pod range {part} overlaps {count(len(late), 'node subnet')}: {listing([n for n, *_ in late], 4)}",
+        tuple(evidence),
+        "It works on the first day. kube-controller-manager gives out one slot after the other and does not go back to "
+        "a freed one before it has been through all of them, so with an autoscaler every slot is given out some day; "
+        "the node that gets one of these breaks as in CIDR004 or CIDR005 (kube-hetzner#1221).",
+        "choose a pod range that ends before them: 'janitor cidr' proposes one",
+    )  # fmt: skip
+
+
+def _indices(touched: range) -> str:
+    if not touched:
+        return "no whole slot"
+    return f"slot {touched.start}" if len(touched) == 1 else f"slots {touched.start} to {touched.stop - 1}"
+
+
+def _services_and_nodes(layout: Layout) -> Iterator[Finding]:
+    for services in layout.services:
+        hit = [(n.name, str(a)) for n, a in layout.nodes if a in services.net]
+        parts = [(name, str(net)) for name, net in layout.occupied if overlap(net, services.net)]
+        if hit or parts:
+            yield Finding(
+                "CIDR007", Severity.CRITICAL if hit else Severity.ERROR, str(services),
+                f"Service range {services} overlaps {listing([name for name, _ in dict(hit or parts).items()], 4)}",
+                (f"Service range: {services.stated}", *(f"{name}: {value}" for name, value in (hit + parts)[:8])),
+                "A Service can get the address of a node or a load balancer: what is meant for one reaches the other.",
+                "choose a Service range outside every node subnet: 'janitor cidr' proposes one",
+            )  # fmt: skip
+
+
+def _network(layout: Layout) -> Iterator[Finding]:
+    network = layout.network
+    if network is None:
+        return
+    gateway = host(network.net, 1)
+    for pods in layout.pods:
+        if pods.net.version == network.net.version and not within(pods.net, network.net):
+            off = layout.plan.routes is False
+            yield Finding(
+                "CIDR008", Severity.INFO if off else Severity.WARNING, str(pods),
+                f"pod range {pods} is not inside the network {network}",
+                (f"pod range: {pods.stated}", f"network: {network.stated}"),
+                "Routes are off, so nothing depends on it."
+                if off
+                else "The API accepts routes to such destinations, but the route that each server gets by itself "
+                "covers the network only: packets to pods of other nodes leave by the public interface (hccm#329, "
+                "hccm#115).",
+                "none is needed" if off else f"put the pod range inside {network}, or on each node: "
+                f"ip route add {pods} via {gateway}",
+            )  # fmt: skip
+    for services in layout.services:
+        if services.net.version == network.net.version and not within(services.net, network.net):
+            yield Finding(
+                "CIDR009", Severity.INFO, str(services),
+                f"Service range {services} is not inside the network {network}",
+                (f"Service range: {services.stated}", f"network: {network.stated}"),
+                "Service addresses never leave a node, so this is fine.", "none is needed",
+            )  # fmt: skip
+    for name, part in (*(("pod", p) for p in layout.pods), *(("Service", p) for p in layout.services)):
+        if gateway is not None and layout.plan.hetzner and gateway in part.net:
+            yield Finding(
+                "CIDR028", Severity.WARNING, str(gateway),
+                f"{name} range {part} contains the network's gateway {gateway}",
+                (f"{name} range: {part.stated}", f"network: {network.stated}"),
+                "Hetzner keeps the first address of a network for its router: whoever else gets it is not reached.",
+                f"choose a {name} range that does not begin where the network does",
+            )  # fmt: skip

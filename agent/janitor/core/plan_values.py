@@ -1,0 +1,191 @@
+"""Rules about one value of an address plan: is it a range, and one that may be used (CIDR001, 002, 010, 017-022)."""
+
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address, ip_network
+
+from janitor.core.address_plan import Layout, Net, Range, Stated, host, overlap, parse, within
+from janitor.core.findings import Finding, Severity
+
+PRIVATE = tuple(ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+RESERVED = {
+    ip_network("169.254.0.0/16"): "link-local addresses, the metadata service among them",
+    ip_network("127.0.0.0/8"): "the loopback",
+    ip_network("224.0.0.0/4"): "multicast",
+    ip_network("240.0.0.0/4"): "reserved, and not routed",
+    ip_network("0.0.0.0/8"): "this host's own",
+    ip_network("fe80::/10"): "link-local addresses",
+    ip_network("ff00::/8"): "multicast",
+    ip_network("::1/128"): "the loopback",
+}
+SHARED = ip_network("100.64.0.0/10")
+HETZNER_GATEWAY = ip_network("172.31.1.1/32")
+_SERVICE_HOST_BITS = 20
+
+
+def roles(layout: Layout) -> Iterator[tuple[str, Range]]:
+    """The pod and Service ranges, each with what it is called."""
+    yield from (("pod range", part) for part in layout.pods)
+    yield from (("Service range", part) for part in layout.services)
+
+
+def check(layout: Layout) -> Iterator[Finding]:
+    """All rules of this file."""
+    yield from _written(layout)
+    yield from _families(layout)
+    yield from _dns(layout)
+    for name, part in roles(layout):
+        yield from _usable(name, part, layout)
+    for part in layout.services:
+        yield from _service_size(part)
+    for part in layout.pods:
+        yield from _mask(part.net, part.stated, layout.plan.mask(part.net))
+
+
+def _written(layout: Layout) -> Iterator[Finding]:
+    plan = layout.plan
+    values = [("network", plan.network)] if plan.network else []
+    values += [("pod range", value) for value in plan.pods]
+    values += [("Service range", value) for value in plan.services]
+    values += [(f"subnet of {subnet.name}", subnet.cidr) for subnet in plan.subnets]
+    for name, stated in values:
+        net = parse(stated.value)
+        if net is None:
+            yield _unreadable(name, stated, "a range like 10.42.0.0/16")
+        elif str(net) != stated.value.strip().lower():
+            host_bits = ip_address(stated.value.partition("/")[0].strip()) != net.network_address
+            yield Finding(
+                "CIDR001", Severity.ERROR if host_bits else Severity.INFO, name,
+                f"{name} {stated.value}: {'host bits are set' if host_bits else 'not in canonical form'}",
+                (f"{name}: {stated}", f"canonical form: {net}"),
+                "Some components refuse such a value and others take the range around it, so that they disagree.",
+                f"write {net}",
+            )  # fmt: skip
+    for stated in (*plan.dns, *(node.address for node in plan.nodes)):
+        try:
+            ip_address(stated.value.strip())
+        except ValueError:
+            yield _unreadable("address", stated, "an address like 10.43.0.10")
+
+
+def _unreadable(name: str, stated: Stated, wanted: str) -> Finding:
+    return Finding(
+        "CIDR001", Severity.ERROR, name, f"{name} '{stated.value}' cannot be understood", (f"{name}: {stated}",),
+        "Every component would refuse it, or read something else into it.", f"write {wanted}",
+    )  # fmt: skip
+
+
+def _families(layout: Layout) -> Iterator[Finding]:
+    """Pods, Services and nodes must have the same families, pods and Services in the same order (k3s#5781)."""
+    pods, services = ([part.net.version for part in parts] for parts in (layout.pods, layout.services))
+    nodes = {a.version for n, a in layout.nodes if not n.generated}
+    evidence = [f"pods: {_named(pods)}", f"Services: {_named(services)}"]
+    wrong = ""
+    if pods and services and pods != services:
+        wrong = f"pods are {_named(pods)}, Services are {_named(services)}"
+    elif any(len(set(families)) < len(families) for families in (pods, services)):
+        wrong = "two ranges of one family"
+    elif pods and nodes and not nodes.issuperset(pods):
+        wrong = f"pods are {_named(pods)}, but the nodes have {_named(sorted(nodes))} addresses only"
+        evidence.append(f"nodes: {_named(sorted(nodes))}")
+    if wrong:
+        yield Finding(
+            "CIDR002", Severity.ERROR, "address families", f"address families do not pair: {wrong}", tuple(evidence),
+            "With dual-stack each of pods, Services and nodes needs one range or address of each family, in the same "
+            "order; k3s refuses to start otherwise (k3s#5781), and other distributions start and then fail.",
+            "give pods and Services the same families in the same order, and each node an address of each",
+        )  # fmt: skip
+
+
+def _named(versions: Sequence[int]) -> str:
+    return " and ".join(f"IPv{version}" for version in versions) or "unstated"
+
+
+def _dns(layout: Layout) -> Iterator[Finding]:
+    for stated in layout.plan.dns:
+        try:
+            address = ip_address(stated.value.strip())
+        except ValueError:
+            continue
+        mine = [part for part in layout.services if part.net.version == address.version]
+        if not mine:
+            continue
+        net = mine[0].net
+        wrong = ""
+        if address not in net:
+            wrong = f"is not in the Service range {net}"
+        elif address == host(net, 0):
+            wrong = f"is the first address of the Service range {net}, which no Service gets"
+        elif address == host(net, 1):
+            wrong = f"is the second address of the Service range {net}: that is the Service 'kubernetes'"
+        elif net.version == 4 and address == host(net, -1):
+            wrong = f"is the last address of the Service range {net}, which no Service gets"
+        if wrong:
+            yield Finding(
+                "CIDR010", Severity.ERROR, str(address), f"cluster DNS {address} {wrong}",
+                (f"cluster DNS: {stated}", f"Service range: {mine[0].stated}"),
+                "The DNS Service cannot get this address, so pods ask where nobody answers. A default of 10.43.0.10 "
+                "that stayed when the Service range was changed is the usual cause (kube-hetzner#1691).",
+                f"cluster DNS {host(net, 10) or host(net, 2)}",
+            )  # fmt: skip
+
+
+def _usable(name: str, part: Range, layout: Layout) -> Iterator[Finding]:
+    net, evidence = part.net, (f"{name}: {part.stated}",)
+    for reserved, what in RESERVED.items():
+        if overlap(net, reserved):
+            yield Finding(
+                "CIDR017", Severity.ERROR, str(net), f"{name} {net} overlaps {reserved}: {what}", evidence,
+                "The kernel treats these addresses in its own way, whatever the routes say.",
+                "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+            )  # fmt: skip
+    if layout.plan.hetzner and overlap(net, HETZNER_GATEWAY):
+        yield Finding(
+            "CIDR018", Severity.ERROR, str(net), f"{name} {net} contains 172.31.1.1, Hetzner's gateway", evidence,
+            "The default route of every Hetzner server goes through 172.31.1.1, and the API refuses routes that "
+            "contain it.",
+            "take a range without 172.31.1.1, such as one out of 10.0.0.0/8",
+        )  # fmt: skip
+    if overlap(net, SHARED):
+        yield Finding(
+            "CIDR019", Severity.WARNING, str(net), f"{name} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
+            "Tailscale and some providers use these addresses: a node that joins such a network loses routes.",
+            "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+        )  # fmt: skip
+    if name == "pod range" and net.version == 4 and not any(within(net, block) for block in PRIVATE):
+        routed = layout.plan.hetzner and layout.plan.routes is not False
+        yield Finding(
+            "CIDR020", Severity.ERROR if routed else Severity.WARNING, str(net),
+            f"{name} {net} is not private address space (RFC 1918)", evidence,
+            "Hetzner refuses routes to such destinations, and whoever really owns the addresses cannot be reached "
+            "from the pods.",
+            "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+        )  # fmt: skip
+
+
+def _service_size(part: Range) -> Iterator[Finding]:
+    most = part.net.max_prefixlen - _SERVICE_HOST_BITS
+    if part.net.prefixlen < most:
+        yield Finding(
+            "CIDR021", Severity.ERROR, str(part.net), f"Service range {part.net} is larger than /{most}",
+            (f"Service range: {part.stated}",),
+            "kube-apiserver refuses to start: 'specified --service-cluster-ip-range is too large' (hcloud-k8s#383).",
+            f"a Service range of /{most} or smaller, such as {host(part.net, 0)}/{most}",
+        )  # fmt: skip
+
+
+def _mask(net: Net, stated: Stated, mask: int) -> Iterator[Finding]:
+    wrong = ""
+    if mask > net.max_prefixlen:
+        wrong = f"a node mask of /{mask} does not exist"
+    elif mask < net.prefixlen:
+        wrong = f"one node's /{mask} does not fit into it"
+    elif net.version == 6 and mask - net.prefixlen > 16:
+        wrong = f"a node mask of /{mask} makes more than 65536 slots"
+    if wrong:
+        yield Finding(
+            "CIDR022", Severity.ERROR, str(net), f"pod range {net}: {wrong}",
+            (f"pod range: {stated}", f"node mask: /{mask}"),
+            "kube-controller-manager ends at start: the node mask must be as long as the range's prefix or longer, and "
+            "for IPv6 at most 16 bits longer.",
+            f"a node mask between /{net.prefixlen} and /{min(net.max_prefixlen, net.prefixlen + 16)}",
+        )  # fmt: skip

@@ -1,0 +1,240 @@
+"""The nearest plan without a finding: as few values changed as possible, and those as little as possible.
+
+Every candidate is put to the same rules as the plan itself; nothing here knows what a good plan is. Subnets and
+nodes are facts and stay, unless they follow from a scheme: then they follow from the proposed network.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import islice
+
+from janitor.core.address_plan import (
+    KUBE_HETZNER,
+    AddressPlan,
+    Layout,
+    Net,
+    Stated,
+    host,
+    kube_hetzner,
+    parse,
+    within,
+)
+from janitor.core.findings import Severity
+from janitor.core.plan_check import examine
+from janitor.core.plan_values import HETZNER_GATEWAY, PRIVATE, RESERVED, SHARED
+
+_SOURCE = "proposed"
+_BLOCKS = 4096  # aligned blocks looked at in one search space, the nearest first
+_CANDIDATES = 12  # of each range that are tried against each other
+_DEFAULTS = {("pods", 4): "10.42.0.0/16", ("services", 4): "10.43.0.0/16", ("pods", 6): "fd00:42::/56",
+             ("services", 6): "fd00:43::/112"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One value that differs: what it is called, what it was ("" where there was none), what it becomes."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A plan with no finding of warning or above, and how it differs from the one that was given."""
+
+    plan: AddressPlan
+    changes: tuple[Change, ...]
+
+
+def clean(plan: AddressPlan) -> bool:
+    """Whether no rule has anything of warning or above against it."""
+    return all(finding.severity.rank < Severity.WARNING.rank for finding in examine(plan))
+
+
+def propose(plan: AddressPlan) -> Proposal | None:
+    """The nearest clean plan, or None where there is none."""
+    for network in _networks(plan):
+        base = _with_network(plan, network)
+        for mask, mask_v6 in _masks(base):
+            found = _ranges(replace(base, node_mask=mask, node_mask_v6=mask_v6))
+            if found is not None:
+                return Proposal(found, changes(plan, found))
+    return None
+
+
+def _networks(plan: AddressPlan) -> Iterator[Stated | None]:
+    """The network as it is; then, for a scheme that needs more room, larger ones around it: it can only be extended."""
+    if plan.network is None:
+        yield None
+        return
+    net = parse(plan.network.value)
+    if net is None:
+        return
+    yield plan.network if str(net) == plan.network.value else Stated(str(net), _SOURCE)
+    if plan.scheme == KUBE_HETZNER and isinstance(net, IPv4Network):
+        for prefix in range(min(16, net.prefixlen - 1), 7, -1):
+            larger = net.supernet(new_prefix=prefix)
+            if any(within(larger, block) for block in PRIVATE):
+                yield Stated(str(larger), _SOURCE)
+
+
+def _with_network(plan: AddressPlan, network: Stated | None) -> AddressPlan:
+    if network == plan.network or network is None or plan.scheme != KUBE_HETZNER:
+        return replace(plan, network=network)
+    subnets, nodes = kube_hetzner(network, *plan.pools)
+    own = tuple(node for node in plan.nodes if not node.generated)
+    return replace(plan, network=network, subnets=subnets, nodes=(*nodes, *own))
+
+
+def _masks(plan: AddressPlan) -> Iterator[tuple[int, int]]:
+    yield plan.node_mask, plan.node_mask_v6
+    if (plan.node_mask, plan.node_mask_v6) != (24, 64):
+        yield 24, 64
+    bits = next(b for b in range(1, 32) if (1 << b) - 3 >= plan.max_pods)
+    if 32 - bits not in (plan.node_mask, 24):
+        yield 32 - bits, 64
+
+
+def _ranges(plan: AddressPlan) -> AddressPlan | None:
+    """The pod and Service ranges: what is there, or what is nearest to it, one family after the other."""
+    families = _families(plan)
+    if not families:
+        return None
+    for family in families:
+        pods, services = (_of_family(values, family) for values in (plan.pods, plan.services))
+        if pods is None or services is None or not clean(_only(plan, pods, services, family)):
+            choice = next(_choices(plan, pods, services, family), None)
+            if choice is None:
+                return None
+            pods, services = choice
+        plan = replace(plan, pods=_put(plan.pods, pods, family), services=_put(plan.services, services, family))
+    ordered = [tuple(s for f in families if (s := _of_family(v, f))) for v in (plan.pods, plan.services)]
+    plan = replace(plan, pods=ordered[0], services=ordered[1])
+    plan = replace(plan, dns=_dns(plan))
+    return plan if clean(plan) else None
+
+
+def _families(plan: AddressPlan) -> list[int]:
+    """In the order of the pods; those that the nodes have, where it is known what they have."""
+    layout = Layout(plan)
+    wanted: list[int] = list(dict.fromkeys(p.net.version for p in (*layout.pods, *layout.services))) or [4]
+    has = {a.version for n, a in layout.nodes if not n.generated}
+    return [family for family in wanted if family in has] if has else wanted
+
+
+def _of_family(values: tuple[Stated, ...], family: int) -> Stated | None:
+    found = ((stated, parse(stated.value)) for stated in values)
+    for stated, net in found:
+        if net is not None and net.version == family:
+            return stated if str(net) == stated.value else Stated(str(net), _SOURCE)
+    return None
+
+
+def _put(values: tuple[Stated, ...], new: Stated, family: int) -> tuple[Stated, ...]:
+    kept = tuple(v for v in values if (net := parse(v.value)) is not None and net.version != family)
+    return (*kept, new)
+
+
+def _only(plan: AddressPlan, pods: Stated, services: Stated, family: int) -> AddressPlan:
+    """The part of the plan that is of one family: so that one can be settled before the other."""
+    layout = Layout(plan)
+    nodes = tuple(node for node, address in layout.nodes if address.version == family)
+    return replace(plan, pods=(pods,), services=(services,), dns=(), nodes=nodes)
+
+
+def _choices(
+    plan: AddressPlan, pods: Stated | None, services: Stated | None, family: int
+) -> Iterator[tuple[Stated, Stated]]:
+    """Clean pairs of ranges: Services alone changed first (the smaller change), then the pods, then both."""
+    mask = plan.node_mask if family == 4 else plan.node_mask_v6
+    if pods is not None:
+        for one in islice(_near(plan, services, "services", family, pods), _CANDIDATES):
+            if clean(_only(plan, pods, one, family)):
+                yield pods, one
+    for one in islice(_near(plan, pods, "pods", family, services, mask), _CANDIDATES):
+        if services is not None and clean(_only(plan, one, services, family)):
+            yield one, services
+    for one in islice(_near(plan, pods, "pods", family, None, mask), _CANDIDATES):
+        for other in islice(_near(plan, services, "services", family, one), _CANDIDATES):
+            if clean(_only(plan, one, other, family)):
+                yield one, other
+
+
+def _near(
+    plan: AddressPlan, value: Stated | None, kind: str, family: int, other: Stated | None, mask: int = 0
+) -> Iterator[Stated]:
+    """Free blocks of the same size as `value` or else smaller ones, those of one size by their distance from it."""
+    wish = (parse(value.value) if value else None) or ip_network(_DEFAULTS[kind, family])
+    taken = [net for _, net in Layout(plan).occupied]
+    taken += [*RESERVED, SHARED, HETZNER_GATEWAY]
+    for stated in (other, plan.network):
+        net = parse(stated.value) if stated else None
+        if net is not None:
+            taken.append(net if stated is other else ip_network(host(net, 1) or net.network_address))
+    smallest = _smallest(plan, kind, wish, mask)
+    largest = wish.prefixlen
+    if kind == "services":
+        largest = max(largest, wish.max_prefixlen - 20)
+    elif wish.version == 6:
+        largest = max(largest, mask - 16)
+    spans = [(int(n.network_address), int(n.broadcast_address)) for n in taken if n.version == wish.version]
+    for prefix in (*range(min(largest, smallest), smallest + 1), *range(largest - 1, 7, -1)):
+        size = 1 << (wish.max_prefixlen - prefix)
+        for start in _blocks(plan, wish, prefix):
+            if not any(low < start + size and start <= high for low, high in spans):
+                net = IPv4Network((start, prefix)) if wish.version == 4 else IPv6Network((start, prefix))
+                yield Stated(str(net), _SOURCE)
+
+
+def _smallest(plan: AddressPlan, kind: str, wish: Net, mask: int) -> int:
+    """The longest prefix that still serves: slots for all nodes and a quarter more, or a few Services."""
+    if kind == "services":
+        return max(min(wish.max_prefixlen - 4, wish.prefixlen), wish.max_prefixlen - 12)
+    needed = max(1, Layout(plan).joining) * 5 // 4 + 1
+    return max(mask - (needed - 1).bit_length(), 0)
+
+
+def _blocks(plan: AddressPlan, wish: Net, prefix: int) -> list[int]:
+    """Where aligned blocks of one size begin, the nearest to `wish` first; inside the network where there is one."""
+    network = parse(plan.network.value) if plan.network else None
+    spaces: list[Net] = [network] if network is not None and network.version == wish.version else []
+    if not spaces:
+        spaces = list(PRIVATE) if wish.version == 4 else [ip_network("fd00::/8")]
+    size, wanted = wish.max_prefixlen - prefix, int(wish.network_address)
+    found: list[int] = []
+    for space in spaces:
+        if space.prefixlen <= prefix <= space.max_prefixlen:
+            first, count = int(space.network_address) >> size, 1 << (prefix - space.prefixlen)
+            low = max(first, min((wanted >> size) - _BLOCKS // 2, first + count - _BLOCKS))
+            found += [index << size for index in range(low, min(first + count, low + _BLOCKS))]
+    return sorted(found, key=lambda start: abs(start - wanted))
+
+
+def _dns(plan: AddressPlan) -> tuple[Stated, ...]:
+    """The addresses as they are where they fit; else the tenth of each Service range, by convention."""
+    if not plan.dns or (len(plan.dns) <= len(plan.services) and clean(plan)):
+        return plan.dns if clean(plan) else ()
+    nets = [net for net in (parse(s.value) for s in plan.services) if net is not None]
+    return tuple(Stated(str(host(net, 10) or host(net, 2)), _SOURCE) for net in nets[: len(plan.dns)])
+
+
+def changes(before: AddressPlan, after: AddressPlan) -> tuple[Change, ...]:
+    """What differs, value by value."""
+    found = []
+    for name in ("network", "pods", "services", "dns"):
+        old, new = (_text(getattr(plan, name)) for plan in (before, after))
+        if old != new:
+            found.append(Change(name, old, new))
+    for name, family in (("node_mask", 4), ("node_mask_v6", 6)):
+        old, new = str(getattr(before, name)), str(getattr(after, name))
+        if old != new and any(net.net.version == family for net in Layout(after).pods):
+            found.append(Change(name, f"/{old}", f"/{new}"))
+    return tuple(found)
+
+
+def _text(value: Stated | tuple[Stated, ...] | None) -> str:
+    if value is None:
+        return ""
+    return ",".join(v.value for v in value) if isinstance(value, tuple) else value.value

@@ -1,0 +1,130 @@
+"""The command lines of Kubernetes' components: of running processes, of static pods, and from k3s' journal.
+
+k3s and RKE2's server run theirs inside one process whose title says nothing; each start is in the journal as
+"Running kube-apiserver --…" instead. Values of options that are secrets are not kept.
+"""
+
+import re
+import shlex
+import subprocess
+from typing import Any, Final
+
+from janitor.core.evidence import Unknown
+from janitor.core.evidence_node import Component
+from janitor.host import yaml_files
+from janitor.host.files import inside, names, read_bounded, unknown
+from janitor.host.procfs import Proc
+from janitor.host.secrets import without_secrets
+
+NAMES: Final = (
+    "kube-apiserver", "kube-controller-manager", "kube-proxy", "kubelet", "hcloud-cloud-controller-manager",
+    "kube-router", "flanneld", "cluster-autoscaler", "k3s", "rke2", "k0s", "kubelite",
+)  # fmt: skip
+_MANIFESTS: Final = ("/etc/kubernetes/manifests", "/var/lib/rancher/rke2/agent/pod-manifests")
+_RUNNING: Final = re.compile(r'Running (kube-[a-z-]+|kubelet|cloud-controller-manager) (--[^"]*)')
+_JOURNALS: Final = ("var/log/journal", "run/log/journal")
+_TIMEOUT_S = 5
+_LIMIT = 1 << 20
+
+
+def components(root: str, proc: Proc | Unknown, distribution: str) -> tuple[Component, ...] | Unknown:
+    """Every component that could be seen, the running ones first; Unknown only where nothing could be looked at."""
+    running = _processes(proc) if isinstance(proc, Proc) else proc
+    found = list(running) if not isinstance(running, Unknown) else []
+    written = _manifests(root)
+    if distribution in ("k3s", "rke2"):
+        found += _journal(root, isinstance(proc, Proc))
+    return (*found, *written) if found or written or not isinstance(running, Unknown) else running
+
+
+def _processes(proc: Proc) -> tuple[Component, ...] | Unknown:
+    found = []
+    try:
+        pids = proc.pids()
+    except OSError as error:
+        return unknown(f"listing the processes in {proc.path}", error)
+    for pid in pids:
+        try:
+            argv = (
+                read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT).decode("utf-8", "replace").rstrip("\0").split("\0")
+            )
+            # k3s writes its title over its arguments: "/usr/local/bin/k3s server" is one word then.
+            name = argv[0].split(" ")[0].rpartition("/")[2]
+            if name in NAMES:
+                words = argv if len(argv) > 1 else argv[0].split(" ")
+                found.append(Component(name, without_secrets(words), f"process {pid}", pid, True, proc.started_ns(pid)))
+        except (OSError, ValueError, IndexError):
+            continue  # it has ended, or it may not be read: then it is not known, as any other that was not seen
+    return tuple(found)
+
+
+def _manifests(root: str) -> list[Component]:
+    found = []
+    for directory in _MANIFESTS:
+        try:
+            files = [name for name in names(inside(root, directory)) if name.endswith((".yaml", ".yml", ".json"))]
+        except OSError:
+            continue
+        for name in files:
+            path = f"{directory}/{name}"
+            try:
+                documents = yaml_files.read(root, path)
+            except (OSError, ValueError):
+                continue  # the kubelet cannot use it either, and says so in its log
+            for document in documents:
+                found += [Component(n, argv, path, 0, False) for n, argv in pod_commands(document.get("spec"))]
+    return found
+
+
+def pod_commands(spec: Any) -> list[tuple[str, tuple[str, ...]]]:
+    """The containers of a pod that are components: name and command line, `command` and then `args`."""
+    found = []
+    containers = spec.get("containers") if isinstance(spec, dict) else None
+    for container in containers if isinstance(containers, list) else ():
+        if not isinstance(container, dict):
+            continue
+        words = [str(w) for part in ("command", "args") for w in container.get(part) or () if isinstance(w, str | int)]
+        name = words[0].rpartition("/")[2] if words else ""
+        name = name if name in NAMES else str(container.get("name", ""))
+        if name in NAMES:
+            found.append((name, without_secrets(words)))
+    return found
+
+
+def _journal(root: str, live: bool) -> list[Component]:
+    """What k3s or RKE2 last started, in this boot where that is this node's."""
+    argv = [
+        "journalctl",
+        "--output=cat",
+        "--no-pager",
+        "--quiet",
+        "--reverse",
+        "--lines=200",
+        "--grep=^.*Running (kube|cloud)",
+    ]
+    if root == "/":
+        argv += ["--boot"]
+    else:
+        places = [inside(root, place) for place in _JOURNALS]
+        argv += [f"--directory={next((p for p in places if names(p)), places[0])}"]
+    argv += [f"--unit={unit}" for unit in ("k3s", "k3s-agent", "rke2-server", "rke2-agent")]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return started(done.stdout, live)
+
+
+def started(text: str, live: bool) -> list[Component]:
+    """The components in lines of k3s' log, which come with the newest first: the last start of each."""
+    found: dict[str, Component] = {}
+    for match in _RUNNING.finditer(text):
+        try:
+            words = shlex.split(match[2])
+        except ValueError:
+            words = match[2].split()
+        name = {"cloud-controller-manager": "k3s-cloud-controller-manager"}.get(match[1], match[1])
+        if name in found:
+            continue
+        found[name] = Component(name, without_secrets([match[1], *words]), "the journal of k3s or RKE2", 0, live)
+    return list(found.values())

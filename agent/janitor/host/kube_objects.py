@@ -1,0 +1,129 @@
+"""Kubernetes objects as evidence: from a file of `kubectl get … -o json`, or as the API gave them."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+from janitor.core.evidence import Unknown
+from janitor.core.evidence_node import Condition, KubeNode, Objects, Workload
+from janitor.host.files import parse_json, read_bounded
+from janitor.host.secrets import without_secrets
+
+_LIMIT = 256 << 20
+_SERVICES: Final = ("default/kubernetes", "kube-system/kube-dns", "kube-system/rke2-coredns-rke2-coredns")
+_VARIABLES: Final = ("HCLOUD_SERVER_CREATION_TIMEOUT", "HCLOUD_NETWORK_ROUTES_ENABLED")
+_WORKLOADS: Final = ("flannel", "canal", "calico", "cilium", "kube-router", "weave", "hcloud-cloud-controller",
+                     "cloud-controller-manager", "cluster-autoscaler")  # fmt: skip
+KINDS: Final = ("Node", "Service", "DaemonSet", "Deployment", "Event", "CSINode")
+
+
+def from_file(path: str) -> Objects:
+    """The objects in a file. OSError, or ValueError that says what is wrong with it."""
+    document = parse_json(read_bounded(path, _LIMIT))
+    if not isinstance(document, dict):
+        raise ValueError("it is not what 'kubectl get nodes -o json' prints")
+    items = document.get("items") if str(document.get("kind", "")).endswith("List") else [document]
+    objects = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    if not any(item.get("kind") in KINDS for item in objects):
+        raise ValueError("there is no Node in it: make it with 'kubectl get nodes -o json'")
+    # A kind that does not occur may not have been asked for: only Nodes are surely what somebody wanted.
+    present = {str(item.get("kind")) for item in objects}
+    return evidence(objects, path, frozenset(present), whole="items" in document)
+
+
+def evidence(objects: Iterable[dict[str, Any]], source: str, asked: frozenset[str], *, whole: bool) -> Objects:
+    """Objects as one value; `asked` are the kinds that were looked for."""
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for item in objects:
+        by_kind.setdefault(str(item.get("kind")), []).append(item)
+
+    def unseen(kind: str) -> Unknown:
+        return Unknown(f"{source} has no {kind}")
+
+    workloads = [w for kind in ("DaemonSet", "Deployment") for i in by_kind.get(kind, []) if (w := _workload(kind, i))]
+    events = [
+        (_text(item, "reason"), _text(item, "message") or _text(item, "note"))
+        for item in by_kind.get("Event", [])
+        if item.get("reason") == "ClusterCIDRMisconfigured"
+    ]
+    services = [
+        (name, ip)
+        for item in by_kind.get("Service", [])
+        if (name := _name(item)) in _SERVICES and (ip := _text(_part(item, "spec"), "clusterIP"))
+    ]
+    csi = [(_meta(i, "name"), len(_items(_part(i, "spec"), "drivers"))) for i in by_kind.get("CSINode", [])]
+    return Objects(
+        source, whole,
+        tuple(map(_node, by_kind.get("Node", []))) if "Node" in asked else unseen("Node"),
+        tuple(services) if "Service" in asked else unseen("Service"),
+        tuple(workloads) if {"DaemonSet", "Deployment"} & asked else unseen("DaemonSet or Deployment"),
+        tuple(dict.fromkeys(events)) if "Event" in asked else unseen("Event"),
+        tuple(csi) if "CSINode" in asked else unseen("CSINode"),
+    )  # fmt: skip
+
+
+def _part(item: Any, name: str) -> dict[str, Any]:
+    found = item.get(name) if isinstance(item, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _items(item: Any, name: str) -> list[Any]:
+    found = item.get(name) if isinstance(item, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _text(item: Any, name: str) -> str:
+    found = item.get(name) if isinstance(item, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _meta(item: Any, name: str) -> str:
+    return _text(_part(item, "metadata"), name)
+
+
+def _name(item: Any) -> str:
+    return f"{_meta(item, 'namespace')}/{_meta(item, 'name')}"
+
+
+def _node(item: dict[str, Any]) -> KubeNode:
+    spec, status = _part(item, "spec"), _part(item, "status")
+    cidrs = [c for c in _items(spec, "podCIDRs") if isinstance(c, str)] or [c for c in [_text(spec, "podCIDR")] if c]
+    conditions = [
+        Condition(_text(c, "type"), _text(c, "status"), _text(c, "reason")) for c in _items(status, "conditions")
+    ]
+    metadata = _part(item, "metadata")
+    return KubeNode(
+        _meta(item, "name"), _nanoseconds(_meta(item, "creationTimestamp")), tuple(cidrs),
+        tuple(_text(a, "address") for a in _items(status, "addresses") if _text(a, "type") == "InternalIP"),
+        _text(spec, "providerID"), tuple(_text(t, "key") for t in _items(spec, "taints")), tuple(conditions),
+        _text(_part(metadata, "labels"), "hcloud/node-group"),
+        _text(_part(metadata, "annotations"), "alpha.kubernetes.io/provided-node-ip"),
+    )  # fmt: skip
+
+
+def _nanoseconds(text: str) -> int:
+    try:
+        return int(datetime.fromisoformat(text).timestamp()) * 1_000_000_000
+    except ValueError:
+        return 0
+
+
+def _workload(kind: str, item: dict[str, Any]) -> Workload | None:
+    if not any(word in _meta(item, "name") for word in _WORKLOADS):
+        return None
+    spec = _part(_part(_part(item, "spec"), "template"), "spec")
+    keys = [_text(t, "key") or "*" for t in _items(spec, "tolerations")]
+    containers = [
+        tuple(without_secrets([str(w) for w in _items(c, part)]) for part in ("command", "args"))
+        for c in _items(spec, "containers")
+    ]
+    environment = [
+        (_text(e, "name"), _text(e, "value"))
+        for c in _items(spec, "containers")
+        for e in _items(c, "env")
+        if _text(e, "name") in _VARIABLES
+    ]
+    return Workload(
+        kind, _meta(item, "namespace"), _meta(item, "name"), spec.get("hostNetwork") is True,
+        tuple(dict.fromkeys(keys)), tuple((c[0], c[1]) for c in containers), tuple(environment),
+    )  # fmt: skip

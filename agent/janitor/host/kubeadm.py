@@ -1,0 +1,78 @@
+"""kubeadm's ClusterConfiguration and the kubelet's KubeletConfiguration, as settings."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from janitor.core.evidence_node import Setting
+from janitor.host import yaml_files
+from janitor.host.secrets import hidden
+
+Reader = Callable[[dict[str, Any], str], tuple[Setting, ...]]
+
+_NETWORKING: Final = {"podSubnet": "cluster-cidr", "serviceSubnet": "service-cidr"}
+_COMPONENTS: Final = {"controllerManager": "kube-controller-manager", "apiServer": "kube-apiserver"}
+_KUBELET: Final = {
+    "clusterDNS": "cluster-dns",
+    "maxPods": "max-pods",
+    "podCIDR": "pod-cidr",
+    "providerID": "provider-id",
+}
+
+
+def settings(document: dict[str, Any], source: str) -> tuple[Setting, ...]:
+    """One document's settings; nothing for one of another kind."""
+    match document.get("kind"):
+        case "ClusterConfiguration":
+            return tuple(_cluster(document, source))
+        case "KubeletConfiguration":
+            return tuple(_kubelet(document, source))
+        case "KubeProxyConfiguration":
+            value = yaml_files.scalar(document.get("clusterCIDR"))
+            return (Setting("kube-proxy", "cluster-cidr", value, source),) if value else ()
+        case _:
+            return ()
+
+
+def _cluster(document: dict[str, Any], source: str) -> list[Setting]:
+    found = []
+    networking = document.get("networking")
+    for name, key in _NETWORKING.items():
+        if isinstance(networking, dict) and networking.get(name):
+            found.append(Setting("kubeadm", key, yaml_files.scalar(networking[name]), source))
+    for name, component in _COMPONENTS.items():
+        section = document.get(name)
+        extra = section.get("extraArgs") if isinstance(section, dict) else None
+        for flag, value in arguments(extra):
+            found.append(Setting(component, flag, hidden(flag, value), source))
+    return found
+
+
+def arguments(extra: Any) -> list[tuple[str, str]]:
+    """`extraArgs`: a mapping up to v1beta3, a list of `name` and `value` from v1beta4 on."""
+    if isinstance(extra, dict):
+        return [(str(name), yaml_files.scalar(value)) for name, value in extra.items()]
+    if isinstance(extra, list):
+        pairs = [(part.get("name"), part.get("value")) for part in extra if isinstance(part, dict)]
+        return [(str(name), yaml_files.scalar(value)) for name, value in pairs if name]
+    return []
+
+
+def _kubelet(document: dict[str, Any], source: str) -> list[Setting]:
+    return [
+        Setting("kubelet", key, yaml_files.scalar(document[name]), source)
+        for name, key in _KUBELET.items()
+        if document.get(name) not in (None, "", [])
+    ]
+
+
+def k0s_settings(document: dict[str, Any], source: str) -> tuple[Setting, ...]:
+    """A k0s ClusterConfig: its ranges are in `spec.network`."""
+    spec = document.get("spec")
+    network = spec.get("network") if isinstance(spec, dict) else None
+    if not isinstance(network, dict):
+        return ()
+    return tuple(
+        Setting("k0s", key, yaml_files.scalar(network[name]), source)
+        for name, key in (("podCIDR", "cluster-cidr"), ("serviceCIDR", "service-cidr"))
+        if network.get(name)
+    )

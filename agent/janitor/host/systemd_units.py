@@ -1,0 +1,226 @@
+"""A service as systemd would start it: its files merged as systemd merges them, its variables, its command line.
+
+All `Environment=` come first, in the order of the files; then every `EnvironmentFile=`, and what those say wins
+(systemd.exec(5)). A drop-in replaces the one of the same name in a place of lower precedence. Standard library only.
+"""
+
+import glob
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+from janitor.core.evidence_node import Assignment, EnvironmentFile, Unit
+from janitor.host.files import inside, names, read_bounded, said
+from janitor.host.secrets import hidden, without_secrets
+from janitor.host.systemd_syntax import (
+    Line,
+    Unbalanced,
+    command_words,
+    environment_file,
+    expand,
+    is_name,
+    unit_lines,
+    words,
+)
+
+SEARCH_PATH: Final = (
+    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/etc/systemd/system",
+    "/etc/systemd/system.attached", "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator",
+    "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system",
+)  # fmt: skip
+_LIMIT = 1 << 20
+_PREFIXES = "@-:+!|"
+_OURS = ("KUBELET", "K3S", "RKE2")  # prefixes of the variables that are kept; others may be anybody's secrets
+
+
+@dataclass(slots=True)
+class _Merged:
+    """What the files of a unit say, taken together."""
+
+    assignments: list[Assignment] = field(default_factory=list)
+    files: list[EnvironmentFile] = field(default_factory=list)
+    exec_start: str = ""
+    exec_source: str = ""
+    complaints: list[str] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
+
+
+def read_unit(root: str, name: str) -> Unit | None:
+    """The service `name`, or None where there is none, or it is masked. OSError where a directory cannot be read."""
+    fragment = next((f"{place}/{name}" for place in SEARCH_PATH if _exists(root, f"{place}/{name}")), "")
+    if not fragment or _masked(root, fragment):
+        return None
+    drop_ins, shadowed = _drop_ins(root, name)
+    merged = _Merged()
+    for path in (fragment, *drop_ins):
+        try:
+            text = read_bounded(inside(root, path), _LIMIT).decode("utf-8", "replace")
+        except OSError as error:
+            merged.complaints.append(f"{path} cannot be read: {error.strerror}")
+            continue
+        for line in unit_lines(text):
+            if line.section == "Service":
+                _take(root, line, f"{path}:{line.number}", name, merged)
+    if not merged.exec_start:
+        return None
+    from_files = [a for file in merged.files for a in _from_file(root, file, merged)]
+    assignments = tuple(merged.assignments + from_files)
+    argv = _command(merged, {a.variable: a.value for a in assignments})
+    used = {a.variable for a in assignments if _mentions(merged.exec_start, a.variable)}
+    return Unit(
+        name, fragment, drop_ins, shadowed,
+        tuple(_shown(a) for a in assignments if a.variable in used or a.variable.startswith(_OURS)),
+        tuple(merged.files), _plain(merged.exec_start), merged.exec_source, argv, tuple(merged.complaints),
+        written=tuple(merged.contents.items()),
+    )  # fmt: skip
+
+
+def _shown(one: Assignment) -> Assignment:
+    return Assignment(one.variable, hidden(one.variable, _plain(one.value)), one.source, one.from_file)
+
+
+def _plain(text: str) -> str:
+    """A command line, or part of one, as it was written but for its secrets."""
+    return " ".join(without_secrets(text.split(" ")))
+
+
+def _safe(value: str) -> str:
+    return hidden(value.partition("=")[0], value)
+
+
+def _mentions(text: str, variable: str) -> bool:
+    return f"${variable}" in text or f"${{{variable}}}" in text
+
+
+def _exists(root: str, path: str) -> bool:
+    try:
+        return os.path.lexists(inside(root, path))
+    except OSError:
+        return False
+
+
+def _masked(root: str, path: str) -> bool:
+    """Whether it is a link to /dev/null, or empty: systemd reads nothing from it then."""
+    try:
+        place = os.path.join(inside(root, os.path.dirname(path)), os.path.basename(path))
+        return (os.path.islink(place) and os.readlink(place) == "/dev/null") or os.path.getsize(inside(root, path)) == 0
+    except OSError:
+        return False
+
+
+def _drop_ins(root: str, name: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Those that are read, in order; and (the one that is not, the one that stands before it)."""
+    chosen: dict[str, str] = {}
+    shadowed: list[tuple[str, str]] = []
+    places: set[str] = set()
+    for folder in (f"{name}.d", "service.d"):
+        for place in SEARCH_PATH:
+            directory = f"{place}/{folder}"
+            real = inside(root, directory)
+            if real in places:
+                continue
+            places.add(real)
+            for file in names(real):
+                if file.endswith(".conf"):
+                    if file in chosen:
+                        shadowed.append((f"{directory}/{file}", chosen[file]))
+                    chosen.setdefault(file, f"{directory}/{file}")
+    read = tuple(chosen[file] for file in sorted(chosen) if not _masked(root, chosen[file]))
+    return read, tuple((path, by) for path, by in shadowed if "/service.d/" not in path)
+
+
+def _take(root: str, line: Line, source: str, unit: str, merged: _Merged) -> None:
+    value = line.value.replace("%n", unit).replace("%N", unit.rpartition(".")[0]).replace("%%", "%")
+    match line.key:
+        case "Environment" if not value:
+            merged.assignments.clear()
+        case "Environment":
+            merged.assignments += _assignments(value, source, merged)
+        case "EnvironmentFile" if not value:
+            merged.files.clear()
+        case "EnvironmentFile":
+            merged.files += _environment_files(root, value, source)
+        case "ExecStart" if not value:
+            merged.exec_start = merged.exec_source = ""
+        case "ExecStart":
+            merged.exec_start, merged.exec_source = value, source
+
+
+def _assignments(value: str, source: str, merged: _Merged) -> list[Assignment]:
+    try:
+        parts = words(value)
+    except Unbalanced as problem:
+        merged.complaints.append(f"{source}: Environment={_safe(value)}: {problem}, so systemd ignores the line")
+        return []
+    found = []
+    for part in parts:
+        name, sign, text = part.partition("=")
+        if sign and is_name(name):
+            found.append(Assignment(name, text, source, False))
+        else:
+            merged.complaints.append(
+                f"{source}: Environment={_safe(value)}: '{part}' is no assignment, and is ignored; a value with spaces "
+                'needs quotes around all of it: Environment="NAME=one two"'
+            )
+    return found
+
+
+def _environment_files(root: str, value: str, source: str) -> list[EnvironmentFile]:
+    optional = value.startswith("-")
+    pattern = value.removeprefix("-").strip()
+    if any(c in pattern for c in "*?["):
+        base = inside(root, "/")
+        found = sorted(glob.glob(base.rstrip("/") + pattern))
+        paths = [path if base == "/" else path[len(base.rstrip("/")) :] for path in found] or [pattern]
+    else:
+        paths = [pattern]
+    states = [(path, "read" if os.path.isfile(inside(root, path)) else "missing") for path in paths]
+    return [EnvironmentFile(path, optional, state, source) for path, state in states]
+
+
+def _from_file(root: str, file: EnvironmentFile, merged: _Merged) -> list[Assignment]:
+    if file.state != "read":
+        return []
+    try:
+        text = read_bounded(inside(root, file.path), _LIMIT).decode("utf-8", "replace")
+    except OSError as error:
+        merged.complaints.append(f"{file.path} cannot be read: {said(error)}")
+        return []
+    found = []
+    for name, value in environment_file(text):
+        if not is_name(name):
+            merged.complaints.append(f"{file.path}: '{name}={hidden(name, value)}' is no assignment, and is ignored" + (
+                "; systemd does not know 'export'" if name.startswith("export ") else ""
+            ))  # fmt: skip
+            continue
+        if " #" in value:
+            merged.complaints.append(f"{file.path}: {name}: what follows ' #' is part of the value, not a comment")
+        found.append(Assignment(name, value, file.path, True))
+    if all(n.startswith("KUBELET") and hidden(n, v) == v for n, v in environment_file(text)) and _plain(text) == text:
+        merged.contents[file.path] = text
+    return found
+
+
+def _command(merged: _Merged, environment: dict[str, str]) -> tuple[str, ...]:
+    text = merged.exec_start
+    literal = ":" in text[: len(text) - len(text.lstrip(_PREFIXES))]
+    try:
+        parts = command_words(text.lstrip(_PREFIXES))
+    except Unbalanced as problem:
+        merged.complaints.append(
+            f"{merged.exec_source}: ExecStart={_plain(text)}: {problem}, so systemd refuses the unit"
+        )
+        return ()
+    for part in parts:
+        braced = part.startswith("${") and part.endswith("}") and " " in environment.get(part[2:-1], "")
+        if braced and not literal:
+            merged.complaints.append(
+                f"{merged.exec_source}: {part} stands for one word, spaces and all: several flags in it become one; "
+                f"write ${part[2:-1]}"
+            )
+    return without_secrets(parts if literal else parts[:1] + expand(parts[1:], environment))
+
+
+def variables(unit: Unit) -> dict[str, str]:
+    """What the service's variables are in the end."""
+    return {a.variable: a.value for a in unit.assignments}

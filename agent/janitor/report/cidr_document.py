@@ -1,0 +1,83 @@
+"""What `janitor cidr` says of an address plan: `-o json`, and what the table and the HTML page are made from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+import janitor
+from janitor.core.address_plan import AddressPlan, Layout
+from janitor.core.findings import Finding, Severity
+from janitor.core.plan_check import examine
+from janitor.core.plan_limits import Limit, limits, pools
+from janitor.core.proposal import Change, propose
+from janitor.report.cidr_picture import Picture, draw
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of the plan, and where it was read."""
+
+    name: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """The nearest plan without a finding of warning or above."""
+
+    changes: tuple[Change, ...]
+    values: tuple[Value, ...]
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """One plan, judged. `proposal` is null where the plan is clean, or where no clean one was found."""
+
+    schema_version: int
+    janitor: str
+    status: Literal["ok", "findings"]
+    fail_on: Severity
+    clean: bool
+    values: tuple[Value, ...]
+    findings: tuple[Finding, ...]
+    picture: Picture
+    limits: tuple[Limit, ...]
+    pools: str
+    proposal: Suggestion | None
+
+
+def make_report(plan: AddressPlan, fail_on: Severity = Severity.WARNING) -> PlanReport:
+    """Judge `plan`, draw it, and look for a better one."""
+    layout = Layout(plan)
+    findings = examine(plan)
+    is_clean = all(f.severity.rank < Severity.WARNING.rank for f in findings)
+    better = None if is_clean else propose(plan)
+    return PlanReport(
+        SCHEMA_VERSION, janitor.__version__,
+        "findings" if any(f.severity.rank >= fail_on.rank for f in findings) else "ok", fail_on, is_clean,
+        _values(plan), findings, draw(layout), limits(layout), pools(layout),
+        Suggestion(better.changes, _values(better.plan), draw(Layout(better.plan))) if better else None,
+    )  # fmt: skip
+
+
+def _values(plan: AddressPlan) -> tuple[Value, ...]:
+    found = [Value("network", plan.network.value, plan.network.source)] if plan.network else []
+    for name, stated in (("pods", plan.pods), ("services", plan.services), ("dns", plan.dns)):
+        found += [Value(name, one.value, one.source) for one in stated]
+    families = {part.net.version for part in Layout(plan).pods}
+    found += [
+        Value("node mask", f"/{mask}", "")
+        for family, mask in ((4, plan.node_mask), (6, plan.node_mask_v6))
+        if family in families
+    ]
+    return tuple(found)
+
+
+def to_json(report: PlanReport) -> bytes:
+    """The report as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"

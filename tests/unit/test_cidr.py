@@ -1,0 +1,213 @@
+"""`janitor cidr`: where its values come from, what it prints, and how it refuses."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from janitor.core.address_plan import Layout
+from janitor.core.plan_settings import plan_from
+from janitor.host import plan_files, terraform
+from janitor.report.cidr_document import make_report
+from janitor.report.cidr_html import to_html
+from janitor.report.cidr_picture import LEGEND, draw
+from janitor.report.cidr_table import to_table
+from tests.address_plans import BROKEN, DEFAULT, FIXED, by_hand, ids
+from tests.unit.test_commands import janitor
+
+BROKEN_FLAGS = ("--network", "10.20.128.0/17", "--pods", "10.20.128.0/20", "--services", "10.20.144.0/20",
+                "--scheme", "kube-hetzner")  # fmt: skip
+
+KUBE_TF = """
+# A comment with network_ipv4_cidr = "1.2.3.0/24" in it
+module "kube-hetzner" {
+  providers = { hcloud = hcloud }
+  hcloud_token = var.hcloud_token != "" ? var.hcloud_token : local.hcloud_token
+  /* network_ipv4_cidr = "9.9.9.0/24" */
+  network_ipv4_cidr = "10.20.0.0/16"
+  cluster_ipv4_cidr = "10.20.128.0/17" // the pods
+  service_ipv4_cidr = "10.20.64.0/19"
+  cluster_dns_ipv4  = "10.20.64.10"
+  extra = <<-EOT
+    cluster_ipv4_cidr = "8.8.8.0/24"
+  EOT
+  control_plane_nodepools = [
+    { name = "cp-fsn1", server_type = "cx22", location = "fsn1", labels = [], taints = [], count = 1 },
+    { name = "cp-nbg1", server_type = "cx22", location = "nbg1", labels = [], taints = [], count = 1 },
+    { name = "cp-hel1", server_type = "cx22", location = "hel1", labels = [], taints = [], count = 1 }
+  ]
+  agent_nodepools = [
+    {
+      name  = "agent-small",
+      labels = ["a=b", ],
+      count = 3
+    },
+    { name = "agent-named", nodes = { "1" : { location = "fsn1" }, "2" : {} } },
+  ]
+  autoscaler_nodepools = [{ name = "scaled", min_nodes = 0, max_nodes = 15 }]
+}
+"""
+
+
+def written(tmp_path: Path, name: str, text: str) -> Path:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_kube_tf(tmp_path: Path) -> None:
+    plan = plan_from(plan_files.settings(str(written(tmp_path, "kube.tf", KUBE_TF))))
+    assert plan.network is not None
+    assert [str(v.value) for v in (plan.network, *plan.pods, *plan.services, *plan.dns)] == [
+        "10.20.0.0/16", "10.20.128.0/17", "10.20.64.0/19", "10.20.64.10",
+    ]  # fmt: skip
+    assert plan.pools == ((1, 1, 1), (3, 2))
+    assert plan.node_count == 3 + 5 + 15
+    assert ids(plan) == {"CIDR006": "error", "CIDR014": "info"}
+
+
+def test_kube_tf_leaves_things_to_the_defaults(tmp_path: Path) -> None:
+    plan = plan_from(plan_files.settings(str(written(tmp_path, "kube.tf", 'module "kube-hetzner" {\n}\n'))))
+    assert plan.pods[0].source == "kube-hetzner's default"
+    assert ids(plan) == {"CIDR014": "info"}
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("cluster_ipv4_cidr = var.pods", "line 1: cluster_ipv4_cidr is an expression; give its value with --pods"),
+        ('service_ipv4_cidr = cidrsubnet("10.0.0.0/8", 8, 3)', "give its value with --services"),
+        ('network_ipv4_cidr = "${local.net}/8"', "give its value with --network"),
+        ("cluster_ipv4_cidr = 7", "is not a string"),
+    ],
+)
+def test_expressions_are_not_guessed(line: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        terraform.settings(line, "kube.tf")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 500, '"', "a = [", "a = {", "= = =", "x = <<EOT\n", "a={b=[{c=", "\0"])
+def test_any_text_is_a_kube_tf(text: str) -> None:
+    assert terraform.settings(text, "kube.tf")
+
+
+def test_config_yaml_with_drop_ins(tmp_path: Path) -> None:
+    file = written(
+        tmp_path, "config.yaml", "cluster-cidr: 10.42.0.0/16\nkubelet-arg: [max-pods=200]\nservice-cidr: x\n"
+    )
+    written(tmp_path, "config.yaml.d/10-a.yaml", "service-cidr: 10.43.0.0/16\nkubelet-arg+: max-pods=300\n")
+    written(tmp_path, "config.yaml.d/20-b.yml", "kube-controller-manager-arg:\n- node-cidr-mask-size=25\n")
+    written(tmp_path, "config.yaml.d/30.txt", "service-cidr: 1.2.3.4/5\n")
+    plan = plan_from(plan_files.settings(str(file)))
+    assert (plan.max_pods, plan.node_mask, plan.services[0].value) == (300, 25, "10.43.0.0/16")
+    assert plan.services[0].source == f"{file}.d/10-a.yaml"
+    assert "CIDR015" in ids(plan)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["extraArgs:\n    node-cidr-mask-size: '26'\n", "extraArgs:\n  - name: node-cidr-mask-size\n    value: '26'\n"],
+)
+def test_cluster_configuration(tmp_path: Path, extra: str) -> None:
+    text = (
+        "kind: InitConfiguration\n---\nkind: ClusterConfiguration\nnetworking:\n  podSubnet: 10.244.0.0/16\n"
+        f"controllerManager:\n  {extra}---\nkind: KubeletConfiguration\nmaxPods: 70\nclusterDNS: [10.96.0.10]\n"
+    )
+    plan = plan_from(plan_files.settings(str(written(tmp_path, "kubeadm.yaml", text))))
+    assert (plan.node_mask, plan.max_pods, plan.dns[0].value) == (26, 70, "10.96.0.10")
+    assert plan.services[0].source == "kubeadm's default"
+    assert ids(plan) == {"CIDR015": "warning"}
+
+
+def test_the_command_on_the_incidents_plans() -> None:
+    done = janitor("cidr", *BROKEN_FLAGS, "-o", "json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["status"], report["findings"][0]["id"]) == (1, "findings", "CIDR004")
+    assert report["proposal"]["changes"] == [{"name": "network", "before": "10.20.128.0/17", "after": "10.20.0.0/16"}]
+    again = janitor("cidr", *(f for v in report["proposal"]["values"] for f in _flag(v)), "--scheme", "kube-hetzner")
+    assert (again.returncode, again.stdout.startswith(b"this plan has no fault")) == (0, True)
+    assert janitor("cidr", "--pods", "10.42.0.0/16", "--services", "10.43.0.0/16").returncode == 0
+    two = janitor("cidr", "--pods", "10.42.0.0/16", "--node-ip", "10.42.1.1=10.42.0.0/24", "--node-ip",
+                  "10.9.9.9=10.42.1.0/24")  # fmt: skip
+    assert b"CIDR005" in two.stdout
+
+
+def _flag(value: dict[str, str]) -> list[str]:
+    return [f"--{value['name'].replace(' ', '-')}", value["value"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        ([], 64, "there is no plan to judge"),
+        (["--node-mask", "x", "--pods", "10.0.0.0/8"], 64, "--node-mask x: it takes a number of bits"),
+        (["--nodes", "0", "--pods", "10.0.0.0/8"], 64, "--nodes 0: it takes 1 or more"),
+        (["--agent-pools", "999", "--pods", "10.0.0.0/8"], 64, "it takes 1 to 200"),
+        (["--scheme", "kube-hetzner", "--pods", "10.0.0.0/8"], 64, "give --network as well"),
+        (["/nowhere.tf"], 2, "reading the plan in /nowhere.tf: No such file"),
+        (["/"], 2, "reading the plan in /: not a regular file"),
+    ],
+)
+def test_bad_words(words: list[str], code: int, sentence: str) -> None:
+    done = janitor("cidr", *words)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert sentence in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("a: [", "line 1: it is not YAML"),
+        ("kind: Pod\n", "it holds Pod, and no ClusterConfiguration"),
+        ("server: https://x:6443\ntoken: t\n", "it is an agent's configuration"),
+        ("just words", "neither a kube.tf nor a configuration"),
+        ("", "neither a kube.tf nor a configuration"),
+        ("a: " + "[" * 3000, "it is "),
+        ("\x00\x01", "it is not YAML"),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: str, sentence: str) -> None:
+    done = janitor("cidr", str(written(tmp_path, "config.yaml", content)))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert sentence in done.stderr.decode()
+
+
+def test_what_is_wrong_in_a_value_is_a_finding() -> None:
+    done = janitor("cidr", "--pods", "10.42.0.1/16", "--services", "nonsense")
+    assert done.returncode == 1
+    assert done.stdout.count(b"CIDR001 error") == 2
+
+
+def test_the_picture_says_who_lies_over_whom() -> None:
+    picture = draw(Layout(BROKEN))
+    whole, slots = picture.strips
+    assert whole.cells.startswith("!PPPPPPPSSSSSSSS.")
+    assert slots.cells == "!!" + "P" * 14
+    assert "colliding: 0-1" in slots.title
+    assert {row.name for row in picture.rows if row.overlaps} == {"pods", *(f"agent pool {i}" for i in range(3))}
+    fixed = draw(Layout(FIXED)).strips[1]
+    assert (fixed.each, fixed.title) == ("2 slots of /24", "pods 10.20.128.0/17: 128 slots, colliding: 72-73, 125-127")
+    assert not any(row.overlaps for row in draw(Layout(DEFAULT)).rows)
+    dual = draw(Layout(by_hand("10.42.0.0/16,fd00:42::/56", "10.43.0.0/16,fd00:43::/112")))
+    assert len(dual.strips) == 4
+
+
+@pytest.mark.parametrize("plan", [BROKEN, FIXED, DEFAULT, by_hand(), by_hand("x", "y", network="z")])
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_the_table_holds_its_width_and_needs_no_colour(plan: object, width: int) -> None:
+    text = to_table(make_report(plan), width=width, colour=False)  # type: ignore[arg-type]
+    assert "\x1b" not in text
+    fixes = [line for line in text.splitlines() if line.startswith("  Fix: ")]
+    assert all(len(line) <= width for line in text.splitlines() if line not in fixes)
+    assert set("".join(s.cells for s in make_report(plan).picture.strips)) <= set(LEGEND)  # type: ignore[arg-type]
+
+
+def test_the_page_needs_nothing_beside_itself() -> None:
+    page = to_html(make_report(by_hand("<script>alert(1)</script>", "10.43.0.0/16", dns="10.0.0.1")))
+    assert "<script" not in page
+    assert not re.search(r"(src|href)\s*=|url\(|@import|https?://", page)
+    assert "CIDR010 error" in to_html(make_report(by_hand("10.42.0.0/16", "10.43.0.0/16", dns="10.0.0.1")))
+    assert ">!<" in to_html(make_report(BROKEN))

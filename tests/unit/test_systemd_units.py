@@ -1,0 +1,66 @@
+"""Our reader of systemd's files, on a disk: what is wrong in them, and where. The real systemd is in tests/system."""
+
+from pathlib import Path
+
+import pytest
+
+from janitor.core.evidence_node import Unit
+from janitor.host.systemd_units import read_unit
+
+START = "ExecStart=/usr/bin/kubelet $KUBELET_EXTRA_ARGS\n"
+
+
+def unit(tmp_path: Path, service: str, files: dict[str, str] | None = None) -> Unit:
+    for path, text in {"/etc/systemd/system/kubelet.service": f"[Service]\n{service}", **(files or {})}.items():
+        file = tmp_path / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    found = read_unit(str(tmp_path), "kubelet.service")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("service", "file", "sentence"),
+    [
+        ("Environment=X=--a=1 --b=2\n", "", "kubelet.service:3: Environment=X=--a=1 --b=2: '--b=2' is no assignment"),
+        ('Environment="KUBELET_EXTRA_ARGS=--a=1\n', "", 'a " is not closed, so systemd ignores the line'),
+        ("", "export KUBELET_EXTRA_ARGS=--a=1\n", "systemd does not know 'export'"),
+        ("", "KUBELET_EXTRA_ARGS=--a=1 # why\n", "what follows ' #' is part of the value, not a comment"),
+        ("", "KUBELET_TOKEN_X y=secret\n", "'KUBELET_TOKEN_X y=(not kept)' is no assignment"),
+        ('Environment="X=--a=1 --b=2"\nExecStart=/usr/bin/kubelet ${X}\nExecStop=', "", "${X} stands for one word"),
+        ("ExecStart=/usr/bin/kubelet 'open\nExecStop=", "", "a ' is not closed, so systemd refuses the unit"),
+        ("ExecStart=/usr/bin/kubelet --token=secret 'open\nExecStop=", "", "--token=(not kept)"),
+        ("ExecStart=/bin/a ; /bin/b\nExecStop=", "", "it holds two commands"),
+    ],
+)  # fmt: skip
+def test_complaints(tmp_path: Path, service: str, file: str, sentence: str) -> None:
+    start = "" if "ExecStart" in service else START
+    found = unit(tmp_path, f"{start}{service}\nEnvironmentFile=-/etc/default/kubelet\n", {"/etc/default/kubelet": file})
+    assert any(sentence in complaint for complaint in found.complaints), found.complaints
+    assert "secret" not in repr(found)
+
+
+def test_files_that_are_missing_or_many(tmp_path: Path) -> None:
+    files = {"/etc/kubelet.d/b.env": "KUBELET_EXTRA_ARGS=--b\n", "/etc/kubelet.d/a.env": "KUBELET_EXTRA_ARGS=--a\n"}
+    found = unit(tmp_path, f"{START}EnvironmentFile=-/etc/nowhere\nEnvironmentFile=/etc/kubelet.d/*.env\n", files)
+    assert [(f.path, f.state) for f in found.environment_files] == [
+        ("/etc/nowhere", "missing"), ("/etc/kubelet.d/a.env", "read"), ("/etc/kubelet.d/b.env", "read"),
+    ]  # fmt: skip
+    assert found.argv == ("/usr/bin/kubelet", "--b")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[Service]", "nonsense", "[Service]\nExecStart=\n", "\0\0", "[Unit]\nA=\\\n\\\n"]
+)
+def test_no_service(tmp_path: Path, content: str) -> None:
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/kubelet.service").write_text(content)
+    assert read_unit(str(tmp_path), "kubelet.service") is None
+    assert read_unit(str(tmp_path), "other.service") is None
+
+
+def test_a_masked_unit(tmp_path: Path) -> None:
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/kubelet.service").symlink_to("/dev/null")
+    assert read_unit(str(tmp_path), "kubelet.service") is None
