@@ -20,15 +20,13 @@ KUBEADM_DROP_IN = """# Note: This dropin only works with kubeadm and kubelet v1.
 [Service]
 Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
 Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
-# This is a file that "kubeadm init" and "kubeadm join" generates at runtime, populating the KUBELET_KUBEADM_ARGS variable dynamically
 EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
-# This is a file that the user can use for overrides of the kubelet args as a last resort.
 EnvironmentFile=-/etc/default/kubelet
 ExecStart=
 ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
-"""  # noqa: E501 (as the package has it)
+"""  # noqa: E501 (the directives as the package has them)
 KUBELET_UNIT = """[Unit]
-Description=kubelet: The Kubernetes Node Agent
+Description=kubelet
 Wants=network-online.target
 After=network-online.target
 
