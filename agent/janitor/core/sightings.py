@@ -44,6 +44,7 @@ def decisive(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
 def look(evidence: Evidence) -> Sightings:
     """Index one pass. Never raises."""
     sandboxes: dict[str, Sandbox] = {}
+    listed: list[Sandbox] = []
     alive: defaultdict[str, list[str]] = defaultdict(list)
     traces: defaultdict[str, list[str]] = defaultdict(list)
     address_alive: defaultdict[str, list[str]] = defaultdict(list)
@@ -51,7 +52,8 @@ def look(evidence: Evidence) -> Sightings:
 
     for endpoint in known(evidence.endpoints):
         for sandbox in known(endpoint.sandboxes):
-            # Two runtimes do not share an ID; should they seem to, the READY one counts.
+            listed.append(sandbox)
+            # One runtime may answer at two sockets. Of two listings of an ID the READY one counts; the addresses of both.
             if sandbox.ready or sandbox.container_id not in sandboxes:
                 sandboxes[sandbox.container_id] = sandbox
             if sandbox.ready:
@@ -85,7 +87,7 @@ def look(evidence: Evidence) -> Sightings:
 
     claimed = {
         address: sandbox
-        for sandbox in sorted(sandboxes.values(), key=lambda s: s.ready)  # of two claims the READY one stands
+        for sandbox in sorted(listed, key=lambda s: s.ready)  # of two claims the READY one stands
         for address in chain(
             map(_canonical, known(sandbox.addresses)),
             (
@@ -99,9 +101,9 @@ def look(evidence: Evidence) -> Sightings:
     }
     return Sightings(
         sandboxes, dict(alive), dict(traces), dict(address_alive), claimed,
-        {address: sandbox for sandbox in sandboxes.values() for address in sandbox.former_addresses}, dict(cache_by_id),
+        {address: sandbox for sandbox in listed for address in sandbox.former_addresses}, dict(cache_by_id),
         tuple(dict.fromkeys(_unseen(evidence))),
-        tuple(dict.fromkeys(s.addresses for s in sandboxes.values() if isinstance(s.addresses, Unknown))),
+        tuple(dict.fromkeys(s.addresses for s in listed if isinstance(s.addresses, Unknown))),
     )  # fmt: skip
 
 
