@@ -70,7 +70,7 @@ def carry_out(
         mounts=own_mounts(),
         witness=lambda: witness(options.root),
         plugin_dirs=second.evidence.plugin_dirs,
-        repairs=NodeRepairs(options.root),
+        repairs=NodeRepairs(options.root, options.profiles),
         stop=stop,
     )
     return hands, both, apply(both.actions, hands)
@@ -81,7 +81,7 @@ def change(action: Action, options: Options, journal: Journal) -> tuple[str, Out
     boot_id = procfs.boot_id(procfs.find_proc(options.root))
     hands = Hands(
         root=options.root, pass_id=new_pass_id(), boot_id=boot_id if isinstance(boot_id, str) else "", journal=journal,
-        mounts=own_mounts(), witness=lambda: Unknown("not asked"), repairs=NodeRepairs(options.root),
+        mounts=own_mounts(), witness=lambda: Unknown("not asked"), repairs=NodeRepairs(options.root, options.profiles),
     )  # fmt: skip
     return hands.pass_id, next(apply((action,), hands))
 

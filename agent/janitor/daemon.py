@@ -19,6 +19,7 @@ def run(keeper: RuleKeeper, ready: Callable[[], None]) -> None:
     """Keep the rules until SIGTERM or SIGINT. OSError where it cannot begin."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that goes is no reason to end
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         keeper.start()

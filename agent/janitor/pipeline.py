@@ -145,6 +145,11 @@ def select(findings: tuple[Finding, ...], only: str | None) -> tuple[Finding, ..
     return tuple(f for f in findings if f.id in wanted)
 
 
+def about_leases(only: str | None) -> bool:
+    """Whether leases are among what `only` names."""
+    return only is None or any(identifier.startswith(("LEASE", "SCAN001")) for identifier in matching_ids(only))
+
+
 def matching_ids(only: str) -> set[str]:
     """The IDs that a list of families and IDs means. ValueError for a name that is nobody's."""
     known_ids = sorted({identifier for module in _checks() for identifier in module.IDS})

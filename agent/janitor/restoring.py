@@ -58,6 +58,8 @@ class RuleKeeper:
     _resync_ns: int = 0
     _synced_at: int = 0  # since the epoch: until then nothing had been missed
     _refused: str = ""
+    _postponed_ns: int = 0
+    _missed: tuple[str, ...] = ()
 
     # Beginning and end.
 
@@ -75,14 +77,17 @@ class RuleKeeper:
         self.mirror = Mirror(self.profiles)
         self._look()
         there = self._socket.dump()
-        self.mirror.compare(there)
+        self.mirror.compare(there, declared=self._owners.declared)
         self._remember(there)
         self._resume(there)
         self._resync_ns = clock().boottime_ns + RESYNC_NS
         self._save()
 
     def close(self) -> None:
-        """Write the mirror down for the next one, and stop watching."""
+        """Put back what is still owed, write the mirror down for the next one, and stop watching."""
+        self.mirror.make_good()
+        if self.mirror.owed():
+            self._restore()
         self._save()
         self._socket.close()
 
@@ -109,6 +114,7 @@ class RuleKeeper:
                 self._take()
         except Interrupted as error:
             self.say("events lost", reason=said(error), then="all rules are compared anew")
+            self._look()
             self._resync()
         if self.mirror.owed():
             self._restore()
@@ -123,34 +129,40 @@ class RuleKeeper:
             anything = True
             now = clock().boottime_ns
             self._save_ns = self._save_ns or now + SECOND
-            rule = event.rule
-            if event.made:
-                self._foreign.update({rule.exact: rule} if rule.foreign else {})
-                for step in self.mirror.added(rule, now):
-                    self._do(step, "its owner has made it again")
-                continue
-            if doers.get(event.port) is None:
+            if event.port not in doers:
                 doers[event.port] = self._who.who(event.port)
-            self._deleted(rule, doers[event.port], now)
+            if event.made:
+                self._made(event.rule, doers[event.port], now)
+            else:
+                self._deleted(event.rule, doers[event.port], now)
         return anything
+
+    def _made(self, rule: PolicyRule, doer: Doer, now: int) -> None:
+        if rule.foreign:
+            self._foreign[rule.exact] = rule
+        fresh = self.mirror.find(rule) is None
+        for step in self.mirror.added(rule, now, by_networkd=doer.kind == "networkd"):
+            self._do(step, "its owner has made it again")
+        if fresh and self.mirror.find(rule) is not None:
+            self.say("rule learned", rule=str(rule), made_by=str(doer))
 
     def _deleted(self, rule: PolicyRule, doer: Doer, now: int) -> None:
         if doer.kind == "unseen":
-            self._owners.blind = True
             self._suspects.append(rule)
             self._check_ns = now + SUSPECT_NS
             return
         self._foreign.pop(rule.exact, None)
-        kept = self.mirror.wiped(rule, now) if doer.kind == "networkd" else self.mirror.forget(rule)
+        networkd = doer.kind == "networkd"
+        kept = self.mirror.wiped(rule, now, str(doer)) if networkd else self.mirror.forget(rule)
         if kept is None:
             return
-        self.counts[f"deleted by {'systemd-networkd' if doer.kind == 'networkd' else 'others'}"] += 1
-        if doer.kind == "networkd":
+        self.counts[f"deleted by {'systemd-networkd' if networkd else 'others'}"] += 1
+        if networkd:
             self._check_ns = now + CHECK_NS
             if kept.watched_only:
-                why = "restored too often" if kept.broken_ns else "its owner makes it again by itself"
-                self.say("rule deleted", rule=str(rule), by=str(doer), left=why)
+                self.say("rule deleted", rule=str(rule), by=str(doer), left=kept.left_alone)
         else:
+            self._save_ns = now  # a janitor that ends now must not restore it in its next life
             self.say("rule deleted", rule=str(rule), by=str(doer), left="that is respected")
 
     # Putting back.
@@ -164,7 +176,8 @@ class RuleKeeper:
                 reasons = ("only observing",)
             if reasons:
                 self.mirror.forget(kept.rule)
-                self.say("rule not restored", rule=str(kept.rule), profile=kept.profile.name, why="; ".join(reasons))
+                why = "; ".join(reasons)
+                self.say("rule not restored", rule=str(kept.rule), profile=kept.profile.name, by=kept.by, why=why)
         if not self.mirror.owed():
             return
         try:
@@ -174,10 +187,15 @@ class RuleKeeper:
             self._check_ns = now + CHECK_NS
             return
         for step in steps:
-            self._do(step, "systemd-networkd deleted it")
+            self._do(step)
+        due_ns = self.mirror.due_ns(now)
+        if due_ns is not None and due_ns > now + CHECK_NS and due_ns != self._postponed_ns:
+            seconds = f"{(due_ns - now) / SECOND:.1f}"
+            self.say("restoring postponed", rules=len(self.mirror.owed()), for_s=seconds, why="deleted again and again")
+            self._postponed_ns = due_ns
         self._check_ns = max(self._check_ns, self.mirror.wiped_ns + CHECK_NS)
 
-    def _do(self, step: Step, why: str) -> None:
+    def _do(self, step: Step, why: str = "") -> None:
         rule = step.rule
         before = self.mirror.find(rule)
         owed = before.owed_ns if before is not None else 0
@@ -205,11 +223,9 @@ class RuleKeeper:
         if kept is not None and owed:
             self.counts[f"restored {kept.profile.name}"] += 1
             late = f"{(now - owed) / 1e6:.2f}"
-            self.say("rule restored", rule=str(rule), profile=kept.profile.name, why=why, after_ms=late)
+            self.say("rule restored", rule=str(rule), profile=kept.profile.name, deleted_by=kept.by, after_ms=late)
             if kept.broken_ns:
-                self.say(
-                    "breaker open", rule=str(rule), restored=len(kept.times), then="it is only reported for an hour"
-                )
+                self.say("rule given up", rule=str(rule), restored=len(kept.times), then="only reported, for an hour")
 
     # Looking again.
 
@@ -234,7 +250,7 @@ class RuleKeeper:
         if there is None:
             return
         self._judge_suspects(there)
-        self._unattributed(self.mirror.compare(there), there, self._synced_at)
+        self._unattributed(self.mirror.compare(there, declared=self._owners.declared), there, self._synced_at)
         self._remember(there)
 
     def _settled(self) -> tuple[PolicyRule, ...] | None:
@@ -259,6 +275,7 @@ class RuleKeeper:
         if not suspects:
             return
         gone = [kept for rule in suspects if (kept := self.mirror.find(rule)) is not None]
+        self._owners.blind = self._who.blind()
         self.say("deleter out of sight", rules=len(suspects), then="judged by what is gone and by networkd's traces")
         self._unattributed(gone, there, self._synced_at)
         for rule in suspects:
@@ -267,7 +284,11 @@ class RuleKeeper:
     def _unattributed(self, gone: Sequence[Kept], there: Sequence[PolicyRule], since_ns: int) -> None:
         now = clock().boottime_ns
         for kept in gone:
-            before = tuple(self._foreign.values())
+            # What we have just put back is no proof that networkd spared it.
+            kept_by_us = {
+                k.rule.exact for k in self.mirror.by_exact.values() if k.ours and now - k.restored_ns < COPY_NS
+            }
+            before = tuple(rule for rule in self._foreign.values() if rule.exact not in kept_by_us)
             reasons = self._owners.why_not_networkd(kept.rule, kept.profile, kept.match, before, there, since_ns)
             if reasons:
                 self.mirror.forget(kept.rule)
@@ -285,8 +306,13 @@ class RuleKeeper:
                 self._do(Step("remove", kept.rule), "; ".join(reasons))
 
     def _look(self) -> None:
+        """Look anew at the owners; say it once if a rule of theirs is gone that nobody saw being deleted."""
         self._owners.refresh()
-        self._who.networkd = self._owners.networkd or self._who.networkd
+        missed = tuple(gone.rule.words for gone in self._owners.gone())
+        for words in set(missed) - set(self._missed):
+            self.say("rule missing", rule=words, do="see 'janitor scan --only rules'")
+        self._missed = missed
+        self._who.remember(self._owners.networkd)
 
     def _remember(self, there: Sequence[PolicyRule]) -> None:
         self._foreign = {rule.exact: rule for rule in there if rule.foreign}
@@ -317,7 +343,10 @@ class RuleKeeper:
         self.counts.update(note.counts)
         present = {rule.exact for rule in there}
         self._foreign = {rule.exact: rule for rule in note.foreign}
-        lost = [one.rule for one in note.kept if one.rule.exact not in present]
+        for one in note.kept:
+            if one.owed and one.rule.exact not in present:
+                self.mirror.owed_before(one.rule, clock().boottime_ns)
+        lost = [one.rule for one in note.kept if not one.owed and one.rule.exact not in present]
         gone = [fresh for rule in lost if (fresh := self.mirror.learn(rule)) is not None]
         known_before = {one.rule.exact: one for one in note.kept}
         for kept in self.mirror.kept:

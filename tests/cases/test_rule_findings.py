@@ -61,7 +61,7 @@ def routing(*rules: PolicyRule, **other: Any) -> Routing:
             Link(3, "kube-bridge", True, "bridge", ("10.244.0.1/24",)),
             Link(4, "tun-0123456789a", True, "ipip", ()),
         ),
-        "makers": (RuleMaker("kube-router", 900, 6_000 * SECOND, ("--run-router=true",), FILE),),
+        "makers": (RuleMaker("kube-router", 900, 6_000 * SECOND, ("--run-router=true", "--enable-ipv6=true"), FILE),),
         "networkd": (networkd(),),
         "profiles": tuple(p for p in profiles.load() if p.enabled),
     }  # fmt: skip
@@ -100,7 +100,6 @@ def test_the_rule_is_gone() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"makers": ()},
         {"makers": Unknown("no /proc")},
         {"makers": (RuleMaker("kube-router", 9, 0, ("--enable-overlay=false",), FILE),)},
         {"makers": (RuleMaker("kube-router", 9, 0, ("--enable-overlay=true", "--enable-overlay=0"), FILE),)},
@@ -130,11 +129,11 @@ OTHER = replace(derived("10.9.0.0/16", 99), priority=100)
     ("rules", "other", "why"),
     [
         ((), {"networkd": Unknown("no permission")}, "is not known: no permission"),
-        ((), {"networkd": ()}, "done nothing since kube-router started"),
+        ((), {"networkd": ()}, "neither started nor configured a link since kube-router"),
         (
             (),
             {"networkd": (networkd(started_ns=BOOT + 5_000 * SECOND, links=()),)},
-            "done nothing since kube-router started",
+            "neither started nor configured a link since kube-router",
         ),
         ((OTHER,), {}, "would have deleted these as well, and they are there: 100: from 10.9.0.0/16 lookup 99"),
         (
@@ -162,6 +161,29 @@ def test_twice() -> None:
     assert finding.severity == "warning"
     assert finding.fix == "ip rule del priority 32764 from 10.244.0.0/24 lookup 77"
     assert "RULE002" not in found(node(RULE, OTHER, replace(OTHER, priority=99)))
+
+
+def test_rules_of_the_same_shape_without_their_owner_are_nobodys() -> None:
+    declared = replace(RULE, protocol=4)
+    for what in (node(RULE, RULE, makers=()), node(declared, replace(declared, priority=99), makers=())):
+        assert {"RULE002", "RULE003"} & found(what).keys() == set()
+
+
+def test_ipv6_only_where_kube_router_was_asked_for_it() -> None:
+    ranges = ("fd00:10:244::/64",)
+    what = node(RULE, networkd=(networkd(),))
+    seen = replace(
+        what.routing,
+        routes=(*what.routing.routes, Route(6, 77, "2001:db8::7/128", "tun-0123456789a", "", 3, "unicast")),  # type: ignore[misc]
+        links=(Link(3, "kube-bridge", True, "bridge", ("fd00:10:244::1/64",)), *what.routing.links[1:]),  # type: ignore[index]
+        rules=KERNEL,
+        makers=(RuleMaker("kube-router", 900, 6_000 * SECOND, ("--run-router=true",), FILE),),
+    )
+    both = replace(what, networks=(network(source=FILE, range_sets=((make_range(ranges[0]),),)),), routing=seen)
+    planned = plan_rules(both)
+    assert (planned.actions, "was not started with --enable-ipv6" in planned.refusals[0].reason) == ((), True)
+    off = replace(seen, makers=(RuleMaker("kube-router", 900, 0, ("--enable-ipv6=false",), FILE),))
+    assert plan_rules(replace(both, routing=off)).refusals == ()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +242,8 @@ def test_a_greedy_match() -> None:
 
 
 def test_the_breaker() -> None:
-    finding = found(node(RULE, breakers=(Breaker(RULE, 30, NOW - 60 * SECOND),)))["RULE007"]
+    assert "RULE007" not in found(node(RULE, breakers=(Breaker(RULE, 30, NOW - 60 * SECOND),)))
+    finding = found(node(breakers=(Breaker(RULE, 30, NOW - 60 * SECOND),)))["RULE007"]
     assert finding.severity == "error"
     assert finding.evidence == ("restored 30 times within an hour, the last time 61 s ago",)
 

@@ -86,7 +86,9 @@ class RoutedNode:
             program.write_text("#!/bin/sh\nexec 3<>/run/lab/kube-router.fifo\nread line <&3\n")
             program.chmod(0o755)
             self.sh("mkfifo /run/lab/kube-router.fifo")
-        self._router = self.machine.popen(["/run/lab/kube-router", "--run-router=true", *arguments])
+        self._router = self.machine.popen(
+            ["/run/lab/kube-router", "--run-router=true", "--enable-ipv6=true", *arguments]
+        )
         if "--enable-overlay=false" in arguments:
             self.sh("ip rule del from 10.244.0.0/24 lookup 77; ip -6 rule del from fd00:10:244::/64 lookup 77; :")
             return

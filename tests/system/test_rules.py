@@ -283,7 +283,7 @@ def test_the_mirror_survives_our_own_restart(node252: RoutedNode) -> None:
     node.sh("ip rule del from 10.244.0.0/24 lookup 77")
     watcher = node.watch()
     log = watcher.wait_for('event="rule gone"')
-    assert "systemd-networkd would have deleted all foreign rules" in log
+    assert "systemd-networkd would have deleted these as well" in log
     time.sleep(0.4)
     assert "from 10.244.0.0/24" not in node.rules()
     watcher.stop()
@@ -318,7 +318,7 @@ def test_a_loop_of_restarts_opens_the_breaker(node252: RoutedNode) -> None:
     note.write_text(re.sub(r'"times": \[[^]]*\]', f'"times": {[now - i for i in range(29)]}', text))
     watcher = node.watch()
     node.restart_networkd()
-    watcher.wait_for("breaker open", 2)
+    watcher.wait_for("rule given up", 2)
     node.restart_networkd()
     watcher.wait_for("restored too often", 2)
     time.sleep(0.4)
@@ -373,6 +373,141 @@ def ticks(stat: Path) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+class TestWhatLooksLikeNetworkd:
+    """Found by somebody who tried to have a rule restored that should stay away, or lost one that should not."""
+
+    def test_a_pod_that_starts_is_not_networkd_at_work(self, node252: RoutedNode) -> None:
+        node = node252
+        node.kube_router()
+        node.start_networkd()
+        wait_for(lambda: "lookup 77" not in node.rules(), "the wipe")
+        node.kube_router()
+        time.sleep(2)  # networkd writes down what it thinks of links that it does not manage
+        node.watch().stop()
+        node.sh("ip rule del from 10.244.0.0/24 lookup 77; ip -6 rule del from fd00:10:244::/64 lookup 77")
+        node.sh("ip link add pod2 type veth peer name pod3; ip link set pod2 up; ip link set pod3 up")
+        time.sleep(0.5)
+        done = node.janitor("clean", "--yes", "--only", "rules")
+        assert "has neither started nor configured a link" in done.stdout
+        watcher = node.watch()
+        watcher.wait_for('event="rule gone"', 2)
+        time.sleep(0.4)
+        assert "lookup 77" not in node.rules()
+
+    def test_networkd_that_was_told_not_to_did_not(self, node252: RoutedNode) -> None:
+        node = node252
+        node.kube_router()
+        node.drop_in("[Network]\nManageForeignRoutingPolicyRules=no\n")
+        node.watch().stop()
+        node.sh("ip rule del from 10.244.0.0/24 lookup 77; ip -6 rule del from fd00:10:244::/64 lookup 77")
+        node.start_networkd()
+        assert "told to leave foreign rules alone" in node.janitor("clean", "--yes", "--only", "rules").stdout
+        assert "told to leave foreign rules alone" in node.watch().wait_for('event="rule gone"', 2)
+        assert "lookup 77" not in node.rules()
+
+    def test_a_respected_deletion_survives_a_crash(self, node252: RoutedNode) -> None:
+        node = node252
+        node.kube_router()
+        watcher = node.watch()
+        node.sh("ip rule del from 10.244.0.0/24 lookup 77; ip -6 rule del from fd00:10:244::/64 lookup 77")
+        watcher.wait_for("that is respected", 2)
+        time.sleep(0.05)
+        watcher.process.kill()
+        watcher.process.wait()
+        node.start_networkd()
+        node.watch()
+        time.sleep(0.5)
+        assert "lookup 77" not in node.rules()
+
+    def test_rules_that_networkd_declares_are_its_own(self, node252: RoutedNode) -> None:
+        node = node252
+        node.start_bus()
+        configure(node, EVERYTHING)
+        declared = "[RoutingPolicyRule]\nFrom=10.60.0.0/16\nTable={}\nPriority=601\n"
+        plain = ETH0.format(name="eth0", address="192.0.2.10")
+        node.network_file("10-eth0", plain + declared.format(60))
+        node.start_networkd()
+        wait_for(lambda: "lookup 60" in node.rules(), "networkd's rule")
+        for _ in range(2):  # learned from a dump, and seen being made
+            node.watch()
+        node.network_file("10-eth0", plain + declared.format(61))
+        node.networkctl("reload")
+        wait_for(lambda: "lookup 61" in node.rules(), "networkd's new rule")
+        node.network_file("10-eth0", plain)
+        node.networkctl("reload")
+        wait_for(lambda: "10.60.0.0/16" not in node.rules(), "both to go")
+        time.sleep(0.5)
+        assert "10.60.0.0/16" not in node.rules()
+
+    def test_what_is_owed_is_put_back_before_it_ends(self, node252: RoutedNode) -> None:
+        node = node252
+        node.start_bus()
+        node.kube_router()
+        before = node.rules()
+        watcher = node.watch()
+        node.start_networkd()
+        for _ in range(30):
+            node.networkctl("reconfigure", "eth0")
+        watcher.wait_for("restoring postponed")
+        assert node.rules() != before
+        watcher.stop()
+        assert node.rules() == before
+
+    def test_what_heals_by_itself_does_not_speak_against_networkd(self, node252: RoutedNode) -> None:
+        node = node252
+        node.kube_router()
+        healing = "ip rule add priority 32764 fwmark 0x3e9 lookup 78"
+        node.sh(healing)
+        node.watch().stop()
+        node.start_networkd()
+        time.sleep(0.3)
+        node.sh(healing)
+        node.watch()
+        wait_for(lambda: node.rules().count("lookup 77") == 2, "both rules")
+
+    def test_networkd_that_dies_after_its_wipe_did_it(self, node252: RoutedNode) -> None:
+        node = node252
+        node.kube_router()
+        before = node.rules()
+        watcher = node.watch()
+        for _ in range(5):
+            node.start_networkd(wait=False)
+            wait_for(lambda: "lookup 77" not in node.rules() or len(watcher.restored()) > 0, "the wipe")
+            time.sleep(0.02)
+            node.stop_networkd()
+            wait_for(lambda: node.rules() == before, "the rules to return")
+        assert "that is respected" not in watcher.log()
+
+    def test_a_narrower_rule_in_its_place_does_not_count_for_it(self, node252: RoutedNode) -> None:
+        node = node252
+        configure(node, EVERYTHING)
+        node.sh("ip rule add priority 500 lookup 90")
+        watcher = node.watch()
+        watcher.process.send_signal(signal.SIGSTOP)
+        node.start_networkd()
+        wait_for(lambda: "lookup 90" not in node.rules(), "the wipe")
+        node.sh("ip rule add priority 500 from 10.9.0.0/16 lookup 90")
+        watcher.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: "500:\tfrom all lookup 90" in node.rules(), "the rule itself")
+
+    def test_nobody_reads_the_log(self, node252: RoutedNode) -> None:
+        """A full pipe holds nothing up: neither a rule nor the end."""
+        node = node252
+        node.kube_router()
+        before = node.rules()
+        process = node.machine.popen([str(JANITOR), "run", "--only", "rules"], stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        process.stderr.readline()
+        node.sh("for i in $(seq 1200); do echo rule add from 10.244.0.0/24 lookup 77 priority $((20000+i));"
+                "echo rule del priority $((20000+i)); done | ip -batch -")  # fmt: skip
+        time.sleep(2)
+        node.start_networkd()
+        wait_for(lambda: node.rules() == before, "the rules to return")
+        process.terminate()
+        assert process.wait(5) == 0
+        process.stderr.close()
+
+
 class TestByHand:
     """Without the daemon: scan, clean, the drop-in, undo."""
 
@@ -395,9 +530,17 @@ class TestByHand:
         done = node.janitor("scan", "--only", "rules")
         assert (done.returncode, "RULE001" in done.stdout) == (0, False)
         assert "nothing to do" in node.janitor("clean", "--yes", "--only", "rules").stdout
+        pass_id = node.janitor("undo", "--list").stdout.split()[0]
         done = node.janitor("undo")
         assert "2 changes put back, 0 not" in done.stdout
         assert "lookup 77" not in node.rules()
+        # Once kube-router has started anew the rule is its own, and not ours to take away.
+        node.janitor("clean", "--yes", "--only", "rules")
+        node.kube_router()
+        done = node.janitor("undo")
+        assert "kube-router has started since, and the rule is its own now" in done.stdout
+        assert node.rules() == healthy
+        assert pass_id in node.janitor("undo", "--list").stdout
 
     def test_on_a_node_with_pods(self) -> None:
         """The whole of it: a runtime, a pod, and scan without any restriction."""
@@ -445,11 +588,15 @@ class TestByHand:
         drop_in = node.machine.root / "etc/systemd/networkd.conf.d/50-janitor.conf"
         assert "ManageForeignRoutingPolicyRules=no" in drop_in.read_text()
         # Again: it is there. Another one of that name: kept, and put back by undo.
-        assert "it was there already" in node.janitor("clean", "--fix", "networkd", "--yes").stdout
+        assert "told already" in node.janitor("clean", "--fix", "networkd", "--yes").stdout
         drop_in.write_text("[Network]\nManageForeignRoutes=yes\n")
         assert node.janitor("clean", "--fix", "networkd", "--yes").returncode == 0
         assert "1 change put back" in node.janitor("undo").stdout
         assert drop_in.read_text() == "[Network]\nManageForeignRoutes=yes\n"
+        drop_in.rename(drop_in.with_name("elsewhere"))
+        drop_in.symlink_to("elsewhere")
+        done = node.janitor("clean", "--fix", "networkd", "--yes")
+        assert (done.returncode, "it is a symbolic link" in done.stdout, drop_in.is_symlink()) == (1, True, True)
 
     def test_a_drop_in_that_is_overruled_is_said_to_be(self, node252: RoutedNode) -> None:
         node = node252
@@ -459,6 +606,7 @@ class TestByHand:
         done = node.janitor("clean", "--fix", "networkd", "--yes")
         assert done.returncode == 1
         assert "/run/systemd/networkd.conf.d/99-vendor.conf:2 says otherwise" in done.stderr
+        assert not (node.machine.root / "etc/systemd/networkd.conf.d/50-janitor.conf").exists()
 
     def test_what_is_missing_is_said_and_nothing_is_made(self, node252: RoutedNode) -> None:
         node = node252
@@ -467,7 +615,7 @@ class TestByHand:
         node.sh("ip rule del from 10.244.0.0/24 lookup 77")
         done = node.janitor("clean", "--yes", "--only", "rules")
         assert done.returncode == 1
-        assert "systemd-networkd has done nothing since kube-router started" in done.stdout
+        assert "systemd-networkd has neither started nor" in done.stdout
         # networkd was at work before kube-router started, and the rule is not there: kube-router has not made it.
         node.sh("ip -6 rule del from fd00:10:244::/64 lookup 77; ip rule add priority 100 from 10.5.0.0/16 lookup 55")
         done = node.janitor("clean", "--yes", "--only", "rules")
@@ -475,8 +623,13 @@ class TestByHand:
         node.sh("ip link set tun-0123456789a down")
         done = node.janitor("clean", "--yes", "--only", "rules")
         assert "lookup 77" not in node.rules()
-        # The CNI is gone, and so is every reason to miss a rule.
+        # kube-router makes it when it starts.
         node.stop_kube_router()
+        done = node.janitor("scan", "--only", "rules")
+        assert (done.returncode, "start kube-router: it makes them when it starts" in done.stdout) == (1, True)
+        assert "kube-router does not run" in node.janitor("clean", "--yes", "--only", "rules").stdout
+        # The CNI is gone, and so is every reason to miss a rule.
+        (node.machine.disk / "net.d/10-kuberouter.conflist").unlink()
         assert node.janitor("scan", "--only", "rules").returncode == 0
 
     def test_a_greedy_match_and_foreign_routes(self, node252: RoutedNode) -> None:

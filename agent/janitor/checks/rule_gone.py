@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, known
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement
-from janitor.core.profiles import configured_ranges
+from janitor.core.networkd import RULES, is_off
+from janitor.core.profiles import configured_ranges, maker
 from janitor.core.prose import count
 from janitor.core.routing import Routing
-from janitor.core.rule_plan import GoneRule, gone_rules
+from janitor.core.rule_plan import GoneRule, gone_rules, plan_rules
 
 IDS = ("RULE001",)
 
@@ -19,8 +20,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     by_profile: dict[str, list[GoneRule]] = {}
     for gone in gone_rules(routing, configured_ranges(routing, evidence.networks)):
         by_profile.setdefault(gone.profile.title, []).append(gone)
+    would = {action.name for action in plan_rules(evidence).actions}
     for title, rules in by_profile.items():
-        commands = "; ".join(gone.rule.command for gone in rules)
         yield Finding(
             id="RULE001",
             severity=Severity.CRITICAL,
@@ -28,16 +29,28 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             summary=f"{title}'s {'rule is' if len(rules) == 1 else 'rules are'} gone: {_words(rules)}",
             evidence=tuple(dict.fromkeys(line for gone in rules for line in _evidence(gone, routing))),
             explanation=(
-                "Without it the pods' packets to other nodes leave by the wrong interface, with addresses that the "
-                "network between the nodes does not know. The API server's address leads to such a node, so it is "
-                "what stops first. kube-router makes the rule when it starts and never again "
+                "Pods no longer reach the API server, nor any other node: without the rule their packets leave by the "
+                "wrong interface, if at all, with addresses that the network between the nodes does not know. "
+                "kube-router makes the rule when it starts and never again "
                 "(cloudnativelabs/kube-router#1815); systemd-networkd deletes it whenever it configures a link."
             ),
-            fix=(
-                f"janitor clean --only rules, or by hand: {commands}\n"
-                "So that it does not happen again: janitor clean --fix networkd, and keep 'janitor run' running"
-            ),
+            fix=_fix(rules, would, routing),
         )
+
+
+def _fix(rules: list[GoneRule], would: set[str], routing: Routing) -> str:
+    """What helps here and now, then what keeps it from happening again."""
+    owner = rules[0].profile.alive.process
+    if maker(rules[0].profile, routing) is None:
+        lines = [f"start {owner}: it makes them when it starts; until then, by hand:"]
+    elif would >= {gone.rule.words for gone in rules}:
+        lines = ["janitor clean --only rules, or by hand:"]
+    else:
+        lines = ["by hand (why janitor would not, 'janitor clean --only rules --dry-run' says):"]
+    lines += [gone.rule.command for gone in rules]
+    if not all(is_off(networkd, RULES) for networkd in known(routing.networkd)):
+        lines.append("janitor clean --fix networkd    # so that it does not happen again")
+    return "\n".join(lines)
 
 
 def _words(rules: list[GoneRule]) -> str:

@@ -15,13 +15,15 @@ from janitor.core.networkd import (
     has_opt_out,
     is_off,
     keeps_everything,
+    overruled_by,
     restart_pending,
     setting,
     wipes,
 )
-from janitor.core.profiles import maker, profile_of
+from janitor.core.profiles import configured_ranges, known_rules, maker
 from janitor.core.prose import count, listing
 from janitor.core.routing import Link, Networkd, Routing
+from janitor.core.rule_plan import gone_rules
 
 IDS = ("RULE003", "RULE004", "RULE005", "RULE006")
 
@@ -34,21 +36,20 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     for networkd in known(routing.networkd):
         if not (networkd.pid or networkd.links) or not wipes(networkd.version) or keeps_everything(networkd):
             continue
-        if _threatened(routing):
-            yield from _rules(routing, networkd)
-            yield from _greedy(routing, networkd)
+        threatened = _threatened(routing, configured_ranges(routing, evidence.networks))
+        if threatened:
+            yield from _rules(threatened, networkd)
+        yield from _greedy(routing, networkd)
         yield from _routes(routing, networkd)
 
 
-def _threatened(routing: Routing) -> list[str]:
-    """The rules that a profile knows, and their owners where the rules are gone already."""
-    rules = [str(rule) for rule in known(routing.rules) if profile_of(rule, routing.profiles) is not None]
-    owners = [p.title for p in routing.profiles if maker(p, routing) is not None]
-    return rules or owners
+def _threatened(routing: Routing, configured: tuple[str, ...]) -> list[str]:
+    """The rules that a profile knows; where they are gone already, those that there should be."""
+    rules = [str(rule) for rule in known_rules(routing)]
+    return rules or [f"{gone.rule.words} (again)" for gone in gone_rules(routing, configured)]
 
 
-def _rules(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
-    threatened = _threatened(routing)
+def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:
     if is_off(networkd, RULES):
         if restart_pending(networkd, RULES):
             found = setting(networkd, RULES)
@@ -61,7 +62,8 @@ def _rules(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
                 evidence=(f"{where}: {RULES}=no", f"process {networkd.pid} was started before that was written"),
                 explanation=(
                     "networkd.conf and its drop-ins are read when it starts, and never again: until then it still "
-                    "deletes every foreign rule when a link appears or is reconfigured. The restart itself is safe."
+                    "deletes every foreign rule when a link appears or is reconfigured. The restart itself deletes "
+                    "no rule; what it does to routes, RULE005 says."
                 ),
                 fix="systemctl restart systemd-networkd",
             )
@@ -71,8 +73,10 @@ def _rules(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
     yes = f"{said.file}:{said.line}: {RULES}=yes" if said else f"no file sets {RULES}, and it is on by default"
     fix = (
         f"janitor clean --fix networkd, or save this as {DROP_IN}:\n{drop_in_text(networkd.version)}"
-        "It counts from the next start of systemd-networkd on, which does no harm then"
+        "It counts from the next start of systemd-networkd on, which deletes no rule and no route then"
     )
+    if overruled_by(networkd):
+        fix = f"change it in {overruled_by(networkd)}, which is read after {DROP_IN} would be"
     if opt_out is not True:
         fix = 'it has no switch for this; pin the rules in janitor.toml: [rules.protocol] kube-router = "kernel"'
     if opt_out is None:
@@ -103,14 +107,16 @@ def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
         return
     managed = {link.name for link in known(routing.links) if configures(networkd, link)}
     routes = [r for r in known(routing.routes) if r.device in managed and r.protocol not in _OWN and r.destination]
-    # Protocol `boot` is what `ip route add` gives, a person's or a script's; a CNI's routes have one of their own.
-    routes = [r for r in routes if r.protocol != 3]
+    default = any(route.destination in ("0.0.0.0/0", "::/0") for route in routes)
     if routes:
         yield Finding(
             id="RULE005",
-            severity=Severity.INFO,
+            severity=Severity.WARNING if default else Severity.INFO,
             subject="systemd-networkd",
-            summary=f"systemd-networkd will delete {count(len(routes), 'route')} of others as well",
+            summary=(
+                f"systemd-networkd will delete {count(len(routes), 'route')} of others as well"
+                f"{', the default route among them' * default}"
+            ),
             evidence=(listing([f"{r.destination} dev {r.device} proto {r.protocol}" for r in routes]),),
             explanation=(
                 "Routes on links that it manages go when it configures them. kube-router makes its own again within a "

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement
-from janitor.core.profiles import profile_of
+from janitor.core.profiles import known_rules
 from janitor.core.prose import duration
 from janitor.core.routing import Routing
 from janitor.core.rules import duplicates
@@ -19,7 +19,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     """One finding for each rule, and one for each part that was not seen."""
     routing = evidence.routing
     yield from _twice(routing)
+    there = {rule.identity for rule in known(routing.rules)}
     for breaker in routing.breakers:
+        if breaker.rule.identity in there:
+            continue  # somebody has made it again
         since = duration((evidence.finished.boottime_ns - breaker.since_ns) / _SECOND)
         yield Finding(
             id="RULE007",
@@ -29,15 +32,19 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             evidence=(f"restored {breaker.restored} times within an hour, the last time {since} ago",),
             explanation=(
                 "Something makes systemd-networkd configure its links again and again: it is being restarted in a "
-                "loop, or a link appears and disappears. janitor tries again an hour after it stopped."
+                "loop, or a link appears and disappears. An hour after it gave up, janitor tries again."
             ),
-            fix=f"journalctl -u systemd-networkd -b; then {breaker.rule.command}",
+            fix=(
+                f"{breaker.rule.command}\n"
+                "janitor clean --fix networkd    # so that it does not happen again\n"
+                "journalctl -b -u systemd-networkd    # what makes it configure its links so often"
+            ),
         )
     yield from _unseen(evidence, routing)
 
 
 def _twice(routing: Routing) -> Iterator[Finding]:
-    mine = [rule for rule in known(routing.rules) if profile_of(rule, routing.profiles) is not None]
+    mine = known_rules(routing)
     for group in duplicates(mine):
         first, *others = group
         removing = "; ".join(rule.command.replace("rule add", "rule del", 1) for rule in others)
@@ -60,15 +67,15 @@ def _unseen(evidence: Evidence, routing: Routing) -> Iterator[Finding]:
     files = {path for profile in routing.profiles for path in profile.alive.configuration}
     if not any(network.source in files for network in known(evidence.networks)):
         return
-    for part in (routing.rules, routing.routes, routing.links, routing.makers, routing.networkd):
-        if isinstance(part, Unknown):
-            yield Finding(
-                id="SCAN002",
-                severity=Severity.WARNING,
-                subject="scan",
-                summary=part.reason,
-                evidence=(),
-                explanation="Whether the policy rules of the pods' network are complete is therefore not known.",
-                fix=part.hint or "run janitor as root on the node itself; in a container with hostNetwork and hostPID",
-                status="unknown",
-            )
+    parts = (routing.rules, routing.routes, routing.links, routing.makers, routing.networkd)
+    for part in dict.fromkeys(part for part in parts if isinstance(part, Unknown)):
+        yield Finding(
+            id="SCAN002",
+            severity=Severity.WARNING,
+            subject="scan",
+            summary=part.reason,
+            evidence=(),
+            explanation="Whether the policy rules of the pods' network are complete is therefore not known.",
+            fix=part.hint or "run janitor as root on the node itself; in a container with hostNetwork and hostPID",
+            status="unknown",
+        )

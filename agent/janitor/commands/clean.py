@@ -71,7 +71,9 @@ def clean(
         raise Stop(f"--grace {grace_s}: less than 60 seconds proves nothing", EXIT_USAGE)
     if most < 1:
         raise Stop(f"--max {most}: it takes 1 or more", EXIT_USAGE)
-    if not (yes or dry_run or (sys.stdin is not None and sys.stdin.isatty())):
+    if fix is not None and (only or network):
+        raise Stop("--fix changes a setting; it does not go with --only or --network", EXIT_USAGE)
+    if fix is None and not (yes or dry_run or (sys.stdin is not None and sys.stdin.isatty())):
         raise Stop("nobody is there to be asked: add --yes to change something, or --dry-run to see it", EXIT_USAGE)
     where = options(root, cri_endpoint, data_dir, deadline, config)
     if fix is not None:
@@ -137,7 +139,13 @@ def undo(
         if chosen not in {e.pass_id for e in entries}:
             raise Stop(f"there is no pass {chosen}; 'janitor undo --list' shows those that there are", EXIT_USAGE)
         hands = Hands(
-            where.root, chosen, "", journal, own_mounts(), lambda: witness(where.root), repairs=NodeRepairs(where.root)
+            where.root,
+            chosen,
+            "",
+            journal,
+            own_mounts(),
+            lambda: witness(where.root),
+            repairs=NodeRepairs(where.root, where.profiles),
         )
         try:
             restored = list(host_undo.undo(chosen, hands))

@@ -64,6 +64,7 @@ def scan(
 
     Exit 0: nothing to report. 1: findings. 2: something could not be checked. 64: wrong usage. 70: a bug.
     """
+    from janitor.pipeline import about_leases
     from janitor.report import document, table
 
     if evidence is not None and (nodes or kubeconfig):
@@ -75,7 +76,10 @@ def scan(
     else:
         width, colour = terminal()
         details = everything or only is not None
-        write(table.to_table(report, width=width, colour=colour, details=details, every_lease=everything).encode())
+        text = table.to_table(
+            report, width=width, colour=colour, details=details, every_lease=everything, leases=about_leases(only)
+        )
+        write(text.encode())
     raise typer.Exit({"ok": 0, "findings": 1, "unknown": EXIT_UNKNOWN}[report.status])
 
 

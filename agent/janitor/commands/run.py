@@ -1,7 +1,7 @@
 """run: the daemon, by hand or from its unit."""
 
 import os
-import sys
+import select
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +26,6 @@ def run(
     from janitor.core.evidence import Unknown
     from janitor.host import procfs
     from janitor.host.files import said
-    from janitor.report.logline import line
     from janitor.restoring import RuleKeeper
 
     if only != "rules":
@@ -38,14 +37,22 @@ def run(
     if not observe and not _may_change_rules():
         raise Stop("putting rules back needs CAP_NET_ADMIN: run as root, give the capability, or take --observe")
 
-    def say(event: str, **fields: object) -> None:
-        print(line(event, fields), file=sys.stderr, flush=True)
-
-    keeper = RuleKeeper(where.root, proc, where.profiles, say, observe_only=observe)
+    keeper = RuleKeeper(where.root, proc, where.profiles, _say, observe_only=observe)
     try:
-        daemon.run(keeper, lambda: say("watching rules", learned=len(keeper.mirror.kept), pid=os.getpid()))
+        daemon.run(keeper, lambda: _say("watching rules", learned=len(keeper.mirror.kept), pid=os.getpid()))
     except OSError as error:
         raise Stop(f"watching the policy rules: {said(error)}") from None
+
+
+def _say(event: str, **fields: object) -> None:
+    """One line to standard error, if that takes it right now: nobody who does not read may hold up a rule."""
+    from janitor.report.logline import line
+
+    try:
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, f"{line(event, fields)}\n".encode())
+    except OSError:
+        pass
 
 
 def _may_change_rules() -> bool:

@@ -1,5 +1,6 @@
 """`clean --fix`: changes of settings, one at a time, shown first, asked for, in the journal, and undoable."""
 
+import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,10 +21,15 @@ def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> Non
     from janitor.report.changes import outcome_line, plan_text, summary
 
     action = _drop_in(where)
+    if action is None:
+        write(b"nothing to do: it has been told already\n")
+        return
     write(plan_text(Plan((action,), ()), terminal()[0]).encode())
     write("".join(f"    {line}\n" for line in action.content.splitlines()).encode())
     if dry_run:
-        return
+        raise typer.Exit(EXIT_LEFT)
+    if not (yes or (sys.stdin is not None and sys.stdin.isatty())):
+        raise Stop("nobody is there to be asked: add --yes to change it", EXIT_USAGE)
     if not yes and not typer.confirm("Do this?"):
         raise Stop("nothing was changed", EXIT_LEFT)
     with alone(where.root, "janitor clean --fix networkd"):
@@ -31,17 +37,14 @@ def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> Non
     write(f"{outcome_line(outcome)}\n{summary(pass_id, [outcome], Plan((), ()))}\n".encode())
     if outcome.event != "done":
         raise typer.Exit(EXIT_LEFT)
-    overruled = _overruled(where)
-    if overruled:
-        raise Stop(f"{overruled} says otherwise and is read later: change it there", EXIT_LEFT)
-    write(b"systemd-networkd reads it at its next start, which does no harm then: systemctl restart systemd-networkd\n")
+    write(b"systemd-networkd reads it at its next start and deletes nothing then: systemctl restart systemd-networkd\n")
 
 
-def _drop_in(where: "Options") -> "Action":
-    """The file to write. Stop where it would be of no use."""
+def _drop_in(where: "Options") -> "Action | None":
+    """The file to write; None where it is there already. Stop where it would be of no use."""
     from janitor.core.action import Action
     from janitor.core.evidence import Unknown
-    from janitor.core.networkd import DROP_IN, drop_in_text, has_opt_out, wipes
+    from janitor.core.networkd import DROP_IN, drop_in_text, has_opt_out, overruled_by, wipes
     from janitor.host import networkd, procfs
 
     found = networkd.read_networkd(where.root, procfs.find_proc(where.root))
@@ -54,17 +57,11 @@ def _drop_in(where: "Options") -> "Action":
         raise Stop(f"systemd-networkd {running.version} leaves foreign rules alone anyway", EXIT_LEFT)
     if has_opt_out(running.version) is False:
         raise Stop(f"systemd-networkd {running.version} cannot be told to: pin the rules (see RULE003)", EXIT_LEFT)
+    overruled = overruled_by(running)
+    if overruled:
+        raise Stop(f"{overruled} says otherwise, and is read after {DROP_IN}: change it there", EXIT_LEFT)
+    if networkd.drop_in(where.root) == drop_in_text(running.version):
+        return None
     directory, _, name = DROP_IN.rpartition("/")
     proof = (f"systemd-networkd {running.version} deletes every foreign rule when it configures a link",)
     return Action("configure", directory, name, "", "", "", proof, content=drop_in_text(running.version))
-
-
-def _overruled(where: "Options") -> str:
-    """The file that is read after ours and says yes; "" if none does."""
-    from janitor.core.evidence import Unknown
-    from janitor.core.networkd import RULES, setting
-    from janitor.host import networkd, procfs
-
-    found = networkd.read_networkd(where.root, procfs.find_proc(where.root))
-    said = setting(found[0], RULES) if not isinstance(found, Unknown) and found else None
-    return f"{said.file}:{said.line}" if said is not None and said.value == "yes" else ""

@@ -8,11 +8,13 @@ it would have deleted, and the owner of the rule is alive and has a use for it.
 from collections.abc import Sequence
 
 from janitor.core.evidence import Unknown
-from janitor.core.profiles import not_in_use, not_wanted
+from janitor.core.networkd import deletes
+from janitor.core.profiles import not_in_use, not_wanted, profile_of
 from janitor.core.prose import listing
 from janitor.core.routing import Match, Networkd, Profile, Routing
 from janitor.core.rules import RTPROT_STATIC, PolicyRule
 
+_CONFIGURED = ("configuring", "configured", "failed")
 DYNAMIC_S = 600
 """How old a note of rules may be that come and go with pods."""
 
@@ -40,22 +42,47 @@ def missing_evidence(
         reasons.append(
             f"the note of it is older than {DYNAMIC_S} s, and rules of {profile.title} come and go with pods"
         )
-    if isinstance(routing.networkd, Unknown):
-        reasons.append(f"whether systemd-networkd was at work is not known: {routing.networkd.reason}")
-    elif not any(at_work_since(networkd, since_ns) for networkd in routing.networkd):
-        reasons.append("systemd-networkd has neither started nor configured a link since")
+    reasons += not_at_work(routing, since_ns, "since then")
     present = {one.exact for one in there}
-    # What a .network file declares is `proto static`; networkd keeps that.
-    still = [one for one in before if one.foreign and one.protocol != RTPROT_STATIC and one.exact in present]
-    if still:
-        left = listing([str(one) for one in still])
-        reasons.append(f"systemd-networkd would have deleted all foreign rules, and these are left: {left}")
+    reasons += left_over([one for one in before if one.exact in present], routing)
     reasons += not_wanted(rule, profile, match, routing, configured)
     reasons += not_in_use(profile, routing, blind=blind)
     return tuple(dict.fromkeys(reasons))
 
 
-def at_work_since(networkd: Networkd, since_ns: int) -> bool:
-    """Whether it has started, or has configured a link (it rewrites that link's state then), since that time."""
+def not_at_work(routing: Routing, since_ns: int, since: str) -> list[str]:
+    """Why systemd-networkd has not deleted rules since that time (since the epoch), or whether is not known."""
+    if isinstance(routing.networkd, Unknown):
+        return [f"whether systemd-networkd was at work is not known: {routing.networkd.reason}"]
+    running = [networkd for networkd in routing.networkd if _at_work_since(networkd, since_ns)]
+    if not running:
+        return [f"systemd-networkd has neither started nor configured a link {since}"]
+    off = [networkd for networkd in running if not deletes(networkd)]
+    return ["systemd-networkd has been told to leave foreign rules alone, or always does"] if off else []
+
+
+def _at_work_since(networkd: Networkd, since_ns: int) -> bool:
+    """Whether it has started, or has configured a link, since.
+
+    It rewrites the state of a link when it configures it; of links that it does not manage as well, when they appear.
+    """
     started = networkd.pid and networkd.started_ns > since_ns
-    return bool(started) or any(link.changed_ns > since_ns for link in networkd.links)
+    ours = [link for link in networkd.links if link.network_file and link.state in _CONFIGURED]
+    return bool(started) or any(link.changed_ns > since_ns for link in ours)
+
+
+def left_over(rules: Sequence[PolicyRule], routing: Routing) -> list[str]:
+    """The rules that it would have deleted as well, as a reason; what may be back by itself is none.
+
+    What a .network file declares is `proto static`; networkd keeps that.
+    """
+    left = [rule for rule in rules if rule.foreign and rule.protocol != RTPROT_STATIC and not _heals(rule, routing)]
+    if not left:
+        return []
+    those = listing([str(rule) for rule in left])
+    return [f"systemd-networkd would have deleted these as well, and they are there: {those}"]
+
+
+def _heals(rule: PolicyRule, routing: Routing) -> bool:
+    found = profile_of(rule, routing.profiles)
+    return found is not None and found[1].self_heals_after is not None

@@ -12,7 +12,7 @@ from typing import Final
 
 from janitor.core.profiles import SECOND, profile_of
 from janitor.core.routing import Match, Profile
-from janitor.core.rules import RTPROT_KERNEL, Exact, PolicyRule, Step, replay
+from janitor.core.rules import RTPROT_KERNEL, RTPROT_STATIC, Exact, PolicyRule, Step, replay
 
 CHECK_NS: Final = 250_000_000
 """After the last deletion of a burst, a dump says whether all of it is back."""
@@ -41,6 +41,8 @@ class Kept:
     match: Match
     ours: bool = False
     owed_ns: int = 0
+    by: str = ""  # who deleted it
+    networkds: bool = False  # systemd-networkd made it: it is not owed
     restored_ns: int = 0
     times: tuple[int, ...] = ()  # when it was restored, within the last hour
     broken_ns: int = 0
@@ -50,7 +52,14 @@ class Kept:
     def watched_only(self) -> bool:
         """Whether its deletion is only counted."""
         heals = self.match.self_heals_after
-        return bool(self.broken_ns) or (heals is not None and heals <= OBSERVE_ONLY_S)
+        return self.networkds or bool(self.broken_ns) or (heals is not None and heals <= OBSERVE_ONLY_S)
+
+    @property
+    def left_alone(self) -> str:
+        """Why that is so."""
+        if self.networkds:
+            return "systemd-networkd made it itself"
+        return "restored too often" if self.broken_ns else "its owner makes it again by itself"
 
 
 @dataclass(slots=True)
@@ -91,14 +100,16 @@ class Mirror:
         self._place(kept)
         return kept
 
-    def added(self, rule: PolicyRule, now_ns: int) -> list[Step]:
+    def added(self, rule: PolicyRule, now_ns: int, *, by_networkd: bool = False) -> list[Step]:
         """Somebody else has made a rule. Where the same one is owed, or was put back a moment ago, there is to be one.
 
         That is its owner, starting at the same moment as networkd. The steps take away what we made.
         """
         self.learn(rule)
-        if self.find(rule) is None:
+        made = self.find(rule)
+        if made is None:
             return []
+        made.networkds = by_networkd
         copies = [
             k
             for k in self.by_exact.values()
@@ -114,7 +125,13 @@ class Mirror:
         """Somebody who may do so has deleted it: it is not put back. None where it was not in the mirror."""
         return self.by_exact.pop(rule.exact, None)
 
-    def wiped(self, rule: PolicyRule, now_ns: int) -> Kept | None:
+    def owed_before(self, rule: PolicyRule, now_ns: int) -> None:
+        """An earlier janitor owed it when it ended: so do we."""
+        kept = self.learn(rule) or self.find(rule)
+        if kept is not None:
+            kept.owed_ns, kept.by = now_ns, "systemd-networkd, before janitor was started anew"
+
+    def wiped(self, rule: PolicyRule, now_ns: int, by: str = "systemd-networkd") -> Kept | None:
         """networkd has deleted it. None where it was not in the mirror."""
         kept = self.find(rule)
         if kept is None:
@@ -122,6 +139,7 @@ class Mirror:
         if now_ns - self.wiped_ns > CHECK_NS:
             self.rounds = 0  # another burst
         kept.owed_ns = self.wiped_ns = now_ns
+        kept.by = by
         if kept.profile.protocol == "kernel":  # pinned: the next wipe does not touch it
             del self.by_exact[kept.rule.exact]
             kept.rule = replace(kept.rule, protocol=RTPROT_KERNEL)
@@ -183,6 +201,10 @@ class Mirror:
                 kept.broken_ns = now_ns
         return kept
 
+    def make_good(self) -> None:
+        """There will be no later: what is owed may be put back now, whatever the bounds say."""
+        self.tokens, self.rounds = max(self.tokens, 1.0), 0
+
     def close_breakers(self, now_ns: int) -> None:
         """Breakers that have been open for an hour close again."""
         for kept in self.by_exact.values():
@@ -197,11 +219,16 @@ class Mirror:
             del self.by_exact[kept.rule.exact]
         return gone
 
-    def compare(self, there: Iterable[PolicyRule]) -> list[Kept]:
-        """Learn what there is, and return what is gone although nobody was seen to delete it."""
+    def compare(self, there: Iterable[PolicyRule], *, declared: bool = False) -> list[Kept]:
+        """Learn what there is, and return what is gone although nobody was seen to delete it.
+
+        `declared`: networkd's own configuration declares rules, which are `proto static`; those are its own business.
+        """
         found = list(there)
         for rule in found:
-            self.learn(rule)
+            fresh = self.learn(rule)
+            if fresh is not None:
+                fresh.networkds = declared and rule.protocol == RTPROT_STATIC
         exact = {rule.exact for rule in found}
         return [kept for kept in self.kept if not kept.owed_ns and kept.rule.exact not in exact]
 

@@ -64,10 +64,25 @@ def is_off(networkd: Networkd, name: str) -> bool:
     return found is not None and found.value == "no"
 
 
+def overruled_by(networkd: Networkd) -> str:
+    """`file:line` of what says yes and is read after our drop-in; "" if nothing does."""
+    said = setting(networkd, RULES)
+    if said is None or said.value == "no" or ".conf.d/" not in said.file:
+        return ""
+    later = said.file.rpartition("/")[2] > DROP_IN.rpartition("/")[2]
+    return f"{said.file}:{said.line}" if later else ""
+
+
 def restart_pending(networkd: Networkd, name: str) -> bool:
     """Whether the file that says no is younger than the running process, which therefore does not know it."""
     found = setting(networkd, name)
     return found is not None and found.value == "no" and bool(networkd.pid) and found.changed_ns > networkd.started_ns
+
+
+def deletes(networkd: Networkd) -> bool:
+    """Whether the running process deletes foreign rules, as far as its version and its files tell."""
+    told = is_off(networkd, RULES) and not restart_pending(networkd, RULES)
+    return wipes(networkd.version) and not told and not keeps_everything(networkd)
 
 
 def keeps_everything(networkd: Networkd) -> bool:

@@ -10,7 +10,7 @@ from ipaddress import ip_network
 
 from janitor.core.evidence import Network
 from janitor.core.routing import Match, Profile, Routing, RuleMaker
-from janitor.core.rules import PolicyRule
+from janitor.core.rules import RTPROT_STATIC, PolicyRule
 from janitor.core.unknown import Unknown, known
 
 GONE_S = 600
@@ -42,6 +42,16 @@ def _matches(rule: PolicyRule, match: Match) -> bool:
         if (wanted in ("any", "pod-range") and not there) or (wanted == "none" and there):
             return False
     return True
+
+
+def known_rules(routing: Routing) -> list[PolicyRule]:
+    """The rules of owners who are there; what somebody else has declared in the same shape is none of theirs."""
+    found = [(rule, profile_of(rule, routing.profiles)) for rule in known(routing.rules)]
+    return [
+        rule
+        for rule, owner in found
+        if owner and rule.protocol != RTPROT_STATIC and (not owner[0].alive.process or maker(owner[0], routing))
+    ]
 
 
 def configured_ranges(routing: Routing, networks: tuple[Network, ...] | Unknown) -> tuple[str, ...]:
@@ -97,7 +107,8 @@ def not_wanted(
     alive, running = profile.alive, maker(profile, routing)
     if alive.process and running is None and gone_s >= GONE_S:
         reasons.append(f"{alive.process} has not been running for {gone_s:.0f} s")
-    refused = [word for word in alive.refused_by if running is not None and _has_flag(running.arguments, word)]
+    refusing = (*alive.refused_by, *alive.refused_by_family.get(str(rule.family), ()))
+    refused = [word for word in refusing if running is not None and _has_flag(running.arguments, word)]
     if refused:
         reasons.append(f"{alive.process} runs with {refused[0]}")
     if alive.configuration and running is not None and not running.configuration:
@@ -109,6 +120,14 @@ def not_wanted(
                 f"{rule.value('from')} is not a pod range of this node ({', '.join(ranges) or 'none known'})"
             )
     return tuple(reasons)
+
+
+def not_asked_for(rule: PolicyRule, profile: Profile, routing: Routing) -> tuple[str, ...]:
+    """Whether the owner makes rules of this family at all, as its arguments say; asked where none was ever seen."""
+    flag, running = profile.alive.asked_by_family.get(str(rule.family), ""), maker(profile, routing)
+    if not flag or (running is not None and _has_flag(running.arguments, flag)):
+        return ()
+    return (f"{profile.alive.process} was not started with {flag}",)
 
 
 def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tuple[str, ...]:

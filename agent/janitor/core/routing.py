@@ -64,6 +64,7 @@ class NetworkFile:
     names: tuple[str, ...]
     unmanaged: bool
     keeps: str  # KeepConfiguration=
+    declares_rules: bool = False  # it has a [RoutingPolicyRule]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,8 @@ class Alive:
 
     process: str = ""  # its name, as in /proc/<pid>/comm
     refused_by: tuple[str, ...] = ()  # arguments with which it wants none of them
+    refused_by_family: dict[str, tuple[str, ...]] = field(default_factory=dict)  # none of family "4" or "6"
+    asked_by_family: dict[str, str] = field(default_factory=dict)  # without which it makes none of that family
     configuration: tuple[str, ...] = ()  # one of these files is there
     link: str = ""  # a pattern of the names of its links
     tables: tuple[int, ...] = ()  # the tables that its links and routes are in

@@ -7,12 +7,11 @@ nothing looks up any more. That takes more evidence than a live mirror needs, an
 from dataclasses import dataclass
 
 from janitor.core.action import Action, Plan, Refusal
-from janitor.core.corroboration import at_work_since
+from janitor.core.corroboration import left_over, not_at_work
 from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.profiles import bridge_ranges, configured_ranges, maker, not_in_use, not_wanted, profile_of
-from janitor.core.prose import listing
+from janitor.core.profiles import bridge_ranges, configured_ranges, maker, not_asked_for, not_in_use, not_wanted
 from janitor.core.routing import Match, Profile, Routing
-from janitor.core.rules import RTPROT_STATIC, PolicyRule, derived
+from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, PolicyRule, derived
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +24,20 @@ class GoneRule:
 
 
 def gone_rules(routing: Routing, configured: tuple[str, ...]) -> list[GoneRule]:
-    """Every rule that an owner who runs must have made, by the routes that it serves, and that is not there."""
+    """Every rule that its owner must have made, by the routes that it serves, and that is not there."""
     if isinstance(routing.rules, Unknown) or isinstance(routing.routes, Unknown):
         return []
     found: list[GoneRule] = []
     for profile in routing.profiles:
         for match in profile.rules:
-            if match.source != "pod-range" or maker(profile, routing) is None:
+            if match.source != "pod-range" or isinstance(routing.makers, Unknown):
                 continue
             for table in match.table:
                 families = {route.family for route in routing.routes if route.table == table}
                 # Both must say so: kube-router never takes an old range out of its configuration.
-                wanted = [derived(source, table) for source in bridge_ranges(routing) if source in configured]
+                ranges = [source for source in bridge_ranges(routing) if source in configured]
+                protocol = RTPROT_KERNEL if profile.protocol == "kernel" else RTPROT_UNSPEC
+                wanted = [derived(source, table, protocol) for source in ranges]
                 found += [
                     GoneRule(rule, profile, match)
                     for rule in wanted
@@ -57,7 +58,7 @@ def plan_rules(evidence: Evidence) -> Plan:
     for gone in gone_rules(routing, configured):
         missing = _missing(gone, routing, boot_ns)
         if missing:
-            refusals.append(Refusal(gone.rule.words, "; ".join(missing)))
+            refusals.append(Refusal(gone.rule.words, f"{'; '.join(missing)} (by hand: {gone.rule.command})"))
             continue
         proof = (
             f"table {gone.rule.table} has routes on links that are up, and nothing looks it up for these pods",
@@ -73,25 +74,9 @@ def _missing(gone: GoneRule, routing: Routing, boot_ns: int) -> list[str]:
     reasons: list[str] = []
     running = maker(gone.profile, routing)
     since = boot_ns + running.started_ns if running is not None else 0
-    if isinstance(routing.networkd, Unknown):
-        reasons.append(f"whether systemd-networkd was at work is not known: {routing.networkd.reason}")
-    elif not any(at_work_since(networkd, since) for networkd in routing.networkd):
-        reasons.append(f"systemd-networkd has done nothing since {gone.profile.alive.process} started")
-    left = [rule for rule in known(routing.rules) if rule.foreign and rule.protocol != RTPROT_STATIC]
-    left = [rule for rule in left if not _heals(rule, routing)]
-    if left:
-        those = listing([str(rule) for rule in left])
-        reasons.append(f"systemd-networkd would have deleted these as well, and they are there: {those}")
+    reasons += not_at_work(routing, since, f"since {gone.profile.alive.process} started")
+    reasons += left_over(known(routing.rules), routing)
     same = [rule for rule in known(routing.rules) if rule.value("from") == gone.rule.value("from")]
     if same:
         reasons.append(f"there is another rule for the same pods: {same[0]}")
-    return [*reasons, *not_in_use(gone.profile, routing)]
-
-
-def _heals(rule: PolicyRule, routing: Routing) -> bool:
-    """Whether it may be there although networkd has deleted it, because its owner makes it again by itself.
-
-    Of a dual-stack node's two rules one may be back already as well.
-    """
-    found = profile_of(rule, routing.profiles)
-    return found is not None and (found[1].self_heals_after is not None or found[1].source == "pod-range")
+    return [*reasons, *not_asked_for(gone.rule, gone.profile, routing), *not_in_use(gone.profile, routing)]

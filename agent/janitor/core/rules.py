@@ -5,6 +5,7 @@ protocol are not part of it: kube-router lets the kernel choose the priority, an
 differ in one of these for different ones (facts of net/core/fib_rules.c, rule_exists).
 """
 
+import shlex
 import struct
 from collections import Counter
 from collections.abc import Sequence
@@ -72,7 +73,8 @@ class PolicyRule:
     def command(self) -> str:
         """What makes it, in one line to be pasted."""
         chosen = f"priority {self.priority} " if self.priority else ""
-        return f"ip {'-6 ' * (self.family == 6)}rule add {chosen}{self.words}"
+        words = " ".join(shlex.quote(word) for word in self.words.split(" "))
+        return f"ip {'-6 ' * (self.family == 6)}rule add {chosen}{words}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +117,16 @@ def duplicates(rules: Sequence[PolicyRule]) -> list[list[PolicyRule]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def derived(source: str, table: int) -> PolicyRule:
+def derived(source: str, table: int, protocol: int = RTPROT_UNSPEC) -> PolicyRule:
     """The rule `from source lookup table` as iproute2 and kube-router make it, which is without a priority (0 here).
 
-    The kernel chooses one. The payload is struct fib_rule_hdr with FRA_SRC and FRA_TABLE (linux/fib_rules.h).
+    The kernel chooses one. The payload is struct fib_rule_hdr (linux/fib_rules.h) with its attributes.
     """
     network = ip_network(source)
     address = network.network_address.packed
     family: Family = 4 if network.version == 4 else 6
     header = struct.pack("=8BI", 2 if family == 4 else 10, 0, network.prefixlen, 0, 0, 0, 0, 1, 0)
     attributes = struct.pack("=HH", 4 + len(address), 2) + address + struct.pack("=HHI", 8, 15, table)
-    return PolicyRule(family, 0, RTPROT_UNSPEC, (("from", str(network)),), "lookup", table, header + attributes)
+    if protocol != RTPROT_UNSPEC:
+        attributes += struct.pack("=HHB3x", 5, 21, protocol)
+    return PolicyRule(family, 0, protocol, (("from", str(network)),), "lookup", table, header + attributes)

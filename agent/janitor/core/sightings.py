@@ -53,7 +53,7 @@ def look(evidence: Evidence) -> Sightings:
     for endpoint in known(evidence.endpoints):
         for sandbox in known(endpoint.sandboxes):
             listed.append(sandbox)
-            # One runtime may answer at two sockets. Of two listings of an ID the READY one counts; the addresses of both.
+            # One runtime may answer at two sockets. Of two listings the READY one counts; the addresses of both.
             if sandbox.ready or sandbox.container_id not in sandboxes:
                 sandboxes[sandbox.container_id] = sandbox
             if sandbox.ready:

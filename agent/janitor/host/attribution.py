@@ -11,11 +11,12 @@ from typing import Final, Literal
 
 from janitor.core.evidence import Unknown
 from janitor.host.files import read_bounded
-from janitor.host.procfs import Proc
+from janitor.host.procfs import Proc, clock
 
 NETWORKD: Final = "systemd-networkd"
 _COMM: Final = NETWORKD[:15]  # TASK_COMM_LEN
 _LIMIT = 16 << 20
+_AFTERWARDS_NS: Final = 1_000_000_000
 
 Kind = Literal["networkd", "process", "kernel", "gone", "unseen"]
 
@@ -38,10 +39,15 @@ class Doer:
 
 @dataclass(slots=True)
 class Attribution:
-    """Answers for one node; remembers where systemd-networkd was, so that its answer takes well under a millisecond."""
+    """Answers for one node.
+
+    It remembers systemd-networkd's sockets, so that the answer takes well under a millisecond, and is right for a
+    while after networkd has ended: what it deleted last may be read only then.
+    """
 
     proc: Proc | Unknown
     networkd: int = 0  # where it was last seen
+    _sockets: dict[int, tuple[str, int]] = field(default_factory=dict)  # its ports: inode, when last seen (BOOTTIME)
     _others: dict[tuple[int, str], Doer] = field(default_factory=dict)
 
     def who(self, port: int) -> Doer:
@@ -50,27 +56,50 @@ class Attribution:
             return Doer("kernel")
         if isinstance(self.proc, Unknown):
             return Doer("unseen")
+        now = clock().boottime_ns
+        known_inode, seen_ns = self._sockets.get(port, ("", 0))
         try:
             inode = self._inode(port)
         except OSError:
             return Doer("unseen")
         if inode is None:
-            return Doer("gone")
+            just_now = known_inode and now - seen_ns < _AFTERWARDS_NS
+            return Doer("networkd", self.networkd, NETWORKD) if just_now else Doer("gone")
+        if inode == known_inode:
+            # The very socket that it was seen to hold; that PID 1 may go on holding it for the next one says nothing.
+            self._sockets[port] = (inode, now)
+            return Doer("networkd", self.networkd, NETWORKD)
         for pid in (self.networkd, port):
             if pid and is_networkd(self.proc, pid) and self._holds(pid, inode):
-                self.networkd = pid
-                return Doer("networkd", pid, NETWORKD)
+                return self._is_networkd(pid, port, inode)
         if (port, inode) not in self._others:
             found = self._search(inode)
             if found.kind == "unseen" and self._closed(port, inode):
                 return Doer("gone")  # it ended while it was looked for
             if found.kind == "networkd":
-                self.networkd = found.pid
-                return found
+                return self._is_networkd(found.pid, port, inode)
             if len(self._others) > 100:
                 self._others.clear()
             self._others[port, inode] = found
         return self._others[port, inode]
+
+    def remember(self, pid: int) -> None:
+        """systemd-networkd is this process: note its sockets, while it holds them."""
+        if not pid or isinstance(self.proc, Unknown):
+            return
+        self.networkd = pid
+        directory, now = f"{self.proc.path}/{pid}/fd", clock().boottime_ns
+        try:
+            held = {_link(f"{directory}/{fd}") for fd in os.listdir(directory)}
+            rows = self._rows()
+        except OSError:
+            return
+        self._sockets |= {int(row[2]): (row[9], now) for row in rows if f"socket:[{row[9]}]" in held}
+
+    def _is_networkd(self, pid: int, port: int, inode: str) -> Doer:
+        self.networkd = pid
+        self._sockets[port] = (inode, clock().boottime_ns)
+        return Doer("networkd", pid, NETWORKD)
 
     def _inode(self, port: int) -> str | None:
         """The inode of the rtnetlink socket with this port, in the node's network namespace. OSError."""
@@ -123,7 +152,9 @@ class Attribution:
                 return Doer("networkd", pid, NETWORKD)
         for pid in reversed(pids):
             if self._holds(pid, inode):
-                return Doer("process", pid, self.proc.name(pid))
+                # systemd itself deletes no rules: it holds this one for networkd (systemd-networkd.socket).
+                kept_for_it = pid == 1 and self.proc.name(pid) == "systemd"
+                return Doer("networkd" if kept_for_it else "process", pid, self.proc.name(pid))
         return Doer("unseen")
 
 

@@ -9,7 +9,7 @@ from janitor.core.mirror import Kept
 from janitor.core.routing import Breaker
 from janitor.core.rules import PolicyRule
 from janitor.host import state
-from janitor.host.netlink import decode
+from janitor.host.netlink import decode, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class KeptNote:
 
     rule: PolicyRule
     ours: bool
+    owed: bool
     times: tuple[int, ...]
     broken_ns: int
 
@@ -48,7 +49,13 @@ def write(
         "at": at_ns,
         "foreign": [rule.payload.hex() for rule in foreign],
         "kept": [
-            {"rule": one.rule.payload.hex(), "ours": one.ours, "times": one.times, "broken_ns": one.broken_ns}
+            {
+                "rule": one.rule.payload.hex(),
+                "ours": one.ours,
+                "owed": bool(one.owed_ns),
+                "times": one.times,
+                "broken_ns": one.broken_ns,
+            }
             for one in kept
         ],
         "counts": counts,
@@ -65,10 +72,10 @@ def read(root: str, boot_id: str | Unknown) -> Note | None:
         return Note(
             int(document["namespace"]),
             int(document["at"]),
-            tuple(decode(bytes.fromhex(text)) for text in document["foreign"]),
+            tuple(_rule(text) for text in document["foreign"]),
             tuple(
                 KeptNote(
-                    decode(bytes.fromhex(one["rule"])), bool(one["ours"]), tuple(int(at) for at in one["times"]),
+                    _rule(one["rule"]), bool(one["ours"]), bool(one["owed"]), tuple(int(at) for at in one["times"]),
                     int(one["broken_ns"]),
                 )
                 for one in document["kept"]
@@ -77,6 +84,14 @@ def read(root: str, boot_id: str | Unknown) -> Note | None:
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, struct.error) as error:
         raise ValueError(f"{state.RULES} is none of janitor's: {error!r}") from None
+
+
+def _rule(text: str) -> PolicyRule:
+    """ValueError where it is not a whole payload: a note may have been cut, and what it says goes into the kernel."""
+    payload = bytes.fromhex(text)
+    if not whole(payload):
+        raise ValueError("a rule in it is cut short")
+    return decode(payload)
 
 
 def open_breakers(root: str, boot_id: str | Unknown) -> tuple[Breaker, ...]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 
 from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, Family, PolicyRule
+from janitor.host.files import printable
 
 _NEWRULE, _DELRULE, _GETRULE, _ERROR, _DONE = 32, 33, 34, 2, 3
 _REQUEST, _ACK, _ECHO, _EXCL, _CREATE, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x4, 0x8, 0x200, 0x400, 0x300, 0x10
@@ -30,6 +31,7 @@ _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _SO_RCVBUFFORCE, _BUFFER = 33, 8 << 20
 _INVERT: Final = 2
 _PROTOCOL: Final = 21
+_ADDRESSES: Final = (1, 2)  # FRA_DST, FRA_SRC
 _UNSET: Final = 0xFFFFFFFF  # what the kernel sends for a suppressor that is not set
 _ACTIONS: Final = {1: "lookup", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _STOCK: Final = ((0, 255), (32766, 254), (32767, 253))  # priority and table of local, main, default
@@ -137,7 +139,15 @@ class RuleSocket:
 
         FileExistsError where it is there already.
         """
-        return self._ask(_NEWRULE, _REQUEST | _ACK | _ECHO | _CREATE | _EXCL, _payload(rule)) or rule
+        flags = _REQUEST | _ACK | _ECHO | _CREATE
+        try:
+            return self._ask(_NEWRULE, flags | _EXCL, _payload(rule)) or rule
+        except FileExistsError:
+            # The kernel compares only what the new rule names: a narrower one of the same priority and table is taken
+            # for it (net/core/fib_rules.c, rule_exists).
+            if any(one.exact == rule.exact for one in self.dump()):
+                raise
+            return self._ask(_NEWRULE, flags, _payload(rule)) or rule
 
     def remove(self, rule: PolicyRule) -> None:
         """Delete the rule. FileNotFoundError where it is not there."""
@@ -181,6 +191,16 @@ def _attributes(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
             return
         yield kind, offset + 4, payload[offset + 4 : offset + length]
         offset += (length + 3) & ~3
+
+
+def whole(payload: bytes) -> bool:
+    """Whether the payload ends where its last attribute does, and holds addresses of its family's length."""
+    end, size = _RULE.size, 4 if payload[:1] == bytes([socket.AF_INET]) else 16
+    for kind, offset, value in _attributes(payload):
+        if kind in _ADDRESSES and len(value) != size:
+            return False
+        end = offset + ((len(value) + 3) & ~3)
+    return len(payload) >= _RULE.size and payload[0] in _FAMILIES and end - 3 <= len(payload) <= end
 
 
 def _payload(rule: PolicyRule) -> bytes:
@@ -236,10 +256,8 @@ def _selectors(message: Any, known: dict[str, Any], payload: bytes) -> Iterator[
         ("sport", "FRA_SPORT_RANGE"), ("dport", "FRA_DPORT_RANGE"), ("tun_id", "FRA_TUN_ID"), ("realms", "FRA_FLOW"),
     ):  # fmt: skip
         if attribute in known:
-            yield (
-                name,
-                str(known[attribute]).replace(":", "-") if attribute.endswith("RANGE") else str(known[attribute]),
-            )
+            word = printable(str(known[attribute]))
+            yield name, word.replace(":", "-") if attribute.endswith("RANGE") else word
     if known.get("FRA_L3MDEV"):
         yield "l3mdev", ""
     for name in ("suppress_prefixlength", "suppress_ifgroup"):

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from janitor.core.evidence import Unknown
+from janitor.core.networkd import DROP_IN
 from janitor.core.routing import ManagedLink, Networkd, NetworkFile, Setting
 from janitor.host.attribution import find_networkd
 from janitor.host.files import inside, names, printable, read_bounded, said, unknown
 from janitor.host.procfs import Proc, clock
 
-DROP_IN_DIR: Final = "/etc/systemd/networkd.conf.d"
 _DIRECTORIES: Final = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd")
 _SETTINGS: Final = ("ManageForeignRoutingPolicyRules", "ManageForeignRoutes", "ManageForeignNextHops")
 _LIBRARY = re.compile(r"libsystemd-shared-([0-9][^/]*?)\.so$")
@@ -51,6 +51,14 @@ def read_networkd(root: str, proc: Proc | Unknown) -> tuple[Networkd, ...] | Unk
         problems=tuple(problems),
     )
     return (found,) if found.pid or found.version or found.links else ()
+
+
+def drop_in(root: str) -> str:
+    """The text of janitor's own drop-in, "" where there is none that can be read."""
+    try:
+        return read_bounded(inside(root, DROP_IN), _LIMIT).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _version(root: str, proc: Proc, pid: int) -> str:
@@ -117,7 +125,7 @@ def _network_files(root: str, problems: list[str]) -> Iterator[NetworkFile]:
         keeps = found.get("Network.KeepConfiguration", [""])
         yield NetworkFile(
             path, tuple(found.get("Match.Name", ())), unmanaged[-1:] != [] and unmanaged[-1].lower() in _TRUE,
-            keeps[-1].lower() if keeps else "",
+            keeps[-1].lower() if keeps else "", any(name.startswith("RoutingPolicyRule.") for name in found),
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from janitor.core.corroboration import missing_evidence
 from janitor.core.evidence import known
 from janitor.core.profiles import SECOND, configured_ranges, not_wanted
 from janitor.core.routing import Match, Profile, Routing
+from janitor.core.rule_plan import GoneRule, gone_rules
 from janitor.core.rules import PolicyRule
 from janitor.host import cni
 from janitor.host.procfs import Proc, clock
@@ -37,9 +38,18 @@ class Owners:
             self._seen[maker.name] = now
 
     @property
+    def declared(self) -> bool:
+        """Whether systemd-networkd's configuration declares rules of its own."""
+        return any(file.declares_rules for one in known(self.routing.networkd) for file in one.network_files)
+
+    @property
     def networkd(self) -> int:
         """The process ID of systemd-networkd, 0 where none was seen."""
         return next((networkd.pid for networkd in known(self.routing.networkd)), 0)
+
+    def gone(self) -> list[GoneRule]:
+        """Rules that their owner must have made, and that are not there."""
+        return gone_rules(self.routing, self._configured)
 
     def why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...]:
         """Why nobody wants the rule any more; nothing if somebody does."""

@@ -1,5 +1,6 @@
 """Reads profiles: those that come with janitor, and the operator's own in /etc/janitor/profiles.d."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
@@ -9,7 +10,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from janitor.core.routing import Profile
+from janitor.host.files import read_bounded
 
+_LIMIT = 1 << 20
 OWN: Final = Path("/etc/janitor/profiles.d")
 
 
@@ -29,10 +32,12 @@ def load(
     own = sorted(OWN.glob("*.toml")) if OWN.is_dir() else []
     for file in [*sorted(ours, key=lambda f: f.name), *own]:
         try:
-            profile = _parse(file.read_bytes())
+            profile = _parse(read_bounded(str(file), _LIMIT))
         except OSError as error:
             raise ProfileError(f"reading the profile {file}: {error.strerror}") from None
-        except (msgspec.DecodeError, ValueError) as error:
+        except RecursionError:
+            raise ProfileError(f"reading the profile {file}: it is nested too deeply") from None
+        except (msgspec.DecodeError, ValueError, re.error) as error:
             raise ProfileError(f"reading the profile {file}: {error}") from None
         found[profile.name] = profile
     for name in (*(enabled or ()), *(protocol or {})):
@@ -53,6 +58,7 @@ def _parse(data: bytes) -> Profile:
     unread = _unread(document, msgspec.to_builtins(profile))
     if unread:
         raise ValueError(f"there is no setting '{unread}'")
+    re.compile(profile.alive.link)
     return profile
 
 

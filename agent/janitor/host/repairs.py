@@ -1,24 +1,32 @@
 """Changes that are no moving of files: a policy rule is made, a drop-in for systemd-networkd is written."""
 
 import os
+import time
+from dataclasses import replace
+from typing import Final
 
 from janitor.core.action import Action
 from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Outcome
+from janitor.core.profiles import profile_of
+from janitor.core.routing import Profile
 from janitor.core.rules import PolicyRule
 from janitor.host import netlink, procfs
 from janitor.host.files import inside, read_bounded, said
 from janitor.host.journal import sync_directory
 from janitor.host.namespaces import in_network
+from janitor.host.routing import find_makers
 
 _LIMIT = 1 << 20
+_BACKING_OFF: Final = (0.05, 0.15, 0.4)  # seconds; not in step with anybody
 
 
 class NodeRepairs:
     """Does such changes to the node at `root`, and takes them back."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, profiles: tuple[Profile, ...]) -> None:
         self.root = root
+        self.profiles = profiles
 
     def do(self, action: Action, entry: Entry) -> Outcome:
         """Do it. Never raises."""
@@ -34,12 +42,25 @@ class NodeRepairs:
         """Undo it; "" or why it could not be. Never raises."""
         try:
             if entry.action["kind"] == "restore":
-                return self._remove_rule(netlink.decode(bytes.fromhex(entry.action["content"])))
+                rule = netlink.decode(bytes.fromhex(entry.action["content"]))
+                return self._owner_since(rule, entry.at) or self._remove_rule(rule)
             return self._put_back(entry)
         except OSError as error:
             return said(error)
 
     # Rules.
+
+    def _owner_since(self, rule: PolicyRule, at: float) -> str:
+        """Why the rule is its owner's by now: it has started since we made it, and takes it for its own."""
+        found = profile_of(replace(rule, priority=1), self.profiles)  # the kernel chose one
+        makers = find_makers(self.root, procfs.find_proc(self.root), self.profiles)
+        if found is None or isinstance(makers, Unknown):
+            return ""
+        now = procfs.clock()
+        boot = (now.realtime_ns - now.boottime_ns) / 1e9
+        owner = found[0].alive.process
+        started = [maker for maker in makers if maker.name == owner and boot + maker.started_ns / 1e9 > at]
+        return f"{owner} has started since, and the rule is its own now" if started else ""
 
     def _namespace(self) -> str:
         proc = procfs.find_proc(self.root)
@@ -53,14 +74,17 @@ class NodeRepairs:
         def make() -> Outcome:
             socket = netlink.RuleSocket()
             try:
-                # The kernel would take a second copy without a word, under another priority.
-                if _copies(rule, socket):
-                    return Outcome(action, "skipped", "somebody has made it meanwhile")
-                made = socket.add(rule)
-                if len(_copies(rule, socket)) > 1:
+                for wait_s in _BACKING_OFF:
+                    # The kernel would take a second copy without a word, under another priority.
+                    if _copies(rule, socket):
+                        return Outcome(action, "skipped", "somebody has made it meanwhile")
+                    made = socket.add(rule)
+                    if len(_copies(rule, socket)) == 1:
+                        return Outcome(action, "done", f"with priority {made.priority}")
                     socket.remove(made)
-                    return Outcome(action, "skipped", "its owner made it in the same moment")
-                return Outcome(action, "done", f"with priority {made.priority}")
+                    # Whoever made the other copy may just be backing off as well: see whether it stays.
+                    time.sleep(wait_s)
+                return Outcome(action, "skipped", "somebody makes and deletes it at the same time")
             finally:
                 socket.close()
 
@@ -91,8 +115,10 @@ class NodeRepairs:
         try:
             before = read_bounded(target, _LIMIT)
             if before == action.content.encode():
-                return Outcome(action, "done", "it was there already")
-            _durable(inside(self.root, entry.quarantine), before)
+                return Outcome(action, "skipped", "it was there already")
+            if os.path.islink(target):
+                return Outcome(action, "failed", "it is a symbolic link: change the file that it leads to")
+            os.link(target, inside(self.root, entry.quarantine))
         except FileNotFoundError:
             pass
         try:
@@ -114,9 +140,7 @@ class NodeRepairs:
         except FileNotFoundError:
             return "it is gone"
         if os.path.lexists(kept):
-            _durable(f"{target}.new", read_bounded(kept, _LIMIT))
-            os.rename(f"{target}.new", target)
-            os.unlink(kept)
+            os.rename(kept, target)
         else:
             os.unlink(target)
         sync_directory(here)

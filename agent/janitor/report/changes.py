@@ -14,7 +14,7 @@ _WOULD = {
     "free": "would free", "discard": "would discard", "reserve": "would reserve", "restore": "would restore",
     "configure": "would write",
 }  # fmt: skip
-_DONE = {"free": "freed", "discard": "discarded", "reserve": "reserved", "restore": "restored", "configure": "wrote"}
+_DONE = {"free": "freed", "discard": "discarded", "reserve": "reserved", "restore": "restored", "configure": "written"}
 
 
 def plan_text(plan: Plan, width: int) -> str:
@@ -67,7 +67,9 @@ def summary(pass_id: str, outcomes: Sequence[Outcome], plan: Plan) -> str:
     done = ", ".join(f"{number} {what}" for what, number in counted.items()) or "nothing done"
     left = f", {len(plan.refusals)} left" if plan.refusals else ""
     back = any(o.event == "done" and o.action.kind != "reserve" for o in outcomes)
-    return f"{done}{left}" + (f"; 'janitor undo {pass_id}' puts it back" if back else "")
+    ours = any(o.event == "done" and o.action.kind in ("restore", "configure") for o in outcomes)
+    how = "takes that back" if ours else "puts it back"
+    return f"{done}{left}" + (f"; 'janitor undo {pass_id}' {how}" if back else "")
 
 
 def passes_text(entries: Iterable[Entry]) -> str:
@@ -89,7 +91,7 @@ def restored_text(pass_id: str, restored: Sequence[Restored]) -> str:
     for one in restored:
         kind, directory, name = (str(one.entry.action[key]) for key in ("kind", "directory", "name"))
         path = f"{directory}/{name}" if directory else name
-        verb = {"restore": "removed", "configure": "taken back"}.get(kind, "put back")
+        verb = {"restore": "removed the rule", "configure": "taken back"}.get(kind, "put back")
         lines.append(safe(f"{verb} {path}" if one.ok else f"not {verb} {path}: {one.detail}"))
     back = sum(one.ok for one in restored)
     noun = "change" if any(one.entry.action["kind"] in ("restore", "configure") for one in restored) else "file"

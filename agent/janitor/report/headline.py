@@ -1,12 +1,27 @@
 """The one sentence a paged person needs, for each network."""
 
+from janitor.core.findings import Severity
 from janitor.core.judgement import Verdict
 from janitor.core.prose import count, duration, safe
 from janitor.report.document import NetworkRow, Report
 
+_COUNTABLE = 1 << 32
 
-def headlines(report: Report) -> list[str]:
-    """One line for each network that CRI uses; one line where there is none."""
+
+def headlines(report: Report, *, leases: bool = True) -> list[str]:
+    """What is broken first, then one line for each network that CRI uses; one line where there is none.
+
+    What is wrong with leases is in their network's line; all else that is bad has one of its own. Without `leases`
+    the report is about something else (`--only rules`).
+    """
+    bad = [f for f in report.findings if f.severity.rank >= Severity.ERROR.rank and not f.id.startswith("LEASE")]
+    alarms = [safe(f"{f.severity.upper()}: {f.summary} ({f.id})") for f in bad if f.status == "problem"]
+    if not leases:
+        return alarms or ([] if report.findings else ["nothing to report"])
+    return alarms + _leases(report)
+
+
+def _leases(report: Report) -> list[str]:
     lines = [_line(network, report) for network in report.networks if network.in_scope]
     if lines:
         return lines
@@ -27,13 +42,18 @@ def _line(network: NetworkRow, report: Report) -> str:
     held = ", ".join(f"{number} {verdict}" for verdict, number in network.verdicts.items() if verdict not in others)
     if network.ranges:
         used = "; ".join(
-            f"{', '.join(r.subnets)}: {r.used} of {r.capacity} used{' (FULL: no pod can start)' * (not r.free)}"
+            f"{', '.join(r.subnets)}: {_used(r.used, r.capacity)} used{' (FULL: no pod can start)' * (not r.free)}"
             for r in network.ranges
         )
         sentence = f"{network.name} {used}"
     else:
         sentence = f"{network.name}: {count(network.files, 'address', 'addresses')} used"
     return safe(f"{alarm}{sentence}{': ' if held else ''}{held}{beside}; {_outcome(network, report)}")
+
+
+def _used(used: int, capacity: int) -> str:
+    """Of a /64 nobody counts what is left."""
+    return f"{used} of {capacity}" if capacity < _COUNTABLE else f"{used}"
 
 
 def _outcome(network: NetworkRow, report: Report) -> str:

@@ -23,20 +23,24 @@ _VERDICTS = {
 _ROWS = 40  # more leases than that are for `-o json` and `janitor explain`
 
 
-def to_table(report: Report, *, width: int, colour: bool, details: bool = False, every_lease: bool = False) -> str:
+def to_table(
+    report: Report, *, width: int, colour: bool, details: bool = False, every_lease: bool = False, leases: bool = True
+) -> str:
     """The report as text of `width` columns; without colour it says the same.
 
-    Unless `details` are asked for, a finding of severity info is one line; unless `every_lease` is, 40 are shown.
+    Unless `details` are asked for, a finding of severity info is one line; unless `every_lease` is, 40 are shown, and
+    without `leases` none.
     """
     out = StringIO()
     console = Console(
         file=out, width=width, color_system="standard" if colour else None, force_terminal=colour, highlight=False,
         no_color=not colour,
     )  # fmt: skip
-    for line in headlines(report):
+    for line in headlines(report, leases=leases):
         console.print(escape(line), style="bold")
     if report.status == "unknown":
-        console.print("Not everything could be looked at (SCAN001), so this is not the whole truth.", style="yellow")
+        unseen = ", ".join(sorted({f.id for f in report.findings if f.status == "unknown"}))
+        console.print(f"Not everything could be looked at ({unseen}), so this is not the whole truth.", style="yellow")
     brief = [finding for finding in report.findings if finding.severity is Severity.INFO and not details]
     for finding in report.findings:
         if finding not in brief:
@@ -52,7 +56,7 @@ def to_table(report: Report, *, width: int, colour: bool, details: bool = False,
         console.print()
     for part in report.skipped:
         console.print(escape(safe(f"skipped {id_ranges(part.ids)}: {part.reason}")), style="dim")
-    if report.leases:
+    if report.leases and leases:
         console.print()
         console.print(_leases(report, every_lease))
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
