@@ -624,6 +624,7 @@ class TestByHand:
         done = node.janitor("clean", "--yes", "--only", "rules")
         assert "lookup 77" not in node.rules()
         # kube-router makes it when it starts.
+        node.sh("ip link set tun-0123456789a up; ip route add 198.51.100.7/32 dev tun-0123456789a table 77")
         node.stop_kube_router()
         done = node.janitor("scan", "--only", "rules")
         assert (done.returncode, "start kube-router: it makes them when it starts" in done.stdout) == (1, True)
