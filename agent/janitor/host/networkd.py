@@ -15,6 +15,7 @@ from janitor.core.routing import ManagedLink, Networkd, NetworkFile, Setting
 from janitor.host.attribution import find_networkd
 from janitor.host.files import inside, names, printable, read_bounded, said, unknown
 from janitor.host.procfs import Proc, clock
+from janitor.host.systemd_syntax import Line, unit_lines
 
 _DIRECTORIES: Final = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd")
 _SETTINGS: Final = ("ManageForeignRoutingPolicyRules", "ManageForeignRoutes", "ManageForeignNextHops")
@@ -24,8 +25,6 @@ _LIBRARY_DIRS: Final = ("/usr/lib/x86_64-linux-gnu/systemd", "/usr/lib/aarch64-l
 _LIMIT = 1 << 20
 _TRUE: Final = ("1", "yes", "y", "true", "t", "on")
 _FALSE: Final = ("0", "no", "n", "false", "f", "off")
-
-Assignment = tuple[str, str, str, int]  # section, key, value, line
 
 
 def read_networkd(root: str, proc: Proc | Unknown) -> tuple[Networkd, ...] | Unknown:
@@ -99,13 +98,15 @@ def _settings(root: str, problems: list[str]) -> Iterator[Setting]:
     main = [f"{d}/networkd.conf" for d in _DIRECTORIES if os.path.lexists(inside(root, f"{d}/networkd.conf"))][:1]
     for path in [*main, *_in_order(root, "networkd.conf.d", ".conf", problems)]:
         content, changed = _read(root, path, problems)
-        for section, key, value, line in _parse(path, content, problems):
-            if section != "Network" or key not in _SETTINGS:
+        for line in _parse(path, content, problems):
+            if line.section != "Network" or line.key not in _SETTINGS:
                 continue
-            if value.lower() not in (*_TRUE, *_FALSE):
-                problems.append(f"{path}:{line}: {key}={value} is neither yes nor no, so systemd ignores it")
+            value, where = line.value.lower(), f"{path}:{line.number}"
+            if value not in (*_TRUE, *_FALSE):
+                problems.append(f"{where}: {line.key}={line.value} is neither yes nor no, so systemd ignores it")
                 continue
-            effective[key] = Setting(key, "yes" if value.lower() in _TRUE else "no", path, line, changed)
+            yes = "yes" if value in _TRUE else "no"
+            effective[line.key] = Setting(line.key, yes, path, line.number, changed)
     yield from effective.values()
 
 
@@ -116,11 +117,11 @@ def _network_files(root: str, problems: list[str]) -> Iterator[NetworkFile]:
         drop_ins = _in_order(root, f"network/{os.path.basename(path)}.d", ".conf", problems)
         for file in [path, *drop_ins]:
             content, _ = _read(root, file, problems)
-            for section, key, value, _ in _parse(file, content, problems):
-                values = found.setdefault(f"{section}.{key}", [])
-                if not value:
+            for line in _parse(file, content, problems):
+                values = found.setdefault(f"{line.section}.{line.key}", [])
+                if not line.value:
                     values.clear()  # an empty assignment takes back those before it
-                values += value.split() if key == "Name" else [value] * bool(value)
+                values += line.value.split() if line.key == "Name" else [line.value] * bool(line.value)
         unmanaged = found.get("Link.Unmanaged", ["no"])
         keeps = found.get("Network.KeepConfiguration", [""])
         yield NetworkFile(
@@ -167,25 +168,15 @@ def _read(root: str, path: str, problems: list[str]) -> tuple[str, int]:
         return "", 0
 
 
-def _parse(path: str, content: str, problems: list[str]) -> Iterator[Assignment]:
-    """systemd.syntax(7): sections, assignments, comments, and lines that end in a backslash."""
-    section, pending, first = "", "", 0
-    for number, raw in enumerate(content.splitlines(), 1):
-        if raw.lstrip().startswith(("#", ";")):
-            continue  # also in the middle of a continued line
-        line = pending + raw
-        first = first or number
-        if line.endswith("\\"):
-            pending = f"{line[:-1]} "
-            continue
-        text, start, pending, first = line.strip(), first, "", 0
-        if text.startswith("[") and text.endswith("]"):
-            section = text[1:-1]
-        elif "=" in text and section:
-            key, _, value = text.partition("=")
-            yield section, key.strip(), value.strip(), start
-        elif text:
-            problems.append(f"{printable(path)}:{start}: '{printable(text[:60])}' is no assignment: systemd ignores it")
+def _parse(path: str, content: str, problems: list[str]) -> Iterator[Line]:
+    ignored: list[Line] = []
+    lines = unit_lines(content, ignored)
+    ignored += [line for line in lines if not line.section]
+    problems += [
+        f"{printable(path)}:{line.number}: '{printable(line.key[:60])}' is no assignment: systemd ignores it"
+        for line in ignored
+    ]
+    yield from (line for line in lines if line.section)
 
 
 def _names(directory: str) -> list[str]:

@@ -27,8 +27,11 @@ class Line:
     number: int
 
 
-def unit_lines(text: str) -> list[Line]:
-    """The assignments of a unit file. Lines that end in a backslash go on; comments between them are left out."""
+def unit_lines(text: str, ignored: list[Line] | None = None) -> list[Line]:
+    """The assignments of a unit file. Lines that end in a backslash go on; comments between them are left out.
+
+    What is neither a section, an assignment nor a comment, which systemd passes over, goes to `ignored`.
+    """
     found: list[Line] = []
     section, pending, begun = "", "", 0
     for number, raw in enumerate(text.split("\n"), 1):
@@ -45,6 +48,8 @@ def unit_lines(text: str) -> list[Line]:
         elif "=" in line:
             key, _, value = line.partition("=")
             found.append(Line(section, key.strip(_SPACE), value.strip(_SPACE), begun))
+        elif line and ignored is not None:
+            ignored.append(Line(section, line, "", begun))
         pending, begun = "", 0
     return found
 
