@@ -5,6 +5,7 @@ Packages that only some tests need (cloud-init, dracut, podman) are a layer of t
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -30,11 +31,9 @@ def cache() -> Path:
 def base() -> Path:
     """A minimal Debian with systemd, containerd and host-local. About a minute the first time."""
     destination = cache() / f"tree-{SUITE}"
-    if not destination.is_dir():
-        with tempfile.TemporaryDirectory(dir=cache(), prefix="debootstrap-") as directory:
-            made = Path(directory) / "tree"
+    with _to_be_made(destination) as made:
+        if made is not None:
             _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(made)])
-            made.rename(destination)
     return destination
 
 
@@ -43,10 +42,10 @@ def layer(*packages: str) -> Path:
     if not packages:
         return base()
     destination = cache() / f"tree-{SUITE}-{'-'.join(packages)}"
-    if not destination.is_dir():
-        with tempfile.TemporaryDirectory(dir=cache(), prefix="layer-") as directory:
-            made = Path(directory) / "tree"
-            _run(["cp", "--archive", "--reflink=auto", str(base()), str(made)])
+    lower = base()
+    with _to_be_made(destination) as made:
+        if made is not None:
+            _run(["cp", "--archive", "--reflink=auto", str(lower), str(made)])
             for name in ("etc/apt/apt.conf.d", "etc/apt/sources.list.d"):  # this machine's own mirrors and proxies
                 shutil.copytree(f"/{name}", made / name, dirs_exist_ok=True)
             script = (
@@ -54,8 +53,21 @@ def layer(*packages: str) -> Path:
                 f" {' '.join(packages)}"
             )
             _run(["chroot", str(made), "sh", "-c", script])
-            made.rename(destination)
     return destination
+
+
+@contextmanager
+def _to_be_made(destination: Path) -> Iterator[Path | None]:
+    """Where to make a tree that is then put in its place; None where it is there. One maker at a time, others wait."""
+    with destination.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if destination.is_dir():
+            yield None
+            return
+        with tempfile.TemporaryDirectory(dir=cache(), prefix="making-") as directory:
+            made = Path(directory) / "tree"
+            yield made
+            made.rename(destination)
 
 
 @contextmanager

@@ -580,7 +580,7 @@ def test_an_ordinary_user(node: NodeFactory, words: tuple[str, ...]) -> None:
     before = leaking(machine)
     # Not by setpriv: an interpreter in root's home directory could not be started.
     code = (
-        "import os; from janitor import cleaning, cli, config; "
+        "import os; from janitor import cleaning, cli, config; from janitor.host import profiles; profiles.load(); "
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); cli.main()"
     )
     done = machine.run([sys.executable, "-c", code, *words])

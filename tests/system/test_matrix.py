@@ -399,7 +399,11 @@ def test_a_scan_changes_nothing(node: NodeFactory, containerd_version: Container
         "find /var/lib/cni /etc/cni /var/lib/kubelet /etc/janitor /var/lib/janitor /run /var/lib/containerd -xdev "
         r"-printf '%p %y %i %s %m %T@ %C@ %l\n' | sort"
     )
-    before = machine.run(["sh", "-c", listing], check=True).stdout
+    # containerd goes on writing for a moment after a pod has been started.
+    before, earlier = machine.run(["sh", "-c", listing], check=True).stdout, ""
+    while before != earlier:
+        time.sleep(0.5)
+        before, earlier = machine.run(["sh", "-c", listing], check=True).stdout, before
     assert pod.ip in before
     for command in (["scan"], ["scan", "-o", "json"], ["explain", pod.ip], ["collect"]):
         assert machine.janitor(*command, "--cri-endpoint", SOCKET).returncode in (0, 1)
