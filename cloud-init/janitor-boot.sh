@@ -85,6 +85,19 @@ $path
     # shellcheck disable=SC2010,SC2012 # find does not show where a link leads
     ls -l "$proc"/[0-9]*/fd 2>/dev/null | grep -q ' -> net:\[' &&
         late "a process holds a network namespace open already; $later"
+    # A service with PrivateNetwork= has a namespace too, with nothing in it but loopback.
+    own=$(readlink "$proc/1/ns/net") || late "$proc/1/ns/net cannot be read"
+    looked=" $own "
+    for process in "$proc"/[0-9]*; do
+        theirs=$(readlink "$process/ns/net" 2>/dev/null) || continue
+        case $looked in *" $theirs "*) continue ;; esac
+        looked="$looked$theirs "
+        up=$(
+            awk '$1 == "|--" { a = $2 } $2 == "host" && $3 == "LOCAL" && a !~ /^127\./ { print a; exit }' "$process/net/fib_trie"
+            awk '$1 != "00000000000000000000000000000001" { print $1; exit }' "$process/net/if_inet6"
+        ) 2>/dev/null
+        [ -z "$up" ] || late "an address ($up) is up in the network namespace of process ${process##*/} already; $later"
+    done
     return 0
 }
 
@@ -504,6 +517,13 @@ if ! same "$proc/1/root/." "$base/."; then
 fi
 { read -r boot_id <"$proc/sys/kernel/random/boot_id"; } 2>/dev/null || late 'the boot ID cannot be read'
 case $boot_id in '' | *[!0-9a-f-]*) late "the boot ID is '$boot_id'" ;; esac
+
+# The first PID namespace is the kernel's. A node may be a container itself (kind, LXC, nspawn): then its first process is
+# systemd, and has booted it. In any other container the node's processes, its runtime's too, are out of sight.
+namespace=$(readlink "$proc/1/ns/pid" 2>/dev/null || readlink /proc/self/ns/pid)
+{ read -r first <"$proc/1/comm"; } 2>/dev/null || first='?'
+[ "$namespace" = 'pid:[4026531836]' ] || { [ "$first" = systemd ] && [ -d "$run/run/systemd/system" ]; } ||
+    late "these are the processes of a container (its first one is $first), and those of the node are out of sight; it takes the host's PID namespace"
 
 # Alone, and for the first time in this boot.
 state=$(inside "$run" /run/janitor) && mkdir -p "$state" 2>/dev/null && chmod 755 "$state" || late '/run/janitor cannot be made'

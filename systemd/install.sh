@@ -24,6 +24,12 @@ if [ ! -x "$root/opt/janitor/bin/janitor-boot" ] && [ ! -L "$root/opt/janitor/bi
 fi
 mkdir -p "$root/etc/systemd/system"
 for unit in $with; do
+    if [ -L "$root/etc/systemd/system/$unit" ]; then # written through, a mask would take /dev/null with it
+        echo "install.sh: $root/etc/systemd/system/$unit is a link (is it masked?): remove it first" >&2
+        exit 2
+    fi
+done
+for unit in $with; do
     cp "$here/$unit" "$root/etc/systemd/system/$unit"
     chmod 644 "$root/etc/systemd/system/$unit"
 done

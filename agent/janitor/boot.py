@@ -15,6 +15,7 @@ import socket
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from janitor import __version__
@@ -33,6 +34,7 @@ from janitor.host.locks import Busy, only_janitor
 from janitor.host.undo import recover
 
 _PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"}
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
 _BATCH = 4096  # a lock that nobody waits for may be held for long; 65,000 leases must not take 65,000 syncs
 _NOTICE, _WARNING = "<5>", "<4>"  # sd-daemon(3): the journal takes these as priorities
 _LATER = "on a running node use 'janitor clean'"
@@ -183,11 +185,30 @@ def _place(root: str) -> Place:
     boot_id = procfs.boot_id(proc)
     if isinstance(boot_id, Unknown):
         raise Late(boot_id.reason)
+    _prove_the_nodes_own(proc, run)
     return Place(root, run, proc, boot_id)
 
 
+def _prove_the_nodes_own(proc: procfs.Proc, run: str) -> None:
+    """Late where the processes may be a container's own: those of the node, its runtime's too, would be out of sight.
+
+    The first PID namespace is the kernel's. A node may be a container itself (kind, LXC, nspawn): then its first
+    process is systemd, and has booted it (sd_booted(3)).
+    """
+    try:
+        namespace = str(Path(f"{proc.path}/1/ns/pid").readlink())
+    except OSError:
+        namespace = str(Path("/proc/self/ns/pid").readlink()) if proc.ours else ""
+    booted = proc.name(1) == "systemd" and Path(inside(run, "/run/systemd/system")).is_dir()
+    if namespace != _FIRST_PID_NAMESPACE and not booted:
+        raise Late(
+            f"these are the processes of a container (its first one is {proc.name(1)}), and those of the node are out "
+            "of sight; it takes the host's PID namespace"
+        )
+
+
 def _prove_early(place: Place) -> None:
-    """No runtime or shim, no socket that answers, no pinned network namespace. Late otherwise."""
+    """No runtime or shim, no socket that answers, no network namespace but the node's own in use. Late otherwise."""
     for pid in place.proc.pids():
         name = place.proc.name(pid)
         if name in _PROCESSES or name.startswith("containerd-shim"):
@@ -205,6 +226,17 @@ def _prove_early(place: Place) -> None:
     pinned = netns.pinned(place.proc)
     if pinned:
         raise Late(f"the network namespace {pinned[0]} exists already; {_LATER}")
+    namespaces = netns.network_namespaces(place.proc)
+    if isinstance(namespaces, Unknown):
+        raise Late(namespaces.reason)
+    own = Path(f"{place.proc.path}/1/ns/net").stat().st_ino
+    for namespace in namespaces:
+        # A service with PrivateNetwork= has a namespace too, with nothing in it but loopback.
+        if isinstance(namespace.addresses, Unknown):
+            raise Late(namespace.addresses.reason)
+        up = [a for a in namespace.addresses if not ip_address(a).is_loopback]
+        if namespace.inode != own and up:
+            raise Late(f"{up[0]} is up in the network namespace of {namespace.seen_at} already; {_LATER}")
 
 
 def _identities(directories: tuple[LeaseDirectory, ...]) -> tuple[FileIdentity, ...]:

@@ -44,7 +44,11 @@ mount --bind boot_id /proc/sys/kernel/random/boot_id
 echo "$1" >/proc/sys/kernel/hostname
 ip link set lo up
 
+# A node in a container of its own, as kind and nspawn make them, is told by its first process and by what that has made.
+mkdir -p /run/systemd/system
+cp /bin/cat /run/lab/systemd
+
 echo ready
 # Ends when the other side of the pipe is closed, so that no way of dying of its maker leaves the node behind.
 # With SIGCHLD ignored the kernel reaps what shims leave to PID 1.
-exec env --ignore-signal=CHLD cat >/dev/null
+exec env --ignore-signal=CHLD /run/lab/systemd >/dev/null

@@ -313,3 +313,28 @@ def test_the_largest_network(machine: EarlyMachine) -> None:
     done = machine.stage(PYTHON, "--strict")
     assert (done.returncode, f"freed {len(addresses)} of k8s-pod-network" in done.stderr) == (0, True), done
     assert sorted(path.name for path in directory.iterdir()) == ["10.52.0.4", "last_reserved_ip.0", "lock"]
+
+
+@pytest.mark.parametrize("form", [PYTHON, SHELLS[0]], ids=lambda form: form.name)
+def test_in_a_container_that_cannot_see_the_node(node: NodeFactory, form: Stage) -> None:
+    """Its own processes, sockets and /run are all new; the leases are those of pods that live."""
+    machine = node(calico())
+    pods = [machine.kubelet.run() for _ in range(2)]
+    leases = machine.addresses()
+    program = " ".join(form.command)
+    inside = f"mount -t proc lab /proc; mount -t tmpfs lab /run; mount -t tmpfs lab /etc/cni/net.d; {program} --strict"
+    done = machine.run(["unshare", "--pid", "--mount", "--net", "--fork", "--kill-child", "sh", "-c", inside])
+    assert (done.returncode, "these are the processes of a container" in done.stderr) == (1, True), done
+    assert machine.addresses() == leases
+    assert {pod.ip for pod in pods} == set(leases)
+
+
+def test_a_network_namespace_that_only_a_process_holds(machine: EarlyMachine, stage: Stage) -> None:
+    up = "ip addr add 10.52.0.7/32 dev lo; ip link set lo up; touch /run/ready; exec sleep 100"
+    with running(machine, "unshare", "--net", "sh", "-c", up, ready=(machine.root / "run/ready").exists):
+        refused(machine, stage, "is up in the network namespace of process")
+    (machine.root / "run/ready").unlink()
+    # A service with PrivateNetwork= has nothing but loopback in its own.
+    up = "ip link set lo up; touch /run/ready; exec sleep 100"
+    with running(machine, "unshare", "--net", "sh", "-c", up, ready=(machine.root / "run/ready").exists):
+        freed(machine, stage)
