@@ -17,7 +17,7 @@ SECOND: Final = 1_000_000_000
 _CONNECTIONS: Final = 16
 _LONGEST_REQUEST: Final = 8192
 _PATIENCE_S: Final = 5
-_AGAIN_S: Final = 15
+_AGAIN_S: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class _Connection:
     until_ns: int
     received: bytes = b""
     left: bytes | None = None  # of the answer; None while the request is still coming
+    answered: bool = False  # all is sent; what still comes is read and thrown away, or the answer would be lost with it
 
 
 @dataclass(slots=True)
@@ -51,8 +52,8 @@ class Server:
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
-        readers = [fd for fd, one in self._connections.items() if one.left is None]
-        writers = [fd for fd, one in self._connections.items() if one.left is not None]
+        readers = [fd for fd, one in self._connections.items() if one.left is None or one.answered]
+        writers = [fd for fd in self._connections if fd not in readers]
         if self._listening is not None and len(self._connections) < _CONNECTIONS:
             readers.append(self._listening.fileno())
         return readers, writers
@@ -114,6 +115,8 @@ class Server:
     def _go_on(self, one: _Connection) -> bool:
         """Whether it is over."""
         try:
+            if one.answered:
+                return not one.socket.recv(_LONGEST_REQUEST)
             if one.left is None:
                 data = one.socket.recv(_LONGEST_REQUEST)
                 one.received += data
@@ -123,11 +126,14 @@ class Server:
                     one.left = _response(Answer(431, "text/plain", b"the request is too long\n"), head=False)
                 return not data
             one.left = one.left[one.socket.send(one.left) :]
+            if not one.left:
+                one.socket.shutdown(socket.SHUT_WR)
+                one.answered = True
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
             return True
-        return not one.left
+        return False
 
     def _respond(self, request: bytes) -> bytes:
         words = request.split(b"\n", 1)[0].decode("latin-1").split()
