@@ -66,6 +66,7 @@ def write_textfile(path: str, figures: Figures) -> str:
     fresh = f"{path}.{os.getpid()}.new"
     try:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644), "wb") as file:  # noqa: PTH123
+            os.fchmod(file.fileno(), 0o644)  # whatever our umask: its reader is somebody else
             file.write(text(figures, process=False))
         os.rename(fresh, path)  # noqa: PTH104
     except OSError as error:

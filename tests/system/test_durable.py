@@ -30,7 +30,9 @@ def traced(node: Node) -> Iterator[tuple[Daemon, Path]]:
     """A daemon under strace, and where the calls are written; it watches when this begins."""
     calls = node.machine.directory / "calls"
     calls.mkdir()
-    strace = ("strace", "-D", "-ff", "--seccomp-bpf", "-ttt", "-y", "-e", "trace=fsync,inotify_add_watch", "-o", f"{calls}/of")
+    # -D: the daemon itself is the process that was started, and gets its signals.
+    how = ("-D", "-ff", "--seccomp-bpf", "-ttt", "-y", "-e", "trace=fsync,inotify_add_watch")
+    strace = ("strace", *how, "-o", f"{calls}/of")
     with Daemon(node, before=strace) as daemon:
         daemon.wait_for("event=pass")
         wait_for(lambda: '"/var/lib/cni"' in text(calls), "the watch")

@@ -54,7 +54,7 @@ class Server:
         """What to wait for, to read and to write."""
         readers = [fd for fd, one in self._connections.items() if one.left is None or one.answered]
         writers = [fd for fd in self._connections if fd not in readers]
-        if self._listening is not None and len(self._connections) < _CONNECTIONS:
+        if self._listening is not None:
             readers.append(self._listening.fileno())
         return readers, writers
 
@@ -110,6 +110,8 @@ class Server:
         except OSError:
             return  # gone again, or no descriptor left: whoever it was will come again
         made.setblocking(False)
+        if len(self._connections) >= _CONNECTIONS:  # whoever has waited longest makes room: a probe must get through
+            self._connections.pop(next(iter(self._connections))).socket.close()
         self._connections[made.fileno()] = _Connection(made, now + _PATIENCE_S * SECOND)
 
     def _go_on(self, one: _Connection) -> bool:
