@@ -34,6 +34,7 @@ class Output(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    NPD = "npd"
 
 
 def scan(
@@ -55,11 +56,13 @@ def scan(
 
     Exit 0: nothing to report. 1: findings. 2: something could not be checked. 64: wrong usage. 70: a bug.
     """
-    from janitor.report import document, table
+    from janitor.report import document, npd, table
 
     report = _report(evidence, root, cri_endpoint, data_dir, deadline, config, only, fail_on)
     if output is Output.JSON:
         write(document.to_json(report))
+    elif output is Output.NPD:
+        write(f"{npd.to_line(report)}\n".encode())
     else:
         width, colour = terminal()
         details = everything or only is not None
