@@ -94,7 +94,7 @@ def main() -> None:
         sys.exit(141)
     except Exception as error:  # noqa: BLE001 (the last resort: a bug must not end in a traceback on a pager)
         changed = "Nothing was changed."
-        if {"clean", "undo", "boot"} & set(sys.argv):
+        if {"clean", "undo", "boot", "run"} & set(sys.argv):
             changed = "What was changed is in the journal: see 'janitor undo --list'."
         print(
             f"janitor: a bug in janitor {__version__}: {type(error).__name__}: {error}. {changed} Please "

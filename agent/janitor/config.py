@@ -7,6 +7,8 @@ import msgspec
 
 DEFAULT: Final = Path("/etc/janitor/janitor.toml")
 
+Mode = Literal["observe", "repair"]
+
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What concerns the policy rules."""
@@ -24,6 +26,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline: float = 5.0  # seconds a single call to a runtime may take
     keep_days: float = 30  # days that quarantine and journal are kept
     rules: Rules = Rules()
+    # The rest is the daemon's.
+    mode: Mode = "repair"  # observe: look and report, change nothing
+    checks: dict[str, Mode] = {}  # by family (leases, rules) or ID (LEASE009), where it is to differ from `mode`
+    interval: float = 60  # seconds between two passes over the leases
+    durable: bool = True  # bring new leases and cache entries onto the disk at once, so that a power cut spares them
+    listen: str = "127.0.0.1:9742"  # where /metrics, /healthz, /readyz and the page are; "" for nowhere
+    textfile: str = ""  # a file for node_exporter's textfile collector, /var/lib/node_exporter/janitor.prom
 
 
 class ConfigError(Exception):
@@ -43,14 +52,38 @@ def load(path: Path | None) -> Config:
         raise ConfigError(f"reading the configuration {file}: {error.strerror}") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise ConfigError(f"reading the configuration {file}: {error}") from None
-    if config.grace < 60:
-        raise ConfigError(
-            f"reading the configuration {file}: grace is {config.grace}, and less than 60 s proves nothing"
-        )
-    if not 0.1 <= config.deadline <= 300:
-        raise ConfigError(
-            f"reading the configuration {file}: deadline is {config.deadline:g}; it takes 0.1 to 300 seconds"
-        )
-    if config.keep_days < 0:
-        raise ConfigError(f"reading the configuration {file}: keep_days is {config.keep_days:g}, which makes no sense")
+    problem = _problem(config)
+    if problem:
+        raise ConfigError(f"reading the configuration {file}: {problem}")
     return config
+
+
+def _problem(config: Config) -> str:
+    """What is wrong with values of the right type; "" where nothing is."""
+    if config.grace < 60:
+        return f"grace is {config.grace}, and less than 60 s proves nothing"
+    if not 0.1 <= config.deadline <= 300:
+        return f"deadline is {config.deadline:g}; it takes 0.1 to 300 seconds"
+    if config.keep_days < 0:
+        return f"keep_days is {config.keep_days:g}, which makes no sense"
+    if not 1 <= config.interval <= 3600:
+        return f"interval is {config.interval:g}; it takes 1 to 3600 seconds"
+    if config.listen and address(config.listen) is None:
+        return f"listen is '{config.listen}'; it takes ADDRESS:PORT, like 127.0.0.1:9742 or [::1]:9742"
+    if config.textfile and not (config.textfile.startswith("/") and config.textfile.endswith(".prom")):
+        return f"textfile is '{config.textfile}'; node_exporter reads files with an absolute path that ends in .prom"
+    return ""
+
+
+def address(listen: str) -> tuple[str, int] | None:
+    """ADDRESS:PORT in two, an IPv6 address without its brackets; None for what is no such thing."""
+    from ipaddress import ip_address
+
+    host, colon, port = listen.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        version = ip_address(bare).version
+    except ValueError:
+        return None
+    right = colon and port.isdecimal() and 0 < int(port) < 65536 and (version == 6) == (bare != host)
+    return (bare, int(port)) if right else None

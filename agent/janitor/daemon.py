@@ -1,45 +1,351 @@
-"""The daemon's loop: one thread, `select` on the rule socket, a timer and the signals.
+"""The daemon's loop: one thread that waits for its parts' descriptors, a timer and the signals, and for nothing else.
 
-It ends when it is told to, and for nothing that a node can do to it.
+What takes long is not done here: a pass over the leases and the syncing of new ones are processes of their own
+(passing.py, syncing.py), so a deleted rule is put back at once whatever else goes on, and SIGTERM is obeyed within a
+second: a pass that only looks is ended, one that changes something ends after the batch at hand or is killed, which
+its journal allows for. The loop ends when it is told to, and for nothing that a node can do to it: a part that fails is
+said to have failed, and begun anew a little later, while the others go on.
 """
 
+import gc
+import math
 import os
 import select
 import signal
+from collections import Counter, deque
 from collections.abc import Callable
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
+from janitor.core.action import Policy
+from janitor.core.evidence import Unknown
+from janitor.core.prose import count
+from janitor.host import procfs
+from janitor.host.files import said
+from janitor.host.http import Server
+from janitor.host.locks import Busy, take_daemon_lock
+from janitor.host.notify import notify, reloading, watchdog_s
 from janitor.host.procfs import clock
-from janitor.restoring import RuleKeeper
+from janitor.keeping import Keeping
+from janitor.lease_pass import Order
+from janitor.passing import LONGEST_S, SECOND, Passing
+from janitor.pipeline import Options
+from janitor.report.metrics import Figures
+from janitor.report.page import Deed, deed
+from janitor.restoring import RuleKeeper, Say
+from janitor.seen import Health, Seen, write_textfile
+from janitor.syncing import Syncing
 
-_LONGEST_S: Final = 60.0
+_LONGEST_WAIT_S: Final = 60.0
+_LOCK_EVERY_S: Final = 2
+_BEGIN_AGAIN_S: Final = 30
+_PATIENCE_S: Final = 0.6
+"""What a pass is given to end after SIGTERM, of the second that all of it may take."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_DEEDS: Final = 100
 
 
-def run(keeper: RuleKeeper, ready: Callable[[], None]) -> None:
-    """Keep the rules until SIGTERM or SIGINT. OSError where it cannot begin."""
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that goes is no reason to end
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    try:
-        keeper.start()
+class SettingsError(Exception):
+    """The configuration cannot be used; the sentence says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line and the configuration mean to the daemon."""
+
+    options: Options
+    policy: Policy  # `findings` are those it may act on
+    leases: bool  # whether it looks after the leases at all
+    rules: bool  # and after the policy rules
+    repair_rules: bool
+    no_rules: str  # why the rules cannot be kept though they should be; "" where they can
+    interval_s: float
+    keep_days: float
+    durable: bool
+    listen: tuple[str, int] | None
+    textfile: str
+
+
+class Part(Protocol):
+    """One thing that the loop drives. `run` must not wait for anything."""
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """What to wait for, to read and to write."""
+
+    def due_ns(self) -> int:
+        """When to run it though nothing is ready, on CLOCK_BOOTTIME; 0 for never."""
+
+    def run(self, ready: frozenset[int]) -> None:
+        """Do what is due."""
+
+    def close(self, patience_s: float) -> None:
+        """Put in order what has to be, and stop."""
+
+
+class Daemon:
+    """All of it. `read` reads the settings anew; SettingsError where they cannot be used."""
+
+    def __init__(self, settings: Settings, read: Callable[[], Settings], say: Say) -> None:
+        self.settings = settings
+        self._read = read
+        self._say = say
+        self._deeds: deque[Deed] = deque(maxlen=_DEEDS)
+        self._seen = Seen(self.figures, self.health)
+        self._parts: dict[str, Part] = {}
+        self._broken: dict[str, int] = {}  # until when, by part
+        self._lock: int | None = None
+        self._lock_ns = 0
+        self._waits_for = ""
+        self._began_ns = clock().boottime_ns
+        self._chores_ns = 0
+        self._written_ns = 0
+        self._text_problem = ""
+        self._status = ""
+        self._watchdog_s = watchdog_s()
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        gc.freeze()  # what is there now stays, and stays shared with the children
         try:
-            ready()
-            while True:
-                deadline = keeper.deadline_ns()
-                wait = (deadline - clock().boottime_ns) / 1e9
-                readable, _, _ = select.select([keeper.fileno(), reader], [], [], min(max(wait, 0), _LONGEST_S))
-                if reader in readable:
-                    return
-                if readable:
-                    keeper.readable()
-                if clock().boottime_ns >= deadline:
-                    keeper.tick()
+            while not self._told_to_end(reader):
+                self._once(reader)
+            notify(STOPPING="1", STATUS="ending")
+            self.say("ending")
         finally:
-            keeper.close()
-    finally:
-        signal.set_wakeup_fd(-1)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reader)
-        os.close(writer)
+            self._close()
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(reader)
+            os.close(writer)
+
+    # The loop.
+
+    def _once(self, signals: int) -> None:
+        if self._lock is None and clock().boottime_ns >= self._lock_ns:
+            self._take_lock()
+        self._run_parts(frozenset())  # whatever is due, or has just been made
+        self._chores()
+        poll = select.poll()
+        poll.register(signals, select.POLLIN)
+        for part in self._parts.values():
+            readers, writers = part.descriptors()
+            for fd in readers:
+                poll.register(fd, select.POLLIN)
+            for fd in writers:
+                poll.register(fd, select.POLLOUT)
+        dues = [due for part in self._parts.values() if (due := part.due_ns())] + list(self._broken.values())
+        dues += [self._lock_ns] if self._lock is None else []
+        wait_s = (min([*dues, self._chores_ns]) - clock().boottime_ns) / SECOND
+        ready = poll.poll(math.ceil(1000 * min(max(wait_s, 0), _LONGEST_WAIT_S)))
+        self._run_parts(frozenset(fd for fd, _ in ready if fd != signals))
+
+    def _run_parts(self, ready: frozenset[int]) -> None:
+        now = clock().boottime_ns
+        for name, until in list(self._broken.items()):
+            if now >= until:
+                del self._broken[name]
+                self._begin()
+        for name, part in list(self._parts.items()):
+            readers, writers = part.descriptors()
+            due = part.due_ns()  # which may be "now": the clock comes after it
+            if not ((due and clock().boottime_ns >= due) or ready.intersection(readers) or ready.intersection(writers)):
+                continue
+            try:
+                part.run(ready)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the other parts go on)
+                self._failed(name, error)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        self.say("part failed", part=name, why=f"{type(error).__name__}: {error}", again_s=_BEGIN_AGAIN_S)
+        self._end(name)
+        self._broken[name] = clock().boottime_ns + _BEGIN_AGAIN_S * SECOND
+
+    def _told_to_end(self, reader: int) -> bool:
+        try:
+            numbers = os.read(reader, 256)
+        except BlockingIOError:
+            return False
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            return True
+        if signal.SIGHUP in numbers:
+            self._reload()
+        return False
+
+    # Beginning and end of the parts.
+
+    def _take_lock(self) -> None:
+        """Be the only daemon on this node, whatever carries the other one; until then this one waits."""
+        try:
+            self._lock = take_daemon_lock(self.settings.options.root)
+        except (Busy, OSError) as error:
+            why = said(error) if isinstance(error, OSError) else str(error)
+            self._lock_ns = clock().boottime_ns + _LOCK_EVERY_S * SECOND
+            if why != self._waits_for:
+                self.say("waiting", why=why, then="this one takes over when it can")
+                notify(READY="1", STATUS=f"waiting: {why}")
+            self._waits_for = why
+            return
+        self._begin()
+        self._run_parts(frozenset())
+        notify(READY="1")
+        self.say("started", pid=os.getpid(), mode="repair" if self.settings.policy.findings else "observe")
+
+    def _begin(self) -> None:
+        """Make every part that is wanted, not there, and has not just failed."""
+        wanted = self.settings
+        makers: dict[str, Callable[[], Part] | None] = {
+            "rules": (lambda: Keeping(self._keeper, self.say, self._watching)) if wanted.rules else None,
+            "leases": (lambda: Passing(self._order, wanted.interval_s, self.say)) if wanted.leases else None,
+            "durable": lambda: Syncing(wanted.options.root, wanted.options.data_dirs, self.say),
+            "http": None,
+        }
+        if not (wanted.durable and wanted.leases):
+            makers["durable"] = None
+        if (listen := wanted.listen) is not None:
+            makers["http"] = lambda: Server(listen, self._seen.answer, self.say)
+        for name, make in makers.items():
+            if make is None:
+                self._end(name)
+            elif name not in self._parts and name not in self._broken:
+                self._parts[name] = make()
+
+    def _end(self, name: str) -> None:
+        part = self._parts.pop(name, None)
+        if part is None:
+            return
+        try:
+            part.close(_PATIENCE_S)
+        except Exception as error:  # noqa: BLE001 (it is going away anyhow)
+            self.say("part failed", part=name, why=f"{type(error).__name__}: {error}")
+
+    def _close(self) -> None:
+        for name in list(self._parts):
+            self._end(name)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _reload(self) -> None:
+        """Read the settings again. Where they cannot be used, the old ones stay."""
+        reloading()
+        try:
+            new = self._read()
+        except SettingsError as error:
+            self.say("configuration not read", why=str(error), then="the old one stays in force")
+        else:
+            old, self.settings = self.settings, new
+            if (old.options, old.repair_rules) != (new.options, new.repair_rules):
+                self._end("rules")
+            if old.options != new.options:
+                self._end("durable")
+            if old.listen != new.listen:
+                self._end("http")
+            if self._lock is not None:
+                self._begin()
+            leases = self._parts.get("leases")
+            if isinstance(leases, Passing):
+                leases.interval_s = new.interval_s
+                leases.soon()
+            self.say("configuration read", mode="repair" if new.policy.findings else "observe")
+        notify(READY="1")
+
+    def _keeper(self) -> RuleKeeper | Unknown:
+        wanted, proc = self.settings, procfs.find_proc(self.settings.options.root)
+        if isinstance(proc, Unknown):
+            return proc
+        if wanted.repair_rules and wanted.no_rules:
+            return Unknown(wanted.no_rules)
+        options = wanted.options
+        return RuleKeeper(options.root, proc, options.profiles, self.say, observe_only=not wanted.repair_rules)
+
+    def _watching(self, keeper: RuleKeeper) -> None:
+        self.say("watching rules", learned=len(keeper.mirror.kept), pid=os.getpid())
+
+    def _order(self, tidy: bool) -> Order:
+        wanted = self.settings
+        return Order(wanted.options, wanted.policy, wanted.keep_days, tidy, tuple(self._deeds))
+
+    # What is said and shown.
+
+    def say(self, event: str, **fields: object) -> None:
+        """A line of the log; what was done is kept for the page."""
+        self._say(event, **fields)
+        done = deed(clock().realtime_ns / 1e9, event, fields)
+        if done is not None:
+            self._deeds.appendleft(done)
+
+    def figures(self) -> Figures:
+        """All numbers there are, now."""
+        rules, leases, durable = (self._parts.get(name) for name in ("rules", "leases", "durable"))
+        passing = leases if isinstance(leases, Passing) else None
+        keeping = rules if isinstance(rules, Keeping) else None
+        syncing = durable if isinstance(durable, Syncing) else None
+        keeper = keeping.keeper if keeping is not None else None
+        return Figures(
+            looked=passing.looked if passing else None,
+            results=passing.results if passing else Counter(),
+            complete_at=passing.complete_at if passing else 0.0,
+            done=passing.done if passing else Counter(),
+            forecasts=passing.forecasts() if passing else {},
+            rules=keeping.counts if keeping else Counter(),
+            watching=keeper is not None if self.settings.rules else None,
+            kept=len(keeper.mirror.kept) if keeper else 0,
+            synced=syncing.files if syncing else 0,
+            sync_seconds=syncing.seconds if syncing else 0.0,
+        )
+
+    def health(self) -> Health:
+        """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew."""
+        leases, rules = self._parts.get("leases"), self._parts.get("rules")
+        ill = unready = problem = ""
+        if self.settings.leases:
+            passing = leases if isinstance(leases, Passing) else None
+            since = (clock().boottime_ns - ((passing.ended_ns if passing else 0) or self._began_ns)) / SECOND
+            if since > max(3 * self.settings.interval_s, 2 * LONGEST_S):
+                ill = f"no pass has come to its end for {since:.0f} s"
+            if passing is None or not passing.ended_ns:
+                unready = "no pass has come to its end yet"
+            problem = f"The last pass failed: {passing.problem}" if passing and passing.problem else ""
+        if self.settings.rules and (not isinstance(rules, Keeping) or rules.keeper is None):
+            unready = unready or "the policy rules are not watched"
+        return Health(ill, unready, problem)
+
+    def _chores(self) -> None:
+        """The watchdog, the status and the textfile."""
+        now = clock().boottime_ns
+        passing = self._parts.get("leases")
+        ended = passing.ended_ns if isinstance(passing, Passing) else 0
+        if now < self._chores_ns and ended <= self._written_ns:
+            return
+        every = min(_LONGEST_WAIT_S, self._watchdog_s or _LONGEST_WAIT_S)
+        self._chores_ns = now + int(every * SECOND)
+        if self._watchdog_s:
+            notify(WATCHDOG="1")
+        if self._lock is None:
+            return
+        figures = self.figures()
+        status = _status(figures, self.health())
+        if status != self._status:
+            notify(STATUS=status)
+            self._status = status
+        if self.settings.textfile and (ended > self._written_ns or now - self._written_ns >= _LONGEST_WAIT_S * SECOND):
+            problem = write_textfile(self.settings.textfile, figures)
+            if problem and problem != self._text_problem:
+                self.say("textfile not written", why=problem)
+            self._text_problem = problem
+        self._written_ns = max(ended, self._written_ns)
+
+
+def _status(figures: Figures, health: Health) -> str:
+    """One line for systemctl status."""
+    parts = [health.ill or health.unready or health.problem]
+    if figures.looked is not None:
+        parts += [f"{n.name}: {n.free} of {n.capacity} free" for n in figures.looked.networks if n.free is not None]
+        parts.append(count(sum(finding.number for finding in figures.looked.findings), "finding"))
+    if figures.watching:
+        parts.append(f"{count(figures.kept, 'rule')} watched")
+    return ", ".join(part for part in parts if part)

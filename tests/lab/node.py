@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -103,9 +103,9 @@ class Node:
         if start_runtime:
             self.start_runtime()
 
-    def sync(self) -> None:
-        """What is under /var/lib/cni now has reached the disk: no later cut damages it."""
-        self._page_cache.sync()
+    def sync(self, only: Iterable[Path] | None = None) -> None:
+        """What is under /var/lib/cni now, or only these files, has reached the disk: no later cut damages it."""
+        self._page_cache.sync(only)
 
     def cut(self, loss: Loss = "empty") -> list[Path]:
         """Cut the power. Files younger than half a minute and not synced become `loss`; returns those."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -29,9 +29,11 @@ class PageCache:
         self.directory = directory
         self._synced: dict[Path, Identity] = {}
 
-    def sync(self) -> None:
-        """Everything written up to now is on the disk, however young it is."""
-        self._synced = {path: _identity(path) for path in files(self.directory)}
+    def sync(self, only: Iterable[Path] | None = None) -> None:
+        """Everything written up to now, or only these files as they are now, is on the disk, however young it is."""
+        if only is None:
+            self._synced = {}
+        self._synced |= {path: _identity(path) for path in files(self.directory) if only is None or path in set(only)}
 
     def lose(self, loss: Loss) -> list[Path]:
         """Power is gone: damage each young file that was not synced; return those that were hit."""

@@ -428,8 +428,7 @@ class TestWhatLooksLikeNetworkd:
         node.network_file("10-eth0", plain + declared.format(60))
         node.start_networkd()
         wait_for(lambda: "lookup 60" in node.rules(), "networkd's rule")
-        for _ in range(2):  # learned from a dump, and seen being made
-            node.watch()
+        node.watch()  # it learns the first from a dump, and sees the second being made
         node.network_file("10-eth0", plain + declared.format(61))
         node.networkctl("reload")
         wait_for(lambda: "lookup 61" in node.rules(), "networkd's new rule")

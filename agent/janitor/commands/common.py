@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 EXIT_LEFT: Final = 1
 EXIT_UNKNOWN: Final = 2
 EXIT_USAGE: Final = 64  # EX_USAGE of sysexits.h
+_DAEMON_PASS_S: Final = 60
+"""How long a pass of the daemon is waited for."""
 
 
 class Stop(Exception):  # noqa: N818 (it is no error of ours)
@@ -165,7 +167,7 @@ def alone(root: str, what: str) -> Iterator[None]:
     from janitor.host.locks import Busy, only_janitor
 
     try:
-        with only_janitor(root, what):
+        with only_janitor(root, what, _DAEMON_PASS_S):
             yield
     except Busy as busy:
         raise Stop(str(busy)) from None

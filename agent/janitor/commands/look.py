@@ -40,6 +40,7 @@ class Output(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    NPD = "npd"
 
 
 def scan(
@@ -65,7 +66,7 @@ def scan(
     Exit 0: nothing to report. 1: findings. 2: something could not be checked. 64: wrong usage. 70: a bug.
     """
     from janitor.pipeline import about_leases
-    from janitor.report import document, table
+    from janitor.report import document, npd, table
 
     if evidence is not None and (nodes or kubeconfig):
         raise Stop("--evidence is a look already taken; it does not go with --nodes or --kubeconfig", EXIT_USAGE)
@@ -73,6 +74,8 @@ def scan(
     report = _report(evidence, root, cri_endpoint, data_dir, deadline, config, only, fail_on, ask)
     if output is Output.JSON:
         write(document.to_json(report))
+    elif output is Output.NPD:
+        write(f"{npd.to_line(report)}\n".encode())
     else:
         width, colour = terminal()
         details = everything or only is not None

@@ -1,58 +1,159 @@
-"""run: the daemon, by hand or from its unit."""
+"""run: the daemon, by hand, from its unit or as a pod."""
 
 import os
 import select
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from janitor.commands.common import EXIT_USAGE, ConfigFile, Root, Stop, options
+from janitor.commands.common import (
+    EXIT_USAGE,
+    ConfigFile,
+    DataDirs,
+    Deadline,
+    Endpoints,
+    Root,
+    Stop,
+    load,
+    options,
+)
 
-_CAP_NET_ADMIN = 12  # capabilities(7)
+if TYPE_CHECKING:
+    from janitor.config import Config
+    from janitor.daemon import Settings
+    from janitor.restoring import Say
+
+_CAP_NET_ADMIN: Final = 12  # capabilities(7)
+_PARTS: Final = ("leases", "rules")
+_NO_RIGHT: Final = "putting rules back needs CAP_NET_ADMIN: run as root, give the capability, or take --observe"
+
+
+class LogFormat(StrEnum):
+    """Forms of the log's lines."""
+
+    KEYVALUE = "keyvalue"
+    JSON = "json"
 
 
 def run(
-    only: Annotated[str, typer.Option("--only", metavar="PARTS", help="Which parts: rules.")] = "rules",
+    only: Annotated[str, typer.Option("--only", metavar="PARTS", help="Which parts: leases, rules.")] = "leases,rules",
     observe: Annotated[bool, typer.Option("--observe", help="Watch and report; change nothing.")] = False,
+    log_format: Annotated[LogFormat, typer.Option("--log-format", help="Form of the log.")] = LogFormat.KEYVALUE,
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", metavar="ADDRESS:PORT", help="For /metrics and the page; '' for none."),
+    ] = None,
     root: Root = "/",
+    cri_endpoint: Endpoints = None,
+    data_dir: DataDirs = None,
+    deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
-    """Watch the policy rules, and put back what systemd-networkd deletes. Runs until it is told to end.
+    """Look after the leases and the policy rules until told to end. SIGHUP reads the configuration again.
 
     Exit 0: told to end. 2: it could not begin. 64: wrong usage. 70: a bug.
     """
-    from janitor import daemon
+    from janitor.daemon import Daemon, SettingsError
+
+    parts = frozenset(part.strip() for part in only.split(","))
+    if not parts or not parts <= set(_PARTS):
+        raise Stop(f"--only {only}: the parts are {' and '.join(_PARTS)}", EXIT_USAGE)
+
+    def read() -> "Settings":
+        where = options(root, cri_endpoint, data_dir, deadline, config)
+        settings = load(config)
+        if listen is not None:
+            settings = _listening(settings, listen)
+        found = _settings(settings, parts, observe=observe)
+        return replace(found, options=where)
+
+    def read_again() -> "Settings":
+        try:
+            return read()
+        except Stop as stop:
+            raise SettingsError(str(stop)) from None
+
+    first = read()
+    if parts == {"rules"}:
+        _can_begin(first)
+    Daemon(first, read_again, _sayer(log_format)).run()
+
+
+def _listening(settings: "Config", listen: str) -> "Config":
+    import msgspec
+
+    from janitor.config import address
+
+    if listen and address(listen) is None:
+        raise Stop(f"--listen {listen}: it takes ADDRESS:PORT, like 127.0.0.1:9742 or [::1]:9742", EXIT_USAGE)
+    return msgspec.structs.replace(settings, listen=listen)
+
+
+def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "Settings":
+    """Stop where the configuration names a check that there is not."""
+    from janitor.config import address
+    from janitor.core.action import Policy
+    from janitor.daemon import Settings
+    from janitor.pipeline import Options, matching_ids
+
+    allowed = set() if observe or settings.mode == "observe" else matching_ids("leases,rules")
+    # What is said of a family counts for it; what is said of one check, for that one.
+    for name, mode in sorted(settings.checks.items(), key=lambda item: item[0].upper() == item[0]):
+        try:
+            meant = matching_ids(name)
+        except ValueError as error:
+            raise Stop(f"[checks] in the configuration: {str(error).removeprefix('--only ')}", EXIT_USAGE) from None
+        allowed = allowed - meant if mode == "observe" or observe else allowed | meant
+    return Settings(
+        options=Options(),
+        # The daemon watches the rules themselves; nothing about them is derived.
+        policy=Policy(grace_s=settings.grace, findings=frozenset(i for i in allowed if i.startswith("LEASE"))),
+        leases="leases" in parts,
+        rules="rules" in parts,
+        repair_rules="RULE001" in allowed,
+        no_rules="" if _may_change_rules() else _NO_RIGHT,
+        interval_s=settings.interval,
+        keep_days=settings.keep_days,
+        durable=settings.durable and not observe,
+        listen=address(settings.listen),
+        textfile=settings.textfile,
+    )
+
+
+def _can_begin(wanted: "Settings") -> None:
+    """Stop where the only thing that is wanted cannot be had."""
     from janitor.core.evidence import Unknown
     from janitor.host import procfs
-    from janitor.host.files import said
-    from janitor.restoring import RuleKeeper
 
-    if only != "rules":
-        raise Stop(f"--only {only}: there is one part so far, rules", EXIT_USAGE)
-    where = options(root, None, None, None, config)
-    proc = procfs.find_proc(where.root)
+    proc = procfs.find_proc(wanted.options.root)
     if isinstance(proc, Unknown):
         raise Stop(f"the rules cannot be watched: {proc.reason}")
-    if not observe and not _may_change_rules():
-        raise Stop("putting rules back needs CAP_NET_ADMIN: run as root, give the capability, or take --observe")
-
-    keeper = RuleKeeper(where.root, proc, where.profiles, _say, observe_only=observe)
-    try:
-        daemon.run(keeper, lambda: _say("watching rules", learned=len(keeper.mirror.kept), pid=os.getpid()))
-    except OSError as error:
-        raise Stop(f"watching the policy rules: {said(error)}") from None
+    if wanted.repair_rules and wanted.no_rules:
+        raise Stop(wanted.no_rules)
 
 
-def _say(event: str, **fields: object) -> None:
-    """One line to standard error, if that takes it right now: nobody who does not read may hold up a rule."""
+def _sayer(form: LogFormat) -> "Say":
+    """Lines on standard error; with priorities where that is the journal (sd-daemon(3))."""
     from janitor.report.logline import line
 
     try:
-        if select.select([], [2], [], 0)[1]:
-            os.write(2, f"{line(event, fields)}\n".encode())
+        mine = os.fstat(2)
+        priority = os.environ.get("JOURNAL_STREAM") == f"{mine.st_dev}:{mine.st_ino}"
     except OSError:
-        pass
+        priority = False
+
+    def say(event: str, **fields: object) -> None:
+        """One line, if standard error takes it right now: nobody who does not read may hold up a rule, or the end."""
+        try:
+            if select.select([], [2], [], 0)[1]:
+                os.write(2, f"{line(event, fields, form.value, priority=priority)}\n".encode())
+        except OSError:
+            pass  # nobody reads it, or the disk is full: no reason to leave the node alone
+
+    return say
 
 
 def _may_change_rules() -> bool:

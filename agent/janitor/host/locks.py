@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from janitor.host.files import inside
 
 JANITOR_LOCK = "/run/janitor/lock"
+DAEMON_LOCK = "/run/janitor/daemon.lock"
+DAEMON = "janitor run"
 _RETRY_S = 0.02
 
 
@@ -72,19 +74,48 @@ def _same(fd: int, name: str, dir_fd: int | None = None) -> bool:
 
 
 @contextmanager
-def only_janitor(root: str, what: str) -> Iterator[None]:
-    """Be the only janitor that changes this node. Busy says who the other one is. OSError where /run cannot be used."""
-    path = inside(root, JANITOR_LOCK)
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
+def only_janitor(root: str, what: str, patience_s: float = 0) -> Iterator[None]:
+    """Be the only janitor that changes this node. Busy says who the other one is. OSError where /run cannot be used.
+
+    A pass of the daemon is short: it is waited for, as long as `patience_s`.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "another janitor"
-            raise Busy(f"{holder} is at work on this node already; wait for it to end") from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"'{what}' (process {os.getpid()})\n".encode(), 0)
+            fd = _claim(root, JANITOR_LOCK, what)
+            break
+        except Busy as busy:
+            if time.monotonic() > deadline or not str(busy).startswith(f"'{DAEMON}'"):
+                raise
+            time.sleep(_RETRY_S)
+    try:
         yield
     finally:
         os.close(fd)
+
+
+def take_daemon_lock(root: str) -> int:
+    """Be the only daemon of this node, whatever carries the other one, for as long as the descriptor is open.
+
+    Busy and OSError as with `only_janitor`.
+    """
+    return _claim(root, DAEMON_LOCK, DAEMON)
+
+
+def _claim(root: str, lock: str, what: str) -> int:
+    """The locked file, open, with our name in it."""
+    path = inside(root, lock)
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"'{what}' (process {os.getpid()})\n".encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "another janitor"
+        os.close(fd)
+        raise Busy(f"{holder} is at work on this node already; wait for it to end") from None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -1,0 +1,129 @@
+"""A piece of work in a process of its own, which says what it does in lines over a pipe.
+
+Made by fork(2) from a process with one thread: what it imported is shared, nothing it opened is kept, and whatever
+the work runs into (a hanging disk, the out-of-memory killer) does not stop the one who waits for it.
+"""
+
+import ctypes
+import os
+import select
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from janitor.host.procfs import clock
+
+_PR_SET_PDEATHSIG: Final = 1
+_READ: Final = 1 << 20
+_LONGEST: Final = 64 << 20  # bytes of one line
+
+Tell = Callable[[bytes], None]
+"""Hands one line over, without its end; it holds no newline."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A child at work. `read` it when its descriptor is readable; it has ended when `over` says so."""
+
+    pid: int
+    began_ns: int  # on CLOCK_BOOTTIME
+    _fd: int
+    _rest: bytes = b""
+    _closed: bool = False
+    status: int | None = None  # as os.waitstatus_to_exitcode has it, once it is over
+
+    def fileno(self) -> int:
+        """What to select on; -1 once it has said everything."""
+        return -1 if self._closed else self._fd
+
+    def read(self) -> list[bytes]:
+        """Whole lines that have come. A child that says too much at once is killed."""
+        try:
+            data = os.read(self._fd, _READ)
+        except BlockingIOError:
+            return []
+        if not data:
+            self._close()
+            return []
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _LONGEST:
+            self.signal(signal.SIGKILL)
+        return lines
+
+    def over(self) -> bool:
+        """Whether it is gone; it does not wait for that."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status is not None
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; nothing happens where it is gone."""
+        if self.status is None:
+            os.kill(self.pid, number)
+
+    def end(self, patience_s: float) -> list[bytes]:
+        """SIGTERM, and SIGKILL after the patience; the last lines it said. It may outlive us where no signal helps."""
+        lines: list[bytes] = []
+        self.signal(signal.SIGTERM)
+        deadline = clock().boottime_ns + int(patience_s * 1e9)
+        while not self._closed and (left := (deadline - clock().boottime_ns) / 1e9) > 0:
+            if select.select([self._fd], [], [], left)[0]:
+                lines += self.read()
+        if not self._closed:
+            self.signal(signal.SIGKILL)
+            self._close()
+        for _ in range(20):
+            if self.over():
+                break
+            select.select([], [], [], 0.005)
+        return lines
+
+    def _close(self) -> None:
+        if not self._closed:
+            os.close(self._fd)
+            self._closed = True
+
+
+def start(work: Callable[[Tell], None], orphaned: int) -> Child:
+    """Begin. The child gets the signal `orphaned` when we die. OSError where there can be no process."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reader, False)
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
+    if pid == 0:
+        _be_child(work, writer, orphaned)
+    os.close(writer)
+    return Child(pid, clock().boottime_ns, reader)
+
+
+def _be_child(work: Callable[[Tell], None], writer: int, orphaned: int) -> None:
+    """Work, and end: nothing of the parent's is run or written any more."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, orphaned, 0, 0, 0)
+        for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+            if fd > 2 and fd != writer:
+                try:
+                    os.close(fd)
+                except OSError:
+                    pass  # the listing's own
+        with os.fdopen(writer, "wb", buffering=0) as pipe:
+            work(lambda line: _write_all(pipe.fileno(), line + b"\n"))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]

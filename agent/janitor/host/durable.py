@@ -1,0 +1,124 @@
+"""Brings what CNI writes onto the disk as soon as it is written, which nobody in that chain does.
+
+host-local, libcni, multus and flannel write and close; a power cut within the next half minute leaves empty files of
+it, and those are the leases that nobody can ever release. Each file that is closed after writing is synced here, then
+its directory. Nobody waits for it: a pod's start goes on meanwhile. It belongs into a process of its own, since
+fsync(2) takes as long as the disk does. Standard library only.
+"""
+
+import os
+import select
+import stat
+import time
+from collections.abc import Callable
+from typing import Final
+
+from janitor.host.files import inside, said
+from janitor.host.inotify import CREATE, DELETE_SELF, ISDIR, MOVE_SELF, MOVED_TO, OVERFLOW, UNMOUNT, Inotify
+from janitor.host.journal import sync_directory
+
+CNI: Final = "/var/lib/cni"
+"""Leases, libcni's results, multus' and flannel's notes are all below."""
+YOUNG_S: Final = 60
+"""Older files have been written back by now (vm.dirty_expire_centisecs is 30 s)."""
+_LOOK_AGAIN_S: Final = 5.0
+_MOST_DIRECTORIES: Final = 4096
+_DEPTH: Final = 4
+
+
+def keep_durable(root: str, data_dirs: tuple[str, ...], tell: Callable[[bytes], None]) -> None:
+    """Work until killed. Tells `synced FILES MICROSECONDS` and `trouble …`. OSError where inotify cannot be had."""
+    watched = Inotify()
+    complained = ""
+    tops: dict[str, tuple[int, int]] = {}
+    while True:
+        files: set[str] = set()
+        directories: set[str] = set()
+        for path in (CNI, *data_dirs):
+            top = inside(root, path)
+            try:
+                info = os.stat(top)
+            except OSError:
+                tops.pop(top, None)  # it comes with the first pod, or with its mount
+                continue
+            if tops.get(top) != (info.st_dev, info.st_ino):
+                tops[top] = (info.st_dev, info.st_ino)
+                _add(watched, top, files, directories)
+        select.select([watched.fileno()], [], [], 0 if files else _LOOK_AGAIN_S)
+        began = time.monotonic_ns()
+        _collect(watched, tops, files, directories)
+        problem = _sync(files, directories)
+        if files:
+            tell(b"synced %d %d" % (len(files), (time.monotonic_ns() - began) // 1000))
+        if problem and problem != complained:
+            tell(f"trouble {problem}".encode("utf-8", "backslashreplace"))
+        complained = problem
+
+
+def _add(watched: Inotify, directory: str, files: set[str], directories: set[str], depth: int = _DEPTH) -> None:
+    """Watch a directory and those in it, and take what was written before the watch was there."""
+    if len(watched.directories) >= _MOST_DIRECTORIES:
+        return
+    try:
+        watched.watch(directory)
+        with os.scandir(directory) as listing:
+            found = list(listing)
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                directories.add(directory)
+                if depth:
+                    _add(watched, entry.path, files, directories, depth - 1)
+            elif entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime < YOUNG_S:
+                files.add(entry.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # gone again
+
+
+def _collect(watched: Inotify, tops: dict[str, tuple[int, int]], files: set[str], directories: set[str]) -> None:
+    """Read what has happened into what is to be synced."""
+    for event in watched.happened():
+        if event.mask & OVERFLOW:  # more than could be queued: all that is young is synced
+            for top in tops:
+                _add(watched, top, files, directories)
+        elif event.mask & (DELETE_SELF | MOVE_SELF | UNMOUNT):
+            tops.pop(event.directory, None)
+        elif event.mask & ISDIR:
+            if event.mask & (CREATE | MOVED_TO):
+                directories.add(event.directory)
+                _add(watched, f"{event.directory}/{event.name}", files, directories)
+        elif not event.mask & CREATE and event.name and event.directory:
+            files.add(f"{event.directory}/{event.name}")
+
+
+def _sync(files: set[str], directories: set[str]) -> str:
+    """All files first, each directory once after them. What went wrong, if anything did."""
+    problem = ""
+    for path in sorted(files):
+        name = os.path.basename(path)
+        if name == "lock" or name.startswith("last_reserved_ip."):
+            continue  # never found damaged, and worth nothing
+        try:
+            _sync_file(path)
+        except FileNotFoundError:
+            continue  # released already
+        except OSError as error:
+            problem = f"{path}: {said(error)}"
+            continue
+        directories.add(os.path.dirname(path))
+    for path in sorted(directories):
+        try:
+            sync_directory(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problem = f"{path}: {said(error)}"
+    return problem
+
+
+def _sync_file(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,166 @@
+"""A small HTTP server inside somebody else's loop: GET and HEAD, one request a connection, answers made at once.
+
+It can do the loop no harm: nothing here waits, and connections, the size of a request and the time it may take are
+bounded. More is not needed for a scraper, a probe and a person. Standard library only.
+"""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+from janitor.host.files import said
+from janitor.host.procfs import clock
+
+SECOND: Final = 1_000_000_000
+_CONNECTIONS: Final = 16
+_LONGEST_REQUEST: Final = 8192
+_PATIENCE_S: Final = 5
+_AGAIN_S: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back."""
+
+    status: int
+    kind: str  # of the content
+    body: bytes
+
+
+@dataclass(slots=True)
+class _Connection:
+    socket: socket.socket
+    until_ns: int
+    received: bytes = b""
+    left: bytes | None = None  # of the answer; None while the request is still coming
+    answered: bool = False  # all is sent; what still comes is read and thrown away, or the answer would be lost with it
+
+
+@dataclass(slots=True)
+class Server:
+    """Listens on `where` as soon as that can be had, and answers with what `answer(path)` gives."""
+
+    where: tuple[str, int]
+    answer: Callable[[str], Answer]
+    say: Callable[..., None]
+    _listening: socket.socket | None = None
+    _connections: dict[int, _Connection] = field(default_factory=dict)
+    _next_ns: int = 1
+    _problem: str = ""
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """What to wait for, to read and to write."""
+        readers = [fd for fd, one in self._connections.items() if one.left is None or one.answered]
+        writers = [fd for fd in self._connections if fd not in readers]
+        if self._listening is not None:
+            readers.append(self._listening.fileno())
+        return readers, writers
+
+    def due_ns(self) -> int:
+        """When to be run though nothing is ready; 0 for never."""
+        dues = [one.until_ns for one in self._connections.values()]
+        return min(dues + ([self._next_ns] if self._listening is None else []), default=0)
+
+    def run(self, ready: frozenset[int]) -> None:
+        """Go on with whatever is ready, and drop whoever is too slow."""
+        now = clock().boottime_ns
+        if self._listening is None and now >= self._next_ns:
+            self._listen(now)
+        for fd, one in list(self._connections.items()):
+            if (fd in ready and self._go_on(one)) or now >= one.until_ns:
+                one.socket.close()
+                del self._connections[fd]
+        if self._listening is not None and self._listening.fileno() in ready:
+            self._accept(now)
+
+    def close(self, patience_s: float = 0) -> None:
+        """Answer nobody any more."""
+        del patience_s
+        for one in self._connections.values():
+            one.socket.close()
+        self._connections.clear()
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+
+    def _listen(self, now: int) -> None:
+        host, port = self.where
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(self.where)
+            made.listen(_CONNECTIONS)
+        except OSError as error:
+            made.close()
+            self._next_ns = now + _AGAIN_S * SECOND
+            if said(error) != self._problem:
+                self.say("not listening", address=f"{host} port {port}", why=said(error), again_s=_AGAIN_S)
+            self._problem = said(error)
+            return
+        self._listening, self._problem = made, ""
+        self.say("listening", address=f"{host} port {port}")
+
+    def _accept(self, now: int) -> None:
+        assert self._listening is not None  # noqa: S101 (for the type checker)
+        try:
+            made, _ = self._listening.accept()
+        except OSError:
+            return  # gone again, or no descriptor left: whoever it was will come again
+        made.setblocking(False)
+        if len(self._connections) >= _CONNECTIONS:  # whoever has waited longest makes room: a probe must get through
+            self._connections.pop(next(iter(self._connections))).socket.close()
+        self._connections[made.fileno()] = _Connection(made, now + _PATIENCE_S * SECOND)
+
+    def _go_on(self, one: _Connection) -> bool:
+        """Whether it is over."""
+        try:
+            if one.answered:
+                return not one.socket.recv(_LONGEST_REQUEST)
+            if one.left is None:
+                data = one.socket.recv(_LONGEST_REQUEST)
+                one.received += data
+                if b"\r\n\r\n" in one.received or b"\n\n" in one.received:
+                    one.left = self._respond(one.received)
+                elif len(one.received) >= _LONGEST_REQUEST:
+                    one.left = _response(Answer(431, "text/plain", b"the request is too long\n"), head=False)
+                return not data
+            one.left = one.left[one.socket.send(one.left) :]
+            if not one.left:
+                one.socket.shutdown(socket.SHUT_WR)
+                one.answered = True
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+        return False
+
+    def _respond(self, request: bytes) -> bytes:
+        words = request.split(b"\n", 1)[0].decode("latin-1").split()
+        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+            return _response(Answer(400, "text/plain", b"that is no HTTP request\n"), head=False)
+        method, target, _ = words
+        if method not in ("GET", "HEAD"):
+            return _response(Answer(405, "text/plain", b"there is only GET here\n"), head=False)
+        try:
+            answer = self.answer(target.partition("?")[0])
+        except Exception as error:  # noqa: BLE001 (one answer that fails takes no other with it)
+            self.say("part failed", part="http", path=target, why=f"{type(error).__name__}: {error}")
+            answer = Answer(500, "text/plain", b"a bug in janitor; its log says more\n")
+        return _response(answer, head=method == "HEAD")
+
+
+def _response(answer: Answer, *, head: bool) -> bytes:
+    """The page may run nothing and load nothing from anywhere (Content-Security-Policy)."""
+    lines = (
+        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
+        f"Content-Type: {answer.kind}; charset=utf-8",
+        f"Content-Length: {len(answer.body)}",
+        "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        "X-Content-Type-Options: nosniff",
+        "Cache-Control: no-store",
+        "Connection: close",
+    )
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if head else answer.body)

@@ -1,0 +1,82 @@
+"""The daemon's part that keeps the policy rules: a RuleKeeper, begun again whenever it could not go on."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from janitor.core.evidence import Unknown
+from janitor.host.files import said
+from janitor.host.procfs import clock
+from janitor.restoring import RuleKeeper, Say
+
+_LONGEST_WAIT_S: Final = 60
+
+
+@dataclass(slots=True)
+class Keeping:
+    """`make` gives a keeper that has not been started, or why there is none. `watching` is told of each beginning."""
+
+    make: Callable[[], RuleKeeper | Unknown]
+    say: Say
+    watching: Callable[[RuleKeeper], None]
+    keeper: RuleKeeper | None = None
+    _next_ns: int = 1
+    _tries: int = 0
+    _problem: str = ""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What was restored and deleted, by whom."""
+        return self.keeper.counts if self.keeper is not None else Counter()
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """What to wait for, to read and to write."""
+        return ([self.keeper.fileno()] if self.keeper is not None else []), []
+
+    def due_ns(self) -> int:
+        """When to be run though nothing is ready."""
+        return self.keeper.deadline_ns() if self.keeper is not None else self._next_ns
+
+    def run(self, ready: frozenset[int]) -> None:
+        """Do what is due. OSError never gets out of here: then it is begun anew, a little later each time."""
+        keeper = self.keeper
+        try:
+            if keeper is None:
+                self._begin()
+                return
+            if keeper.fileno() in ready:
+                keeper.readable()
+            deadline = keeper.deadline_ns()  # which may be "now": it has to be asked for before the clock
+            if clock().boottime_ns >= deadline:
+                keeper.tick()
+        except OSError as error:
+            self._broken(said(error))
+
+    def close(self, patience_s: float) -> None:
+        """Write the mirror down and stop."""
+        del patience_s
+        if self.keeper is not None:
+            self.keeper.close()
+            self.keeper = None
+
+    def _begin(self) -> None:
+        if clock().boottime_ns < self._next_ns:
+            return
+        made = self.make()
+        if isinstance(made, Unknown):
+            self._broken(made.reason, made.hint)
+            return
+        made.start()
+        self.keeper, self._tries, self._problem = made, 0, ""
+        self.watching(made)
+
+    def _broken(self, why: str, hint: str = "") -> None:
+        if self.keeper is not None:
+            self.close(0)
+        wait = min(_LONGEST_WAIT_S, 2**self._tries)
+        self._tries = min(self._tries + 1, 8)
+        self._next_ns = clock().boottime_ns + wait * 1_000_000_000
+        if why != self._problem:
+            self.say("rules not watched", why=why, hint=hint, again_s=wait)
+        self._problem = why

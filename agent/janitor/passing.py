@@ -1,0 +1,178 @@
+"""The daemon's part that looks after the leases: when a pass is due, the child that makes it, what came of it.
+
+A pass takes from a tenth of a second to many seconds, most of them waiting for a runtime; rules are put back within
+milliseconds. So it is a child of its own (host/child.py): the loop stays one thread that waits for nothing, a pass that
+hangs or is killed for its memory is one failed pass, and whatever a pass has taken of memory is given back.
+"""
+
+import math
+import signal
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from janitor.core.forecast import exhaustion_s
+from janitor.core.prose import duration, listing
+from janitor.host import child
+from janitor.host.procfs import clock
+from janitor.lease_pass import Order, lease_pass
+from janitor.report.pass_lines import Event, Failed, Line, Looked, decode, encode
+from janitor.restoring import Say
+
+SECOND: Final = 1_000_000_000
+LONGEST_S: Final = 300
+"""A pass that takes longer is ended."""
+_KILL_AFTER_S: Final = 10
+_SOONEST_S: Final = 5
+_SAMPLES: Final = 720
+
+
+@dataclass(slots=True)
+class Passing:
+    """`order(tidy)` says what the next pass is to do."""
+
+    order: Callable[[bool], Order]
+    interval_s: float
+    say: Say
+    looked: Looked | None = None
+    problem: str = ""  # why the last pass came to no end; "" after one that did
+    ended_ns: int = 0  # when a pass last came to its end, on CLOCK_BOOTTIME
+    complete_at: float = 0.0  # since the epoch: when one last saw everything
+    results: Counter[str] = field(default_factory=Counter)  # complete, incomplete, failed
+    done: Counter[str] = field(default_factory=Counter)  # by kind of action
+    free: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
+    _child: child.Child | None = None
+    _end: Looked | Failed | None = None
+    _next_ns: int = 1
+    _failures: int = 0
+    _tidied: bool = False
+    _asked_ns: int = 0
+    _told: tuple[object, ...] = ()
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """What to wait for, to read and to write."""
+        return ([self._child.fileno()] if self._child is not None and self._child.fileno() >= 0 else []), []
+
+    def due_ns(self) -> int:
+        """When to be run though nothing is ready."""
+        if self._child is None or self._child.fileno() < 0:
+            return self._next_ns
+        if self._asked_ns:
+            return self._asked_ns + _KILL_AFTER_S * SECOND
+        return self._child.began_ns + LONGEST_S * SECOND
+
+    def soon(self) -> None:
+        """Let the next pass begin now, unless one is under way."""
+        if self._child is None:
+            self._next_ns = 1
+
+    def run(self, ready: frozenset[int]) -> None:
+        """Take in what the child says; begin a pass, or end one, where it is time."""
+        del ready
+        now = clock().boottime_ns
+        if self._child is None:
+            if now >= self._next_ns:
+                self._begin()
+            return
+        if self._child.fileno() >= 0:
+            for line in self._child.read():
+                self._heard(line)
+        if self._child.fileno() < 0:
+            if self._child.over():
+                self._finish(now)
+            else:
+                self._next_ns = now + SECOND // 100
+        elif now - self._child.began_ns > LONGEST_S * SECOND:
+            if not self._asked_ns:
+                self._child.signal(signal.SIGTERM)
+                self._asked_ns = now
+            elif now - self._asked_ns > _KILL_AFTER_S * SECOND:
+                self._child.signal(signal.SIGKILL)
+                self._asked_ns = now
+
+    def close(self, patience_s: float) -> None:
+        """End the pass that is under way: after the batch at hand, and where that takes too long, at once."""
+        if self._child is not None:
+            for line in self._child.end(patience_s):
+                self._heard(line)
+            self._child = None
+
+    def forecasts(self) -> dict[tuple[str, str], float]:
+        """By network and data directory: seconds until nothing is free."""
+        return {key: exhaustion_s(samples) for key, samples in self.free.items()}
+
+    def _begin(self) -> None:
+        order = self.order(not self._tidied)
+        self._end, self._asked_ns = None, 0
+
+        def work(tell: child.Tell) -> None:
+            def say(line: Line) -> None:
+                tell(encode(line))
+
+            try:
+                lease_pass(order, say)
+            except Exception as error:  # noqa: BLE001 (the process ends here, and the daemon is to know of what)
+                say(Failed(f"{type(error).__name__}: {error}"))
+
+        self._child = child.start(work, signal.SIGTERM)
+
+    def _heard(self, data: bytes) -> None:
+        try:
+            line = decode(data)
+        except ValueError:
+            return  # cut off by a kill
+        if isinstance(line, Event):
+            self.say(line.event, **line.fields)
+            self.done.update([line.done] if line.done else [])
+        else:
+            self._end = line
+
+    def _finish(self, now: int) -> None:
+        assert self._child is not None  # noqa: S101 (for the type checker)
+        began, status, self._child = self._child.began_ns, self._child.status, None
+        if isinstance(self._end, Looked):
+            self._came_to_an_end(self._end, now)
+            wait = min(self.interval_s, max(_SOONEST_S, (self._end.soonest_s or self.interval_s) + 1))
+            self._next_ns = max(now, began + int(wait * SECOND))
+            return
+        why = self._end.why if isinstance(self._end, Failed) else f"its process ended with status {status}"
+        if self._asked_ns:
+            why = f"it took more than {LONGEST_S} s"
+        self.results["failed"] += 1
+        wait = min(max(self.interval_s, LONGEST_S), _SOONEST_S * 2 ** min(self._failures, 10))
+        self._failures += 1
+        self.problem, self._next_ns = why, now + int(wait * SECOND)
+        self.say("pass failed", why=why, again_s=int(wait))
+
+    def _came_to_an_end(self, looked: Looked, now: int) -> None:
+        self.looked, self.ended_ns, self.problem, self._failures, self._tidied = looked, now, "", 0, True
+        self.results["incomplete" if looked.unseen else "complete"] += 1
+        if not looked.unseen:
+            self.complete_at = looked.at
+        keys = {(n.name, n.data_dir) for n in looked.networks}
+        self.free = {key: samples for key, samples in self.free.items() if key in keys}
+        for network in looked.networks:
+            if network.free is not None:
+                samples = self.free.setdefault((network.name, network.data_dir), deque(maxlen=_SAMPLES))
+                samples.append((now / SECOND, network.free))
+        now_told = (looked.networks, looked.findings, looked.unseen)
+        if now_told != self._told:
+            self._tell(looked)
+        self._told = now_told
+
+    def _tell(self, looked: Looked) -> None:
+        """One line when something is different from the last pass; every minute the same is no news."""
+        fields: dict[str, object] = {"took_s": f"{looked.took_s:.2f}"}
+        verdicts: Counter[str] = Counter()
+        for network in looked.networks:
+            verdicts.update({verdict.value: number for verdict, number in network.verdicts.items()})
+        fields |= verdicts
+        frees = [network.free for network in looked.networks if network.free is not None]
+        fields |= {"free": min(frees)} if frees else {}
+        ends = [(at, key[0]) for key, at in self.forecasts().items() if math.isfinite(at)]
+        fields |= {"used_up_in": duration(min(ends)[0])} if ends else {}
+        fields["findings"] = listing([f"{f.number}x{f.id}" for f in looked.findings])
+        self.say("pass", **fields)
+        if looked.unseen and looked.unseen != (self._told[2] if self._told else ()):
+            self.say("not all was seen", what="; ".join(looked.unseen))

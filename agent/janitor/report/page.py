@@ -1,0 +1,108 @@
+"""The page that shows a node to people: plain HTML, made on the node, that loads nothing and runs nothing."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from ipaddress import ip_network
+from itertools import islice
+from typing import Final
+
+import jinja2
+
+from janitor.core.judgement import Verdict
+from janitor.report.document import LeaseRow, NetworkRow, Report
+
+NOW: Final = "<!--now-->"
+"""Where what has happened since the page was made is put in."""
+_MOST_CELLS: Final = 1024
+_MOST_ROWS: Final = 200
+_LETTERS: Final = {
+    Verdict.LIVE: "L", Verdict.HELD: "H", Verdict.PENDING: "P", Verdict.ORPHANED: "O", Verdict.CORRUPT: "C",
+    Verdict.FOREIGN: "F", Verdict.MISSING: "M",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """Something janitor did, when (seconds since the epoch), and what it rested on."""
+
+    at: float
+    what: str
+    proof: str
+
+
+def deed(at: float, event: str, fields: Mapping[str, object]) -> Deed | None:
+    """A line of the log as a deed; None for one that says of nothing done."""
+    if event not in ("lease freed", "lease reserved", "cache entry discarded", "rule restored"):
+        return None
+    subject = next((str(fields[key]) for key in ("rule", "path", "address") if fields.get(key)), "")
+    where = f" of {fields['network']}" if fields.get("network") else ""
+    return Deed(at, f"{event}: {subject}{where}", str(fields.get("proof") or fields.get("why") or ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One address of the map: its last part, a letter for what it is, and the sentence behind it."""
+
+    address: str
+    letter: str
+    kind: str
+    title: str
+
+
+def page(report: Report, at: float, deeds: tuple[Deed, ...], *, observing: bool) -> str:
+    """The whole page."""
+    by_directory: dict[str, list[LeaseRow]] = {}
+    for lease in report.leases:
+        by_directory.setdefault(lease.directory, []).append(lease)
+    networks = [
+        (network, _cells(network, by_directory.get(f"{network.data_dir}/{network.name}", [])))
+        for network in report.networks
+    ]
+    dead = [lease for lease in report.leases if lease.verdict is not Verdict.LIVE]
+    return _template().render(
+        report=report, at=_moment(at), networks=networks, deeds=[(_moment(d.at), d) for d in deeds[:_MOST_ROWS]],
+        leases=dead[:_MOST_ROWS], more=max(0, len(dead) - _MOST_ROWS), observing=observing, now=NOW,
+        letters=[(letter, verdict.value) for verdict, letter in _LETTERS.items()],
+    )  # fmt: skip
+
+
+@cache
+def _template() -> jinja2.Template:
+    text = files("janitor.report").joinpath("page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(text)
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+
+
+def _cells(network: NetworkRow, leases: list[LeaseRow]) -> list[Cell]:
+    """The map of one network: every address that a pod can get. Of a range too large for that, what is taken."""
+    taken = {lease.address: lease for lease in leases}
+    subnets = [subnet for row in network.ranges for subnet in row.subnets]
+    reserved = {address: why for row in network.ranges for address, why in row.reserved.items()}
+    if sum(ip_network(subnet).num_addresses for subnet in subnets) > _MOST_CELLS:
+        addresses = list(taken)[:_MOST_CELLS]
+    else:
+        addresses = [address for subnet in subnets for address in _hosts(subnet)]
+        addresses += [address for address in taken if address not in set(addresses)]
+    return [_cell(address, taken.get(address), reserved.get(address)) for address in islice(addresses, _MOST_CELLS)]
+
+
+def _hosts(subnet: str) -> Iterator[str]:
+    return (str(address) for address in ip_network(subnet).hosts())
+
+
+def _cell(address: str, lease: LeaseRow | None, reserved: str | None) -> Cell:
+    if lease is not None:
+        whose = f" {lease.pod}" if lease.pod else ""
+        return Cell(address, _LETTERS[lease.verdict], lease.verdict.value, f"{address} {lease.verdict}{whose}")
+    if reserved is not None:
+        return Cell(address, "–", "reserved", f"{address}: {reserved}")
+    return Cell(address, "·", "free", f"{address} free")

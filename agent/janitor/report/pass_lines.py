@@ -1,0 +1,69 @@
+"""What a lease pass says to the daemon, line by line: JSON, from these types and into them."""
+
+import msgspec
+
+from janitor.core.findings import Severity
+from janitor.core.judgement import Verdict
+
+
+class Event(msgspec.Struct, frozen=True, tag=True):
+    """A line for the log. `done` names the kind of the action that was carried out; "" for anything else."""
+
+    event: str
+    fields: dict[str, str]
+    done: str = ""
+
+
+class NetworkFigures(msgspec.Struct, frozen=True):
+    """One lease directory. `capacity` and `free` count pods; None where the range is not known."""
+
+    name: str
+    data_dir: str
+    capacity: int | None
+    free: int | None
+    freeable: int
+    verdicts: dict[Verdict, int]
+
+
+class FindingFigures(msgspec.Struct, frozen=True):
+    """How many findings there are of one kind."""
+
+    id: str
+    severity: Severity
+    number: int
+
+
+class Looked(msgspec.Struct, frozen=True, tag=True):
+    """The end of a pass: what the node was like after it. Its page comes with it, ready to be shown."""
+
+    at: float  # since the epoch
+    took_s: float
+    unseen: tuple[str, ...]  # what could not be looked at; a pass without any is a complete one
+    networks: tuple[NetworkFigures, ...]
+    findings: tuple[FindingFigures, ...]
+    oldest_orphan_s: float | None
+    soonest_s: int | None  # when something left alone could be decided
+    page: str
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The pass came to no end."""
+
+    why: str
+
+
+Line = Event | Looked | Failed
+
+
+def encode(line: Line) -> bytes:
+    """One line of JSON."""
+    return msgspec.json.encode(line)
+
+
+def decode(data: bytes) -> Line:
+    """The line again. ValueError for half of one."""
+    try:
+        line: Line = msgspec.json.decode(data, type=Line)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from None
+    return line

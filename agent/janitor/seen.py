@@ -1,0 +1,74 @@
+"""What the daemon shows of itself and its node: the answers behind its port, and node_exporter's textfile."""
+
+import html
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from janitor.core.prose import duration
+from janitor.host.files import said
+from janitor.host.http import Answer
+from janitor.host.procfs import clock
+from janitor.report.metrics import Figures, text
+from janitor.report.page import NOW
+
+_METRICS: Final = "text/plain; version=0.0.4"
+_EMPTY: Final = "<!doctype html><html lang=en><meta charset=utf-8><title>janitor</title><h1>No pass yet</h1>{}</html>"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`ill`: why whoever supervises us should start us anew; `unready`: why the node is not being looked after yet."""
+
+    ill: str
+    unready: str
+    problem: str  # what went wrong last, for people; "" for nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Reads what the parts know; changes nothing."""
+
+    figures: Callable[[], Figures]
+    health: Callable[[], Health]
+
+    def answer(self, path: str) -> Answer:
+        """The answer to GET `path`."""
+        if path == "/metrics":
+            return Answer(200, _METRICS, text(self.figures(), process=True))
+        if path in ("/healthz", "/readyz"):
+            health = self.health()
+            why = health.ill or (health.unready if path == "/readyz" else "")
+            return Answer(503 if why else 200, "text/plain", f"{why or 'ok'}\n".encode())
+        if path == "/":
+            return Answer(200, "text/html", self._page().encode("utf-8", "replace"))
+        return Answer(404, "text/plain", b"there are /, /metrics, /healthz and /readyz\n")
+
+    def _page(self) -> str:
+        """The page of the last pass, with what has happened since."""
+        figures, health = self.figures(), self.health()
+        lines = [health.problem] if health.problem else []
+        if health.unready and health.unready not in lines:
+            lines.append(health.unready)
+        since = "".join(f'<p class="alert">{html.escape(line)}</p>' for line in lines)
+        if figures.looked is None:
+            return _EMPTY.format(since)
+        age = clock().realtime_ns / 1e9 - figures.looked.at
+        since += f'<p class="dim">That was {duration(max(0.0, age))} ago.'
+        if figures.watching:
+            since += f" {figures.kept} policy rules are watched."
+        return figures.looked.page.replace(NOW, since + "</p>", 1)
+
+
+def write_textfile(path: str, figures: Figures) -> str:
+    """The same figures for node_exporter, whole or not at all; what went wrong, if anything did."""
+    fresh = f"{path}.{os.getpid()}.new"
+    try:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644), "wb") as file:  # noqa: PTH123
+            os.fchmod(file.fileno(), 0o644)  # whatever our umask: its reader is somebody else
+            file.write(text(figures, process=False))
+        os.rename(fresh, path)  # noqa: PTH104
+    except OSError as error:
+        return said(error)
+    return ""

@@ -1,0 +1,151 @@
+"""What the daemon says and shows, without a node: forecast, log lines, figures, page, settings."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from janitor.config import ConfigError, address, load
+from janitor.core.findings import Severity
+from janitor.core.forecast import exhaustion_s
+from janitor.core.judgement import Verdict
+from janitor.pipeline import diagnose
+from janitor.report.document import make_report
+from janitor.report.logline import line
+from janitor.report.metrics import Figures, text
+from janitor.report.page import Deed, deed, page
+from janitor.report.pass_lines import Failed, FindingFigures, Looked, NetworkFigures, decode, encode
+from janitor.seen import Health, Seen, write_textfile
+from tests import situations
+
+LOOKED = Looked(
+    at=1.7e9, took_s=0.5, unseen=("x",), soonest_s=60, oldest_orphan_s=12.5, page="<p>page</p><!--now-->",
+    networks=(NetworkFigures('o"dd\\', "/var/lib/cni/networks", 253, 10, 2, {Verdict.LIVE: 241, Verdict.ORPHANED: 2}),
+              NetworkFigures("unbounded", "/x", None, None, 0, {})),
+    findings=(FindingFigures("LEASE001", Severity.WARNING, 1),),
+)  # fmt: skip
+FIGURES = Figures(
+    LOOKED, Counter({"complete": 3}), 1.7e9, Counter({"free": 7}), {('o"dd\\', "/var/lib/cni/networks"): 3600.0},
+    Counter({"restored kube-router": 2, "deleted by systemd-networkd": 2}), True, 2, 5, 0.25,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([], math.inf),
+        ([(0, 0)], 0),
+        ([(0, 100), (60, 90)], math.inf),  # a minute makes no trend
+        ([(60 * i, 100 - i) for i in range(11)], 90 * 60),
+        ([(60 * i, 50) for i in range(11)], math.inf),
+        ([(60 * i, 50 + i) for i in range(11)], math.inf),
+        # What was freed more than an hour ago does not count any more.
+        ([(0, 5), (10, 200)] + [(4000 + 60 * i, 200 - i) for i in range(11)], 190 * 60),
+    ],
+)
+def test_forecast(samples: list[tuple[float, int]], expected: float) -> None:
+    assert exhaustion_s(samples) == pytest.approx(expected)
+
+
+def test_lines_of_the_log() -> None:
+    fields: dict[str, object] = {"rule": "from 10.0.0.0/8", "name": "a\nb", "empty": "", "none": None, "number": 3}
+    assert line("rule restored", fields) == 'event="rule restored" rule="from 10.0.0.0/8" name="a\\\\nb" number=3'
+    assert line("pass failed", {}, priority=True) == '<4>event="pass failed"'
+    assert line("rule restored", {}, priority=True).startswith("<5>")
+    assert json.loads(line("pass", fields, "json")) == {
+        "event": "pass", "level": "info", "rule": "from 10.0.0.0/8", "name": "a\nb", "number": 3,
+    }  # fmt: skip
+    assert "\n" not in line("pass", fields, "json")
+
+
+def test_what_a_pass_says_arrives_as_it_was_said() -> None:
+    for said in (LOOKED, Failed("why")):
+        assert decode(encode(said)) == said
+    with pytest.raises(ValueError, match=r"."):
+        decode(encode(LOOKED)[:-9])
+
+
+@pytest.mark.parametrize("process", [True, False])
+def test_figures(process: bool) -> None:
+    shown = text(FIGURES, process=process).decode()
+    assert 'janitor_leases{data_dir="/var/lib/cni/networks",network="o\\"dd\\\\",verdict="orphaned"} 2.0' in shown
+    assert "janitor_leases_freed_total 7.0" in shown
+    assert 'janitor_rule_deletions_total{by="systemd-networkd"} 2.0' in shown
+    assert "janitor_pod_addresses_free" in shown
+    assert ("process_" in shown) is process
+    if shutil.which("promtool"):
+        done = subprocess.run(
+            ["promtool", "check", "metrics"], input=shown, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
+    evidence = situations.evidence(situations.lease())
+    report = make_report(evidence, *diagnose(evidence))
+    assert report.node
+    shown = page(report, 0, (Deed(0, "lease freed: <b>x</b>", "it's & dead"),), observing=True)
+    assert "&lt;b&gt;x&lt;/b&gt;" in shown
+    assert "<script" not in shown
+    assert "http" not in shown.partition("<main>")[0]
+    assert "which only observes here" in shown
+
+
+def test_deeds_are_what_was_done() -> None:
+    assert deed(1, "pass", {}) is None
+    done = deed(1, "rule restored", {"rule": "r", "why": "w"})
+    assert done == Deed(1, "rule restored: r", "w")
+
+
+def test_what_is_shown() -> None:
+    well = Seen(lambda: FIGURES, lambda: Health("", "", ""))
+    assert [well.answer(path).status for path in ("/", "/metrics", "/healthz", "/readyz", "/etc")] == [
+        200,
+        200,
+        200,
+        200,
+        404,
+    ]
+    assert b"2 policy rules are watched" in well.answer("/").body
+    ill = Seen(lambda: FIGURES, lambda: Health("", "not <yet>", "failed"))
+    assert [ill.answer(path).status for path in ("/healthz", "/readyz")] == [200, 503]
+    assert b"not &lt;yet&gt;" in ill.answer("/").body
+    assert Seen(lambda: FIGURES, lambda: Health("ill", "", "")).answer("/healthz").status == 503
+
+
+def test_textfile(tmp_path: Path) -> None:
+    file = tmp_path / "janitor.prom"
+    assert write_textfile(str(file), FIGURES) == ""
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in tmp_path.iterdir()] == ["janitor.prom"]
+    assert "No such file" in write_textfile(str(tmp_path / "no/janitor.prom"), FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("interval = 0.5", "it takes 1 to 3600 seconds"),
+        ('listen = "9742"', "it takes ADDRESS:PORT"),
+        ('listen = "::1:9742"', "it takes ADDRESS:PORT"),
+        ('listen = "localhost:9742"', "it takes ADDRESS:PORT"),
+        ('listen = "127.0.0.1:70000"', "it takes ADDRESS:PORT"),
+        ('mode = "dry"', "Invalid enum value 'dry'"),
+        ('textfile = "janitor.txt"', "ends in .prom"),
+    ],
+)
+def test_settings_that_make_no_sense(tmp_path: Path, content: str, sentence: str) -> None:
+    file = tmp_path / "janitor.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=sentence.replace(".", r"\.")):
+        load(file)
+
+
+def test_addresses_to_listen_on() -> None:
+    assert address("[::1]:1") == ("::1", 1)
+    assert address("0.0.0.0:9742") == ("0.0.0.0", 9742)
