@@ -89,7 +89,7 @@ def observe(options: Options) -> Evidence:
     # Last, because it takes no part in the judgement of leases and may wait for somebody's answer.
     cni_directories = tuple(d for runtime in runtimes for d in runtime.cni_directories)
     plugin_directories = tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories))
-    configured = node_config.read(root, proc, options.node, cni_directories, plugin_directories)
+    configured = node_config.read_safely(root, proc, options.node, cni_directories, plugin_directories)
     return Evidence(
         version=EVIDENCE_VERSION,
         janitor=janitor.__version__,

@@ -66,3 +66,16 @@ def test_no_secret_is_collected(tmp_path: Path) -> None:
     done = janitor("collect", "--root", str(tmp_path), "--deadline", "0.5")
     assert b"K10" not in done.stdout
     assert b"(not kept)" in done.stdout
+
+
+def test_links_that_lead_in_a_circle_and_yaml_that_refers_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "etc/cni/net.d").mkdir(parents=True)
+    (tmp_path / "etc/cni/net.d/09-x.conf").symlink_to("09-x.conf")
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "opt/cni").symlink_to("cni")
+    config = tmp_path / "var/lib/kubelet/config.yaml"
+    config.parent.mkdir(parents=True)
+    bomb = ["a0: &a0 x"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    config.write_text("\n".join(["kind: KubeletConfiguration", *bomb, "clusterDNS: *a9"]))
+    done = janitor("scan", "--root", str(tmp_path), "-o", "json")
+    assert (done.returncode, done.stderr) == (2, b"")

@@ -1,10 +1,13 @@
 """Our reader of systemd's files, on a disk: what is wrong in them, and where. The real systemd is in tests/system."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from janitor.core.evidence_node import Unit
+from janitor.host.k3s_config import flat
+from janitor.host.secrets import masked, without_secrets
 from janitor.host.systemd_units import read_unit
 
 START = "ExecStart=/usr/bin/kubelet $KUBELET_EXTRA_ARGS\n"
@@ -64,3 +67,34 @@ def test_a_masked_unit(tmp_path: Path) -> None:
     (tmp_path / "etc/systemd/system").mkdir(parents=True)
     (tmp_path / "etc/systemd/system/kubelet.service").symlink_to("/dev/null")
     assert read_unit(str(tmp_path), "kubelet.service") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server  \t'--token' \t'LEAK'", "--bootstrap-token  LEAK", "--vpn-auth name=tailscale,joinKey=LEAK",
+        "--datastore-endpoint=postgres://u:LEAK/x@h/db", "postgres://u:LEAK/x@h", "sh -c 'exec ccm --token LEAK --v=2'",
+        "KUBELET_EXTRA_ARGS=--v=2 --token=LEAK", "FOO=bar MY_PASSWORD=LEAK", "export HTTP_PROXY=http://u:LEAK@p",
+    ],
+)  # fmt: skip
+def test_no_secret_stays_in_free_text(text: str) -> None:
+    assert "LEAK" not in masked(text)
+    assert "LEAK" not in " ".join(without_secrets([word.strip("'") for word in text.split()]))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("vpn-auth", "name=tailscale,joinKey=LEAK"), ("datastore-endpoint", "postgres://u:LEAK@h/db"),
+        ("kube-apiserver-extra-env", ["HTTP_PROXY=http://u:LEAK@p"]), ("nested", {"password": "LEAK"}),
+        ("etcd-arg", [{"x": "LEAK"}]),
+    ],
+)  # fmt: skip
+def test_no_secret_stays_in_settings(key: str, value: Any) -> None:
+    merged: dict[str, tuple[Any, str]] = {key: (value, "config.yaml")}
+    assert "LEAK" not in str(flat(merged, "k3s"))
+
+
+def test_what_is_no_secret_stays() -> None:
+    text = "kubelet --authorization-mode=Webhook --tls-private-key-file=/etc/k.key --node-ip=10.0.0.1"
+    assert masked(text) == text

@@ -84,8 +84,9 @@ def _twice(controller: Component) -> Iterator[Finding]:
             (*(f"--cluster-cidr={value}" for value in values), f"from {controller.source}"), _LEAK
             + " It is there twice where a manifest sets `command` and the one it overrides sets `args`: Kubernetes "
             "puts both together.",
-            f"leave one --cluster-cidr={values[0]} in the manifest, in args; then: kubectl -n kube-system rollout "
-            f"restart deployment {_NAME}. It removes the routes by itself; deleting them by hand is a stop-gap",
+            "leave one --cluster-cidr in the manifest, in args: the one that kube-controller-manager has, and the "
+            f"nodes' podCIDRs lie in; then: kubectl -n kube-system rollout restart deployment {_NAME}. It removes the "
+            "routes by itself; deleting them by hand is a stop-gap",
         )  # fmt: skip
 
 

@@ -94,10 +94,10 @@ def _bootstrap(node: NodeConfig, kubelet: Component) -> Iterator[Finding]:
     joined = dict(node.kubelet_files)
     kubeconfig = flag(kubelet, "--kubeconfig")
     has_none = kubeconfig in joined and not joined[kubeconfig]
-    if bootstrap and (has_none or not flag(kubelet, "--config")):
-        what = f"{kubeconfig} does not exist" if has_none else "it has no --config"
+    if bootstrap and has_none:
         yield Finding(
-            "KUB010", Severity.ERROR, f"kubelet ({kubelet.source})", f"this node has not finished joining: {what}",
+            "KUB010", Severity.ERROR, f"kubelet ({kubelet.source})",
+            f"this node has not finished joining: {kubeconfig} does not exist",
             (f"it runs as: {' '.join(kubelet.argv)}",),
             "The kubelet only has the file for its first contact with the API server; the join was not completed "
             "(cluster-api-provider-hetzner#1492).",

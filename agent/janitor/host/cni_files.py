@@ -4,6 +4,7 @@ host/cni.py reads the same files for the leases; here the point is what is wrong
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from janitor.core.evidence import Unknown
@@ -25,16 +26,24 @@ def directories(root: str, named: tuple[str, ...]) -> tuple[str, ...]:
 def cni_files(root: str, places: tuple[str, ...], plugins: tuple[str, ...]) -> tuple[CniFile, ...] | Unknown:
     """Every file in those directories, in the order in which libcni reads them."""
     found = []
-    bins = [d for d in (plugins or _PLUGIN_DIRECTORIES) if os.path.isdir(inside(root, d))]
+    bins = [d for d in (plugins or _PLUGIN_DIRECTORIES) if _is(os.path.isdir, root, d)]
     for place in dict.fromkeys(places):
         try:
             entries = names(inside(root, place))
         except OSError as error:
             return unknown(f"listing the CNI configuration in {place}", error)
         found += [
-            _file(root, f"{place}/{name}", bins) for name in entries if os.path.isfile(inside(root, f"{place}/{name}"))
+            _file(root, f"{place}/{name}", bins) for name in entries if _is(os.path.isfile, root, f"{place}/{name}")
         ]
     return tuple(found)
+
+
+def _is(kind: Callable[[str], bool], root: str, path: str) -> bool:
+    """Whether there is such a thing; a link that leads to itself is nothing."""
+    try:
+        return kind(inside(root, path))
+    except OSError:
+        return False
 
 
 def _file(root: str, path: str, bins: list[str]) -> CniFile:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from janitor.core.evidence_node import Setting
 from janitor.host import yaml_files
 from janitor.host.files import inside, names
-from janitor.host.secrets import hidden
+from janitor.host.secrets import hidden, hidden_setting
 
 DIRECTORIES: Final = {"k3s": "/etc/rancher/k3s", "rke2": "/etc/rancher/rke2"}
 _ENVIRONMENT: Final = {"K3S_NODE_NAME": "node-name", "RKE2_NODE_NAME": "node-name", "K3S_URL": "server"}
@@ -64,7 +64,7 @@ def flat(merged: dict[str, tuple[Any, str]], distribution: str) -> tuple[Setting
     for key, (value, source) in merged.items():
         component = _COMPONENTS.get(key)
         if component is None:
-            found.append(Setting(distribution, key, hidden(key, yaml_files.scalar(value)), source))
+            found.append(Setting(distribution, key, hidden_setting(key, value, yaml_files.scalar(value)), source))
             continue
         for part in _as_list(value):
             name, _, text = yaml_files.scalar(part).lstrip("-").partition("=")

@@ -19,7 +19,7 @@ from janitor.host import (
     systemd_units,
     yaml_files,
 )
-from janitor.host.files import inside, names, read_bounded, said
+from janitor.host.files import inside, names, read_bounded, said, unknown
 from janitor.host.systemd_syntax import environment_file
 
 _UNITS: Final = (
@@ -80,6 +80,18 @@ def read(
         objects=wanted.objects,
         kubelet_files=tuple((path, _there(root, path)) for path in _JOINED),
     )
+
+
+def read_safely(
+    root: str, proc: procfs.Proc | Unknown, wanted: Wanted, cni: tuple[str, ...], plugins: tuple[str, ...]
+) -> NodeConfig:
+    """The same; where some path of the node leads in a circle (ELOOP), all of it is Unknown with that reason."""
+    try:
+        return read(root, proc, wanted, cni, plugins)
+    except OSError as error:
+        nothing = unknown("reading how Kubernetes is configured on this node", error)
+        return NodeConfig(settings=nothing, components=nothing, units=nothing, routes=nothing, addresses=nothing,
+                          cni_files=nothing, machine=nothing, objects=wanted.objects)  # fmt: skip
 
 
 def _there(root: str, path: str) -> bool:

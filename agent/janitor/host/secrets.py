@@ -1,16 +1,47 @@
-"""What must not leave a node: values of options that are secrets, by their names. Standard library only."""
+"""What must not leave a node: values of options that are secrets, by their names. Standard library only.
+
+Names are matched generously: a value that is missing from a bundle costs a question, one too many costs a cluster.
+"""
 
 import re
-from typing import Final
+from typing import Any, Final
 
 HIDDEN: Final = "(not kept)"
-_SECRET = re.compile(r"token|password|passwd|secret|credential|access-key|api-key|basic-auth", re.IGNORECASE)
+_WORDS: Final = (
+    r"token|password|passwd|secret|credential|access-?key|api-?key|join-?key|private-?key|auth(?!or|ent)|"
+    r"https?_proxy|all_proxy|datastore-endpoint|extra-env"
+)
+_SECRET = re.compile(_WORDS, re.IGNORECASE)
 _A_FILE = re.compile(r"(file|dir|path)$", re.IGNORECASE)
+_GIVEN = re.compile(
+    rf"""(?P<before>(?P<name>-{{0,2}}[A-Za-z0-9_.-]*(?:{_WORDS})[A-Za-z0-9_.-]*)["']?(?P<sign>\s*[=:]\s*|\s+)["']?)"""
+    r"""(?P<value>[^\s"']+)""",
+    re.IGNORECASE,
+)
+_URL = re.compile(r"://\S*@")  # up to the last @: a password may hold slashes
+
+
+def masked(text: str) -> str:
+    """Free text, a command line for one, as it was written but for its secrets."""
+    return _GIVEN.sub(_without, _URL.sub(f"://{HIDDEN}@", text))
+
+
+def _without(match: re.Match[str]) -> str:
+    blank = not match["sign"].strip()
+    no_value = match["value"].startswith("-") or (blank and not match["name"].startswith("-"))
+    return match[0] if no_value or _A_FILE.search(match["name"]) else f"{match['before']}{HIDDEN}"
 
 
 def hidden(name: str, value: str) -> str:
-    """`value`, or a remark in its place where `name` says that it is a secret."""
-    return HIDDEN if value and _SECRET.search(name) and not _A_FILE.search(name) else value
+    """`value` without the secrets in it, or a remark in its place where `name` says that it is one."""
+    secret = value and _SECRET.search(name) and not _A_FILE.search(name)
+    return HIDDEN if secret else masked(value)
+
+
+def hidden_setting(name: str, value: Any, text: str) -> str:
+    """The same for a setting of a file: `text` is `value` in one line. What is nested is not looked into, nor kept."""
+    nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value))
+    return HIDDEN if nested else hidden(name, text)
 
 
 def without_secrets(words: list[str]) -> tuple[str, ...]:
@@ -22,12 +53,8 @@ def without_secrets(words: list[str]) -> tuple[str, ...]:
         if following and not word.startswith("-"):
             found.append(hidden(following, word))
         elif sign and name.startswith("-"):
-            found.append(f"{name}={_plain(hidden(name, value))}")
+            found.append(f"{name}={hidden(name, value)}")
         else:
-            found.append(_plain(hidden(name, word) if sign else word))
+            found.append(hidden(name, word) if sign else masked(word))
         following = word if word.startswith("-") and not sign else ""
     return tuple(found)
-
-
-def _plain(value: str) -> str:
-    return re.sub(r"://[^/@\s]+@", f"://{HIDDEN}@", value)

@@ -11,7 +11,7 @@ from typing import Final
 
 from janitor.core.evidence_node import Assignment, EnvironmentFile, Unit
 from janitor.host.files import inside, names, read_bounded, said
-from janitor.host.secrets import hidden, without_secrets
+from janitor.host.secrets import hidden, masked, without_secrets
 from janitor.host.systemd_syntax import (
     Line,
     Unbalanced,
@@ -70,22 +70,13 @@ def read_unit(root: str, name: str) -> Unit | None:
     return Unit(
         name, fragment, drop_ins, shadowed,
         tuple(_shown(a) for a in assignments if a.variable in used or a.variable.startswith(_OURS)),
-        tuple(merged.files), _plain(merged.exec_start), merged.exec_source, argv, tuple(merged.complaints),
+        tuple(merged.files), masked(merged.exec_start), merged.exec_source, argv, tuple(merged.complaints),
         written=tuple(merged.contents.items()),
     )  # fmt: skip
 
 
 def _shown(one: Assignment) -> Assignment:
-    return Assignment(one.variable, hidden(one.variable, _plain(one.value)), one.source, one.from_file)
-
-
-def _plain(text: str) -> str:
-    """A command line, or part of one, as it was written but for its secrets."""
-    return " ".join(without_secrets(text.split(" ")))
-
-
-def _safe(value: str) -> str:
-    return hidden(value.partition("=")[0], value)
+    return Assignment(one.variable, hidden(one.variable, one.value), one.source, one.from_file)
 
 
 def _mentions(text: str, variable: str) -> bool:
@@ -150,7 +141,7 @@ def _assignments(value: str, source: str, merged: _Merged) -> list[Assignment]:
     try:
         parts = words(value)
     except Unbalanced as problem:
-        merged.complaints.append(f"{source}: Environment={_safe(value)}: {problem}, so systemd ignores the line")
+        merged.complaints.append(f"{source}: Environment={masked(value)}: {problem}, so systemd ignores the line")
         return []
     found = []
     for part in parts:
@@ -159,8 +150,8 @@ def _assignments(value: str, source: str, merged: _Merged) -> list[Assignment]:
             found.append(Assignment(name, text, source, False))
         else:
             merged.complaints.append(
-                f"{source}: Environment={_safe(value)}: '{part}' is no assignment, and is ignored; a value with spaces "
-                'needs quotes around all of it: Environment="NAME=one two"'
+                f"{source}: Environment={masked(value)}: '{masked(part)}' is no assignment, and is ignored; a value "
+                'with spaces needs quotes around all of it: Environment="NAME=one two"'
             )
     return found
 
@@ -196,7 +187,7 @@ def _from_file(root: str, file: EnvironmentFile, merged: _Merged) -> list[Assign
         if " #" in value:
             merged.complaints.append(f"{file.path}: {name}: what follows ' #' is part of the value, not a comment")
         found.append(Assignment(name, value, file.path, True))
-    if all(n.startswith("KUBELET") and hidden(n, v) == v for n, v in environment_file(text)) and _plain(text) == text:
+    if all(n.startswith("KUBELET") and hidden(n, v) == v for n, v in environment_file(text)) and masked(text) == text:
         merged.contents[file.path] = text
     return found
 
@@ -208,7 +199,7 @@ def _command(merged: _Merged, environment: dict[str, str]) -> tuple[str, ...]:
         parts = command_words(text.lstrip(_PREFIXES))
     except Unbalanced as problem:
         merged.complaints.append(
-            f"{merged.exec_source}: ExecStart={_plain(text)}: {problem}, so systemd refuses the unit"
+            f"{merged.exec_source}: ExecStart={masked(text)}: {problem}, so systemd refuses the unit"
         )
         return ()
     for part in parts:

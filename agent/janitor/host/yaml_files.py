@@ -7,11 +7,15 @@ import yaml
 from janitor.host.files import inside, read_bounded
 
 _LIMIT = 4 << 20
+_MOST_ALIASES = 20
 
 
 def documents(data: bytes) -> list[dict[str, Any]]:
     """The mappings among the documents of a file. ValueError says what is wrong with it."""
     try:
+        # A dozen lines of references to references stand for more values than there is memory.
+        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data)) > _MOST_ALIASES:
+            raise ValueError(f"it holds more than {_MOST_ALIASES} aliases")
         return [document for document in yaml.safe_load_all(data) if isinstance(document, dict)]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
