@@ -39,7 +39,7 @@ from janitor.syncing import Syncing
 _LONGEST_WAIT_S: Final = 60.0
 _LOCK_EVERY_S: Final = 2
 _BEGIN_AGAIN_S: Final = 30
-_PATIENCE_S: Final = 0.6
+_PATIENCE_S: Final = 0.4
 """What a pass is given to end after SIGTERM, of the second that all of it may take."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DEEDS: Final = 100
