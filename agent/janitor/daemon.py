@@ -12,14 +12,11 @@ import math
 import os
 import select
 import signal
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
-from janitor.core.action import Policy
 from janitor.core.evidence import Unknown
-from janitor.core.prose import count
 from janitor.host import procfs
 from janitor.host.files import said
 from janitor.host.http import Server
@@ -28,42 +25,21 @@ from janitor.host.notify import notify, reloading, watchdog_s
 from janitor.host.procfs import clock
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
-from janitor.passing import LONGEST_S, SECOND, Passing
-from janitor.pipeline import Options
+from janitor.passing import SECOND, Passing
 from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed
 from janitor.restoring import RuleKeeper, Say
 from janitor.seen import Health, Seen, write_textfile
+from janitor.standing import Settings, SettingsError, figures, health, status
 from janitor.syncing import Syncing
 
 _LONGEST_WAIT_S: Final = 60.0
 _LOCK_EVERY_S: Final = 2
 _BEGIN_AGAIN_S: Final = 30
-_PATIENCE_S: Final = 0.6
+_PATIENCE_S: Final = 0.4
 """What a pass is given to end after SIGTERM, of the second that all of it may take."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DEEDS: Final = 100
-
-
-class SettingsError(Exception):
-    """The configuration cannot be used; the sentence says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the command line and the configuration mean to the daemon."""
-
-    options: Options
-    policy: Policy  # `findings` are those it may act on
-    leases: bool  # whether it looks after the leases at all
-    rules: bool  # and after the policy rules
-    repair_rules: bool
-    no_rules: str  # why the rules cannot be kept though they should be; "" where they can
-    interval_s: float
-    keep_days: float
-    durable: bool
-    listen: tuple[str, int] | None
-    textfile: str
 
 
 class Part(Protocol):
@@ -280,39 +256,11 @@ class Daemon:
 
     def figures(self) -> Figures:
         """All numbers there are, now."""
-        rules, leases, durable = (self._parts.get(name) for name in ("rules", "leases", "durable"))
-        passing = leases if isinstance(leases, Passing) else None
-        keeping = rules if isinstance(rules, Keeping) else None
-        syncing = durable if isinstance(durable, Syncing) else None
-        keeper = keeping.keeper if keeping is not None else None
-        return Figures(
-            looked=passing.looked if passing else None,
-            results=passing.results if passing else Counter(),
-            complete_at=passing.complete_at if passing else 0.0,
-            done=passing.done if passing else Counter(),
-            forecasts=passing.forecasts() if passing else {},
-            rules=keeping.counts if keeping else Counter(),
-            watching=keeper is not None if self.settings.rules else None,
-            kept=len(keeper.mirror.kept) if keeper else 0,
-            synced=syncing.files if syncing else 0,
-            sync_seconds=syncing.seconds if syncing else 0.0,
-        )
+        return figures(self.settings, self._parts)
 
     def health(self) -> Health:
-        """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew."""
-        leases, rules = self._parts.get("leases"), self._parts.get("rules")
-        ill = unready = problem = ""
-        if self.settings.leases:
-            passing = leases if isinstance(leases, Passing) else None
-            since = (clock().boottime_ns - ((passing.ended_ns if passing else 0) or self._began_ns)) / SECOND
-            if since > max(3 * self.settings.interval_s, 2 * LONGEST_S):
-                ill = f"no pass has come to its end for {since:.0f} s"
-            if passing is None or not passing.ended_ns:
-                unready = "no pass has come to its end yet"
-            problem = f"The last pass failed: {passing.problem}" if passing and passing.problem else ""
-        if self.settings.rules and (not isinstance(rules, Keeping) or rules.keeper is None):
-            unready = unready or "the policy rules are not watched"
-        return Health(ill, unready, problem)
+        """How the daemon is, now."""
+        return health(self.settings, self._parts, self._began_ns)
 
     def _chores(self) -> None:
         """The watchdog, the status and the textfile."""
@@ -327,25 +275,14 @@ class Daemon:
             notify(WATCHDOG="1")
         if self._lock is None:
             return
-        figures = self.figures()
-        status = _status(figures, self.health())
-        if status != self._status:
-            notify(STATUS=status)
-            self._status = status
+        numbers = self.figures()
+        words = status(numbers, self.health())
+        if words != self._status:
+            notify(STATUS=words)
+            self._status = words
         if self.settings.textfile and (ended > self._written_ns or now - self._written_ns >= _LONGEST_WAIT_S * SECOND):
-            problem = write_textfile(self.settings.textfile, figures)
+            problem = write_textfile(self.settings.textfile, numbers)
             if problem and problem != self._text_problem:
                 self.say("textfile not written", why=problem)
             self._text_problem = problem
         self._written_ns = max(ended, self._written_ns)
-
-
-def _status(figures: Figures, health: Health) -> str:
-    """One line for systemctl status."""
-    parts = [health.ill or health.unready or health.problem]
-    if figures.looked is not None:
-        parts += [f"{n.name}: {n.free} of {n.capacity} free" for n in figures.looked.networks if n.free is not None]
-        parts.append(count(sum(finding.number for finding in figures.looked.findings), "finding"))
-    if figures.watching:
-        parts.append(f"{count(figures.kept, 'rule')} watched")
-    return ", ".join(part for part in parts if part)

@@ -221,6 +221,24 @@ def test_what_systemd_is_told(shared: Node) -> None:
     path.unlink()
 
 
+def test_reading_the_configuration_again_reaches_every_part(shared: Node) -> None:
+    with Daemon(shared) as daemon:
+        daemon.wait_for("event=pass")
+        assert daemon.get("/healthz")[0] == 200
+        assert len(daemon.children()) >= 1
+        daemon.configure('interval = 60\nmode = "observe"\ndurable = false\nlisten = ""\n')
+        daemon.reload()
+        daemon.wait_for('event="configuration read" mode=observe')
+        daemon.wait_for('event="watching rules"', 2)  # begun anew, for it only observes now
+        assert daemon.get("/healthz")[0] == 0
+        wait_for(lambda: daemon.children() == [], "nobody to sync, and no pass for a minute")
+        daemon.configure("interval = 1\n")
+        daemon.reload()
+        daemon.wait_for('event="configuration read" mode=repair')
+        daemon.wait_for("event=listening", 2)
+        wait_for(lambda: daemon.get("/readyz") == (200, "ok\n"), "all of it")
+
+
 def test_lines_as_json(shared: Node) -> None:
     with Daemon(shared, "--log-format", "json", "--listen", "") as daemon:
         daemon.wait_for('"pass"')

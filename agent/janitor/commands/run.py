@@ -23,8 +23,8 @@ from janitor.commands.common import (
 
 if TYPE_CHECKING:
     from janitor.config import Config
-    from janitor.daemon import Settings
     from janitor.restoring import Say
+    from janitor.standing import Settings
 
 _CAP_NET_ADMIN: Final = 12  # capabilities(7)
 _PARTS: Final = ("leases", "rules")
@@ -56,7 +56,8 @@ def run(
 
     Exit 0: told to end. 2: it could not begin. 64: wrong usage. 70: a bug.
     """
-    from janitor.daemon import Daemon, SettingsError
+    from janitor.daemon import Daemon
+    from janitor.standing import SettingsError
 
     parts = frozenset(part.strip() for part in only.split(","))
     if not parts or not parts <= set(_PARTS):
@@ -96,8 +97,8 @@ def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "S
     """Stop where the configuration names a check that there is not."""
     from janitor.config import address
     from janitor.core.action import Policy
-    from janitor.daemon import Settings
     from janitor.pipeline import Options, matching_ids
+    from janitor.standing import Settings
 
     allowed = set() if observe or settings.mode == "observe" else matching_ids("leases,rules")
     # What is said of a family counts for it; what is said of one check, for that one.

@@ -1,0 +1,85 @@
+"""How the daemon stands: what it was told, and from its parts the figures, the health and the one line for systemd."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from janitor.core.action import Policy
+from janitor.core.prose import count
+from janitor.host.procfs import clock
+from janitor.keeping import Keeping
+from janitor.passing import LONGEST_S, SECOND, Passing
+from janitor.pipeline import Options
+from janitor.report.metrics import Figures
+from janitor.seen import Health
+from janitor.syncing import Syncing
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the sentence says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line and the configuration mean to the daemon."""
+
+    options: Options
+    policy: Policy  # `findings` are those it may act on
+    leases: bool  # whether it looks after the leases at all
+    rules: bool  # and after the policy rules
+    repair_rules: bool
+    no_rules: str  # why the rules cannot be kept though they should be; "" where they can
+    interval_s: float
+    keep_days: float
+    durable: bool
+    listen: tuple[str, int] | None
+    textfile: str
+
+
+def figures(settings: Settings, parts: Mapping[str, object]) -> Figures:
+    """All numbers there are, now."""
+    rules, leases, durable = (parts.get(name) for name in ("rules", "leases", "durable"))
+    passing = leases if isinstance(leases, Passing) else None
+    keeping = rules if isinstance(rules, Keeping) else None
+    syncing = durable if isinstance(durable, Syncing) else None
+    keeper = keeping.keeper if keeping is not None else None
+    return Figures(
+        looked=passing.looked if passing else None,
+        results=passing.results if passing else Counter(),
+        complete_at=passing.complete_at if passing else 0.0,
+        done=passing.done if passing else Counter(),
+        forecasts=passing.forecasts() if passing else {},
+        rules=keeping.counts if keeping else Counter(),
+        watching=keeper is not None if settings.rules else None,
+        kept=len(keeper.mirror.kept) if keeper else 0,
+        synced=syncing.files if syncing else 0,
+        sync_seconds=syncing.seconds if syncing else 0.0,
+    )
+
+
+def health(settings: Settings, parts: Mapping[str, object], began_ns: int) -> Health:
+    """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew."""
+    leases, rules = parts.get("leases"), parts.get("rules")
+    ill = unready = problem = ""
+    if settings.leases:
+        passing = leases if isinstance(leases, Passing) else None
+        since = (clock().boottime_ns - ((passing.ended_ns if passing else 0) or began_ns)) / SECOND
+        if since > max(3 * settings.interval_s, 2 * LONGEST_S):
+            ill = f"no pass has come to its end for {since:.0f} s"
+        if passing is None or not passing.ended_ns:
+            unready = "no pass has come to its end yet"
+        problem = f"The last pass failed: {passing.problem}" if passing and passing.problem else ""
+    if settings.rules and (not isinstance(rules, Keeping) or rules.keeper is None):
+        unready = unready or "the policy rules are not watched"
+    return Health(ill, unready, problem)
+
+
+def status(figures: Figures, health: Health) -> str:
+    """One line for systemctl status."""
+    parts = [health.ill or health.unready or health.problem]
+    if figures.looked is not None:
+        parts += [f"{n.name}: {n.free} of {n.capacity} free" for n in figures.looked.networks if n.free is not None]
+        parts.append(count(sum(finding.number for finding in figures.looked.findings), "finding"))
+    if figures.watching:
+        parts.append(f"{count(figures.kept, 'rule')} watched")
+    return ", ".join(part for part in parts if part)
