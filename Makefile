@@ -18,7 +18,7 @@ demo: $(VENV)/.ready ## a node that breaks, and what janitor says about it
 	@$(BIN)/python -m tests.lab.demo
 
 test: $(VENV)/.ready ## every test this machine can run
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.ready ## figures, side by side in one run
 	@$(BIN)/python -m tests.bench.rules

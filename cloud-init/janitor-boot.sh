@@ -523,6 +523,7 @@ case $boot_id in '' | *[!0-9a-f-]*) late "the boot ID is '$boot_id'" ;; esac
 namespace=$(readlink "$proc/1/ns/pid" 2>/dev/null || readlink /proc/self/ns/pid)
 { read -r first <"$proc/1/comm"; } 2>/dev/null || first='?'
 [ "$namespace" = 'pid:[4026531836]' ] || { [ "$first" = systemd ] && [ -d "$run/run/systemd/system" ]; } ||
+    [ -e "$proc/1/root/etc/initrd-release" ] || [ -L "$proc/1/root/etc/initrd-release" ] ||
     late "these are the processes of a container (its first one is $first), and those of the node are out of sight; it takes the host's PID namespace"
 
 # Alone, and for the first time in this boot.

@@ -200,6 +200,7 @@ def _prove_the_nodes_own(proc: procfs.Proc, run: str) -> None:
     except OSError:
         namespace = str(Path("/proc/self/ns/pid").readlink()) if proc.ours else ""
     booted = proc.name(1) == "systemd" and Path(inside(run, "/run/systemd/system")).is_dir()
+    booted = booted or os.path.lexists(f"{proc.path}/1/root/{_INITRAMFS}")
     if namespace != _FIRST_PID_NAMESPACE and not booted:
         raise Late(
             f"these are the processes of a container (its first one is {proc.name(1)}), and those of the node are out "
