@@ -99,6 +99,7 @@ needs_promtool = pytest.mark.skipif(
 )
 
 
+@pytest.mark.system
 @needs_promtool
 def test_the_rules_are_rules(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec()))
@@ -110,6 +111,7 @@ def test_every_alert_has_its_series() -> None:
     assert {rule["alert"] for group in spec()["groups"] for rule in group["rules"]} == SERIES.keys()
 
 
+@pytest.mark.system
 @needs_promtool
 @pytest.mark.parametrize("alert", SERIES)
 def test_alert(tmp_path: Path, alert: str) -> None:
