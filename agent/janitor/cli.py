@@ -87,6 +87,7 @@ def main() -> None:
             print(f"janitor: {error.format_message()}{where}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
+        print("\njanitor: interrupted", file=sys.stderr)  # on a line of its own: after ^C, or the question
         sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has had enough; do not let the interpreter complain about it at exit.

@@ -16,6 +16,7 @@ import grpc
 import jsonschema
 import pytest
 
+from janitor.host.locks import only_janitor
 from janitor.report.evidence_json import encode
 from tests.situations import evidence, lease
 
@@ -273,3 +274,18 @@ def test_as_an_ordinary_user(tmp_path: Path) -> None:
     done = subprocess.run([BIN / "python", "-c", line, "scan"], capture_output=True, text=True, timeout=60, cwd="/")
     assert (done.returncode, done.stderr) == (2, "")
     assert "run janitor as root" in done.stdout
+
+
+def test_what_was_done_is_shown_beside_a_janitor_at_work(tmp_path: Path) -> None:
+    intention = {
+        "event": "intend", "pass": "20261120T000000Z-1", "n": 0, "at": 1_790_000_000.0, "boot_id": "b",
+        "quarantine": "/var/lib/janitor/quarantine/20261120T000000Z-1/10.52.0.5",
+        "action": {"kind": "free", "directory": "/var/lib/cni/networks/n", "name": "10.52.0.5"},
+    }  # fmt: skip
+    journal = tmp_path / "var/lib/janitor/journal"
+    journal.parent.mkdir(parents=True)
+    journal.write_text(json.dumps(intention) + "\n")
+    with only_janitor(str(tmp_path), "janitor clean"):
+        done = janitor("undo", "--list", "--root", str(tmp_path))
+    assert (done.returncode, done.stdout.decode().endswith("1 begun\n")) == (0, True), done
+    assert journal.read_text() == json.dumps(intention) + "\n", "what another one is at is not ours to end"

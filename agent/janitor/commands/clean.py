@@ -21,6 +21,7 @@ from janitor.commands.common import (
     load,
     open_journal,
     options,
+    read_journal,
     terminal,
     write,
 )
@@ -126,12 +127,12 @@ def undo(
     from janitor.report.changes import passes_text, restored_text
 
     where = options(root, None, None, None, config)
+    if listing:
+        write(passes_text(read_journal(where.root).entries.values()).encode())
+        return
     with alone(where.root, "janitor undo"):
         journal = open_journal(where.root)
         entries = list(journal.entries.values())
-        if listing:
-            write(passes_text(entries).encode())
-            return
         undoable = [e.pass_id for e in entries if e.state == "done" and e.action["kind"] != "reserve"]
         if pass_id is None and not undoable:
             raise Stop("there is nothing to put back", EXIT_LEFT)

@@ -177,15 +177,28 @@ def alone(root: str, what: str) -> Iterator[None]:
         raise Stop(f"{what}: {said(error)}") from None
 
 
-def open_journal(root: str) -> "Journal":
-    """The journal, with what a crash cut short brought to an end."""
+def read_journal(root: str) -> "Journal":
+    """The journal as it stands, only to be shown: nothing is waited for, and nothing in it brought to an end."""
     from janitor.host.files import said
     from janitor.host.journal import Journal
-    from janitor.host.undo import recover
 
     journal = Journal(root)
     try:
         journal.load()
+    except PermissionError as error:
+        raise Stop(f"reading the journal needs root ({said(error)})") from None
+    except OSError as error:
+        raise Stop(f"reading the journal: {said(error)}") from None
+    return journal
+
+
+def open_journal(root: str) -> "Journal":
+    """The journal, with what a crash cut short brought to an end."""
+    from janitor.host.files import said
+    from janitor.host.undo import recover
+
+    journal = read_journal(root)
+    try:
         for entry in recover(root, journal):
             name = f"{entry.action['directory']}/{entry.action['name']}"
             print(f"janitor: an earlier pass was cut short: {name}: {entry.state}, {entry.detail}", file=sys.stderr)

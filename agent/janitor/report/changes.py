@@ -79,10 +79,16 @@ def passes_text(entries: Iterable[Entry]) -> str:
         passes.setdefault(entry.pass_id, []).append(entry)
     lines = []
     for pass_id, members in passes.items():
-        states = Counter(_DONE.get(str(m.action["kind"]), "done") if m.state == "done" else m.state for m in members)
+        states = Counter(_state(member) for member in members)
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(members[0].at))
         lines.append(f"{pass_id}  {when}  {', '.join(f'{number} {what}' for what, number in states.items())}")
     return "".join(f"{line}\n" for line in lines) or "there has been no pass\n"
+
+
+def _state(entry: Entry) -> str:
+    if entry.state == "done":
+        return _DONE.get(str(entry.action["kind"]), "done")
+    return "begun" if entry.state == "intend" else entry.state
 
 
 def restored_text(pass_id: str, restored: Sequence[Restored]) -> str:
