@@ -195,10 +195,12 @@ def read_journal(root: str) -> "Journal":
 def open_journal(root: str) -> "Journal":
     """The journal, with what a crash cut short brought to an end."""
     from janitor.host.files import said
+    from janitor.host.journal import Journal
     from janitor.host.undo import recover
 
-    journal = read_journal(root)
+    journal = Journal(root)
     try:
+        journal.load()
         for entry in recover(root, journal):
             name = f"{entry.action['directory']}/{entry.action['name']}"
             print(f"janitor: an earlier pass was cut short: {name}: {entry.state}, {entry.detail}", file=sys.stderr)
