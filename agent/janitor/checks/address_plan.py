@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
-from janitor.core.node_view import kubernetes_missing, mask_known, node_ips, node_plan, objects
+from janitor.core.node_plan import mask_known, node_plan
+from janitor.core.node_view import kubernetes_missing, node_ips, objects
 from janitor.core.plan_check import IDS as PLAN_IDS
 from janitor.core.plan_check import examine
 

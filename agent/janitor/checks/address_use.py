@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from janitor.core.address_plan import Net, Stated, host, overlap, parse, within
+from janitor.core.address_plan import Net, Stated, as_address, host, overlap, parse, within
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
+from janitor.core.node_plan import node_plan
 from janitor.core.node_view import (
     Said,
     cluster_cidrs,
     cluster_dns,
     component,
     kubernetes_missing,
-    node_plan,
     objects,
     own_node,
     own_pod_cidrs,
@@ -67,12 +67,12 @@ def _service(evidence: Evidence, names: tuple[str, ...]) -> Stated | None:
 def _dns(evidence: Evidence) -> Iterator[Finding]:
     said = cluster_dns(evidence.node_config)
     service = _service(evidence, _DNS)
-    values = {one.component: one.values[0] for one in said if one.values}
-    # The kubelet may be given a cache on the node (NodeLocal DNSCache, link-local by custom).
-    values = {name: v for name, v in values.items() if not v.value.startswith("169.254.")}
+    # The kubelet may be given a cache on the node (NodeLocal DNSCache): link-local by custom, or an address of its own.
+    here = known(evidence.node_config.addresses)
+    values = {one.component: v for one in said for v in one.values[:1] if not _cached(v, here)}
     if service:
         values["Service"] = service
-    if len({v.value for v in values.values()}) > 1:
+    if len({as_address(v.value) or v.value for v in values.values()}) > 1:
         yield Finding(
             "CIDR011", Severity.ERROR, "cluster DNS",
             f"cluster DNS is {' here and '.join(sorted({v.value for v in values.values()}))} there",
@@ -81,6 +81,11 @@ def _dns(evidence: Evidence) -> Iterator[Finding]:
             "nothing resolves in any pod (kube-hetzner#1691).",
             "give the kubelet the Service's address: clusterDNS in its configuration, or cluster-dns of k3s and RKE2",
         )  # fmt: skip
+
+
+def _cached(dns: Stated, here: tuple[str, ...]) -> bool:
+    address = as_address(dns.value)
+    return address is not None and (address.is_link_local or str(address) in here)
 
 
 def _kubernetes_service(evidence: Evidence) -> Iterator[Finding]:

@@ -88,9 +88,7 @@ def _name(item: Any) -> str:
 def _node(item: dict[str, Any]) -> KubeNode:
     spec, status = _part(item, "spec"), _part(item, "status")
     cidrs = [c for c in _items(spec, "podCIDRs") if isinstance(c, str)] or [c for c in [_text(spec, "podCIDR")] if c]
-    conditions = [
-        Condition(_text(c, "type"), _text(c, "status"), _text(c, "reason")) for c in _items(status, "conditions")
-    ]
+    conditions = [_condition(c) for c in _items(status, "conditions")]
     metadata = _part(item, "metadata")
     return KubeNode(
         _meta(item, "name"), _nanoseconds(_meta(item, "creationTimestamp")), tuple(cidrs),
@@ -99,6 +97,11 @@ def _node(item: dict[str, Any]) -> KubeNode:
         _text(_part(metadata, "labels"), "hcloud/node-group"),
         _text(_part(metadata, "annotations"), "alpha.kubernetes.io/provided-node-ip"),
     )  # fmt: skip
+
+
+def _condition(item: Any) -> Condition:
+    changed_ns = _nanoseconds(_text(item, "lastTransitionTime"))
+    return Condition(_text(item, "type"), _text(item, "status"), _text(item, "reason"), changed_ns)
 
 
 def _nanoseconds(text: str) -> int:
