@@ -90,7 +90,7 @@ def test_pipes_in_the_place_of_a_command_line(tmp_path: Path) -> None:
         (b"a:\n" + b"- x\n" * 200_000, "it holds more than 50000 values"),
         (b"[" * 300_000, "it is nested too deeply"),
         (b"a: 2020-99-99", "it is not YAML"),
-        (b"a: [", "line 2: it is not YAML"),
+        (b"a: [", "line 1: it is not YAML"),
     ],
 )
 def test_yaml_without_end(data: bytes, sentence: str) -> None:

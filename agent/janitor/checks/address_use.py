@@ -19,6 +19,7 @@ from janitor.core.node_view import (
     own_pod_cidrs,
     service_cidrs,
 )
+from janitor.core.prose import count
 
 IDS = ("CIDR011", "CIDR012", "CIDR023", "CIDR024", "CIDR025", "CIDR027")
 
@@ -193,13 +194,23 @@ def _fits(net: Net, pods: Net) -> bool:
 
 
 def _twice(evidence: Evidence) -> Iterator[Finding]:
+    """CIDR027: sorted by where they begin, a range overlaps one before it that has not ended yet."""
     shown = objects(evidence.node_config)
     given = [(n.name, net) for n in known(shown.nodes) for c in n.pod_cidrs if (net := parse(c))] if shown else []
-    for (one, first), (other, second) in combinations(sorted(given, key=lambda g: (g[1].version, g[1])), 2):
-        if one != other and overlap(first, second):
-            yield Finding(
-                "CIDR027", Severity.ERROR, f"{one} and {other}", f"{one} and {other} have overlapping pod ranges",
-                (f"{one}: {first}", f"{other}: {second}"),
-                "Two pods of the cluster can have the same address; what is meant for one reaches the other.",
-                f"delete Node {other} and let it join again: kubectl delete node {other}; then restart its kubelet",
-            )  # fmt: skip
+    pairs: list[tuple[str, Net, str, Net]] = []
+    last: tuple[str, Net] | None = None
+    for name, net in sorted(given, key=lambda g: (g[1].version, int(g[1].network_address), g[1].prefixlen)):
+        if last and overlap(last[1], net):
+            if last[0] != name:
+                pairs.append((*last, name, net))
+        else:
+            last = (name, net)
+    if pairs:
+        one, first, other, second = pairs[0]
+        more = f", and {count(len(pairs) - 1, 'more pair')}" if pairs[1:] else ""
+        yield Finding(
+            "CIDR027", Severity.ERROR, f"{one} and {other}", f"{one} and {other} have overlapping pod ranges{more}",
+            (f"{one}: {first}", f"{other}: {second}", *(f"{a}: {x}; {b}: {y}" for a, x, b, y in pairs[1:8])),
+            "Two pods of the cluster can have the same address; what is meant for one reaches the other.",
+            f"delete Node {other} and let it join again: kubectl delete node {other}; then restart its kubelet",
+        )  # fmt: skip

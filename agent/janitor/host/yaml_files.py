@@ -31,7 +31,8 @@ def _loaded(data: bytes) -> list[Any]:
         return list(yaml.load_all(data, _LOADER))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark is not None else ""
+        last = len(data.splitlines()) or 1  # libyaml may point behind the end
+        where = f"line {min(mark.line + 1, last)}: " if mark is not None else ""
         raise ValueError(
             f"{where}it is not YAML ({getattr(error, 'problem', None) or 'it cannot be decoded'})"
         ) from None
