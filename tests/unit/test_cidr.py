@@ -1,9 +1,11 @@
 """`janitor cidr`: where its values come from, what it prints, and how it refuses."""
 
+import importlib.resources
 import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from janitor.core.address_plan import Layout
@@ -174,6 +176,8 @@ def test_cluster_configuration(tmp_path: Path, extra: str) -> None:
 def test_the_command_on_the_incidents_plans() -> None:
     done = janitor("cidr", *BROKEN_FLAGS, "-o", "json")
     report = json.loads(done.stdout)
+    schema = json.loads(importlib.resources.files("janitor.report").joinpath("cidr.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(report)
     assert (done.returncode, report["status"], report["findings"][0]["id"]) == (1, "findings", "CIDR004")
     assert report["proposal"]["changes"] == [{"name": "network", "before": "10.20.128.0/17", "after": "10.20.0.0/16"}]
     again = janitor("cidr", *(f for v in report["proposal"]["values"] for f in _flag(v)), "--scheme", "kube-hetzner")
