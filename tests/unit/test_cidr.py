@@ -140,6 +140,20 @@ def test_k0s(tmp_path: Path, wrap: bool) -> None:
     assert [v.value for v in plan.services] == ["10.96.0.0/12", "fd00:43::/112"]
 
 
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        (("--pods", "10.42.0.0/16", "--node-mask", "28"), ("node_mask", "/28", "/25")),
+        (("--pods", "10.42.0.0/20", "--node-mask", "16"), ("node_mask", "/16", "/24")),
+        (("--pods", "10.42.0.0/16", "--max-pods", "300"), ("node_mask", "/24", "/23")),
+        (("--pods", "10.42.0.0/20", "--nodes", "300"), ("pods", "10.42.0.0/20", "10.40.0.0/15")),
+    ],
+)
+def test_the_nearest_plan_changes_one_value(words: tuple[str, ...], change: tuple[str, str, str]) -> None:
+    report = json.loads(janitor("cidr", *words, "--services", "10.43.0.0/16", "-o", "json").stdout)
+    assert [tuple(c.values()) for c in report["proposal"]["changes"]] == [change]
+
+
 def test_pods_without_number() -> None:
     done = janitor("cidr", "--pods", "10.42.0.0/16", "--services", "10.43.0.0/16", "--max-pods", "2147483646")
     assert (done.returncode, done.stderr) == (1, b"")

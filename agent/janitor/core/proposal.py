@@ -91,14 +91,19 @@ def _with_network(plan: AddressPlan, network: Stated | None) -> AddressPlan:
 
 
 def _masks(plan: AddressPlan) -> Iterator[tuple[int, int]]:
-    """As it is; then the lengths between it and those that would do for sure, the nearest first."""
-    yield plan.node_mask, plan.node_mask_v6
+    """As it is; then the lengths between it and those that would do for sure, the nearest first.
+
+    One that is shorter than the pods' prefix is the mistake itself, so the usual ones come before it.
+    """
     bits = (plan.max_pods + 2).bit_length()  # the network's address, the last one and the bridge take three
     fit = 32 - bits if bits < 31 else 24
     ends = (24, fit, plan.node_mask if plan.node_mask <= 30 else 24)
     near = sorted(range(min(ends), max(ends) + 1), key=lambda mask: (abs(mask - plan.node_mask), mask))
-    found = [(mask, v6) for v6 in dict.fromkeys((plan.node_mask_v6, 64)) for mask in (plan.node_mask, *near)]
-    yield from dict.fromkeys(found[1:])
+    prefix = max((part.net.prefixlen for part in Layout(plan).pods if part.net.version == 4), default=0)
+    usual = [mask for mask in (24, fit) if mask >= prefix > plan.node_mask]
+    for v6 in dict.fromkeys((plan.node_mask_v6, 64)):
+        for mask in dict.fromkeys((*usual, plan.node_mask, *near)):
+            yield mask, v6
 
 
 def _ranges(plan: AddressPlan) -> AddressPlan | None:
