@@ -36,8 +36,9 @@ format: $(VENV)/.ready ## rewrite the sources as ruff likes them
 protos: $(VENV)/.ready ## the protobuf stubs, after a change in protos/
 	@$(BIN)/python -m grpc_tools.protoc -Ijanitor/host=protos --python_out=agent --pyi_out=agent protos/cri.proto protos/containerd.proto
 
-schema: $(VENV)/.ready ## the published JSON schema, after a change of the report's types
+schema: $(VENV)/.ready ## the published JSON schemas, after a change of the report's types
 	@$(BIN)/python -m janitor.report.document > agent/janitor/report/schema.json
+	@$(BIN)/python -m janitor.report.cidr_document > agent/janitor/report/cidr.schema.json
 
 test-vm: $(VENV)/.ready ## real power cuts in qemu, with and without the boot stage (about ten minutes)
 	@$(BIN)/python -m tests.lab.vm

@@ -111,7 +111,7 @@ EXTRA = sets("KUBELET_EXTRA_ARGS", "--x=1", "/etc/a.conf:2", from_file=False)
 TWICE = ("--cluster-cidr=10.42.0.0/16", "--cluster-cidr=10.1.0.0/16")
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 REFUSED = Condition("NetworkUnavailable", "True", "NoRouteCreated")
-NOT_READY = (Condition("Ready", "False", "KubeletNotReady"),)
+NOT_READY = (Condition("Ready", "False", "KubeletNotReady", BOOT + NOW - 300 * SECOND),)
 
 
 def age(seconds: int, **other: Any) -> dict[str, Any]:

@@ -95,7 +95,10 @@ def scan(tmp_path: Path, network: str, *, files: dict[str, str], only: str, meta
     return {f["id"]: f for f in report["findings"] if f["status"] != "unknown"} | {"skipped": report["skipped"]}
 
 
-K3S = {"/etc/rancher/k3s/config.yaml": "cluster-cidr: 10.42.0.0/16\nservice-cidr: 10.43.0.0/16\nnode-ip: 10.0.0.3\n"}
+K3S = {
+    "/etc/rancher/k3s/config.yaml": "cluster-cidr: 10.42.0.0/16\nservice-cidr: 10.43.0.0/16\nnode-ip: 10.0.0.3\n"
+    "kubelet-arg: cloud-provider=external\n"
+}
 
 
 def test_a_bridge_of_docker_in_the_pods_range(tmp_path: Path) -> None:
@@ -122,6 +125,16 @@ def test_a_healthy_node_has_neither(tmp_path: Path) -> None:
     host_gw = "\nip route add 10.42.2.0/24 via 10.0.0.1 dev enp7s0\n"
     found = scan(tmp_path, NETWORK + vpn + host_gw, files=K3S, only="CIDR016,CIDR008,NODE004,CIDR006,CIDR007")
     assert set(found) == {"skipped"}
+
+
+@pytest.mark.parametrize(("address", "found"), [("10.8.0.1/24", {"skipped"}), ("10.42.7.1/24", {"skipped", "CIDR016"})])
+def test_a_tunnel_that_joins_the_nodes(tmp_path: Path, address: str, found: set[str]) -> None:
+    """Its routes into the pods' range are right, unless it has an address of its own there; its name says nothing."""
+    mesh = (
+        f"\nip link add mesh7 type vxlan id 7 dstport 4789\nip address add {address} dev mesh7\nip link set mesh7 up\n"
+        "ip route add 10.42.9.0/24 dev mesh7\n"
+    )
+    assert set(scan(tmp_path, NETWORK + mesh, files=K3S, only="CIDR016,CIDR006")) == found
 
 
 @pytest.mark.parametrize(

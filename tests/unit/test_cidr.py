@@ -1,9 +1,11 @@
 """`janitor cidr`: where its values come from, what it prints, and how it refuses."""
 
+import importlib.resources
 import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from janitor.core.address_plan import Layout
@@ -89,8 +91,72 @@ def test_expressions_are_not_guessed(line: str, sentence: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 500, '"', "a = [", "a = {", "= = =", "x = <<EOT\n", "a={b=[{c=", "\0"])
-def test_any_text_is_a_kube_tf(text: str) -> None:
-    assert terraform.settings(text, "kube.tf")
+def test_a_file_without_the_module_has_no_plan(text: str) -> None:
+    with pytest.raises(ValueError, match="it has no kube-hetzner module"):
+        terraform.settings(text, "kube.tf")
+
+
+def module(lines: str, name: str = "kube-hetzner") -> str:
+    return f'module "{name}" {{\n  source = "kube-hetzner/kube-hetzner/hcloud"\n{lines}\n}}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (module("") + module("", "second"), "it has 2 kube-hetzner modules (kube-hetzner, second)"),
+        (module("subnet_amount = 100"), "subnet_amount is not a power of two"),
+        (module("subnet_count = var.x"), "subnet_count is not a power of two"),
+        (module('network_subnet_mode = "shared"'), "give the subnets that there are with --node-subnet"),
+        (module('agent_nodepools = [{ subnet_ip_range = "10.9.0.0/24" }]'), "a pool has a subnet_ip_range of its own"),
+        ("a = " + "[" * 100_000, "it is nested too deeply"),
+        ('module "vpc" {\n  source = "x"\n}\ncluster_name = "y"\n', "it has no kube-hetzner module"),
+    ],
+)
+def test_modules_that_cannot_be_understood(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        terraform.settings(text, "kube.tf")
+
+
+def test_flags_stand_for_expressions_and_other_modules_are_not_read(tmp_path: Path) -> None:
+    other = 'module "vpc" {\n  source = "x"\n  network_zone = "eu"\n}\n'
+    file = written(tmp_path, "kube.tf", other + module("cluster_ipv4_cidr = var.pods\nsubnet_amount = 128"))
+    assert janitor("cidr", str(file)).returncode == 2
+    done = janitor("cidr", str(file), "--pods", "10.42.0.0/16", "-o", "json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["values"][1]["source"]) == (0, "--pods")
+    assert any(row["cidr"] == "10.254.0.0/15" for row in report["picture"]["rows"])
+    given = frozenset({"node-subnet", "cluster-cidr"})
+    assert terraform.settings(module('network_subnet_mode = "shared"\ncluster_ipv4_cidr = var.p'), "x", given)
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_k0s(tmp_path: Path, wrap: bool) -> None:
+    config = {"apiVersion": "k0s.k0sproject.io/v1beta1", "kind": "ClusterConfig", "spec": {"network": {
+        "podCIDR": "10.50.0.0/16", "dualStack": {"enabled": True, "IPv6podCIDR": "fd00:42::/56",
+                                                 "IPv6serviceCIDR": "fd00:43::/112"}}}}  # fmt: skip
+    whole = {"apiVersion": "k0sctl.k0sproject.io/v1beta1", "kind": "Cluster", "spec": {"k0s": {"config": config}}}
+    plan = plan_from(plan_files.settings(str(written(tmp_path, "k0s.yaml", json.dumps(whole if wrap else config)))))
+    assert [v.value for v in plan.pods] == ["10.50.0.0/16", "fd00:42::/56"]
+    assert [v.value for v in plan.services] == ["10.96.0.0/12", "fd00:43::/112"]
+
+
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        (("--pods", "10.42.0.0/16", "--node-mask", "28"), ("node_mask", "/28", "/25")),
+        (("--pods", "10.42.0.0/20", "--node-mask", "16"), ("node_mask", "/16", "/24")),
+        (("--pods", "10.42.0.0/16", "--max-pods", "300"), ("node_mask", "/24", "/23")),
+        (("--pods", "10.42.0.0/20", "--nodes", "300"), ("pods", "10.42.0.0/20", "10.40.0.0/15")),
+    ],
+)
+def test_the_nearest_plan_changes_one_value(words: tuple[str, ...], change: tuple[str, str, str]) -> None:
+    report = json.loads(janitor("cidr", *words, "--services", "10.43.0.0/16", "-o", "json").stdout)
+    assert [tuple(c.values()) for c in report["proposal"]["changes"]] == [change]
+
+
+def test_pods_without_number() -> None:
+    done = janitor("cidr", "--pods", "10.42.0.0/16", "--services", "10.43.0.0/16", "--max-pods", "2147483646")
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_config_yaml_with_drop_ins(tmp_path: Path) -> None:
@@ -124,6 +190,8 @@ def test_cluster_configuration(tmp_path: Path, extra: str) -> None:
 def test_the_command_on_the_incidents_plans() -> None:
     done = janitor("cidr", *BROKEN_FLAGS, "-o", "json")
     report = json.loads(done.stdout)
+    schema = json.loads(importlib.resources.files("janitor.report").joinpath("cidr.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(report)
     assert (done.returncode, report["status"], report["findings"][0]["id"]) == (1, "findings", "CIDR004")
     assert report["proposal"]["changes"] == [{"name": "network", "before": "10.20.128.0/17", "after": "10.20.0.0/16"}]
     again = janitor("cidr", *(f for v in report["proposal"]["values"] for f in _flag(v)), "--scheme", "kube-hetzner")

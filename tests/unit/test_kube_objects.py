@@ -13,6 +13,7 @@ from janitor.core.evidence import Unknown
 from janitor.host import kube_api, kube_objects
 from tests.unit.test_commands import janitor
 
+MANY = 20_001
 NODE: dict[str, Any] = {
     "apiVersion": "v1", "kind": "Node",
     "metadata": {"name": "worker-1", "creationTimestamp": "2026-01-02T03:04:05Z",
@@ -171,3 +172,10 @@ def test_a_bad_kubeconfig(tmp_path: Path, content: str) -> None:
     assert isinstance(kube_api.objects(str(file)), Unknown)
     assert isinstance(kube_api.objects(str(tmp_path / "nowhere")), Unknown)
     assert isinstance(kube_api.objects("in-cluster"), Unknown)  # this is no pod
+
+
+def test_more_nodes_than_any_cluster_has(tmp_path: Path) -> None:
+    file = tmp_path / "nodes.json"
+    file.write_text(json.dumps({"kind": "List", "items": [{"kind": "Node"}] * MANY}))
+    with pytest.raises(ValueError, match=f"it holds {MANY} Nodes, where 20000 would be too many"):
+        kube_objects.from_file(str(file))

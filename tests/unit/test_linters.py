@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from janitor.host import containerd_pb2, cri_pb2
+from janitor.report import cidr_document
 from janitor.report.document import schema
 
 REPOSITORY = Path(__file__).parents[2]
@@ -53,6 +54,7 @@ def _forget_json_names(message: descriptor_pb2.DescriptorProto) -> None:
 
 def test_the_shipped_schema_is_that_of_the_types() -> None:
     assert (REPOSITORY / "agent/janitor/report/schema.json").read_bytes() == schema()
+    assert (REPOSITORY / "agent/janitor/report/cidr.schema.json").read_bytes() == cidr_document.schema()
 
 
 @pytest.mark.parametrize("command", ["scan", "explain", "clean", "undo", "boot"])

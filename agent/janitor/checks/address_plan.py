@@ -1,16 +1,19 @@
 """CIDR001 to CIDR028 as far as they are about the plan itself: the ranges that this node's cluster uses."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
-from janitor.core.node_view import kubernetes_missing, mask_known, node_ips, node_plan, objects
+from janitor.core.node_plan import mask_known, node_plan
+from janitor.core.node_view import kubernetes_missing, node_ips, objects
 from janitor.core.plan_check import IDS as PLAN_IDS
 from janitor.core.plan_check import examine
 
 IDS = tuple(i for i in PLAN_IDS if i not in ("CIDR008", "CIDR026"))  # routes are looked at; nothing follows a scheme
 
+_NEW_RANGES = ("CIDR006", "CIDR007")
 _NEED_MASK = ("CIDR014", "CIDR015", "CIDR022")
 _NEED_ALL_NODES = ("CIDR013",)
 _NEED_NODES = ("CIDR004", "CIDR005")
@@ -23,7 +26,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     if kubernetes_missing(evidence.node_config) or isinstance(plan, Unknown):
         return
     left_out = {i for part in _left_out(evidence) for i in part.ids}
-    yield from (f for f in examine(plan) if f.id in IDS and f.id not in left_out)
+    for finding in examine(plan):
+        if finding.id in IDS and finding.id not in left_out:
+            more = "; 'janitor cidr' proposes one" if finding.id in _NEW_RANGES else ""
+            yield replace(finding, fix=f"{finding.fix}{more}")
 
 
 def skipped(evidence: Evidence) -> Iterator[Skipped]:

@@ -19,7 +19,8 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Route
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
-from janitor.core.node_view import is_foreign_interface, is_pod_interface, kubernetes_missing, node_ips, node_plan
+from janitor.core.node_plan import connected, is_foreign_bridge, is_pod_interface, is_tunnel, node_plan
+from janitor.core.node_view import kubernetes_missing, node_ips
 
 IDS = ("CIDR008", "CIDR016")
 
@@ -51,9 +52,10 @@ def _foreign(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
     layout = Layout(plan)
     routes = known(evidence.node_config.routes)
     mine = {address for s in node_ips(evidence) if (address := as_address(s.value))}
-    hops = {address for r in routes if not is_pod_interface(r.interface) and (address := as_address(r.gateway))}
+    outside = [r for r in routes if not is_pod_interface(evidence, r.interface)]
+    hops = {address for r in outside if (address := as_address(r.gateway))}
     for name, part in (*(("pod", p) for p in layout.pods), *(("Service", p) for p in layout.services)):
-        hit = [(r, common) for r in routes if (common := _collides(r, part.net, plan))]
+        hit = [(r, common) for r in routes if (common := _collides(r, part.net, plan, evidence))]
         if not hit:
             continue
         needed = [str(a) for a in sorted({*mine, *hops}, key=str) if any(a in common for _, common in hit)]
@@ -72,19 +74,25 @@ def _foreign(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _collides(route: Route, net: Net, plan: AddressPlan) -> Net | None:
-    """What a route of somebody else has in common with `net`; nothing for the CNI's, and for wider gateway routes."""
+def _collides(route: Route, net: Net, plan: AddressPlan, evidence: Evidence) -> Net | None:
+    """What a route of somebody else has in common with `net`; nothing for the CNI's, and for wider gateway routes.
+
+    A tunnel's routes into the pods' range are right where it joins the nodes (WireGuard, IPIP, Tailscale). What it has
+    an address of its own in is another network for certain.
+    """
     destination = parse(route.destination)
     if (
         destination is None
         or destination.prefixlen == 0
-        or is_pod_interface(route.interface)
+        or is_pod_interface(evidence, route.interface)
         or route.interface == "lo"
     ):
         return None
+    if is_tunnel(evidence, route.interface):
+        return overlap(destination, net) if destination in connected(evidence, route.interface) else None
     if route.gateway and (within(net, destination) or destination.prefixlen >= plan.mask(net)):
         return None  # towards the network that holds it all, or to the pods of one other node (host-gw)
-    if not route.gateway and not is_foreign_interface(route.interface):
+    if not route.gateway and not is_foreign_bridge(route.interface):
         return None  # the node's own network: CIDR006 and CIDR007 are about that
     return overlap(destination, net)
 

@@ -3,22 +3,23 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from janitor.core.address_plan import Net, Stated, host, overlap, parse, within
+from janitor.core.address_plan import Net, Stated, as_address, host, overlap, parse, within
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
+from janitor.core.node_plan import node_plan
 from janitor.core.node_view import (
     Said,
     cluster_cidrs,
     cluster_dns,
     component,
     kubernetes_missing,
-    node_plan,
     objects,
     own_node,
     own_pod_cidrs,
     service_cidrs,
 )
+from janitor.core.prose import count
 
 IDS = ("CIDR011", "CIDR012", "CIDR023", "CIDR024", "CIDR025", "CIDR027")
 
@@ -67,12 +68,12 @@ def _service(evidence: Evidence, names: tuple[str, ...]) -> Stated | None:
 def _dns(evidence: Evidence) -> Iterator[Finding]:
     said = cluster_dns(evidence.node_config)
     service = _service(evidence, _DNS)
-    values = {one.component: one.values[0] for one in said if one.values}
-    # The kubelet may be given a cache on the node (NodeLocal DNSCache, link-local by custom).
-    values = {name: v for name, v in values.items() if not v.value.startswith("169.254.")}
+    # The kubelet may be given a cache on the node (NodeLocal DNSCache): link-local by custom, or an address of its own.
+    here = known(evidence.node_config.addresses)
+    values = {one.component: v for one in said for v in one.values[:1] if not _cached(v, here)}
     if service:
         values["Service"] = service
-    if len({v.value for v in values.values()}) > 1:
+    if len({as_address(v.value) or v.value for v in values.values()}) > 1:
         yield Finding(
             "CIDR011", Severity.ERROR, "cluster DNS",
             f"cluster DNS is {' here and '.join(sorted({v.value for v in values.values()}))} there",
@@ -81,6 +82,11 @@ def _dns(evidence: Evidence) -> Iterator[Finding]:
             "nothing resolves in any pod (kube-hetzner#1691).",
             "give the kubelet the Service's address: clusterDNS in its configuration, or cluster-dns of k3s and RKE2",
         )  # fmt: skip
+
+
+def _cached(dns: Stated, here: tuple[str, ...]) -> bool:
+    address = as_address(dns.value)
+    return address is not None and (address.is_link_local or str(address) in here)
 
 
 def _kubernetes_service(evidence: Evidence) -> Iterator[Finding]:
@@ -188,13 +194,23 @@ def _fits(net: Net, pods: Net) -> bool:
 
 
 def _twice(evidence: Evidence) -> Iterator[Finding]:
+    """CIDR027: sorted by where they begin, a range overlaps one before it that has not ended yet."""
     shown = objects(evidence.node_config)
     given = [(n.name, net) for n in known(shown.nodes) for c in n.pod_cidrs if (net := parse(c))] if shown else []
-    for (one, first), (other, second) in combinations(sorted(given, key=lambda g: (g[1].version, g[1])), 2):
-        if one != other and overlap(first, second):
-            yield Finding(
-                "CIDR027", Severity.ERROR, f"{one} and {other}", f"{one} and {other} have overlapping pod ranges",
-                (f"{one}: {first}", f"{other}: {second}"),
-                "Two pods of the cluster can have the same address; what is meant for one reaches the other.",
-                f"delete Node {other} and let it join again: kubectl delete node {other}; then restart its kubelet",
-            )  # fmt: skip
+    pairs: list[tuple[str, Net, str, Net]] = []
+    last: tuple[str, Net] | None = None
+    for name, net in sorted(given, key=lambda g: (g[1].version, int(g[1].network_address), g[1].prefixlen)):
+        if last and overlap(last[1], net):
+            if last[0] != name:
+                pairs.append((*last, name, net))
+        else:
+            last = (name, net)
+    if pairs:
+        one, first, other, second = pairs[0]
+        more = f", and {count(len(pairs) - 1, 'more pair')}" if pairs[1:] else ""
+        yield Finding(
+            "CIDR027", Severity.ERROR, f"{one} and {other}", f"{one} and {other} have overlapping pod ranges{more}",
+            (f"{one}: {first}", f"{other}: {second}", *(f"{a}: {x}; {b}: {y}" for a, x, b, y in pairs[1:8])),
+            "Two pods of the cluster can have the same address; what is meant for one reaches the other.",
+            f"delete Node {other} and let it join again: kubectl delete node {other}; then restart its kubelet",
+        )  # fmt: skip

@@ -47,15 +47,25 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
              f"--max-node-provision-time: {duration(limits.provision_s)}", creation, assumed),
             "see NODE001: the kubelet must register with --cloud-provider=external",
         )  # fmt: skip
-    if not _ready(own):
-        limit_s = _STARTUP_S + limits.unready_s
-        yield _countdown(
-            own, "C3, readiness", own.created_ns, limit_s, now, "it is not Ready",
-            (f"C3 began at {_clock(own.created_ns)}, with the Node object",
-             f"{duration(_STARTUP_S)} to become Ready (a constant)",
-             f"then --scale-down-unready-time: {duration(limits.unready_s)}", creation, assumed),
-            "kubectl describe node " + own.name,
-        )  # fmt: skip
+    changed_ns = _unready_since(own)
+    if changed_ns:
+        yield _readiness(own, changed_ns, limits, now, (creation, assumed))
+
+
+def _readiness(own: KubeNode, changed_ns: int, limits: _Limits, now: int, more: tuple[str, ...]) -> Finding:
+    """C3: an unready node's time begins when it became so, and not before it has had its time to start."""
+    started_ns = own.created_ns + _STARTUP_S * _SECOND
+    fresh = changed_ns < started_ns
+    begun = own.created_ns if fresh else changed_ns
+    limit_s = (max(changed_ns, started_ns) - begun) / _SECOND + limits.unready_s
+    since = f"its condition Ready has not been True since {_clock(changed_ns)} (lastTransitionTime)"
+    grace = (f"C3 began at {_clock(begun)}, with the Node object: {duration(_STARTUP_S)} to become Ready (a constant)",)
+    return _countdown(
+        own, "C3, readiness", begun, limit_s, now, "it is not Ready",
+        (since, *(grace if fresh else ()), f"--scale-down-unready-time: {duration(limits.unready_s)}",
+         "the autoscaler's own count begins when it first finds the node unneeded, so it may be later", *more),
+        "kubectl describe node " + own.name,
+    )  # fmt: skip
 
 
 def skipped(evidence: Evidence) -> Iterator[Skipped]:
@@ -93,7 +103,8 @@ def _limits(node: NodeConfig) -> _Limits:
     shown = objects(node)
     found = [w for w in known(shown.workloads) if "cluster-autoscaler" in w.name] if shown else []
     argv = tuple(word for w in found for part in w.containers for words in part for word in words)
-    argv = argv or next((c.argv for c in known(node.components) if c.name == "cluster-autoscaler"), ())
+    here = [c.argv for c in known(node.components) if c.name == "cluster-autoscaler"]
+    argv = argv or (here[0] if len(here) == 1 else ())  # several are of several clusters
     source = f"{found[0].kind} {found[0].namespace}/{found[0].name}" if found else _EXTERNAL
     if argv and not found:
         source = "the cluster-autoscaler on this node"
@@ -118,9 +129,11 @@ def _seconds(values: list[str]) -> float:
     return total if not number else 0.0
 
 
-def _ready(own: KubeNode) -> bool:
-    return any(c.type == "Ready" and c.status == "True" for c in own.conditions)
+def _unready_since(own: KubeNode) -> int:
+    """When the condition Ready became something else than True; 0 where it is True, or does not say."""
+    ready = next((c for c in own.conditions if c.type == "Ready"), None)
+    return ready.changed_ns if ready and ready.status != "True" else 0
 
 
 def _clock(ns: int) -> str:
-    return datetime.fromtimestamp(ns / _SECOND, UTC).strftime("%H:%M UTC")
+    return datetime.fromtimestamp(ns / _SECOND, UTC).strftime("%Y-%m-%d %H:%M UTC")

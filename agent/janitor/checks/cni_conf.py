@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence, Unknown
+from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.evidence_node import CniFile
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
 
 IDS = ("CNI001", "CNI002", "CNI003")
+
+_SHIPPED = ("crio", "crio-bridge", "podman", "loopback", "cni-loopback")  # networks that packages bring along
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
@@ -15,10 +18,12 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     node = evidence.node_config
     if kubernetes_missing(node) or isinstance(node.cni_files, Unknown):
         return
+    # Of several directories the runtime reads one: k3s has its own, and /etc/cni/net.d stays empty.
+    works = any(f.usable and not f.problem for f in node.cni_files)
     for directory in node.cni_directories:
         files = [f for f in node.cni_files if f.path.rpartition("/")[0] == directory]
         good = [f for f in files if f.usable and not f.problem]
-        if not good:
+        if not works:
             yield Finding(
                 "CNI001", Severity.ERROR, directory, f"there is no CNI configuration that could be used in {directory}",
                 tuple(f"{f.path}: {f.problem or 'its name ends in none of .conf, .conflist, .json'}" for f in files)
@@ -41,7 +46,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                     else "put the plugin back: apt-get install containernetworking-plugins, or restart the CNI's pod, "
                     "which installs its own",
                 )  # fmt: skip
-        if len(good) > 1 and good[0].network != good[1].network:
+        good = [f for f in good if f.network not in _SHIPPED]
+        if len(good) > 1 and good[0].network != good[1].network and not _chosen(good[0], evidence):
             yield Finding(
                 "CNI003", Severity.WARNING, directory,
                 f"{directory} has {len(good)} configurations; the runtime uses {good[0].path.rpartition('/')[2]}",
@@ -50,6 +56,12 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 "the old network.",
                 "remove those of a CNI that is no longer installed",
             )  # fmt: skip
+
+
+def _chosen(first: CniFile, evidence: Evidence) -> bool:
+    """Whether several are meant: Multus delegates to the others, and CRI-O is told one by name."""
+    endpoints = (e for e in known(evidence.endpoints) if e.origin != "well-known")
+    return "multus" in first.plugins or any("cri-o" in e.runtime_name or "crio" in e.address for e in endpoints)
 
 
 def skipped(evidence: Evidence) -> Iterator[Skipped]:

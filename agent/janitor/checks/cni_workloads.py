@@ -1,6 +1,8 @@
 """CNI004: a CNI or cloud controller that waits for the node, which waits for it."""
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Workload
@@ -12,6 +14,11 @@ IDS = ("CNI004",)
 
 _UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 _NOT_READY = "node.kubernetes.io/not-ready"
+# What a node's own network waits for. A CNI's other workloads (calico-kube-controllers, calico-apiserver, Hubble) may
+# wait for the node.
+_AGENT: Final = re.compile(
+    r"(?:^|-)(?:calico-node|canal|flannel|kube-flannel(?:-ds)?(?:-\w+)?|cilium|kube-router|weave-net)\Z"
+)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
@@ -35,11 +42,11 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 
 
 def _lacking(one: Workload, external: bool) -> list[str]:
-    if "autoscaler" in one.name:
+    controller = "cloud-controller" in one.name
+    if not controller and not (one.kind == "DaemonSet" and _AGENT.search(one.name)):
         return []
     if "*" in one.tolerates:
         return [] if one.host_network else ["it has no hostNetwork"]
-    controller = "cloud-controller" in one.name
     # The DaemonSet controller itself tolerates not-ready for its pods.
     needed = [_UNINITIALIZED] * (external or controller) + [_NOT_READY] * (one.kind != "DaemonSet")
     found = [f"it does not tolerate {key}" for key in needed if key not in one.tolerates]

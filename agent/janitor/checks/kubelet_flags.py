@@ -6,14 +6,18 @@ from janitor.core.evidence import Evidence
 from janitor.core.evidence_node import Component, NodeConfig
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
+from janitor.core.kubelet_unit import wanted
 from janitor.core.node_view import component, flag, flags, kubelet_unit, kubernetes_missing
 from janitor.core.prose import listing
 
 IDS = ("KUB001", "KUB008", "KUB009", "KUB010")
 
-# Given several times they add up, or each says something else.
+# Given several times they add up: pflag's slices, and the maps (cmd/kubelet/app/options). And the log's loudness.
 _LISTS = ("--feature-gates", "--node-labels", "--register-with-taints", "--v", "--vmodule", "--system-reserved",
-          "--kube-reserved", "--eviction-hard", "--cluster-dns", "--node-ip")  # fmt: skip
+          "--kube-reserved", "--qos-reserved", "--reserved-memory", "--eviction-hard", "--eviction-soft",
+          "--eviction-soft-grace-period", "--eviction-minimum-reclaim", "--cluster-dns", "--allowed-unsafe-sysctls",
+          "--enforce-node-allocatable", "--manifest-url-header", "--tls-cipher-suites",
+          "--cpu-manager-policy-options", "--topology-manager-policy-options")  # fmt: skip
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
@@ -51,11 +55,8 @@ def _missing(node: NodeConfig, kubelet: Component) -> Iterator[Finding]:
         return
     has = set(kubelet.argv)
     names = {word.partition("=")[0] for word in kubelet.argv}
-    wanted: dict[str, str] = {word: unit.exec_source for word in unit.argv[1:] if word.startswith("--")}
-    for one in unit.assignments:
-        if one.variable.startswith("KUBELET_"):
-            wanted |= {word: one.source for word in one.value.split() if word.startswith("--")}
-    lost = {word: source for word, source in wanted.items() if word not in has and word.partition("=")[0] not in names}
+    meant = wanted(unit).items()
+    lost = {word: source for word, source in meant if word not in has and word.partition("=")[0] not in names}
     if lost:
         yield Finding(
             "KUB001", Severity.ERROR, f"kubelet ({kubelet.source})",

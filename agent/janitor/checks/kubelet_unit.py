@@ -7,6 +7,7 @@ from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Assignment, Unit
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
+from janitor.core.kubelet_unit import Overruled, mended, overruled
 from janitor.core.node_view import kubelet_unit, kubernetes_missing
 
 IDS = ("KUB002", "KUB003", "KUB004", "KUB005", "KUB006", "KUB007")
@@ -39,26 +40,20 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
 
 def _blanked(unit: Unit) -> Iterator[Finding]:
     """A variable set by Environment=, and set to something else by a file, which wins."""
-    for name in dict.fromkeys(a.variable for a in unit.assignments):
-        mine = [a for a in unit.assignments if a.variable == name]
-        inline, files = [a for a in mine if not a.from_file and a.value], [a for a in mine if a.from_file]
-        if not inline or not files or files[-1].value == inline[-1].value:
-            continue
-        lost = [word for word in inline[-1].value.split() if word not in files[-1].value.split()]
-        if not lost:
-            continue
-        now = f"'{files[-1].value}'" if files[-1].value else "nothing"
+    for one in overruled(unit):
+        now = f"'{one.file.value}'" if one.file.value else "nothing"
+        lost = list(one.lost)
         yield Finding(
-            "KUB002", Severity.ERROR, name,
-            f"{name} is set in {_file(inline[-1])}, but {files[-1].source} sets it to {now}, and that counts: "
+            "KUB002", Severity.ERROR, one.variable,
+            f"{one.variable} is set in {_file(one.inline)}, but {one.file.source} sets it to {now}, and that counts: "
             f"the kubelet does not get {' '.join(lost)}",
             (
-                f'{inline[-1].source}: Environment="{name}={inline[-1].value}"',
-                f"{files[-1].source}: {name}={files[-1].value}",
+                f'{one.inline.source}: Environment="{one.variable}={one.inline.value}"',
+                f"{one.file.source}: {one.variable}={one.file.value}",
             ),
             "EnvironmentFile= wins over every Environment=, whatever the order of the drop-ins (systemd.exec(5)); the "
-            f"packages ship that file with an empty {name}=. {_consequence(lost)}",
-            _diff(unit, name, inline[-1], files[-1]),
+            f"packages ship that file with an empty {one.variable}=. {_consequence(lost)}",
+            _diff(unit, one),
         )  # fmt: skip
 
 
@@ -71,18 +66,15 @@ def _consequence(lost: list[str]) -> str:
     )
 
 
-def _diff(unit: Unit, name: str, inline: Assignment, file: Assignment) -> str:
-    """The change of the file that counts, as a patch; the restart is for people."""
-    text = dict(unit.written).get(file.source)
-    flags = " ".join(dict.fromkeys([*file.value.split(), *inline.value.split()]))
-    after = f'{name}="{flags}"' if "'" in flags or " " in flags else f"{name}={flags}"
+def _diff(unit: Unit, one: Overruled) -> str:
+    """The change of the file that counts, as a patch where one is sure to work; the restart is for people."""
+    text = dict(unit.written).get(one.file.source)
     how = f"then: {_RESTART}. A node that has joined without the flag needs more: kubectl delete node NAME first"
-    if text is None:
-        return f"in {file.source}: {after}\n{how}"
-    old = text.splitlines(keepends=True)
-    at = max((i for i, line in enumerate(old) if line.split("=")[0].strip() == name), default=len(old))
-    new = [*old[:at], f"{after}\n", *old[at + 1 :]]
-    lines = difflib.unified_diff(old, new, f"a{file.source}", f"b{file.source}")
+    new = mended(text, one) if text is not None else None
+    if text is None or new is None:
+        return f"in {one.file.source}, add to {one.variable}: {' '.join(one.lost)}\n{how}"
+    old, changed = text.splitlines(keepends=True), new.splitlines(keepends=True)
+    lines = difflib.unified_diff(old, changed, f"a{one.file.source}", f"b{one.file.source}")
     patch = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
     return f"patch -p1 -d /, and this:\n{patch}{how}"
 

@@ -22,6 +22,7 @@ from janitor.core.prose import duration
 IDS = ("NODE001", "NODE002", "NODE003", "NODE004", "NODE005", "NODE006")
 
 _UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
+_BUILT_IN = ("k3s://", "rke2://")  # their own controller, which looks for no server
 _PATIENCE_S = 120
 _SECOND = 1_000_000_000
 
@@ -34,7 +35,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     own, server = own_node(evidence), machine(node)
     if own is not None:
         yield from _registered(own, evidence)
-    if server is not None:
+    if server is not None and expects_provider(node, own):
         yield from _name(server, evidence)
         yield from _networks(server, evidence)
     yield from _not_here(evidence)
@@ -55,21 +56,28 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
         yield Skipped(("NODE001", "NODE002", "NODE006"), reason)
     if isinstance(node.machine, Unknown):
         yield Skipped(("NODE003", "NODE005"), node.machine.reason)
+    elif not expects_provider(node, own_node(evidence)):
+        yield Skipped(("NODE001", "NODE003", "NODE005"), "nothing here shows a cloud controller that would look for it")
     if not node_ips(evidence):
         yield Skipped(("NODE004",), "the kubelet was not told an address, as far as this node shows")
 
 
-def expects_provider(node: NodeConfig, own: KubeNode) -> bool:
-    """Whether a cloud controller is meant to initialise this node: nobody misses a providerID on bare metal."""
+def expects_provider(node: NodeConfig, own: KubeNode | None) -> bool:
+    """Whether a cloud controller is meant to know this node: nobody misses a providerID where none runs.
+
+    By what the kubelet is told or was meant to be, by the controller itself, or by what one has done to Nodes.
+    """
     shown = objects(node)
     others = known(shown.nodes) if shown else ()
+    wanted = [one.value for unit in known(node.units) for one in unit.assignments]
     return (
         flag(component(node, "kubelet"), "--cloud-provider") == "external"
-        or node.vendor == "Hetzner"
-        or machine(node) is not None
-        or bool(own.group)
-        or _UNINITIALIZED in own.taints
-        or any(other.provider_id for other in others)
+        or ("cloud-provider", "external") in {(s.key, s.value) for s in known(node.settings)}
+        or any("--cloud-provider=external" in value.split() for value in wanted)
+        or component(node, "hcloud-cloud-controller-manager") is not None
+        or any("cloud-controller" in one.name for one in (known(shown.workloads) if shown else ()))
+        or (own is not None and (bool(own.group) or _UNINITIALIZED in own.taints))
+        or any(other.provider_id and not other.provider_id.startswith(_BUILT_IN) for other in others)
     )
 
 

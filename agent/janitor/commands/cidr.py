@@ -30,7 +30,7 @@ class Scheme(StrEnum):
 def cidr(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="kube.tf, config.yaml of k3s or RKE2, or kubeadm's configuration."),
+        typer.Argument(metavar="[FILE]...", help="kube.tf, config.yaml of k3s or RKE2, or what kubeadm or k0s got."),
     ] = None,
     network: Annotated[
         str | None, typer.Option("--network", metavar="CIDR", help="The private network of the nodes, at Hetzner.")
@@ -77,7 +77,6 @@ def cidr(
     from janitor.core.plan_settings import plan_from
     from janitor.report import cidr_document, cidr_html, cidr_table
 
-    settings = [setting for file in files or () for setting in _read(file)]
     given = {
         "network": network, "cluster-cidr": pods, "service-cidr": services, "cluster-dns": dns,
         "nodes": _positive("--nodes", nodes), "max-pods": _positive("--max-pods", max_pods),
@@ -85,7 +84,8 @@ def cidr(
         "control-plane-pools": _ones("--control-plane-pools", control_planes),
         "agent-pools": _ones("--agent-pools", agents), **_masks(node_mask),
     }  # fmt: skip
-    settings += _from_flags(given, node_subnet or [], node_ip or [])
+    flags = _from_flags(given, node_subnet or [], node_ip or [])
+    settings = [setting for file in files or () for setting in _read(file, frozenset(f.key for f in flags))] + flags
     if not any(s.key in ("cluster-cidr", "service-cidr", "network") for s in settings):
         raise Stop(
             "there is no plan to judge: name a file, or give --pods and --services, such as 'janitor cidr --pods "
@@ -116,11 +116,11 @@ def _from_flags(given: dict[str, str | None], subnets: list[str], addresses: lis
     return found + [Setting("flags", "node-ip", value, "--node-ip") for value in addresses]
 
 
-def _read(file: Path) -> "tuple[Setting, ...]":
+def _read(file: Path, given: frozenset[str]) -> "tuple[Setting, ...]":
     from janitor.host import plan_files
 
     try:
-        return plan_files.settings(str(file))
+        return plan_files.settings(str(file), given)
     except OSError as error:
         raise Stop(f"reading the plan in {file}: {error.strerror}") from None
     except ValueError as error:

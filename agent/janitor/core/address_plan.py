@@ -71,6 +71,7 @@ class AddressPlan:
     hetzner: bool = False
     scheme: str = ""
     pools: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())  # of a scheme: nodes of each control-plane and agent pool
+    subnet_count: int = 256  # of a scheme: into how many the network is cut, a power of two
     allocated: bool = False
     skips_services: bool = False  # kube-controller-manager knows the service range, and leaves it out of the slots
 
@@ -209,23 +210,27 @@ def host(net: Net, index: int) -> Address | None:
 
 
 def kube_hetzner(
-    network: Stated, control_planes: tuple[int, ...], agents: tuple[int, ...]
+    network: Stated, control_planes: tuple[int, ...], agents: tuple[int, ...], subnet_count: int = 256
 ) -> tuple[tuple[NodeSubnet, ...], tuple[PlannedNode, ...]]:
     """Subnets and nodes as kube-hetzner cuts them; `control_planes` and `agents` are the nodes of each pool.
 
-    locals.tf: 256 subnets of the network; agent pool i has the i-th, control-plane pool j the (255 - j)-th, the NAT
-    router the 200th and the vSwitch the 201st; nodes start at host 101 (terraform-hcloud-kube-hetzner v2.18).
+    locals.tf and main.tf: so many subnets of the network (256, or subnet_amount); agent pool i has the i-th,
+    control-plane pool j the j-th from the end, the NAT router the 200th and the vSwitch the 201st; nodes start at host
+    101 (terraform-hcloud-kube-hetzner v2.18). None where the network is too small for that.
     """
     net = parse(network.value)
-    if net is None or net.version != 4 or net.prefixlen > 22:
+    mask = scheme_mask(net, subnet_count) if net else 0
+    if net is None or net.version != 4 or mask > 30:
         return (), ()
-    mask, source = net.prefixlen + 8, f"{KUBE_HETZNER}'s scheme"
-    pools = [(f"control-plane pool {j}", 255 - j, count) for j, count in enumerate(control_planes)]
+    source = f"{KUBE_HETZNER}'s scheme"
+    pools = [(f"control-plane pool {j}", subnet_count - 1 - j, count) for j, count in enumerate(control_planes)]
     pools += [(f"agent pool {i}", i, count) for i, count in enumerate(agents)]
+    pools = [pool for pool in pools if 0 <= pool[1] < subnet_count]
     subnets = [NodeSubnet(name, Stated(str(slot(net, mask, index)), source)) for name, index, _ in pools]
     subnets += [
         NodeSubnet(name, Stated(str(slot(net, mask, index)), source))
         for name, index in (("the NAT router, if used", 200), ("the vSwitch, if used", 201))
+        if index < subnet_count
     ]
     nodes = [
         PlannedNode(f"node {number} of {name}", Stated(str(address), source), (), True)
@@ -236,16 +241,22 @@ def kube_hetzner(
     return tuple(subnets), tuple(nodes)
 
 
+def scheme_mask(network: Net, subnet_count: int) -> int:
+    """The prefix length of each of so many subnets; beyond 32 where there is no room for them."""
+    return network.prefixlen + subnet_count.bit_length() - 1
+
+
 def agent_pools_free(layout: Layout) -> int:
     """How many agent pools of kube-hetzner's scheme come before the first whose subnet is taken by something else."""
     net = layout.network.net if layout.network else None
-    if net is None or net.prefixlen > 22:
+    count = layout.plan.subnet_count
+    mask = scheme_mask(net, count) if net else 0
+    if net is None or mask > 30:
         return 0
-    mask = net.prefixlen + 8
     ranges = [r.net for r in (*layout.pods, *layout.services)]
     others = {int(r.net.network_address) for name, r in layout.subnets if not name.startswith("agent pool")}
-    for index in range(256):
+    for index in range(count):
         subnet = slot(net, mask, index)
         if int(subnet.network_address) in others or any(overlap(subnet, other) for other in ranges):
             return index
-    return 256
+    return count

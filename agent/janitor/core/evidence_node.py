@@ -105,6 +105,7 @@ class CniFile:
     plugins: tuple[str, ...]
     missing: tuple[str, ...]
     subnets: tuple[str, ...] = ()
+    bridges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +136,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition of a Node."""
+    """A condition of a Node; `changed_ns` is its lastTransitionTime, 0 where it has none."""
 
     type: str
     status: str
     reason: str
+    changed_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from janitor.core.address_plan import KUBE_HETZNER, Layout, agent_pools_free, slot_count
+from janitor.core.address_plan import KUBE_HETZNER, Layout, agent_pools_free, scheme_mask, slot_count
 from janitor.core.findings import Finding, Severity
 from janitor.core.plan_rules import latent_slots
+from janitor.core.prose import count
 
 ROUTES_OF_A_NETWORK = 100
 _MANY_NODES = 80
@@ -69,23 +70,29 @@ def _pods_of_a_node(layout: Layout) -> Iterator[Finding]:
         if slot_count(part.net, mask) and usable < layout.plan.max_pods:
             yield Finding(
                 "CIDR015", Severity.WARNING, str(part),
-                f"a node's /{mask} has {max(0, usable)} addresses for {layout.plan.max_pods} pods",
+                f"a node's /{mask} has {count(usable, 'address', 'addresses') if usable > 0 else 'no address'} for "
+                f"{count(layout.plan.max_pods, 'pod')}",
                 (f"pod range: {part.stated}", f"node mask: /{mask}", f"max pods: {layout.plan.max_pods}"),
                 "Pods beyond that find no address. Leaked leases make it sooner: keep some addresses spare.",
-                f"--max-pods={max(1, usable)}, or a shorter node mask",
+                f"--max-pods={usable}, or a shorter node mask" if usable > 0 else "a shorter node mask, such as 24",
             )  # fmt: skip
 
 
 def _subnets(layout: Layout) -> Iterator[Finding]:
     network = layout.network
-    if layout.plan.scheme == KUBE_HETZNER and network is not None and network.net.prefixlen > 16:
+    if layout.plan.scheme != KUBE_HETZNER or network is None or network.net.version != 4:
+        return
+    many = layout.plan.subnet_count
+    mask = scheme_mask(network.net, many)
+    if mask > 24:
         yield Finding(
-            "CIDR026", Severity.WARNING, str(network),
-            f"network {network} is smaller than /16, so kube-hetzner's subnets are /{network.net.prefixlen + 8}",
+            "CIDR026", Severity.WARNING if mask <= 30 else Severity.ERROR, str(network),
+            f"network {network} is too small for kube-hetzner: "
+            + (f"its subnets are /{mask}" if mask <= 30 else f"there is no room in it for {many} subnets"),
             (f"network: {network.stated}",),
-            "kube-hetzner cuts the network into 256 subnets and puts load balancers at host 254 of one, which a subnet "
-            "smaller than /24 does not have (kube-hetzner#1913).",
-            "a network of /16 or larger",
+            f"kube-hetzner cuts the network into {many} subnets and puts load balancers at host 254 of one, which a "
+            "subnet smaller than /24 does not have (kube-hetzner#1913).",
+            f"a network of /{24 - mask + network.net.prefixlen} or larger",
         )  # fmt: skip
 
 

@@ -58,14 +58,18 @@ def collisions(layout: Layout) -> list[Collision]:
 
 
 def _facts(layout: Layout) -> list[Collision]:
+    owners: dict[Net, list[str]] = {}
+    for node in layout.plan.nodes:
+        for net in map(parse, node.pods):
+            if net is not None and node.name not in owners.setdefault(net, []):
+                owners[net].append(node.name)
+    lengths = sorted({(net.version, net.prefixlen) for net in owners}, reverse=True)
     found = []
     for node, address in layout.nodes:
-        owners: dict[Net, list[str]] = {}
-        for other in layout.plan.nodes:
-            for net in map(parse, other.pods):
-                if net is not None and address in net and other.name not in owners.setdefault(net, []):
-                    owners[net].append(other.name)
-        found += [Collision(node, address, net, tuple(names), node.name in names) for net, names in owners.items()]
+        for version, length in lengths:
+            net = ip_network(f"{address}/{length}", strict=False) if version == address.version else None
+            if net in owners:
+                found.append(Collision(node, address, net, tuple(owners[net]), node.name in owners[net]))
     return found
 
 
@@ -119,7 +123,7 @@ def _own_range(found: list[Collision], layout: Layout) -> Finding:
         "The gateway of the node's route would lie inside the route's destination. Hetzner refuses that ('invalid "
         "gateway'), the node stays NetworkUnavailable, and what its pods answer to the node never leaves the bridge. "
         "Only this node fails, so it looks like a fault of the node (kube-hetzner#1221).",
-        "make a new plan with 'janitor cidr': pods must not share addresses with nodes; it takes a new cluster",
+        "choose ranges in which pods and nodes share no address; where the cluster runs already, that takes a new one",
     )  # fmt: skip
 
 
@@ -137,7 +141,7 @@ def _others_range(found: list[Collision]) -> Finding:
         tuple(lines[:8]),
         "The node that has the pod range sends what is meant for the other node into its own bridge, where nobody "
         "answers: those two cannot talk to each other, and all others can (kube-hetzner#1221).",
-        "make a new plan with 'janitor cidr': pods must not share addresses with nodes; it takes a new cluster",
+        "choose ranges in which pods and nodes share no address; where the cluster runs already, that takes a new one",
     )  # fmt: skip
 
 
@@ -186,7 +190,7 @@ def _latent(layout: Layout, found: list[Collision]) -> Iterator[Finding]:
         "It works on the first day. kube-controller-manager gives out one slot after the other and does not go back to "
         "a freed one before it has been through all of them, so with an autoscaler every slot is given out some day; "
         "the node that gets one of these breaks as in CIDR004 or CIDR005 (kube-hetzner#1221).",
-        "choose a pod range that ends before them: 'janitor cidr' proposes one",
+        "choose a pod range that has nothing in common with them",
     )  # fmt: skip
 
 
@@ -206,7 +210,7 @@ def _services_and_nodes(layout: Layout) -> Iterator[Finding]:
                 f"Service range {services} overlaps {listing([name for name, _ in dict(hit or parts).items()], 4)}",
                 (f"Service range: {services.stated}", *(f"{name}: {value}" for name, value in (hit + parts)[:8])),
                 "A Service can get the address of a node or a load balancer: what is meant for one reaches the other.",
-                "choose a Service range outside every node subnet: 'janitor cidr' proposes one",
+                "choose a Service range outside every node subnet",
             )  # fmt: skip
 
 

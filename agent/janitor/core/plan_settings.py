@@ -41,7 +41,7 @@ def plan_from(settings: tuple[Setting, ...]) -> AddressPlan:
     """The plan that `settings` describe; a later one of the same key wins, except for nodes and subnets, which add up.
 
     Keys are the flags of kube-controller-manager and kube-apiserver, and those of PLAN_KEYS, `node-subnet`,
-    `node-ip`, `nodes`, `max-pods`, `routes`, `scheme`, `control-plane-pools` and `agent-pools`.
+    `node-ip`, `nodes`, `max-pods`, `routes`, `scheme`, `subnet-count`, `control-plane-pools` and `agent-pools`.
     """
     network = stated(settings, *PLAN_KEYS["network"])
     routes = stated(settings, "routes")
@@ -60,6 +60,7 @@ def plan_from(settings: tuple[Setting, ...]) -> AddressPlan:
         routes=routes[0].value == "true" if routes else bool(network),
         hetzner=bool(network),
         scheme=scheme[0].value if scheme else "",
+        subnet_count=number(settings, "subnet-count") or 256,
     )
     plan = replace(plan, allocated=any(node.pods for node in plan.nodes))
     return _with_scheme(plan, settings) if plan.scheme == KUBE_HETZNER and plan.network else plan
@@ -70,7 +71,7 @@ def _with_scheme(plan: AddressPlan, settings: tuple[Setting, ...]) -> AddressPla
         tuple(int(part.value) for part in stated(settings, key)) for key in ("control-plane-pools", "agent-pools")
     )
     pools = (pools[0] or (1, 1, 1), pools[1] or (1, 1, 1))
-    subnets, nodes = kube_hetzner(plan.network or Stated(""), *pools)
+    subnets, nodes = kube_hetzner(plan.network or Stated(""), *pools, plan.subnet_count)
     if plan.subnets:
         return replace(plan, scheme="")  # the real ones are given: nothing is to be made up
     return replace(plan, subnets=subnets, nodes=(*plan.nodes, *nodes), pools=(pools[0], pools[1]))

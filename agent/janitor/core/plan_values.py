@@ -107,7 +107,7 @@ def _dns(layout: Layout) -> Iterator[Finding]:
         except ValueError:
             continue
         mine = [part for part in layout.services if part.net.version == address.version]
-        if not mine:
+        if not mine or address.is_link_local:  # a cache on each node (NodeLocal DNSCache) has 169.254.20.10
             continue
         net = mine[0].net
         wrong = ""
@@ -145,14 +145,16 @@ def _usable(name: str, part: Range, layout: Layout) -> Iterator[Finding]:
             "contain it.",
             "take a range without 172.31.1.1, such as one out of 10.0.0.0/8",
         )  # fmt: skip
-    if overlap(net, SHARED):
+    routed = layout.plan.hetzner and layout.plan.routes is not False
+    public = name == "pod range" and net.version == 4 and not any(within(net, block) for block in PRIVATE)
+    shared = overlap(net, SHARED) is not None
+    if shared and not (public and routed):  # that says more of the same fact
         yield Finding(
             "CIDR019", Severity.WARNING, str(net), f"{name} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
             "Tailscale and some providers use these addresses: a node that joins such a network loses routes.",
             "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
         )  # fmt: skip
-    if name == "pod range" and net.version == 4 and not any(within(net, block) for block in PRIVATE):
-        routed = layout.plan.hetzner and layout.plan.routes is not False
+    if public and (routed or not shared) and not any(overlap(net, reserved) for reserved in RESERVED):
         yield Finding(
             "CIDR020", Severity.ERROR if routed else Severity.WARNING, str(net),
             f"{name} {net} is not private address space (RFC 1918)", evidence,

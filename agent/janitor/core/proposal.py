@@ -18,6 +18,7 @@ from janitor.core.address_plan import (
     host,
     kube_hetzner,
     parse,
+    scheme_mask,
     within,
 )
 from janitor.core.findings import Severity
@@ -74,7 +75,8 @@ def _networks(plan: AddressPlan) -> Iterator[Stated | None]:
         return
     yield plan.network if str(net) == plan.network.value else Stated(str(net), _SOURCE)
     if plan.scheme == KUBE_HETZNER and isinstance(net, IPv4Network):
-        for prefix in range(min(16, net.prefixlen - 1), 7, -1):
+        roomy = 24 - scheme_mask(net, plan.subnet_count) + net.prefixlen
+        for prefix in range(min(roomy, net.prefixlen - 1), 7, -1):
             larger = net.supernet(new_prefix=prefix)
             if any(within(larger, block) for block in PRIVATE):
                 yield Stated(str(larger), _SOURCE)
@@ -83,18 +85,25 @@ def _networks(plan: AddressPlan) -> Iterator[Stated | None]:
 def _with_network(plan: AddressPlan, network: Stated | None) -> AddressPlan:
     if network == plan.network or network is None or plan.scheme != KUBE_HETZNER:
         return replace(plan, network=network)
-    subnets, nodes = kube_hetzner(network, *plan.pools)
+    subnets, nodes = kube_hetzner(network, *plan.pools, plan.subnet_count)
     own = tuple(node for node in plan.nodes if not node.generated)
     return replace(plan, network=network, subnets=subnets, nodes=(*nodes, *own))
 
 
 def _masks(plan: AddressPlan) -> Iterator[tuple[int, int]]:
-    yield plan.node_mask, plan.node_mask_v6
-    if (plan.node_mask, plan.node_mask_v6) != (24, 64):
-        yield 24, 64
-    bits = next(b for b in range(1, 32) if (1 << b) - 3 >= plan.max_pods)
-    if 32 - bits not in (plan.node_mask, 24):
-        yield 32 - bits, 64
+    """As it is; then the lengths between it and those that would do for sure, the nearest first.
+
+    One that is shorter than the pods' prefix is the mistake itself, so the usual ones come before it.
+    """
+    bits = (plan.max_pods + 2).bit_length()  # the network's address, the last one and the bridge take three
+    fit = 32 - bits if bits < 31 else 24
+    ends = (24, fit, plan.node_mask if plan.node_mask <= 30 else 24)
+    near = sorted(range(min(ends), max(ends) + 1), key=lambda mask: (abs(mask - plan.node_mask), mask))
+    prefix = max((part.net.prefixlen for part in Layout(plan).pods if part.net.version == 4), default=0)
+    usual = [mask for mask in (24, fit) if mask >= prefix > plan.node_mask]
+    for v6 in dict.fromkeys((plan.node_mask_v6, 64)):
+        for mask in dict.fromkeys((*usual, plan.node_mask, *near)):
+            yield mask, v6
 
 
 def _ranges(plan: AddressPlan) -> AddressPlan | None:

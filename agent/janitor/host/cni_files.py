@@ -64,11 +64,18 @@ def _file(root: str, path: str, bins: list[str]) -> CniFile:
     )
     if not good or len(good) < len(plugins):
         return CniFile(shown, True, "it names no plugin", "", (), ())
-    types = [str(p["type"]) for p in good] + [t for p in good if (t := _ipam(p))]
+    types = list(dict.fromkeys([str(p["type"]) for p in good] + [t for p in good if (t := _ipam(p))]))
     # Without a directory to look in, nothing can be said to be missing.
-    missing = [t for t in dict.fromkeys(types) if bins and not any(_runs(root, f"{d}/{t}") for d in bins)]
+    missing = [t for t in types if bins and not any(_runs(root, f"{d}/{t}") for d in bins)]
     subnets = [s for p in good for s in _subnets(p.get("ipam"))]
-    return CniFile(shown, True, "", str(document.get("name", "")), tuple(types), tuple(missing), tuple(subnets))
+    bridges = tuple(dict.fromkeys(b for p in good for d in (p, p.get("delegate")) if (b := _bridge(d))))
+    name = str(document.get("name", ""))
+    return CniFile(shown, True, "", name, tuple(types), tuple(missing), tuple(subnets), bridges)
+
+
+def _bridge(plugin: Any) -> str:
+    bridge = plugin.get("bridge") if isinstance(plugin, dict) else None
+    return bridge if isinstance(bridge, str) else ""
 
 
 def _ipam(plugin: dict[str, Any]) -> str:

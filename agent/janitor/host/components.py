@@ -4,6 +4,7 @@ k3s and RKE2's server run theirs inside one process whose title says nothing; ea
 "Running kube-apiserver --…" instead. Values of options that are secrets are not kept.
 """
 
+import os
 import re
 import shlex
 import subprocess
@@ -22,6 +23,8 @@ NAMES: Final = (
 )  # fmt: skip
 _MANIFESTS: Final = ("/etc/kubernetes/manifests", "/var/lib/rancher/rke2/agent/pod-manifests")
 _RUNNING: Final = re.compile(r'Running (kube-[a-z-]+|kubelet|cloud-controller-manager) (--[^"]*)')
+_ANYWHERE: Final = "cluster-autoscaler"
+_CONTAINED: Final = re.compile(r"kubepods|/docker[/-]|libpod|/lxc[./]|/crio-|cri-containerd")
 _JOURNALS: Final = ("var/log/journal", "run/log/journal")
 _TIMEOUT_S = 5
 _LIMIT = 1 << 20
@@ -37,6 +40,29 @@ def components(root: str, proc: Proc | Unknown, distribution: str) -> tuple[Comp
     return (*found, *written) if found or written or not isinstance(running, Unknown) else running
 
 
+def _elsewhere(proc: Proc, pid: int) -> bool:
+    """Whether it is of another cluster: a node in a container (kind, k3d), or a control plane that is hosted in pods.
+
+    A node's own components share its network; the autoscaler alone is an ordinary pod. Who may not look at namespaces
+    goes by cgroups, and then takes nothing in a container for the node's.
+    """
+    own, theirs = _network(proc, 1), _network(proc, pid)
+    if own and theirs:
+        return own != theirs
+    try:
+        group = read_bounded(f"{proc.path}/{pid}/cgroup", _LIMIT).decode("utf-8", "replace")
+    except OSError:
+        return False
+    return _CONTAINED.search(group) is not None
+
+
+def _network(proc: Proc, pid: int) -> str:
+    try:
+        return os.readlink(f"{proc.path}/{pid}/ns/net")
+    except OSError:
+        return ""
+
+
 def _processes(proc: Proc) -> tuple[Component, ...] | Unknown:
     found = []
     try:
@@ -50,7 +76,7 @@ def _processes(proc: Proc) -> tuple[Component, ...] | Unknown:
             )
             # k3s writes its title over its arguments: "/usr/local/bin/k3s server" is one word then.
             name = argv[0].split(" ")[0].rpartition("/")[2]
-            if name in NAMES:
+            if name in NAMES and (name == _ANYWHERE or not _elsewhere(proc, pid)):
                 words = argv if len(argv) > 1 else argv[0].split(" ")
                 found.append(Component(name, without_secrets(words), f"process {pid}", pid, True, proc.started_ns(pid)))
         except (OSError, ValueError, IndexError):

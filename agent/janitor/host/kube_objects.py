@@ -10,6 +10,7 @@ from janitor.host.files import parse_json, read_bounded
 from janitor.host.secrets import without_secrets
 
 _LIMIT = 256 << 20
+_MOST_NODES = 20_000
 _SERVICES: Final = ("default/kubernetes", "kube-system/kube-dns", "kube-system/rke2-coredns-rke2-coredns")
 _VARIABLES: Final = ("HCLOUD_SERVER_CREATION_TIMEOUT", "HCLOUD_NETWORK_ROUTES_ENABLED")
 _WORKLOADS: Final = ("flannel", "canal", "calico", "cilium", "kube-router", "weave", "hcloud-cloud-controller",
@@ -26,6 +27,9 @@ def from_file(path: str) -> Objects:
     objects = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     if not any(item.get("kind") in KINDS for item in objects):
         raise ValueError("there is no Node in it: make it with 'kubectl get nodes -o json'")
+    nodes = sum(item.get("kind") == "Node" for item in objects)
+    if nodes > _MOST_NODES:
+        raise ValueError(f"it holds {nodes} Nodes, where {_MOST_NODES} would be too many for any cluster")
     # A kind that does not occur may not have been asked for: only Nodes are surely what somebody wanted.
     present = {str(item.get("kind")) for item in objects}
     return evidence(objects, path, frozenset(present), whole="items" in document)
@@ -88,9 +92,7 @@ def _name(item: Any) -> str:
 def _node(item: dict[str, Any]) -> KubeNode:
     spec, status = _part(item, "spec"), _part(item, "status")
     cidrs = [c for c in _items(spec, "podCIDRs") if isinstance(c, str)] or [c for c in [_text(spec, "podCIDR")] if c]
-    conditions = [
-        Condition(_text(c, "type"), _text(c, "status"), _text(c, "reason")) for c in _items(status, "conditions")
-    ]
+    conditions = [_condition(c) for c in _items(status, "conditions")]
     metadata = _part(item, "metadata")
     return KubeNode(
         _meta(item, "name"), _nanoseconds(_meta(item, "creationTimestamp")), tuple(cidrs),
@@ -99,6 +101,11 @@ def _node(item: dict[str, Any]) -> KubeNode:
         _text(_part(metadata, "labels"), "hcloud/node-group"),
         _text(_part(metadata, "annotations"), "alpha.kubernetes.io/provided-node-ip"),
     )  # fmt: skip
+
+
+def _condition(item: Any) -> Condition:
+    changed_ns = _nanoseconds(_text(item, "lastTransitionTime"))
+    return Condition(_text(item, "type"), _text(item, "status"), _text(item, "reason"), changed_ns)
 
 
 def _nanoseconds(text: str) -> int:

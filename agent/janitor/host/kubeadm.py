@@ -71,8 +71,12 @@ def k0s_settings(document: dict[str, Any], source: str) -> tuple[Setting, ...]:
     network = spec.get("network") if isinstance(spec, dict) else None
     if not isinstance(network, dict):
         return ()
-    return tuple(
-        Setting("k0s", key, yaml_files.scalar(network[name]), source)
-        for name, key in (("podCIDR", "cluster-cidr"), ("serviceCIDR", "service-cidr"))
-        if network.get(name)
-    )
+    dual = network.get("dualStack")
+    second = dual if isinstance(dual, dict) and dual.get("enabled") is True else {}
+    found = []
+    for key, first, other, default in (("cluster-cidr", "podCIDR", "IPv6podCIDR", "10.244.0.0/16"),
+                                       ("service-cidr", "serviceCIDR", "IPv6serviceCIDR", "10.96.0.0/12")):  # fmt: skip
+        values = [network.get(first) or (default if second.get(other) else ""), second.get(other)]
+        if any(values):
+            found.append(Setting("k0s", key, ",".join(yaml_files.scalar(v) for v in values if v), source))
+    return tuple(found)

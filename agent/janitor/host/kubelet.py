@@ -7,10 +7,8 @@ is not used answers with an empty list.
 import os
 from typing import Final
 
-import yaml
-
 from janitor.core.evidence import EndpointOrigin, Unknown
-from janitor.host import sockets
+from janitor.host import sockets, yaml_files
 from janitor.host.files import inside, read_bounded
 from janitor.host.processes import command_lines
 from janitor.host.procfs import Proc
@@ -62,8 +60,8 @@ def _option(words: list[str], name: str) -> list[str]:
 
 def _from_file(root: str, path: str) -> list[str]:
     try:
-        document = yaml.safe_load(read_bounded(inside(root, path), 1 << 20))
-    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        document = yaml_files.value(read_bounded(inside(root, path), 1 << 20))
+    except (OSError, ValueError):
         return []  # no file, or none of the kubelet's: the well-known sockets are next
     value = document.get("containerRuntimeEndpoint") if isinstance(document, dict) else None
     return [value] if isinstance(value, str) and value else []

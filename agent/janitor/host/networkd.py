@@ -12,10 +12,10 @@ from typing import Final
 from janitor.core.evidence import Unknown
 from janitor.core.networkd import DROP_IN
 from janitor.core.routing import ManagedLink, Networkd, NetworkFile, Setting
+from janitor.core.systemd_syntax import Line, unit_lines
 from janitor.host.attribution import find_networkd
 from janitor.host.files import inside, names, printable, read_bounded, said, unknown
 from janitor.host.procfs import Proc, clock
-from janitor.host.systemd_syntax import Line, unit_lines
 
 _DIRECTORIES: Final = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd")
 _SETTINGS: Final = ("ManageForeignRoutingPolicyRules", "ManageForeignRoutes", "ManageForeignNextHops")

@@ -6,6 +6,7 @@ from typing import Final
 
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Component, Distribution, NodeConfig, Objects, Setting, Unit
+from janitor.core.systemd_syntax import environment_file
 from janitor.host import (
     cni_files,
     components,
@@ -20,7 +21,6 @@ from janitor.host import (
     yaml_files,
 )
 from janitor.host.files import inside, names, read_bounded, said, unknown
-from janitor.host.systemd_syntax import environment_file
 
 _UNITS: Final = (
     "kubelet.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service",
@@ -161,7 +161,7 @@ def _compared(root: str, unit: Unit, found: tuple[Component, ...] | Unknown) -> 
 
 def _sets_flags(root: str, path: str) -> bool:
     try:
-        text = read_bounded(inside(root, path), 1 << 20).decode("utf-8", "replace")
+        text = read_bounded(inside(root, path), 1 << 18).decode("utf-8", "replace")
     except OSError:
         return False
     return any(name.endswith("KUBELET_EXTRA_ARGS") and value.strip() for name, value in environment_file(text))

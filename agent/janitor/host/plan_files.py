@@ -1,44 +1,65 @@
-"""A file that holds an address plan, whichever of the three kinds it is: kube.tf, config.yaml, ClusterConfiguration."""
+"""A file that holds an address plan, whichever kind it is: kube.tf, or the configuration of k3s, kubeadm or k0s."""
 
 import os
+from typing import Any
 
 from janitor.core.evidence_node import Setting
 from janitor.host import k3s_config, kubeadm, terraform, yaml_files
 from janitor.host.files import read_bounded
 
-_LIMIT = 4 << 20
+_LIMIT = 1 << 20
 _DEFAULTS = {
+    "k0s": {"cluster-cidr": "10.244.0.0/16", "service-cidr": "10.96.0.0/12"},
     "k3s": {"cluster-cidr": "10.42.0.0/16", "service-cidr": "10.43.0.0/16"},
     "kubeadm": {"service-cidr": "10.96.0.0/12"},
 }
 
 
-def settings(path: str) -> tuple[Setting, ...]:
+def settings(path: str, given: frozenset[str] = frozenset()) -> tuple[Setting, ...]:
     """The plan's options in the file at `path`, with its distribution's defaults for what it leaves out.
 
+    What is `given` otherwise need not be understood.
     OSError where it cannot be read; ValueError says what is wrong with it.
     """
-    data = read_bounded(path, _LIMIT)
+    data = read_bounded(path, _LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise ValueError(f"it is larger than {_LIMIT >> 10} KiB")
     if path.endswith(".tf"):
-        return terraform.settings(data.decode("utf-8", "replace"), path)
+        return terraform.settings(data.decode("utf-8", "replace"), path, given)
     documents = yaml_files.documents(data)
     if any(document.get("kind") == "ClusterConfiguration" for document in documents):
         found = tuple(setting for document in documents for setting in kubeadm.settings(document, path))
         return (*_defaults(found, "kubeadm"), *found)
+    configs = [config for document in documents if (config := _k0s(document))]
+    if configs:
+        found = kubeadm.k0s_settings(configs[0], path)
+        return (*_defaults(found, "k0s"), *found)
     if any("kind" in document for document in documents):
         kinds = ", ".join(sorted({str(d.get("kind")) for d in documents}))
         raise ValueError(f"it holds {kinds}, and no ClusterConfiguration")
     if not documents:
-        raise ValueError("it is neither a kube.tf nor a configuration of k3s, RKE2 or kubeadm")
+        raise ValueError("it is neither a kube.tf nor a configuration of k3s, RKE2, k0s or kubeadm")
     if documents[0].get("server") and not any(k in documents[0] for k in ("cluster-cidr", "service-cidr")):
         raise ValueError("it is an agent's configuration: the address plan is in that of the server")
     found = k3s_config.settings("/", "k3s", os.path.abspath(path))
     return (*_defaults(found, "k3s"), *found)
 
 
+def _k0s(document: dict[str, Any]) -> dict[str, Any] | None:
+    """A k0s ClusterConfig, or the one inside a k0sctl.yaml."""
+    if "k0s" not in str(document.get("apiVersion")):
+        return None
+    if document.get("kind") == "ClusterConfig":
+        return document
+    inner: Any = document.get("spec")
+    for name in ("k0s", "config"):
+        inner = inner.get(name) if isinstance(inner, dict) else None
+    return inner if isinstance(inner, dict) else None
+
+
 def _defaults(found: tuple[Setting, ...], distribution: str) -> tuple[Setting, ...]:
     keys = {setting.key for setting in found}
-    name = {"k3s": "k3s' and RKE2's", "kubeadm": "kubeadm's"}[distribution]
+    name = {"k3s": "k3s' and RKE2's", "kubeadm": "kubeadm's", "k0s": "k0s'"}[distribution]
     return tuple(
         Setting(distribution, key, value, f"{name} default")
         for key, value in _DEFAULTS[distribution].items()

@@ -6,6 +6,7 @@ to be handed on, and command lines hold secrets.
 
 import os
 import re
+import stat
 from typing import Final
 
 import psutil
@@ -45,12 +46,20 @@ def command_lines(proc: Proc, name: str) -> list[list[str]]:
     found: list[list[str]] = []
     with _procfs(proc):
         for pid in _pids(proc):
-            if proc.name(pid) == name:
+            if proc.name(pid) == name and _readable(proc, pid):
                 try:
                     found.append(psutil.Process(pid).cmdline())
                 except (psutil.Error, OSError):
                     continue
     return found
+
+
+def _readable(proc: Proc, pid: int) -> bool:
+    """psutil would wait for ever for a FIFO, in a tree that is no procfs."""
+    try:
+        return all(stat.S_ISREG(os.stat(f"{proc.path}/{pid}/{name}").st_mode) for name in ("stat", "cmdline"))
+    except OSError:
+        return False
 
 
 def _pids(proc: Proc) -> list[int]:

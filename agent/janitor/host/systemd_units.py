@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from janitor.core.evidence_node import Assignment, EnvironmentFile, Unit
-from janitor.host.files import inside, names, read_bounded, said
-from janitor.host.secrets import hidden, masked, without_secrets
-from janitor.host.systemd_syntax import (
+from janitor.core.systemd_syntax import (
     Line,
     Unbalanced,
     command_words,
@@ -22,13 +20,15 @@ from janitor.host.systemd_syntax import (
     unit_lines,
     words,
 )
+from janitor.host.files import inside, names, read_bounded, said
+from janitor.host.secrets import hidden, masked, without_secrets
 
 SEARCH_PATH: Final = (
     "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/etc/systemd/system",
     "/etc/systemd/system.attached", "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator",
     "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system",
 )  # fmt: skip
-_LIMIT = 1 << 20
+_LIMIT = 1 << 18  # far more than any unit or environment file
 _PREFIXES = "@-:+!|"
 _OURS = ("KUBELET", "K3S", "RKE2")  # prefixes of the variables that are kept; others may be anybody's secrets
 
@@ -41,6 +41,8 @@ class _Merged:
     files: list[EnvironmentFile] = field(default_factory=list)
     exec_start: str = ""
     exec_source: str = ""
+    starts: int = 0
+    oneshot: bool = False
     complaints: list[str] = field(default_factory=list)
     contents: dict[str, str] = field(default_factory=dict)
 
@@ -63,6 +65,11 @@ def read_unit(root: str, name: str) -> Unit | None:
                 _take(root, line, f"{path}:{line.number}", name, merged)
     if not merged.exec_start:
         return None
+    if merged.starts > 1 and not merged.oneshot:
+        merged.complaints.append(
+            f"{merged.exec_source}: a second ExecStart=, so systemd refuses the unit; an empty ExecStart= before it "
+            "takes back the first"
+        )
     from_files = [a for file in merged.files for a in _from_file(root, file, merged)]
     assignments = tuple(merged.assignments + from_files)
     argv = _command(merged, {a.variable: a.value for a in assignments})
@@ -132,9 +139,11 @@ def _take(root: str, line: Line, source: str, unit: str, merged: _Merged) -> Non
         case "EnvironmentFile":
             merged.files += _environment_files(root, value, source)
         case "ExecStart" if not value:
-            merged.exec_start = merged.exec_source = ""
+            merged.exec_start, merged.exec_source, merged.starts = "", "", 0
         case "ExecStart":
-            merged.exec_start, merged.exec_source = value, source
+            merged.exec_start, merged.exec_source, merged.starts = value, source, merged.starts + 1
+        case "Type":
+            merged.oneshot = value == "oneshot"
 
 
 def _assignments(value: str, source: str, merged: _Merged) -> list[Assignment]:
@@ -173,15 +182,20 @@ def _from_file(root: str, file: EnvironmentFile, merged: _Merged) -> list[Assign
     if file.state != "read":
         return []
     try:
-        text = read_bounded(inside(root, file.path), _LIMIT).decode("utf-8", "replace")
+        data = read_bounded(inside(root, file.path), _LIMIT + 1)
     except OSError as error:
         merged.complaints.append(f"{file.path} cannot be read: {said(error)}")
         return []
+    if len(data) > _LIMIT:
+        merged.complaints.append(f"{file.path} is larger than {_LIMIT >> 10} KiB, and was not read")
+        return []
+    text = data.decode("utf-8", "replace")
     found = []
     for name, value in environment_file(text):
         if not is_name(name):
             merged.complaints.append(f"{file.path}: '{name}={hidden(name, value)}' is no assignment, and is ignored" + (
-                "; systemd does not know 'export'" if name.startswith("export ") else ""
+                "; systemd does not know 'export'" if name.startswith("export ")
+                else "; it begins with a byte order mark" if name.startswith("\ufeff") else ""
             ))  # fmt: skip
             continue
         if " #" in value:

@@ -47,13 +47,21 @@ class Expression:
 Value = str | int | list["Value"] | dict[str, "Value"] | Expression
 
 
-def settings(text: str, source: str) -> tuple[Setting, ...]:
-    """What a kube.tf says of the plan, with kube-hetzner's defaults for what it leaves out. ValueError if it cannot."""
-    found = _assignments(text)
-    # A pool has attributes of its own; those of the module come first, and once.
+def settings(text: str, source: str, given: frozenset[str] = frozenset()) -> tuple[Setting, ...]:
+    """What a kube.tf says of the plan, with kube-hetzner's defaults for what it leaves out.
+
+    `given` are the options that somebody has given otherwise: an expression in their place does no harm. ValueError
+    where the file has no kube-hetzner module, more than one, or one that cannot be understood.
+    """
+    try:
+        found = _module(_tokens(text))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     result = [Setting(KUBE_HETZNER, "scheme", KUBE_HETZNER, source)]
     for name, key in _KEYS.items():
         value = found.get(name)
+        if key in given:
+            continue
         if isinstance(value, Expression):
             raise ValueError(f"line {value.line}: {name} is an expression; give its value with --{_flag(key)}")
         if value is None and name in _DEFAULTS:
@@ -62,6 +70,8 @@ def settings(text: str, source: str) -> tuple[Setting, ...]:
             result.append(Setting(KUBE_HETZNER, key, value, source))
         elif value is not None:
             raise ValueError(f"{name} is not a string")
+    if "node-subnet" not in given:
+        result += _subnets(found, source)
     pools: dict[str, list[int]] = {}
     for name, key in (("control_plane_nodepools", "control-plane-pools"), ("agent_nodepools", "agent-pools")):
         value = found.get(name)
@@ -73,6 +83,61 @@ def settings(text: str, source: str) -> tuple[Setting, ...]:
         scaled = sum(n for pool in most if isinstance(pool, dict) and isinstance(n := pool.get("max_nodes"), int))
         result.append(Setting(KUBE_HETZNER, "nodes", str(sum(map(sum, pools.values())) + scaled), source))
     return tuple(result)
+
+
+def _subnets(found: dict[str, Value], source: str) -> list[Setting]:
+    """Into how many subnets the network is cut (subnet_amount; subnet_count from v3 on); refused where it is not."""
+    own = "give the subnets that there are with --node-subnet"
+    if found.get("network_subnet_mode") not in (None, "per_nodepool"):
+        raise ValueError(f"network_subnet_mode is not per_nodepool: {own}")
+    pools = found.get("agent_nodepools")
+    if any(isinstance(pool, dict) and "subnet_ip_range" in pool for pool in (pools if isinstance(pools, list) else ())):
+        raise ValueError(f"a pool has a subnet_ip_range of its own: {own}")
+    name = next((name for name in ("subnet_count", "subnet_amount") if name in found), "")
+    many = found.get(name)
+    if not name:
+        return []
+    if not isinstance(many, int) or not 2 <= many <= 65_536 or many.bit_count() != 1:
+        raise ValueError(f"{name} is not a power of two: {own}")
+    return [Setting(KUBE_HETZNER, "subnet-count", str(many), source)]
+
+
+def _module(tokens: list[_Token]) -> dict[str, Value]:
+    """The assignments of the kube-hetzner module, or those outside all modules where the file has none of any."""
+    found: list[tuple[str, dict[str, Value]]] = []
+    outside: list[_Token] = []
+    others = at = 0
+    while at < len(tokens):
+        head = tokens[at : at + 3]
+        if len(head) == 3 and (head[0].text, head[1].kind, head[2].text) == ("module", "string", "{"):
+            end = _closing(tokens, at + 3)
+            values = _assignments(tokens[at + 3 : end])
+            name = head[1].text.strip('"')
+            if "kube-hetzner" in f"{name} {values.get('source')}" or values.keys() & _KEYS.keys():
+                found.append((name, values))
+            others += 1
+            at = end + 1
+        else:
+            outside.append(tokens[at])
+            at += 1
+    if len(found) > 1:
+        names = ", ".join(name for name, _ in found)
+        raise ValueError(f"it has {len(found)} kube-hetzner modules ({names}): give each a file of its own")
+    if found:
+        return found[0][1]
+    loose = {} if others else _assignments(outside)
+    if not loose.keys() & _KEYS.keys():
+        raise ValueError("it has no kube-hetzner module, so there is no plan in it")
+    return loose
+
+
+def _closing(tokens: list[_Token], at: int) -> int:
+    """Where the block ends that is open at `at`."""
+    depth = 1
+    while at < len(tokens) and depth:
+        depth += (tokens[at].text == "{") - (tokens[at].text == "}")
+        at += 1
+    return at - 1 if not depth else at
 
 
 def _flag(key: str) -> str:
@@ -90,9 +155,8 @@ def _count(pool: Value) -> int:
     return 1
 
 
-def _assignments(text: str) -> dict[str, Value]:
+def _assignments(tokens: list[_Token]) -> dict[str, Value]:
     """Every `name = value` outside an object; where a name is assigned twice, the first one counts."""
-    tokens = _tokens(text)
     found: dict[str, Value] = {}
     at = 0
     while at < len(tokens) - 2:

@@ -78,6 +78,19 @@ def _values(plan: AddressPlan) -> tuple[Value, ...]:
     return tuple(found)
 
 
+def schema() -> bytes:
+    """The JSON Schema (draft 2020-12) of the report, from its types. Shipped as cidr.schema.json beside this file."""
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "janitor cidr"}
+    document |= msgspec.json.schema(PlanReport)
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
 def to_json(report: PlanReport) -> bytes:
     """The report as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.buffer.write(schema())

@@ -82,9 +82,11 @@ def _picture(console: Console, picture: Picture, width: int) -> None:
 
 def _limits(console: Console, report: PlanReport) -> None:
     console.print()
+    table = Table.grid(padding=(0, 2, 0, 0))
     for number, limit in enumerate(report.limits):
-        first = "how many nodes fit: " if number == 0 else "                    "
-        console.print(escape(f"{first}{limit.nodes:>5}  {limit.reason}"))
+        table.add_row("how many nodes fit:" if number == 0 else "", f"{limit.nodes:>5}", escape(limit.reason))
+    if report.limits:
+        console.print(table)
     if report.pools:
         console.print(escape(f"how many agent pools fit: {report.pools}"))
 

@@ -34,7 +34,7 @@ def unit_lines(text: str, ignored: list[Line] | None = None) -> list[Line]:
     """
     found: list[Line] = []
     section, pending, begun = "", "", 0
-    for number, raw in enumerate(text.split("\n"), 1):
+    for number, raw in enumerate(text.replace("\ufeff", "", 1).split("\n"), 1):  # a byte order mark is passed over
         if raw.lstrip(_SPACE).startswith(("#", ";")):
             continue
         line = pending + raw if pending or begun else raw
