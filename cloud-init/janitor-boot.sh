@@ -14,14 +14,17 @@ set -u
 LC_ALL=C
 export LC_ALL
 umask 077
+(true >&2) || exec 2>/dev/null # or files that are opened would get its number
 
 root=/ strict=0 ledger_only='' work=''
 later="on a running node use 'janitor clean'"
+sockets='/run/containerd/containerd.sock /run/k3s/containerd/containerd.sock /run/k0s/containerd.sock
+    /var/snap/microk8s/common/run/containerd.sock /run/crio/crio.sock /run/cri-dockerd.sock /run/docker/containerd/containerd.sock'
 early='it was there before any container runtime of this boot had started, so nothing that lives can own it'
 
 say() { # PRIORITY SENTENCE
     [ -n "${JOURNAL_STREAM-}" ] || set -- '' "$2"
-    printf '%sjanitor-boot: %s\n' "$1" "$2" >&2
+    printf '%sjanitor-boot: %s\n' "$1" "$2" >&2 || : # nobody else can be told
 }
 
 leases() { if [ "$1" -eq 1 ]; then echo '1 lease'; else echo "$1 leases"; fi; }
@@ -54,6 +57,8 @@ inside() {
     printf '%s' "$1$walked"
 }
 
+regular() { [ ! -L "$1" ] && { [ -f "$1" ] || [ ! -e "$1" ]; }; } # or not there yet
+
 same() { [ -e "$1" ] && [ -e "$2" ] && [ "$(stat -L -c %d:%i "$1")" = "$(stat -L -c %d:%i "$2")" ]; }
 
 # No runtime or shim, no socket that listens, no network namespace that anything but a process keeps.
@@ -66,25 +71,22 @@ prove_early() {
             ;;
         esac
     done
-    # In the kernel's list of sockets the fourth field says that one is listening.
-    listening=$(awk '$4 == "00010000" { sub("^/var/run/", "/run/", $8); print $8 }' "$proc/1/net/unix") ||
-        late "$proc/1/net/unix cannot be read"
-    for path in /run/containerd/containerd.sock /run/k3s/containerd/containerd.sock /run/k0s/containerd.sock \
-        /var/snap/microk8s/common/run/containerd.sock /run/crio/crio.sock /run/cri-dockerd.sock \
-        /run/docker/containerd/containerd.sock; do
-        case "
-$listening
-" in
-        *"
-$path
-"*) late "a container runtime answers at $path already; $later" ;;
-        esac
-    done
     cat "$proc"/[0-9]*/mountinfo 2>/dev/null | grep -q '^[0-9]* [0-9]* [0-9:]* net:\[' &&
         late "a network namespace is mounted already; $later"
-    # shellcheck disable=SC2010,SC2012 # find does not show where a link leads
-    ls -l "$proc"/[0-9]*/fd 2>/dev/null | grep -q ' -> net:\[' &&
-        late "a process holds a network namespace open already; $later"
+    # In the kernel's list of sockets the fourth field says that one is listening, the seventh is its inode.
+    listening=$(awk '$4 == "00010000" { sub("^/var/run/", "/run/", $8); print $8, $7 }' "$proc/1/net/unix") ||
+        late "$proc/1/net/unix cannot be read"
+    # shellcheck disable=SC2012 # find does not show where a link leads
+    held=$(ls -l "$proc"/[0-9]*/fd 2>/dev/null | awk '
+        /^\// { who = /\/1\/fd:$/ ? "first" : "other" }
+        $NF ~ /^(socket|net):\[/ { print who, $NF }')
+    case $held in *' net:['*) late "a process holds a network namespace open already; $later" ;; esac
+    # Where nobody but the first process listens, there is a socket unit and no runtime yet.
+    path=$(printf '%s\n' "$held" "$listening" | awk -v paths="$sockets" '
+        BEGIN { for (i = split(paths, path, " "); i; i--) known[path[i]] = 1 }
+        $1 == "first" || $1 == "other" { holds[$1, $2] = 1; next }
+        ($1 in known) && !((("first", "socket:[" $2 "]") in holds) && !(("other", "socket:[" $2 "]") in holds)) { print $1; exit }')
+    [ -z "$path" ] || late "a container runtime answers at $path already; $later"
     # A service with PrivateNetwork= has a namespace too, with nothing in it but loopback.
     own=$(readlink "$proc/1/ns/net") || late "$proc/1/ns/net cannot be read"
     looked=" $own "
@@ -112,8 +114,9 @@ function hex(at,   i, d, v) {
     return v
 }
 function more(low, high) { p++; if (B[p] < low || B[p] > high || p > n) bad() }
-function text(   out, c, h) { # what no name can hold comes out as a question mark
+function text(   out, c, h) { # what no name can hold comes out as a question mark, and so does all that is too long for one
     for (p++; p <= n; p++) {
+        if (length(out) > 1024) out = substr(out, 1, 1023) "?"
         c = B[p]
         if (c == 34) { p++; return out }
         if (c < 32) bad()
@@ -139,35 +142,40 @@ function text(   out, c, h) { # what no name can hold comes out as a question ma
     }
     bad()
 }
-function forget(path,   x, gone, i, k) {
-    for (x in T) if (x == path || index(x, path "/") == 1) gone[++k] = x
-    for (i = 1; i <= k; i++) { delete T[gone[i]]; delete V[gone[i]]; delete L[gone[i]] }
+function unique(object, key) { # Go takes keys in any case, and merges or replaces what is there twice
+    key = tolower(substr(key, 1, 64))
+    if ((object, key) in K) bad()
+    K[object, key] = 1; return key
 }
-function value(path, depth,   c, key, s, open) {
-    if (depth > 400 || p > n) bad()
+function note(path, depth, type) { if (depth <= 8) T[path] = type } # nothing deeper is ever asked for
+function value(path, depth,   c, key, s, open, object, count) {
+    if (depth > 100 || p > n) bad()
     ws(); c = B[p]
     if (c == 123 || c == 91) {
-        open = c; T[path] = open == 123 ? "object" : "array"; L[path] = 0; p++; ws()
-        if (B[p] == open + 2) { p++; return }
-        for (;;) {
-            ws(); key = L[path]
+        open = c; object = ++objects; note(path, depth, open == 123 ? "object" : "array"); p++; ws()
+        for (count = 0; B[p] != open + 2; count++) {
+            if (count) { if (B[p] != 44) bad(); p++; ws() }
+            key = count
             if (open == 123) {
                 if (B[p] != 34) bad()
                 key = text(); gsub(/[^A-Za-z0-9_.-]/, "?", key)
+                s = unique(object, key); if ((s in KEYS) && KEYS[s] != key) bad()
                 ws(); if (B[p] != 58) bad()
                 p++
             }
-            if ((path "/" key) in T) forget(path "/" key)
-            value(path "/" key, depth + 1); L[path]++; ws()
-            if (B[p] == open + 2) { p++; return }
-            if (B[p] != 44) bad()
-            p++
+            value(depth < 8 ? path "/" key : "", depth + 1); ws()
         }
+        p++; if (depth <= 8) L[path] = count
+        return
     }
-    if (c == 34) { T[path] = "text"; V[path] = text(); return }
-    for (s = ""; (B[p] in CH) && CH[B[p]] ~ /[A-Za-z0-9+.-]/; p++) s = s CH[B[p]]
-    if (s == "true" || s == "false" || s == "null") T[path] = s
-    else if (s ~ /^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$/) { T[path] = "number"; V[path] = s + 0 }
+    if (c == 34) { s = text(); note(path, depth, "text"); if (depth <= 8) V[path] = s; return }
+    for (s = ""; (B[p] in CH) && CH[B[p]] ~ /[A-Za-z0-9+.-]/; p++) {
+        if (length(s) > 40 && s ~ /[0-9][0-9]$/ && CH[B[p]] ~ /[0-9]/) continue # what so long a number is, nobody asks
+        if (length(s) > 100) bad()
+        s = s CH[B[p]]
+    }
+    if (s == "true" || s == "false" || s == "null") note(path, depth, s)
+    else if (s ~ /^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$/) { note(path, depth, "number"); if (depth <= 8) V[path] = s + 0 }
     else bad()
 }
 function is(path, what) { return T[path] == "text" && V[path] == what }
@@ -209,9 +217,13 @@ function networks(path, name, tag,   i, k, at, gc, wall, where) {
         printf "%s\t%s\t%s\t%d\t%d\n", tag, name, where, gc, wall
     }
 }
-BEGIN { for (c = 32; c < 127; c++) CH[c] = sprintf("%c", c) }
+BEGIN {
+    for (c = 32; c < 127; c++) CH[c] = sprintf("%c", c)
+    for (i = split("name plugins type ipam dataDir disableGC delegates clusterNetwork", part, " "); i; i--) KEYS[tolower(part[i])] = part[i]
+}
 { for (i = 1; i <= NF; i++) B[++n] = $i + 0 }
 END {
+    if (n > 262144) bad()
     p = 1; value("", 0); ws()
     if (p <= n || T[""] != "object" || !usable("") || !named("")) bad()
     print "list\t" V["/name"]
@@ -298,7 +310,7 @@ function result(shape, id, interface) {
 }
 function judge(   t, at, first, second, sep, k) {
     if (size[name] > 4096) return result("foreign")
-    if (!size[name] || !solid) return result("corrupt")
+    if (!solid) return result("corrupt")
     if (high) return result("foreign")
     if (nul) {
         k = index(before, CR); first = k ? substr(before, 1, k - 1) : before
@@ -319,7 +331,10 @@ function judge(   t, at, first, second, sep, k) {
 BEGIN {
     for (c = 1; c < 128; c++) CH[c] = sprintf("%c", c)
     CR = CH[13]; LF = CH[10]; WS = "[ " CH[9] LF CH[11] CH[12] CR CH[28] CH[29] CH[30] CH[31] "]+"
-    while ((getline line <sizes) > 0) { k = index(line, " "); size[substr(line, k + 1)] = substr(line, 1, k - 1) + 0 }
+    while ((getline line <sizes) > 0) {
+        k = index(line, " "); name = substr(line, k + 1); size[name] = substr(line, 1, k - 1) + 0
+        if (!size[name]) result("corrupt")
+    }
 }
 {
     for (i = 1; i <= NF; i++) {
@@ -331,7 +346,6 @@ BEGIN {
             if (!(name in size)) { print "doubt"; exit }
             s = before = ""; nul = junk = high = solid = seen = 0; inside = 1
             want = size[name] < 4096 ? size[name] : 4096
-            if (!want) judge()
             continue
         }
         seen++
@@ -372,7 +386,7 @@ place_for() {
 }
 
 listing() { # of the directory we are in: names of the kind that find's words select, newlines made harmless
-    find . ! -name . -prune "$@" -print0 | tr '\n\000' '?\n' | sed 's|^\./||'
+    find . ! -name . -prune "$@" -print0 | tr '\n\000' '\013\n' | sed 's|^\./||'
 }
 
 # Look at the directory $1, into $work/$2.*: addresses (regular files), others, shapes, and stamps to tell a change by.
@@ -385,7 +399,7 @@ look() {
         listing ! -type f | grep -vxE 'lock|last_reserved_ip(\.[0-9]+)?' >>"$work/$2.others"
         stamps "$work/$2.addresses" >"$work/$2.stamps" || exit 1
         xargs -r stat -c '%s %n' <"$work/$2.addresses" >"$work/$2.sizes" || exit 1
-        xargs -r head -v -c 4096 <"$work/$2.addresses" | od -v -An -tu1 |
+        awk '$1 > 0 { print $2 }' "$work/$2.sizes" | xargs -r head -v -c 4096 | od -v -An -tu1 |
             awk -v sizes="$work/$2.sizes" "$shapes" | sort >"$work/$2.shapes"
         [ "$(wc -l <"$work/$2.shapes")" -eq "$(wc -l <"$work/$2.addresses")" ] && ! grep -qx doubt "$work/$2.shapes"
     )
@@ -405,6 +419,19 @@ ledger_lines() {
               printf "{\"path\": \"%s/%s\", \"device\": %s, \"inode\": %s, \"mtime_ns\": %s, \"size\": %s, \"digest\": \"%s\"}\n", directory, $2, f[2], f[3], ns == "" ? 0 : ns, f[5], $1 }'
 }
 
+# Go's JSON is more lenient than the one here: a file that cannot be understood may still guard the network $1.
+obscured() { grep -qF -e "$1" -e '\u' "$work/obscure"; }
+
+# Once in a boot: it says that the boot stage has run, and is never replaced.
+write_ledger() {
+    rm -f "$state/ledger.json.new" 2>/dev/null && {
+        printf '{"boot_id": "%s", "files": [\n' "$boot_id"
+        [ ! -f "$work/ledger" ] || sed '$!s/$/,/' "$work/ledger"
+        printf ']}\n'
+    } 2>/dev/null >"$state/ledger.json.new" && chmod 644 "$state/ledger.json.new" && mv "$state/ledger.json.new" "$state/ledger.json" ||
+        late "$state/ledger.json cannot be written"
+}
+
 # Why the leases of the directory $1 are not CRI's to free; nothing if they may be. $2: how it was looked at.
 refused() {
     name=${1##*/}
@@ -416,6 +443,7 @@ refused() {
         echo "it is on a network file system, where other nodes' leases may be" && return
         ;;
     esac
+    if obscured "$name"; then echo 'a CNI configuration that cannot be understood may be about it, and about firewall or disableGC' && return; fi
     if [ -n "$unknown" ]; then
         grep -qxF "named	$1" "$work/networks" &&
             echo 'a CNI configuration names it, but whether CRI uses that cannot be told' && return
@@ -446,12 +474,29 @@ blank_entries() {
                       print $0 "\t" id "\t" interface }' >"$work/entries"
             cut -f 1 "$work/entries" >"$work/names"
             stamps "$work/names" | sed "s|^|$cache/|" >>"$work/before"
-            while IFS='	' read -r name id interface; do
-                [ "$(wc -c <"$name")" -le 1048576 ] && [ "$(tr -d '\000' <"$name" | head -c 1 | wc -c)" -eq 0 ] || continue
-                printf 'discard\t%s\t%s\t%s\t%s\tit is empty, or all of it NUL bytes\n' "$cache" "$name" "$id" "$interface"
-            done <"$work/entries"
+            xargs -r stat -c '%s %n' <"$work/names" >"$work/sizes"
+            awk '$1 == 0 { print $2 }' "$work/sizes" >"$work/blank"
+            # What libcni writes begins with a brace; the few that do not are looked at one by one.
+            awk '$1 > 0 && $1 <= 1048576 { print $2 }' "$work/sizes" | xargs -r grep -L '^{' | while read -r name; do
+                [ "$(tr -d '\000' <"$name" | head -c 1 | wc -c)" -ne 0 ] || echo "$name"
+            done >>"$work/blank"
+            awk -F '\t' -v blank="$work/blank" -v cache="$cache" '
+                BEGIN { while ((getline name <blank) > 0) is[name] = 1 }
+                $1 in is { print "discard\t" cache "\t" $0 "\tit is empty, or all of it NUL bytes" }' "$work/entries"
         )
     done
+}
+
+# shellcheck disable=SC2317 # trap calls it
+tidy_up() { # places that were made for nothing go as well
+    while read -r place; do rmdir "$(inside "$base" "$place")"; done 2>/dev/null <"$work/quarantines"
+    rm -rf "$work"
+}
+
+# shellcheck disable=SC2317
+time_over() {
+    say '<4>' "its time was over; what it has not moved yet is for 'janitor clean'"
+    exit "$strict"
 }
 
 # Move the $3 ('free' or 'discard') of directory $1 in $work/moves to its place $2, under host-local's lock. Outcomes to $work/outcomes.
@@ -467,23 +512,25 @@ move_all() {
             done
         fi
     fi
-    awk -F '\t' -v kind="$3" -v directory="$1" '$2 == kind && $3 == directory { print $4 }' "$work/moves" >"$work/names"
+    awk -F '\t' -v kind="$3" -v directory="$1" '$2 == kind && $3 == directory' "$work/moves" >"$work/batch"
+    cut -f 4 "$work/batch" >"$work/names"
     (cd "$here" && stamps "$work/names" 2>/dev/null) | sed "s|^|$1/|" >"$work/now"
-    awk -F '\t' -v kind="$3" -v directory="$1" -v before="$work/before" -v now="$work/now" '
+    awk -F '\t' -v reason="$reason" -v before="$work/before" -v now="$work/now" -v outcomes="$work/outcomes" '
         BEGIN { while ((getline line <before) > 0) was[line] = 1
                 while ((getline line <now) > 0) if (line in was) { split(line, f, " "); same[f[1]] = 1 } }
-        $2 == kind && $3 == directory { print $1 "\t" $4 "\t" (((directory "/" $4) in same) ? "" : "changed") }' "$work/moves" >"$work/batch"
-    while IFS='	' read -r number name changed; do
-        why=$reason
-        [ -z "$changed" ] || why='it has been replaced or written to since it was judged'
-        if [ -n "$why" ]; then
-            printf '%s\tskipped\t%s\n' "$number" "$why"
-        elif [ ! -e "$2/$number-$name" ] && mv "$here/$name" "$2/$number-$name" 2>"$work/error"; then
-            printf '%s\tdone\t\n' "$number"
-        else
-            printf '%s\tfailed\t%s\n' "$number" "$(tr -dc '[:alnum:] ,.:/_-' <"$work/error")"
-        fi
-    done <"$work/batch" >>"$work/outcomes"
+        { why = (($3 "/" $4) in same) ? reason : "it has been replaced or written to since it was judged"
+          if (why == "") print; else print $1 "\tskipped\t" why >>outcomes }' "$work/batch" >"$work/ready"
+    # Nearly all of them keep their names, so that one mv moves many. The place is new: there is nothing to be replaced.
+    awk -F '\t' '$4 == $5 { print $4 }' "$work/ready" >"$work/names"
+    # shellcheck disable=SC2016 # the words of another shell
+    (cd "$here" && xargs -r sh -c 'mv "$@" "$0"' "$2" <"$work/names") 2>"$work/error"
+    awk -F '\t' '$4 != $5 { print $4 "\t" $5 }' "$work/ready" | while IFS='	' read -r name target; do
+        mv "$here/$name" "$2/$target"
+    done 2>>"$work/error"
+    (cd "$2" && listing -type f) >"$work/there"
+    awk -F '\t' -v there="$work/there" -v error="$(head -n 1 "$work/error" | tr -dc '[:alnum:] ,.:/_-')" '
+        BEGIN { while ((getline name <there) > 0) moved[name] = 1 }
+        { print $1 "\t" (($5 in moved) ? "done\t" : "failed\t" error) }' "$work/ready" >>"$work/outcomes"
     exec 7<&- 8<&-
 }
 
@@ -507,13 +554,13 @@ case $root in /*) ;; *) root=$PWD/$root ;; esac
 base=${root%/}
 [ "$(id -u)" = 0 ] || late 'it must be run as root'
 [ ! -e "$base/etc/initrd-release" ] && [ ! -L "$base/etc/initrd-release" ] || late "$root is an initramfs; name the node's own root with --root"
-proc=$base/proc run=$base
+proc=$base/proc run=$base initramfs=''
 if ! same "$proc/1/root/." "$base/."; then
     [ -e /proc/1/root/etc/initrd-release ] || [ -L /proc/1/root/etc/initrd-release ] ||
         late "the processes in $proc are not those of the node at $root: run it on the running node"
     here=$(inside "$base" /var/lib/cni/networks) && [ -d "$here" ] ||
         late '/var/lib/cni/networks is not there yet; if it is mounted later, later is the time'
-    proc=/proc run=''
+    proc=/proc run='' initramfs=1
 fi
 { read -r boot_id <"$proc/sys/kernel/random/boot_id"; } 2>/dev/null || late 'the boot ID cannot be read'
 case $boot_id in '' | *[!0-9a-f-]*) late "the boot ID is '$boot_id'" ;; esac
@@ -528,11 +575,14 @@ namespace=$(readlink "$proc/1/ns/pid" 2>/dev/null || readlink /proc/self/ns/pid)
 
 # Alone, and for the first time in this boot.
 state=$(inside "$run" /run/janitor) && mkdir -p "$state" 2>/dev/null && chmod 755 "$state" || late '/run/janitor cannot be made'
-[ ! -L "$state/lock" ] && (: >>"$state/lock") 2>/dev/null || late "$state/lock cannot be written"
+for path in "$state/lock" "$state/ledger.json"; do
+    regular "$path" || late "$path is not a regular file"
+done
+(: >>"$state/lock") 2>/dev/null || late "$state/lock cannot be written"
 exec 9>>"$state/lock"
 flock=$(command -v flock) || flock=''
 [ -z "$flock" ] || flock -n 9 || late 'another janitor is at work on this node already'
-if [ -e "$state/ledger.json" ] || [ -L "$state/ledger.json" ]; then
+if [ -e "$state/ledger.json" ]; then
     seen=$(head -c 200 "$state/ledger.json" | sed -n '1s/^{"boot_id": *"\([^"]*\)".*/\1/p')
     [ -n "$seen" ] || late '/run/janitor/ledger.json is not a boot ledger'
     [ "$seen" != "$boot_id" ] || late "/run/janitor/ledger.json is of this boot: it has been done already; $later"
@@ -540,8 +590,9 @@ fi
 prove_early
 work=$state/boot.$$
 mkdir "$work" 2>/dev/null || late "$work cannot be made"
-trap 'rm -rf "$work"' EXIT
-: >"$work/configuration" && : >"$work/before" && : >"$work/eligible" && : >"$work/plan" && : >"$work/outcomes"
+trap tidy_up EXIT
+trap time_over TERM
+for name in configuration before eligible obscure plan quarantines outcomes; do : >"$work/$name"; done
 
 # What there is.
 for directory in /etc/cni/net.d /var/lib/rancher/k3s/agent/etc/cni/net.d /var/lib/rancher/rke2/agent/etc/cni/net.d \
@@ -549,10 +600,17 @@ for directory in /etc/cni/net.d /var/lib/rancher/k3s/agent/etc/cni/net.d /var/li
     here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
     echo directory >>"$work/configuration"
     (cd "$here" && listing | grep -E '\.(conf|conflist|json)$' | sort) >"$work/files"
-    while read -r file; do
+    while IFS= read -r file; do
         printf 'file\t%s\n' "$file"
         path=$(inside "$base" "$directory/$file")
-        if [ -f "$path" ]; then head -c 1048576 "$path" | od -v -An -tu1 | awk "$configuration"; else echo bad; fi
+        if [ ! -f "$path" ]; then echo bad && continue; fi
+        head -c 262145 "$path" >"$work/text"
+        od -v -An -tu1 <"$work/text" | awk "$configuration" >"$work/understood"
+        [ -s "$work/understood" ] || echo bad >"$work/understood"
+        cat "$work/understood"
+        grep -qx bad "$work/understood" || continue
+        [ "$(wc -c <"$work/text")" -le 262144 ] || printf '%s' '\u' >>"$work/text" # anything may be in the rest of it
+        tr -d '\000' <"$work/text" | grep -qiE 'firewall|disablegc|\\u' && tr -d '\000' <"$work/text" >>"$work/obscure"
     done <"$work/files" >>"$work/configuration"
 done
 awk "$networks" "$work/configuration" >"$work/networks"
@@ -574,14 +632,14 @@ done <"$work/directories"
 # A runtime that started while the leases were being read may have made one of them. What is older than this proof, and is
 # still the same file when its turn comes, is dead whatever starts meanwhile.
 prove_early
-{
-    printf '{"boot_id": "%s", "files": [\n' "$boot_id"
-    [ ! -f "$work/ledger" ] || sed '$!s/$/,/' "$work/ledger"
-    printf ']}\n'
-} >"$state/ledger.json.new" && chmod 644 "$state/ledger.json.new" && mv "$state/ledger.json.new" "$state/ledger.json" ||
-    late "$state/ledger.json cannot be written"
+[ -z "$initramfs" ] || [ "$recorded" -gt 0 ] ||
+    late 'there are no leases in /var/lib/cni/networks; if it is mounted later, later is the time'
 sentence="recorded $(leases "$recorded") that were there before any container runtime of this boot"
-[ -z "$ledger_only" ] || { say '<5>' "$sentence" && exit 0; }
+if [ -n "$ledger_only" ]; then
+    write_ledger
+    say '<5>' "$sentence"
+    exit 0
+fi
 
 # What may go.
 kept='' number=0
@@ -604,11 +662,11 @@ done <"$work/directories"
 [ -n "$unknown" ] || awk -F '\t' '
     $1 == "network" { name[$2] = $3; used[$2] += $4; left[$2] += $5 + $6 }
     END { for (d in name) if (used[d] && !left[d] && name[d] ~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/ && d !~ /[^A-Za-z0-9_.\/@:+-]/) print name[d] }' \
-    "$work/networks" >"$work/eligible"
+    "$work/networks" | while read -r name; do obscured "$name" || echo "$name"; done >"$work/eligible"
 blank_entries >>"$work/plan"
 
 # Into the journal and onto the disk; then the renames; then what became of them.
-trouble=''
+# The ledger comes when the disk has taken them: where nothing can be moved, a later run in this boot may do it.
 if [ -s "$work/plan" ]; then
     pass=$(date -u +%Y%m%dT%H%M%SZ)-boot-$(printf '%.8s' "$boot_id")
     : >"$work/places"
@@ -618,50 +676,51 @@ if [ -s "$work/plan" ]; then
     done <"$work/places.directories"
     awk -F '\t' -v places="$work/places" -v moves="$work/moves" -v pass="$pass" -v at="$(date +%s)" -v boot="$boot_id" -v early="$early" '
         BEGIN { while ((getline line <places) > 0) { split(line, f, "\t"); place[f[1]] = f[2] } }
-        { n = sprintf("%05d", NR - 1)
-          print n "\t" $1 "\t" $2 "\t" $3 >moves
-          printf "{\"event\":\"intend\",\"pass\":\"%s\",\"n\":%d,\"at\":%s,\"boot_id\":\"%s\",\"quarantine\":\"%s/%s-%s\",", pass, NR - 1, at, boot, place[$2], n, $3
+        { n = NR - 1; target = (taken[place[$2], $3]++ ? "_" n "-" : "") $3
+          print n "\t" $1 "\t" $2 "\t" $3 "\t" target >moves
+          printf "{\"event\":\"intend\",\"pass\":\"%s\",\"n\":%d,\"at\":%s,\"boot_id\":\"%s\",\"quarantine\":\"%s/%s\",", pass, n, at, boot, place[$2], target
           printf "\"action\":{\"kind\":\"%s\",\"directory\":\"%s\",\"name\":\"%s\",\"container_id\":\"%s\",\"interface\":\"%s\",\"pod\":\"\",", $1, $2, $3, $4, $5
           printf "\"proof\":[\"%s\",\"%s\"],\"file\":null,\"ctime_ns\":0,\"chain\":\"\"}}\n", $6, early }' "$work/plan" >"$work/intentions"
     journal=$(inside "$base" /var/lib/janitor/journal)
-    while IFS='	' read -r _ place; do
-        here=$(inside "$base" "$place") && mkdir -p "${here%/*}" 2>/dev/null && { [ -d "$here" ] || mkdir "$here"; } 2>/dev/null ||
-            trouble="$place cannot be made, so nothing is moved"
+    cut -f 2 "$work/places" | sort -u >"$work/quarantines"
+    while read -r place; do
+        here=$(inside "$base" "$place") && mkdir -p "${here%/*}" 2>/dev/null && mkdir "$here" 2>/dev/null ||
+            late "$place cannot be made, so nothing is moved"
+    done <"$work/quarantines"
+    mkdir -p "${journal%/*}" 2>/dev/null && regular "$journal" || late "the journal $journal cannot be used, so nothing is moved"
+    # One byte is read before anything is written: a torn line is ended.
+    torn=''
+    [ ! -s "$journal" ] || [ -z "$(tail -c 1 "$journal")" ] || torn=1
+    { [ -z "$torn" ] || echo; cat "$work/intentions"; } 2>/dev/null >>"$journal" && sync ||
+        late "the journal $journal cannot be written, so nothing is moved"
+    write_ledger
+    prove_early
+    while IFS='	' read -r directory place; do
+        move_all "$directory" "$(inside "$base" "$place")" free
+        move_all "$directory" "$(inside "$base" "$place")" discard
     done <"$work/places"
-    mkdir -p "${journal%/*}" 2>/dev/null
-    if [ -z "$trouble" ]; then
-        # shellcheck disable=SC2094 # one byte is read before anything is written: a torn line is ended
-        if [ -s "$journal" ] && [ -n "$(tail -c 1 "$journal")" ]; then echo; fi 2>/dev/null >>"$journal"
-        [ ! -L "$journal" ] && cat "$work/intentions" 2>/dev/null >>"$journal" && sync ||
-            trouble="the journal $journal cannot be written, so nothing is moved"
-    fi
-    if [ -z "$trouble" ]; then
-        prove_early
-        while IFS='	' read -r directory place; do
-            move_all "$directory" "$(inside "$base" "$place")" free
-            move_all "$directory" "$(inside "$base" "$place")" discard
-        done <"$work/places"
-        sync
-        awk -F '\t' -v pass="$pass" -v at="$(date +%s)" '
-            { printf "{\"event\":\"%s\",\"pass\":\"%s\",\"n\":%d,\"at\":%s,\"detail\":\"%s\"}\n", $2, pass, $1, at, $3 }' "$work/outcomes" >>"$journal"
-        sync
-    fi
+    sync
+    awk -F '\t' -v pass="$pass" -v at="$(date +%s)" '
+        { printf "{\"event\":\"%s\",\"pass\":\"%s\",\"n\":%d,\"at\":%s,\"detail\":\"%s\"}\n", $2, pass, $1, at, $3 }' "$work/outcomes" >>"$journal"
+    sync
+else
+    write_ledger
 fi
 
 # In one line.
 freed=$(awk -F '\t' -v outcomes="$work/outcomes" '
     BEGIN { while ((getline line <outcomes) > 0) { split(line, f, "\t"); done[f[1]] = f[2]; why[f[1]] = f[3] } }
+    !($1 in done) { next }
     done[$1] == "done" { sub(".*/", "", $3); if ($2 == "free") free[$3]++; else discarded++; next }
-    ($1 in done) { if (!failed++) first = $3 "/" $4 ": " why[$1] }
+    { if (!failed++) first = $3 "/" $4 ": " why[$1] }
     END { for (n in free) list = list (list == "" ? "" : ", ") free[n] " of " n
           if (list != "") printf "; freed %s", list
           if (discarded) printf "; discarded %d blank cache entr%s", discarded, discarded == 1 ? "y" : "ies"
           if (failed) printf "; %d could not be moved (%s)", failed, first }' "$work/moves" 2>/dev/null)
 case $freed in *freed* | *discarded*) freed="$freed; 'janitor undo $pass' puts it back" ;; esac
-[ -z "$trouble" ] || trouble="; $trouble"
-[ -n "$flock" ] || trouble="$trouble; there is no flock here, so host-local's lock was not taken: being early had to do"
-case $freed$trouble in
-*'could not be moved'* | *'nothing is moved'*) say '<4>' "$sentence$freed$kept$trouble" && exit "$strict" ;;
+[ -n "$flock" ] || kept="$kept; there is no flock here, so host-local's lock was not taken: being early had to do"
+case $freed in
+*'could not be moved'*) say '<4>' "$sentence$freed$kept" && exit "$strict" ;;
 esac
-say '<5>' "$sentence$freed$kept$trouble"
+say '<5>' "$sentence$freed$kept"
 exit 0

@@ -1,37 +1,60 @@
 #!/bin/sh
-# install.sh [--root DIR] [--tmpfs]: puts the units where systemd looks, and enables them for the next boot.
+# install.sh [--root DIR] [--tmpfs | --remove]: puts the units where systemd looks, and enables them for the next boot.
 #
-# The programs they start are expected in /opt/janitor/bin; see README.md. --root works on a tree that is not running
-# (an image, a mounted disk). --tmpfs installs and enables the mounts that keep leases in memory as well.
+# The programs they start are expected in /opt/janitor/bin; see README.md. janitor.service comes along where there is a
+# janitor beside janitor-boot. --root works on a tree that is not running (an image, a mounted disk). --tmpfs installs
+# and enables the mounts that keep leases in memory as well. --remove takes all of it away again, but for the programs.
 set -eu
-units=janitor-boot.service # what is installed and enabled, in the order of a boot
-mounts='var-lib-cni-networks.mount var-lib-cni-results.mount'
+mounts='var-lib-cni-networks.mount var-lib-cni-results.mount' # all of it in the order of a boot
+units='janitor-boot.service janitor.service'
 
 here=$(cd "$(dirname "$0")" && pwd)
-root='' with=$units
+root='' tmpfs='' remove=''
 while [ $# -gt 0 ]; do
     case $1 in
     --root) root=${2:?--root takes a directory} && shift ;;
-    --tmpfs) with="$mounts $with" ;;
-    *) echo "install.sh: $1 is not known; it takes --root DIR and --tmpfs" >&2 && exit 64 ;;
+    --tmpfs) tmpfs=1 ;;
+    --remove) remove=1 ;;
+    *) echo "install.sh: $1 is not known; it takes --root DIR, --tmpfs and --remove" >&2 && exit 64 ;;
     esac
     shift
 done
 root=${root%/}
-if [ ! -x "$root/opt/janitor/bin/janitor-boot" ] && [ ! -L "$root/opt/janitor/bin/janitor-boot" ]; then
-    echo "install.sh: $root/opt/janitor/bin/janitor-boot is not there: install janitor first (README.md)" >&2
-    exit 2
+place=$root/etc/systemd/system
+
+if [ -n "$remove" ]; then
+    for unit in janitor.service janitor-boot.service $mounts; do
+        if [ ! -f "$place/$unit" ] || [ -L "$place/$unit" ]; then continue; fi
+        systemctl ${root:+--root="$root"} disable "$unit"
+        # A mount stays until the next boot: below it are the leases of pods that run.
+        [ -n "$root" ] || [ "$unit" != janitor.service ] || systemctl stop "$unit"
+        rm "$place/$unit"
+    done
+    [ -n "$root" ] || systemctl daemon-reload
+    exit 0
 fi
-mkdir -p "$root/etc/systemd/system"
-for unit in $with; do
-    if [ -L "$root/etc/systemd/system/$unit" ]; then # written through, a mask would take /dev/null with it
-        echo "install.sh: $root/etc/systemd/system/$unit is a link (is it masked?): remove it first" >&2
+
+with=''
+for unit in ${tmpfs:+$mounts} $units; do
+    program=$root/opt/janitor/bin/${unit%.service}
+    case $unit in
+    *.mount) ;;
+    *) if [ ! -x "$program" ] && [ ! -L "$program" ]; then
+        [ "$unit" = janitor.service ] && continue # the boot stage alone, as where there is no Python
+        echo "install.sh: $program is not there: install janitor first (README.md)" >&2
+        exit 2
+    fi ;;
+    esac
+    if [ -L "$place/$unit" ]; then # written through, a mask would take /dev/null with it
+        echo "install.sh: $place/$unit is a link (is it masked?): remove it first" >&2
         exit 2
     fi
+    with="$with $unit"
 done
+mkdir -p "$place"
 for unit in $with; do
-    cp "$here/$unit" "$root/etc/systemd/system/$unit"
-    chmod 644 "$root/etc/systemd/system/$unit"
+    cp "$here/$unit" "$place/$unit"
+    chmod 644 "$place/$unit"
 done
 # shellcheck disable=SC2086 # a list
 systemctl ${root:+--root="$root"} enable $with

@@ -57,6 +57,11 @@ def replaced(old: str, new: str) -> bytes:
     return conflist().replace(old.encode(), new.encode())
 
 
+def obscure(plugin: str = "portmap", name: str = "k8s-pod-network") -> bytes:
+    """What encoding/json reads, and we do not: bytes that are not Unicode."""
+    return f'{{"name": "{name}", "plugins": [{{"type": "{plugin}", "note": "\xff"}}]}}'.encode("latin-1")
+
+
 CASES = (
     contents(
         "CRI leases",
@@ -311,8 +316,15 @@ CASES = (
     ),
     configured("numbers", conflist(note=[0, -1, 1.5, 1e9, -2.5e-3, True, None]), gone=True),
     configured(
-        "a key twice", replaced('"type": "calico", ', '"type": "calico", "ipam": {"dataDir": "/x"}, '), gone=True
+        "a key twice", replaced('"type": "calico", ', '"type": "calico", "ipam": {"dataDir": "/x"}, '), gone=False
     ),
+    configured(
+        "a key twice but for its case",
+        replaced('"type": "host-local"', '"type": "host-local", "TYPE": "x"'),
+        gone=False,
+    ),
+    configured("a key in another case", replaced('"ipam"', '"IPAM"'), gone=False),
+    configured("an unknown key in any case", conflist(Note=1, nested={"MTU": 1}), gone=True),
     configured("a key twice, the last one wins", conflist()[:-1] + b', "name": "other"}', gone=False),
     configured("other white space", conflist() + b"\x0b", gone=False),
     configured("invalid UTF-8", conflist()[:-1] + b', "x": "\xff"}', gone=False),
@@ -327,6 +339,26 @@ CASES = (
     configured("01", conflist()[:-1] + b', "x": 01}', gone=False),
     configured("more after it", conflist() + b"{}", gone=False),
     configured("cut short", conflist()[:-20], gone=False),
+    configured("nested a hundred deep", conflist()[:-1] + b', "x": ' + b"[" * 100 + b"]" * 100 + b"}", gone=True),
+    configured("nested deeper", conflist()[:-1] + b', "x": ' + b"[" * 101 + b"]" * 101 + b"}", gone=False),
+    configured("nested far deeper", conflist()[:-1] + b', "x": ' + b"[" * 450 + b"]" * 450 + b"}", gone=False),
+    configured("a byte order mark", b"\xef\xbb\xbf" + conflist(), gone=False),
+    configured("UTF-16", conflist().decode().encode("utf-16"), gone=False),
+    configured("5,000 digits", conflist()[:-1] + b', "x": -' + b"9" * 5000 + b".5e3}", gone=True),
+    configured(
+        "long strings and numbers", conflist(note="x" * 150_000)[:-1] + b', "x": 1' + b"0" * 100_000 + b"}", gone=True
+    ),
+    one("more than 256 KiB", {"10.conf": conflist(note="x" * 262_144)}, gone=False),
+    one("a name with a space in front", {" 10.conf": conflist("a"), "10.conf": conflist()}, gone=False, content=b""),
+    one("a name of two lines", {"1\n0.conf": conflist(), "10.conf": conflist()}, gone=False, content=b""),
+    one("a name of two lines, later", {"10.conf": conflist(), "2\n.conf": conflist("a")}, gone=True, content=b""),
+    # What Go may understand though we do not: the firewall plugin, or disableGC, may be in it.
+    one("an obscure file", {"10.conf": conflist(), "20.conf": obscure()}, gone=True, content=b""),
+    one("an obscure file with a firewall", {"10.conf": conflist(), "20.conf": obscure("firewall")}, gone=False),
+    one("an obscure file of another network", {"10.conf": conflist(), "20.conf": obscure("firewall", "b")}, gone=True),
+    one("an obscure file with escapes", {"10.conf": conflist(), "20.conf": obscure("\\u0066irewall", "b")}, gone=False),
+    one("nothing but an obscure file", {"10.conf": obscure()}, gone=True),
+    one("nothing but an obscure file with disableGC", {"10.conf": obscure('", "DisableGC": true, "": "')}, gone=False),
     configured("an array", b"[" + conflist() + b"]", gone=False),
     configured("no plugins", b'{"name": "k8s-pod-network", "plugins": []}', gone=False),
     configured("no name", b'{"type": "ptp", "ipam": {"type": "host-local"}}', gone=False),
@@ -391,5 +423,10 @@ CASES = (
         "a blank cache entry behind a firewall",
         {CACHED: b""},
         configuration={"10.conf": conflist("k8s-pod-network", "firewall")},
+    ),
+    Case(
+        "a blank cache entry and an obscure file",
+        {CACHED: b""},
+        configuration={"10.conf": conflist(), "20.conf": obscure("firewall")},
     ),
 )

@@ -17,6 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NoReturn
 
 from janitor import __version__
 from janitor.core.action import Plan, Refusal
@@ -53,27 +54,32 @@ class Place:
     run: str
     proc: procfs.Proc
     boot_id: str
+    initramfs: bool  # the root is still to be switched to
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done. `trouble` says why nothing was moved, though something should have been."""
+    """What was done, and what was left alone."""
 
     recorded: int
+    refusals: tuple[Refusal, ...] = ()
     pass_id: str = ""
     outcomes: tuple[Outcome, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
-    trouble: str = ""
 
     @property
     def clean(self) -> bool:
         """Whether all that should have been done was done."""
-        return not self.trouble and all(outcome.event == "done" for outcome in self.outcomes)
+        return all(outcome.event == "done" for outcome in self.outcomes)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(64, f"{self.prog}: {message}; it takes --root DIR, --ledger-only and --strict\n")
 
 
 def main() -> None:
     """The console script: one line on standard error, exit 0."""
-    parser = argparse.ArgumentParser(prog="janitor-boot", description=__doc__.split("\n")[0].partition(": ")[2])
+    parser = _Parser(prog="janitor-boot", description=__doc__.split("\n")[0].partition(": ")[2])
     parser.add_argument("--root", default="/", metavar="DIR", help="the node's root, mounted there")
     parser.add_argument("--ledger-only", action="store_true", help="write down what there is, and move nothing")
     parser.add_argument("--strict", action="store_true", help="exit 1 where not all was done")
@@ -100,7 +106,7 @@ def run(root: str, *, ledger_only: bool, strict: bool) -> int:
 
 
 def boot(root: str, *, ledger_only: bool = False) -> Report:
-    """Prove that it is early, read, prove it again, write the ledger, move. Late or OSError: nothing was written."""
+    """Prove that it is early, read, prove it again, write the ledger, move. Late or OSError: nothing was moved."""
     place = _place(root)
     try:
         with only_janitor(place.run, "janitor boot"):
@@ -129,34 +135,52 @@ def _boot(place: Place, *, ledger_only: bool) -> Report:
     _prove_early(place)
     there = known(directories)
     recorded = _identities(there)
-    state.write_ledger(place.run, place.boot_id, recorded)
+    if place.initramfs and not recorded:
+        raise Late(f"there are no leases in {leases.DEFAULT_DATA_DIR}; if it is mounted later, later is the time")
     if ledger_only:
+        state.write_ledger(place.run, place.boot_id, recorded)
         return Report(len(recorded))
     linked = tuple(d for d in there if _is_link(place.root, d.path))
-    configured = Configured(networks, cni.named_directories(place.root))
+    configured = Configured(networks, cni.named_directories(place.root), cni.obscure_files(place.root))
     plan = plan_at_boot(configured, tuple(d for d in there if d not in linked), known(cache))
     refusals = (*plan.refusals, *(Refusal(d.path, "left: it is a symbolic link") for d in linked))
-    return _move(place, plan, own, Report(len(recorded), refusals=refusals))
-
-
-def _move(place: Place, plan: Plan, own: mounts.Mounts, report: Report) -> Report:
-    """Carry the plan out. The ledger is written by now, so what fails here can still be done by `janitor clean`."""
     if not plan.actions:
-        return report
+        state.write_ledger(place.run, place.boot_id, recorded)
+        return Report(len(recorded), refusals)
+    pass_id, outcomes = _move(place, plan, own, recorded)
+    return Report(len(recorded), refusals, pass_id, outcomes)
+
+
+def _move(
+    place: Place, plan: Plan, own: mounts.Mounts, recorded: tuple[FileIdentity, ...]
+) -> tuple[str, tuple[Outcome, ...]]:
+    """Carry the plan out. Late, and no ledger, where nothing can be moved: then a later run in this boot may do it.
+
+    The ledger is written once the disk has taken the first intentions, before anything is moved: one that says that
+    the boot stage has run is never replaced, and what fails after it is for `janitor clean`.
+    """
     journal = Journal(place.root)
     try:
         journal.load()
         recover(place.root, journal)
     except OSError as error:
-        return Report(
-            report.recorded, refusals=report.refusals, trouble=f"the journal cannot be used: {said(error)}; {_LATER}"
-        )
+        raise Late(f"the journal cannot be used: {said(error)}") from None
+    written = False
+
+    def witness() -> Witness | Unknown:
+        nonlocal written
+        if not written:
+            state.write_ledger(place.run, place.boot_id, recorded)
+            written = True
+        return _witness(place)
+
     # Without a battery the clock may say the same at every boot: the boot's own ID tells the passes apart.
     pass_id = new_pass_id(f"boot-{place.boot_id[:8]}")
-    hands = Hands(
-        place.root, pass_id, place.boot_id, journal, own, lambda: _witness(place), patience_s=1.0, batch=_BATCH
-    )
-    return Report(report.recorded, pass_id, tuple(apply(plan.actions, hands)), report.refusals)
+    hands = Hands(place.root, pass_id, place.boot_id, journal, own, witness, patience_s=1.0, batch=_BATCH)
+    outcomes = tuple(apply(plan.actions, hands))
+    if not written:
+        raise Late(outcomes[0].detail)
+    return pass_id, outcomes
 
 
 def _witness(place: Place) -> Witness | Unknown:
@@ -173,7 +197,7 @@ def _place(root: str) -> Place:
     if os.path.lexists(f"{root}/{_INITRAMFS}"):
         raise Late(f"{root} is an initramfs; name the node's own root with --root")
     proc = procfs.find_proc(root)
-    run = root
+    run, initramfs = root, False
     if isinstance(proc, Unknown):
         # Before switch_root(8) this kernel runs nothing of the node on the disk, and the /proc and /run it is going to
         # have are those that are here, seen from beside its root or from a chroot(2) in it.
@@ -181,12 +205,12 @@ def _place(root: str) -> Place:
             raise Late(proc.reason)
         if not Path(inside(root, leases.DEFAULT_DATA_DIR)).is_dir():
             raise Late(f"{leases.DEFAULT_DATA_DIR} is not there yet; if it is mounted later, later is the time")
-        proc, run = procfs.Proc("/proc"), "/"
+        proc, run, initramfs = procfs.Proc("/proc"), "/", True
     boot_id = procfs.boot_id(proc)
     if isinstance(boot_id, Unknown):
         raise Late(boot_id.reason)
     _prove_the_nodes_own(proc, run)
-    return Place(root, run, proc, boot_id)
+    return Place(root, run, proc, boot_id, initramfs)
 
 
 def _prove_the_nodes_own(proc: procfs.Proc, run: str) -> None:
@@ -214,7 +238,10 @@ def _prove_early(place: Place) -> None:
         name = place.proc.name(pid)
         if name in _PROCESSES or name.startswith("containerd-shim"):
             raise Late(f"{name} (process {pid}) is running already; {_LATER}")
+    units = sockets.only_units_listen(place.proc)
     for path in (*sockets.CRI, sockets.DOCKER):
+        if path in units:
+            continue
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(2)
             try:
@@ -271,13 +298,17 @@ def sentence(report: Report) -> str:
         reason = failed[0].detail
         parts.append(f"{len(failed)} could not be moved ({failed[0].action.path}: {reason})")
     parts += [f"{refusal.subject}: {refusal.reason}" for refusal in report.refusals[:4]]
-    if report.trouble:
-        parts.append(report.trouble)
     return "; ".join(parts)
 
 
 def _say(priority: str, text: str) -> None:
-    print(f"{priority if 'JOURNAL_STREAM' in os.environ else ''}janitor-boot: {text}", file=sys.stderr)
+    """On standard error, if there is one and it takes it: nobody else can be told."""
+    line = f"{priority if 'JOURNAL_STREAM' in os.environ else ''}janitor-boot: {text}\n"
+    try:
+        if sys.stderr is not None:
+            os.write(2, os.fsencode(line))
+    except OSError:
+        pass
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import atexit
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,6 +76,10 @@ class Machine:
         if self._init.stdout.readline() != "ready\n":
             self.power_off()
             raise RuntimeError(f"{self.name} did not boot: {errors.read_text().strip() or 'no word why'}")
+        # It says so just before it becomes what a node is told by; on a busy host that takes a moment.
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{self.pid}/comm").read_text() != "systemd\n" and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def power_off(self) -> None:
         """Cut the power and wait until every process is gone; nothing happens when it is off."""

@@ -113,6 +113,23 @@ def test_leases_on_a_file_system_that_is_mounted_later(image: Path, machine: Mac
     done = machine.run([*unshare, *WAYS[way]])
     assert "/var/lib/cni/networks is not there yet" in done.stdout + done.stderr, done
     assert "boot_id" not in done.stdout
+    # The mount point, or what lies below the mount: no lease in sight.
+    machine.run(["mkdir", "-p", f"/run/lab/root/{LEASES}"], check=True)
+    done = machine.run([*unshare, *WAYS[way]])
+    assert "there are no leases in /var/lib/cni/networks" in done.stdout + done.stderr, done
+    assert "boot_id" not in done.stdout
+
+
+def test_the_hook_does_not_hold_up_a_boot(image: Path, machine: Machine) -> None:
+    """With the timeout of busybox, which the image has nothing else of."""
+    installed = "/usr/lib/dracut/hooks/pre-pivot/90-janitor-pre-pivot.sh"
+    hook = f"sed 's/60/1/; s|/usr/bin/janitor-boot.sh|/run/hangs|' {installed} >/run/hook"
+    busybox = "mkdir /run/bin; /bin/busybox --install -s /run/bin; PATH=/run/bin"
+    script = f"{hook}; echo 'sleep 1000' >/run/hangs; {busybox}; . /run/hook; echo went on"
+    (machine.root / "run/lab/root").mkdir(parents=True)
+    unshare = ["unshare", "--pid", "--fork", "--mount", "sh", "-c", _START, "sh", str(image), "/run/lab/root"]
+    done = machine.run([*unshare, "/bin/sh", "-c", script], timeout=30)
+    assert done.stdout.endswith("went on\n"), done
 
 
 def test_a_disk_at_rest_is_left_alone(machine: Machine) -> None:

@@ -94,7 +94,10 @@ def test_cloud_init_installs_and_enables_it(wheels: Path) -> None:
         status = node.run(["cloud-init", "status", "--wait", "--long"], timeout=180)
         log = (node.disk / "var/log/cloud-init-output.log").read_text()
         assert (status.returncode, "status: done" in status.stdout) == (0, True), log[-2000:]
-        assert node.run(["systemctl", "is-enabled", "janitor-boot.service"]).stdout.strip() == "enabled"
+        enabled = node.run(["systemctl", "is-enabled", "janitor-boot.service", "janitor.service"])
+        assert enabled.stdout.split() == ["enabled", "enabled"]
+        node.run(["sh", "-c", "while [ $(systemctl is-active janitor.service) = activating ]; do sleep 0.2; done"])
+        assert node.show("janitor.service", "ActiveState") == "active"
         assert "janitor " in node.run(["/opt/janitor/bin/janitor", "--version"], check=True).stdout
         pod = node.kubelet.run()
         node.cut("empty")
@@ -115,13 +118,42 @@ def test_cloud_init_installs_and_enables_it(wheels: Path) -> None:
         assert node.show("janitor-boot.service", "ActiveState") == "inactive"
 
 
-def test_user_data_has_the_unit_and_harvester_the_right_key() -> None:
+def test_user_data_has_the_units_and_harvester_the_right_key() -> None:
     files = yaml.safe_load((CLOUD_INIT / "user-data.yaml").read_text())["write_files"]
-    (unit,) = [file for file in files if file["path"].endswith("janitor-boot.service")]
-    assert unit["content"] == (UNITS / "janitor-boot.service").read_text()
+    units = {Path(file["path"]).name: file["content"] for file in files if file["path"].endswith(".service")}
+    assert sorted(units) == ["janitor-boot.service", "janitor.service"]
+    assert all(content == (UNITS / name).read_text() for name, content in units.items())
     (step,) = yaml.safe_load((CLOUD_INIT / "harvester.yaml").read_text())["stages"]["initramfs"]
     assert set(step) == {"name", "commands"}
     assert all(isinstance(command, str) and SCRIPT.name in command for command in step["commands"])
+    assert all(command.startswith("timeout ") for command in step["commands"])
+
+
+def test_install_sh_takes_what_is_there_and_away_again(tmp_path: Path) -> None:
+    """The boot stage alone, or with the daemon where there is one; --remove leaves what somebody else has put there."""
+    place, programs = tmp_path / "etc/systemd/system", tmp_path / "opt/janitor/bin"
+    programs.mkdir(parents=True)
+    enabled = []
+    for program in ("janitor-boot", "janitor"):
+        shutil.copy("/bin/true", programs / program)
+        install(tmp_path)
+        enabled.append(sorted(path.name for path in (place / "multi-user.target.wants").iterdir()))
+    assert enabled == [["janitor-boot.service"], ["janitor-boot.service", "janitor.service"]]
+    install(tmp_path, "--tmpfs")
+    (place / "mine.service").write_text("")
+    install(tmp_path, "--remove")
+    assert [path.name for path in place.rglob("*") if not path.is_dir()] == ["mine.service"]
+    install(tmp_path, "--remove")
+    (place / "janitor.service").symlink_to("/dev/null")
+    done = subprocess.run(["sh", str(UNITS / "install.sh"), "--root", str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, "is it masked?" in done.stderr) == (2, True)
+    assert not (place / "janitor-boot.service").exists()
+
+
+def install(root: Path, *words: str) -> None:
+    argv = ["sh", str(UNITS / "install.sh"), "--root", str(root), *words]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_install_sh(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,40 @@ def test_a_socket_answers(machine: EarlyMachine, stage: Stage, path: str) -> Non
     # The socket of a runtime that is gone answers nobody.
     assert (machine.root / path.lstrip("/")).is_socket()
     freed(machine, stage)
+
+
+# The first process of new PID namespaces, named as the one of a node, with a socket as a socket unit has it; then $1.
+_SOCKET_UNIT = """
+import os, socket, subprocess, sys
+open("/proc/self/comm", "w").write("systemd")
+listens = socket.socket(socket.AF_UNIX)
+listens.bind("/run/cri-dockerd.sock")
+listens.listen()
+listens.setblocking(False)
+served = subprocess.Popen(["sleep", "100"], pass_fds=[listens.fileno()]) if sys.argv[1] == "served" else None
+code = subprocess.run(sys.argv[2:]).returncode
+try:
+    listens.accept()
+    print("somebody came")
+except BlockingIOError:
+    print("nobody came")
+sys.exit(code)
+"""
+
+
+def test_a_socket_unit_waits_for_the_first_to_come(machine: EarlyMachine, stage: Stage) -> None:
+    """cri-docker.socket: systemd listens, and whoever connects starts the runtime. Nobody answers there yet."""
+    for served in ("served", "waiting"):
+        (machine.root / "run/cri-dockerd.sock").unlink(missing_ok=True)
+        program = ["/usr/bin/env", f"PATH={stage.path}", *stage.command, "--strict"]
+        unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "python3", "-c", _SOCKET_UNIT, served]
+        done = machine.run([*unshare, *program])
+        if served == "served":
+            assert (done.returncode, "answers at /run/cri-dockerd.sock already" in done.stderr) == (1, True), done
+            assert machine.held() == FILES
+        else:
+            assert (done.returncode, done.stdout) == (0, "nobody came\n"), done
+            assert machine.quarantined() == sorted(FILES[path] for path in GONE)
 
 
 def test_a_network_namespace_is_mounted(machine: EarlyMachine, stage: Stage) -> None:
@@ -224,11 +259,59 @@ def test_read_only_and_full(machine: EarlyMachine, stage: Stage) -> None:
     assert (done.returncode, done.stderr.count("\n"), machine.held()) == (1, 1, FILES), done
     assert machine.quarantined() == []
     machine.run(["mount", "-o", "remount,bind,rw", "/var/lib/cni"], check=True)
-    (machine.root / "run/janitor/ledger.json").unlink()
     machine.run(["sh", "-c", "mount -t tmpfs -o size=16k lab /var/lib/janitor; cat /dev/zero >/var/lib/janitor/zero"])
     done = machine.stage(stage, "--strict")
     assert (done.returncode, done.stderr.count("\n"), machine.held()) == (1, 1, FILES), done
     assert machine.quarantined() == []
+    # Nothing was moved and there is no ledger, so a later stage of this boot, on a disk that can be written, goes on.
+    assert not (machine.root / "run/janitor/ledger.json").exists()
+    machine.run(["umount", "/var/lib/janitor"], check=True)
+    freed(machine, stage)
+
+
+@pytest.mark.parametrize("form", [PYTHON, SHELLS[0]], ids=lambda form: form.name)
+def test_odd_things_in_place_of_its_files(machine: EarlyMachine, form: Stage) -> None:
+    """It never waits for a FIFO; one sentence, and the boot goes on."""
+    state, journal = machine.root / "run/janitor", machine.disk / "janitor/journal"
+    kinds: tuple[Callable[[Path], object], ...] = (
+        os.mkfifo,
+        os.mkdir,
+        _bind,
+        lambda path: path.symlink_to("/nowhere/x"),
+    )
+    for path in (state / "lock", state / "ledger.json", journal, state / "ledger.json.new"):
+        for kind in kinds:
+            machine.lay_out(FILES, CONFIGURATION)
+            state.mkdir()
+            kind(path)
+            if path.name == "ledger.json.new" and kind is not os.mkdir:
+                freed(machine, form)  # left by an interruption, it is in nobody's way
+                continue
+            done = machine.stage(form, "--strict")
+            assert (done.returncode, done.stderr.count("\n"), path.name.removesuffix(".new") in done.stderr) == (
+                1,
+                1,
+                True,
+            ), (path, done)
+            assert "nothing done" in done.stderr
+            assert machine.held() == FILES
+
+
+def _bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def test_nobody_to_tell(machine: EarlyMachine, stage: Stage) -> None:
+    """A standard error that takes nothing changes neither what is done nor how it ends."""
+    shown = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", "/usr/bin/env", f"PATH={stage.path}", *stage.command]
+    assert machine.run([*shown, "--ledger-only"]).returncode == 0
+    assert machine.held() == FILES
+    assert machine.run(shown).returncode == 0
+    (machine.root / "run/janitor/ledger.json").unlink()
+    assert machine.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *shown[4:]]).returncode == 0
+    assert machine.quarantined() == sorted(FILES[path] for path in GONE)
+    assert machine.stage(stage, "--nonsense").returncode == 64
 
 
 def test_leases_on_a_mount_of_their_own(machine: EarlyMachine, stage: Stage) -> None:
@@ -304,13 +387,14 @@ def test_what_the_firewall_plugin_guards_can_be_cleaned_later(node: NodeFactory)
     assert "boot ledger" in machine.janitor("explain", pod.ip).stdout
 
 
-def test_the_largest_network(machine: EarlyMachine) -> None:
-    """65,000 leases, half of them empty: all go in one pass, whatever clean's bound is. (A shell takes a minute.)"""
+@pytest.mark.parametrize("form", [PYTHON, SHELLS[0]], ids=lambda form: form.name)
+def test_the_largest_network(machine: EarlyMachine, form: Stage) -> None:
+    """65,000 leases, half of them empty: all go in one pass, whatever clean's bound is."""
     addresses = [f"10.52.{high}.{low}" for high in range(254) for low in range(256) if (high, low) != (0, 4)]
     directory = machine.cni / CANAL
     for number, address in enumerate(addresses):
         (directory / address).write_bytes(LEASE if number % 2 else b"")
-    done = machine.stage(PYTHON, "--strict")
+    done = machine.stage(form, "--strict")
     assert (done.returncode, f"freed {len(addresses)} of k8s-pod-network" in done.stderr) == (0, True), done
     assert sorted(path.name for path in directory.iterdir()) == ["10.52.0.4", "last_reserved_ip.0", "lock"]
 

@@ -7,6 +7,7 @@ rule, and tests/system/test_boot_table.py holds the two together.
 1. The directory belongs to a host-local network that CRI uses by the configuration on the disk. No `disableGC`, no
    network file system, a name that CNI allows. A chain with the `firewall` plugin is left alone: its DEL, still to come
    for the old sandboxes, goes by address, and would cut off the next pod that has it.
+   Nor is a network freed that a file speaks of which cannot be understood here, if it may say either of the two.
 2. Where no configuration can be read (none, or a damaged one), a directory is taken for CRI's only if it holds nothing
    but whole CRI leases and bookkeeping, no readable configuration names it, and no other engine is known to use it.
 3. In such a directory: files named after an address that name a CRI sandbox; in case 1 also what host-local never
@@ -45,10 +46,15 @@ _BLANK: Final = re.compile(r"it is empty|it holds \d+ NUL bytes")
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """CNI configuration at boot. `named` are the directories that any readable file of it names."""
+    """CNI configuration at boot.
+
+    `named` are the directories that any readable file of it names, `obscure` the texts of files that cannot be
+    understood and may be about `firewall` or `disableGC`.
+    """
 
     networks: tuple[Network, ...] | Unknown
     named: frozenset[str]
+    obscure: tuple[str, ...] = ()
 
 
 def plan_at_boot(
@@ -92,6 +98,8 @@ def _refused(path: str, name: str, configured: Configured) -> str:
         return "CNI allows no network of that name"
     if not PLAIN_PATH.fullmatch(path):
         return "its path has unusual characters"
+    if any(name in text or "\\u" in text for text in configured.obscure):
+        return "a CNI configuration that cannot be understood may be about it, and about firewall or disableGC"
     if isinstance(configured.networks, Unknown):
         if path in configured.named:
             return "a CNI configuration names it, but whether CRI uses that cannot be told"

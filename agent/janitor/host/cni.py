@@ -5,7 +5,8 @@ comes before `10-a.conflist`; the runtime uses the first one (`max_conf_num = 1`
 """
 
 import posixpath
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any, Final
@@ -24,7 +25,13 @@ WELL_KNOWN: Final = (
 
 _EXTENSIONS = (".conf", ".conflist", ".json")
 _FLANNEL_SUBNET_FILE: Final = "/run/flannel/subnet.env"
-_LIMIT = 1 << 20
+_LIMIT = 256 << 10  # bytes; a shell with awk reads this in a second
+_DEEPEST = 100
+# Keys on which it depends whose leases are where.
+_KEYS = {
+    k.lower(): k for k in ("name", "plugins", "type", "ipam", "dataDir", "disableGC", "delegates", "clusterNetwork")
+}
+_OBSCURED = re.compile(r"firewall|disablegc|\\u", re.IGNORECASE)
 
 Conf = dict[str, Any]
 RangeSets = tuple[tuple[AddressRange, ...], ...]
@@ -71,18 +78,44 @@ def read_networks(root: str, directories: tuple[str, ...]) -> tuple[Network, ...
 def named_directories(root: str) -> frozenset[str]:
     """The lease directories that any readable file in the usual places names, whether used or not."""
     found: set[str] = set()
+    for name, content in _files(root):
+        try:
+            one = _parse(name, content)
+        except ValueError:
+            continue
+        found |= {network.directory for network in _networks(root, one, False)}
+    return frozenset(found)
+
+
+def obscure_files(root: str) -> tuple[str, ...]:
+    """Files in the usual places that cannot be understood here, and that may be about `firewall` or `disableGC`.
+
+    The text of each, byte for byte: Go's JSON is more lenient than ours, so a runtime may well have loaded it. Where
+    there is a \\u in it, any name may be.
+    """
+    found = []
+    for name, content in _files(root):
+        try:
+            _parse(name, content)
+        except ValueError:
+            text = content.replace(b"\0", b"").decode("latin-1")
+            text += "\\u" if len(content) > _LIMIT else ""  # anything may be in the rest of it
+            found += [text] if _OBSCURED.search(text) else []
+    return tuple(found)
+
+
+def _files(root: str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each configuration in the usual places that can be read."""
     for directory in WELL_KNOWN:
         try:
-            files = [name for name in names(inside(root, directory)) if name.endswith(_EXTENSIONS)]
+            files = [n for n in names(inside(root, directory)) if n.endswith(_EXTENSIONS) and "\n" not in n]
         except OSError:
             continue
         for name in files:
             try:
-                one = _parse(name, read_bounded(inside(root, f"{directory}/{name}"), _LIMIT))
-            except (OSError, ValueError):
+                yield name, read_bounded(inside(root, f"{directory}/{name}"), _LIMIT + 1)
+            except OSError:
                 continue
-            found |= {network.directory for network in _networks(root, one, False)}
-    return frozenset(found)
 
 
 def _read_directory(root: str, directory: str) -> list[_List] | Unknown:
@@ -95,7 +128,9 @@ def _read_directory(root: str, directory: str) -> list[_List] | Unknown:
     for name in files:
         path = f"{directory}/{name}"
         try:
-            lists.append(_parse(printable(path), read_bounded(inside(root, path), _LIMIT)))
+            if "\n" in name:  # a shell that reads names line by line cannot open it
+                raise ValueError("its name has a line break")
+            lists.append(_parse(printable(path), read_bounded(inside(root, path), _LIMIT + 1)))
         except OSError as error:
             problem = unknown(f"reading the CNI configuration {path}", error)
         except ValueError as error:
@@ -114,13 +149,43 @@ def _parse(path: str, content: bytes) -> _List:
     """One file; ValueError says what is wrong with it."""
     if not content.strip(b"\0 \t\r\n"):
         raise ValueError("it is empty")
+    if len(content) > _LIMIT:
+        raise ValueError(f"it holds more than {_LIMIT >> 10} KiB")
     try:
-        document = parse_json(content)
+        document = _document(content)
     except ValueError as error:
         raise ValueError(f"it is not JSON ({error})") from None
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
     return _list(path, document)
+
+
+def _document(content: bytes) -> Any:
+    """JSON of which everybody who reads it understands the same; ValueError says why it is none.
+
+    Go's encoding/json, which libcni and the plugins use, takes keys in any case, merges what is there twice, mends what
+    is not Unicode and goes deeper than we do.
+    """
+    document = parse_json(content.decode("utf-8"), object_pairs_hook=_unambiguous, parse_int=float)
+    level = [document]
+    for _ in range(_DEEPEST + 1):
+        level = [part for value in level for part in _parts(value)]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return document
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> Conf:
+    keys = [re.sub(r"[^a-z0-9_.-]", "?", key, flags=re.ASCII | re.IGNORECASE).lower()[:64] for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError("it has a key twice")
+    if wrong := [key for (key, _), folded in zip(pairs, keys, strict=True) if _KEYS.get(folded, key) != key]:
+        raise ValueError(f"it says {wrong[0]} for {_KEYS[wrong[0].lower()]}")
+    return dict(pairs)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _list(path: str, document: Conf) -> _List:

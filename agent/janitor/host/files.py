@@ -86,7 +86,7 @@ def entries(path: str) -> Iterator[os.DirEntry[str]]:
 def names(path: str) -> list[str]:
     """The names in a directory, sorted; none where there is no such directory. OSError otherwise."""
     try:
-        return sorted(entry.name for entry in entries(path))
+        return sorted((entry.name for entry in entries(path)), key=os.fsencode)  # as Go and the shell sort them
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -97,10 +97,13 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def parse_json(data: bytes) -> Any:
-    """JSON from a file that anybody may have damaged. ValueError for all that could trip what works on it later."""
+def parse_json(data: bytes | str, **hooks: Any) -> Any:
+    """JSON from a file that anybody may have damaged. ValueError for all that could trip what works on it later.
+
+    `hooks` are json.loads' own.
+    """
     try:
-        document = json.loads(data, parse_constant=_no_constant)
+        document = json.loads(data, parse_constant=_no_constant, **hooks)
         text = json.dumps(document, ensure_ascii=False)
         text.encode("utf-8")
     except RecursionError:

@@ -5,8 +5,10 @@ directory itself, so that is locked as well. Nothing is ever created here but ja
 Standard library only.
 """
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +43,8 @@ def network_lock(here: str, path: str, patience_s: float = 5.0) -> Iterator[int]
         except OSError as error:
             raise Busy(f"opening {path}/lock: {error.strerror}") from None
         try:
+            if not stat.S_ISREG(os.fstat(lock).st_mode):
+                raise Busy(f"{path}/lock is not the regular file that host-local makes")
             deadline = time.monotonic() + patience_s
             for fd in (directory, lock):
                 _take(fd, deadline, f"{path}/lock is held by somebody else for more than {patience_s:g} s")
@@ -108,6 +112,8 @@ def _claim(root: str, lock: str, what: str) -> int:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"'{what}' (process {os.getpid()})\n".encode(), 0)

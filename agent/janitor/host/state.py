@@ -34,7 +34,8 @@ def read_ledger(root: str, boot_id: str | Unknown) -> tuple[FileIdentity, ...] |
 def ledger_boot(root: str) -> str | Unknown:
     """The ID of the boot of which there is a ledger, "" where there is none."""
     try:
-        document = parse_json(read_bounded(inside(root, LEDGER), _LIMIT))
+        path = f"{inside(root, STATE_DIR)}/{os.path.basename(LEDGER)}"
+        document = parse_json(read_bounded(path, _LIMIT, follow=False))
     except FileNotFoundError:
         return ""
     except OSError as error:
@@ -107,7 +108,11 @@ def _plain(file: FileIdentity) -> dict[str, Any]:
 def _write(root: str, path: str, document: dict[str, Any]) -> None:
     os.makedirs(inside(root, STATE_DIR), mode=0o755, exist_ok=True)
     target = inside(root, path)
-    with open(f"{target}.new", "w", encoding="ascii") as file:
+    try:
+        os.unlink(f"{target}.new")  # whatever an interruption, or anybody, has left there
+    except FileNotFoundError:
+        pass
+    with open(f"{target}.new", "x", encoding="ascii") as file:
         json.dump(document, file)
     os.rename(f"{target}.new", target)
 
