@@ -1,0 +1,110 @@
+"""The proof that no container runtime has started in this boot: what the boot stage may do rests on it.
+
+Standard library only.
+"""
+
+import os
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from janitor.core.age import RUNTIMES
+from janitor.core.evidence import Unknown
+from janitor.host import leases, netns, procfs, sockets
+from janitor.host.files import inside
+
+_PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"}
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
+LATER = "on a running node use 'janitor clean'"
+_INITRAMFS = "etc/initrd-release"  # os-release(5): what an initramfs has instead of os-release
+
+
+class Late(Exception):  # noqa: N818 (being late is normal)
+    """It is not provably early, so nothing may be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The node that is starting up: its root, the root under which its /run is now, and its processes."""
+
+    root: str
+    run: str
+    proc: procfs.Proc
+    boot_id: str
+    initramfs: bool  # the root is still to be switched to
+
+
+def find_place(root: str) -> Place:
+    """Which node this is about. Late where its processes cannot be seen."""
+    if os.path.lexists(f"{root}/{_INITRAMFS}"):
+        raise Late(f"{root} is an initramfs; name the node's own root with --root")
+    proc = procfs.find_proc(root)
+    run, initramfs = root, False
+    if isinstance(proc, Unknown):
+        # Before switch_root(8) this kernel runs nothing of the node on the disk, and the /proc and /run it is going to
+        # have are those that are here, seen from beside its root or from a chroot(2) in it.
+        if not os.path.lexists(f"/proc/1/root/{_INITRAMFS}"):
+            raise Late(proc.reason)
+        if not Path(inside(root, leases.DEFAULT_DATA_DIR)).is_dir():
+            raise Late(f"{leases.DEFAULT_DATA_DIR} is not there yet; if it is mounted later, later is the time")
+        proc, run, initramfs = procfs.Proc("/proc"), "/", True
+    boot_id = procfs.boot_id(proc)
+    if isinstance(boot_id, Unknown):
+        raise Late(boot_id.reason)
+    _prove_the_nodes_own(proc, run)
+    return Place(root, run, proc, boot_id, initramfs)
+
+
+def prove(place: Place) -> None:
+    """No runtime or shim, no socket that answers, no network namespace but the node's own in use. Late otherwise."""
+    for pid in place.proc.pids():
+        name = place.proc.name(pid)
+        if name in _PROCESSES or name.startswith("containerd-shim"):
+            raise Late(f"{name} (process {pid}) is running already; {LATER}")
+    units = sockets.only_units_listen(place.proc)
+    for path in (*sockets.CRI, sockets.DOCKER):
+        if path in units:
+            continue
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(2)
+            try:
+                probe.connect(inside(place.run, path))
+            except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise Late(f"{path}: {error}") from None
+            raise Late(f"a container runtime answers at {path} already; {LATER}")
+    pinned = netns.pinned(place.proc)
+    if pinned:
+        raise Late(f"the network namespace {pinned[0]} exists already; {LATER}")
+    namespaces = netns.network_namespaces(place.proc)
+    if isinstance(namespaces, Unknown):
+        raise Late(namespaces.reason)
+    own = Path(f"{place.proc.path}/1/ns/net").stat().st_ino
+    for namespace in namespaces:
+        # A service with PrivateNetwork= has a namespace too, with nothing in it but loopback.
+        if isinstance(namespace.addresses, Unknown):
+            raise Late(namespace.addresses.reason)
+        up = [a for a in namespace.addresses if not ip_address(a).is_loopback]
+        if namespace.inode != own and up:
+            raise Late(f"{up[0]} is up in the network namespace of {namespace.seen_at} already; {LATER}")
+
+
+def _prove_the_nodes_own(proc: procfs.Proc, run: str) -> None:
+    """Late where the processes may be a container's own: those of the node, its runtime's too, would be out of sight.
+
+    The first PID namespace is the kernel's. A node may be a container itself (kind, LXC, nspawn): then its first
+    process is systemd, and has booted it (sd_booted(3)).
+    """
+    try:
+        namespace = str(Path(f"{proc.path}/1/ns/pid").readlink())
+    except OSError:
+        namespace = str(Path("/proc/self/ns/pid").readlink()) if proc.ours else ""
+    booted = proc.name(1) == "systemd" and Path(inside(run, "/run/systemd/system")).is_dir()
+    booted = booted or os.path.lexists(f"{proc.path}/1/root/{_INITRAMFS}")
+    if namespace != _FIRST_PID_NAMESPACE and not booted:
+        raise Late(
+            f"these are the processes of a container (its first one is {proc.name(1)}), and those of the node are out "
+            "of sight; it takes the host's PID namespace"
+        )
