@@ -23,6 +23,7 @@ from janitor.host.http import Server
 from janitor.host.locks import Busy, take_daemon_lock
 from janitor.host.notify import notify, reloading, watchdog_s
 from janitor.host.procfs import clock
+from janitor.host.rights import Lack, lacks
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
 from janitor.passing import SECOND, Passing
@@ -78,6 +79,7 @@ class Daemon:
         self._text_problem = ""
         self._status = ""
         self._watchdog_s = watchdog_s()
+        self._lacks: tuple[Lack, ...] = ()
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -164,6 +166,10 @@ class Daemon:
                 self.say("waiting", why=why, then="this one takes over when it can")
                 notify(READY="1", STATUS=f"waiting: {why}")
             self._waits_for = why
+            listen = self.settings.listen
+            if isinstance(error, OSError) and listen is not None and "http" not in self._parts:
+                # No other janitor answers here: whoever asks is to hear what is the matter.
+                self._parts["http"] = Server(listen, self._seen.answer, self.say)
             return
         self._begin()
         self._run_parts(frozenset())
@@ -256,11 +262,22 @@ class Daemon:
 
     def figures(self) -> Figures:
         """All numbers there are, now."""
-        return figures(self.settings, self._parts)
+        return figures(self.settings, self._parts, self._lacks)
 
     def health(self) -> Health:
         """How the daemon is, now."""
-        return health(self.settings, self._parts, self._began_ns)
+        return health(self.settings, self._parts, self._began_ns, self._lacks)
+
+    def _look_at_itself(self) -> None:
+        """What it lacks of rights and of the node, said once."""
+        wanted = self.settings
+        options = wanted.options
+        sockets = (*options.cri_endpoints, *options.configured_endpoints)
+        before = self._lacks
+        self._lacks = lacks(options.root, sockets, options.data_dirs, leases=wanted.leases)
+        for lack in self._lacks:
+            if lack not in before:
+                self.say("missing", what=lack.what, why=lack.why)
 
     def _chores(self) -> None:
         """The watchdog, the status and the textfile."""
@@ -273,6 +290,7 @@ class Daemon:
         self._chores_ns = now + int(every * SECOND)
         if self._watchdog_s:
             notify(WATCHDOG="1")
+        self._look_at_itself()
         if self._lock is None:
             return
         numbers = self.figures()
