@@ -23,7 +23,7 @@ from janitor.host.http import Server
 from janitor.host.locks import Busy, take_daemon_lock
 from janitor.host.notify import notify, reloading, watchdog_s
 from janitor.host.procfs import clock
-from janitor.host.rights import Lack, lacks
+from janitor.host.rights import Lack
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
 from janitor.passing import SECOND, Passing
@@ -31,7 +31,7 @@ from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed
 from janitor.restoring import RuleKeeper, Say
 from janitor.seen import Health, Seen, write_textfile
-from janitor.standing import Settings, SettingsError, figures, health, status
+from janitor.standing import Settings, SettingsError, figures, health, missing, status
 from janitor.syncing import Syncing
 
 _LONGEST_WAIT_S: Final = 60.0
@@ -268,17 +268,6 @@ class Daemon:
         """How the daemon is, now."""
         return health(self.settings, self._parts, self._began_ns, self._lacks)
 
-    def _look_at_itself(self) -> None:
-        """What it lacks of rights and of the node, said once."""
-        wanted = self.settings
-        options = wanted.options
-        sockets = (*options.cri_endpoints, *options.configured_endpoints)
-        before = self._lacks
-        self._lacks = lacks(options.root, sockets, options.data_dirs, leases=wanted.leases)
-        for lack in self._lacks:
-            if lack not in before:
-                self.say("missing", what=lack.what, why=lack.why)
-
     def _chores(self) -> None:
         """The watchdog, the status and the textfile."""
         now = clock().boottime_ns
@@ -290,7 +279,9 @@ class Daemon:
         self._chores_ns = now + int(every * SECOND)
         if self._watchdog_s:
             notify(WATCHDOG="1")
-        self._look_at_itself()
+        before, self._lacks = self._lacks, missing(self.settings)
+        for lack in [lack for lack in self._lacks if lack not in before]:
+            self.say("missing", what=lack.what, why=lack.why)
         if self._lock is None:
             return
         numbers = self.figures()

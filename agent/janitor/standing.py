@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from janitor.core.action import Policy
 from janitor.core.prose import count
 from janitor.host.procfs import clock
-from janitor.host.rights import Lack
+from janitor.host.rights import Lack, lacks
 from janitor.keeping import Keeping
 from janitor.passing import LONGEST_S, SECOND, Passing
 from janitor.pipeline import Options
@@ -37,7 +37,14 @@ class Settings:
     textfile: str
 
 
-def figures(settings: Settings, parts: Mapping[str, object], lacks: Sequence[Lack] = ()) -> Figures:
+def missing(settings: Settings) -> tuple[Lack, ...]:
+    """What the daemon was not given of rights and of the node."""
+    options = settings.options
+    sockets = (*options.cri_endpoints, *options.configured_endpoints)
+    return lacks(options.root, sockets, options.data_dirs, leases=settings.leases)
+
+
+def figures(settings: Settings, parts: Mapping[str, object], missing: Sequence[Lack] = ()) -> Figures:
     """All numbers there are, now."""
     rules, leases, durable = (parts.get(name) for name in ("rules", "leases", "durable"))
     passing = leases if isinstance(leases, Passing) else None
@@ -55,18 +62,18 @@ def figures(settings: Settings, parts: Mapping[str, object], lacks: Sequence[Lac
         kept=len(keeper.mirror.kept) if keeper else 0,
         synced=syncing.files if syncing else 0,
         sync_seconds=syncing.seconds if syncing else 0.0,
-        missing=tuple(lack.what for lack in lacks),
+        missing=tuple(lack.what for lack in missing),
     )
 
 
-def health(settings: Settings, parts: Mapping[str, object], began_ns: int, lacks: Sequence[Lack] = ()) -> Health:
+def health(settings: Settings, parts: Mapping[str, object], began_ns: int, missing: Sequence[Lack] = ()) -> Health:
     """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew.
 
     Neither is a right that is missing; but as long as one is, this janitor is not ready.
     """
     leases, rules = parts.get("leases"), parts.get("rules")
     ill = problem = ""
-    unready = "; ".join(map(str, lacks))
+    unready = "; ".join(map(str, missing))
     if settings.leases:
         passing = leases if isinstance(leases, Passing) else None
         since = (clock().boottime_ns - ((passing.ended_ns if passing else 0) or began_ns)) / SECOND
