@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test test-vm bench lint format protos schema clean
+.PHONY: help setup demo image image-context test test-vm bench lint format protos schema clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -39,6 +39,13 @@ protos: $(VENV)/.ready ## the protobuf stubs, after a change in protos/
 schema: $(VENV)/.ready ## the published JSON schemas, after a change of the report's types
 	@$(BIN)/python -m janitor.report.document > agent/janitor/report/schema.json
 	@$(BIN)/python -m janitor.report.cidr_document > agent/janitor/report/cidr.schema.json
+
+image-context: $(VENV)/.ready ## dist/wheels and dist/packages, from which the Dockerfile builds without a network
+	@$(BIN)/python -m tests.lab.container_image context dist
+
+image: $(VENV)/.ready ## the container image, built by buildah without a registry, as an OCI archive in dist
+	@mkdir -p dist
+	@cp "$$($(BIN)/python -m tests.lab.container_image)" dist/janitor.tar && echo dist/janitor.tar
 
 test-vm: $(VENV)/.ready ## real power cuts in qemu, with and without the boot stage (about ten minutes)
 	@$(BIN)/python -m tests.lab.vm

@@ -23,6 +23,7 @@ from janitor.host.http import Server
 from janitor.host.locks import Busy, take_daemon_lock
 from janitor.host.notify import notify, reloading, watchdog_s
 from janitor.host.procfs import clock
+from janitor.host.rights import Lack
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
 from janitor.passing import SECOND, Passing
@@ -30,7 +31,7 @@ from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed
 from janitor.restoring import RuleKeeper, Say
 from janitor.seen import Health, Seen, write_textfile
-from janitor.standing import Settings, SettingsError, figures, health, status
+from janitor.standing import Settings, SettingsError, figures, health, missing, status
 from janitor.syncing import Syncing
 
 _LONGEST_WAIT_S: Final = 60.0
@@ -78,6 +79,7 @@ class Daemon:
         self._text_problem = ""
         self._status = ""
         self._watchdog_s = watchdog_s()
+        self._lacks: tuple[Lack, ...] = ()
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -164,6 +166,10 @@ class Daemon:
                 self.say("waiting", why=why, then="this one takes over when it can")
                 notify(READY="1", STATUS=f"waiting: {why}")
             self._waits_for = why
+            listen = self.settings.listen
+            if isinstance(error, OSError) and listen is not None and "http" not in self._parts:
+                # No other janitor answers here: whoever asks is to hear what is the matter.
+                self._parts["http"] = Server(listen, self._seen.answer, self.say)
             return
         self._begin()
         self._run_parts(frozenset())
@@ -256,11 +262,11 @@ class Daemon:
 
     def figures(self) -> Figures:
         """All numbers there are, now."""
-        return figures(self.settings, self._parts)
+        return figures(self.settings, self._parts, self._lacks)
 
     def health(self) -> Health:
         """How the daemon is, now."""
-        return health(self.settings, self._parts, self._began_ns)
+        return health(self.settings, self._parts, self._began_ns, self._lacks)
 
     def _chores(self) -> None:
         """The watchdog, the status and the textfile."""
@@ -273,6 +279,9 @@ class Daemon:
         self._chores_ns = now + int(every * SECOND)
         if self._watchdog_s:
             notify(WATCHDOG="1")
+        before, self._lacks = self._lacks, missing(self.settings)
+        for lack in [lack for lack in self._lacks if lack not in before]:
+            self.say("missing", what=lack.what, why=lack.why)
         if self._lock is None:
             return
         numbers = self.figures()

@@ -109,7 +109,9 @@ def _act(order: Order, now: Look, say: Callable[..., None], acted: Callable[[str
         return False
     anything = False
     if now.plan.actions:
-        hands, _, work = carry_out(now, order.options, order.policy, journal, stop=lambda: bool(asked))
+        hands, both, work = carry_out(now, order.options, order.policy, journal, stop=lambda: bool(asked))
+        for why, number in Counter(r.reason for r in both.refusals if r not in now.plan.refusals).items():
+            say("left alone", leases=str(number), why=why)
         for outcome in work:
             acted(hands.pass_id, outcome)
             anything = True

@@ -68,7 +68,8 @@ def observe(options: Options) -> Evidence:
     boot_id = procfs.boot_id(proc)
     wanted = kubelet.endpoints(root, proc, options.cri_endpoints, options.configured_endpoints)
     runtimes = [cri.introduce(root, address, origin, proc, options.deadline_s) for address, origin in wanted]
-    networks = cni.read_networks(root, tuple(d for runtime in runtimes for d in runtime.cni_directories))
+    cni_directories = tuple(d for runtime in runtimes for d in runtime.cni_directories)
+    networks = cni.read_networks(procfs.node_root(root), cni_directories)
     cache = cni_cache.read_cache(root)
 
     paths = tuple(network.directory for network in known(networks))
@@ -80,16 +81,17 @@ def observe(options: Options) -> Evidence:
     )
     directories = leases.compared(directories, root, views)
     endpoints = tuple(cri.ask(runtime, options.deadline_s) for runtime in runtimes)
-    task_directories = tasks.task_directories(root)
+    task_directories = tasks.task_directories(procfs.node_root(root))
     witnesses = processes(proc) if not isinstance(proc, Unknown) else proc
     namespaces = netns.network_namespaces(proc) if not isinstance(proc, Unknown) else proc
     policy_routing = routing.read_routing(
         root, proc, options.profiles, networks, mirror_note.open_breakers(root, boot_id)
     )
     # Last, because it takes no part in the judgement of leases and may wait for somebody's answer.
-    cni_directories = tuple(d for runtime in runtimes for d in runtime.cni_directories)
     plugin_directories = tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories))
-    configured = node_config.read_safely(root, proc, options.node, cni_directories, plugin_directories)
+    configured = node_config.read_safely(
+        procfs.node_root(root), proc, options.node, cni_directories, plugin_directories
+    )
     return Evidence(
         version=EVIDENCE_VERSION,
         janitor=janitor.__version__,

@@ -1,12 +1,13 @@
 """How the daemon stands: what it was told, and from its parts the figures, the health and the one line for systemd."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from janitor.core.action import Policy
 from janitor.core.prose import count
 from janitor.host.procfs import clock
+from janitor.host.rights import Lack, lacks
 from janitor.keeping import Keeping
 from janitor.passing import LONGEST_S, SECOND, Passing
 from janitor.pipeline import Options
@@ -36,7 +37,14 @@ class Settings:
     textfile: str
 
 
-def figures(settings: Settings, parts: Mapping[str, object]) -> Figures:
+def missing(settings: Settings) -> tuple[Lack, ...]:
+    """What the daemon was not given of rights and of the node."""
+    options = settings.options
+    sockets = (*options.cri_endpoints, *options.configured_endpoints)
+    return lacks(options.root, sockets, options.data_dirs, leases=settings.leases)
+
+
+def figures(settings: Settings, parts: Mapping[str, object], missing: Sequence[Lack] = ()) -> Figures:
     """All numbers there are, now."""
     rules, leases, durable = (parts.get(name) for name in ("rules", "leases", "durable"))
     passing = leases if isinstance(leases, Passing) else None
@@ -54,20 +62,25 @@ def figures(settings: Settings, parts: Mapping[str, object]) -> Figures:
         kept=len(keeper.mirror.kept) if keeper else 0,
         synced=syncing.files if syncing else 0,
         sync_seconds=syncing.seconds if syncing else 0.0,
+        missing=tuple(lack.what for lack in missing),
     )
 
 
-def health(settings: Settings, parts: Mapping[str, object], began_ns: int) -> Health:
-    """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew."""
+def health(settings: Settings, parts: Mapping[str, object], began_ns: int, missing: Sequence[Lack] = ()) -> Health:
+    """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew.
+
+    Neither is a right that is missing; but as long as one is, this janitor is not ready.
+    """
     leases, rules = parts.get("leases"), parts.get("rules")
-    ill = unready = problem = ""
+    ill = problem = ""
+    unready = "; ".join(map(str, missing))
     if settings.leases:
         passing = leases if isinstance(leases, Passing) else None
         since = (clock().boottime_ns - ((passing.ended_ns if passing else 0) or began_ns)) / SECOND
         if since > max(3 * settings.interval_s, 2 * LONGEST_S):
             ill = f"no pass has come to its end for {since:.0f} s"
         if passing is None or not passing.ended_ns:
-            unready = "no pass has come to its end yet"
+            unready = unready or "no pass has come to its end yet"
         problem = f"The last pass failed: {passing.problem}" if passing and passing.problem else ""
     if settings.rules and (not isinstance(rules, Keeping) or rules.keeper is None):
         unready = unready or "the policy rules are not watched"

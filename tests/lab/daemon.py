@@ -17,7 +17,7 @@ from tests.lab.node import JANITOR, Node
 
 ENDPOINT = ("--cri-endpoint", "unix:///run/containerd/containerd.sock")
 _CLOCK = str(Path(__file__).with_name("clock.py"))
-_GET = """import sys, urllib.error, urllib.request
+GET = """import sys, urllib.error, urllib.request
 try: answer = urllib.request.urlopen('http://127.0.0.1:9742' + sys.argv[1], timeout=5)
 except urllib.error.HTTPError as error: answer = error
 sys.stdout.buffer.write(b'%d ' % answer.status + answer.read())"""
@@ -61,7 +61,7 @@ class Daemon:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of what it shows there; (0, why) where it does not answer."""
-        done = self.node.run([sys.executable, "-c", _GET, path])
+        done = self.node.run([sys.executable, "-c", GET, path])
         status, _, body = done.stdout.partition(" ")
         return (int(status), body) if done.returncode == 0 else (0, done.stderr)
 

@@ -73,7 +73,7 @@ class Kubelet:
             ),
         )
         request = cri.RunPodSandboxRequest(config=config)
-        return self.pod(self._call("RunPodSandbox", request, cri.RunPodSandboxResponse, timeout).pod_sandbox_id)
+        return self.pod(self.call("RunPodSandbox", request, cri.RunPodSandboxResponse, timeout).pod_sandbox_id)
 
     def run_async(self, name: str | None = None, namespace: str = "default", **options: Any) -> Future[Pod]:
         """The same without waiting, for a test that wants the pod in the middle of being created."""
@@ -92,16 +92,16 @@ class Kubelet:
     def stop(self, pod: Pod | str, timeout: float = 60) -> None:
         """StopPodSandbox: ends the pod's processes and runs CNI DEL."""
         request = cri.StopPodSandboxRequest(pod_sandbox_id=_id(pod))
-        self._call("StopPodSandbox", request, cri.StopPodSandboxResponse, timeout)
+        self.call("StopPodSandbox", request, cri.StopPodSandboxResponse, timeout)
 
     def remove(self, pod: Pod | str, timeout: float = 60) -> None:
         """RemovePodSandbox: what the runtime knows about it is forgotten."""
         request = cri.RemovePodSandboxRequest(pod_sandbox_id=_id(pod))
-        self._call("RemovePodSandbox", request, cri.RemovePodSandboxResponse, timeout)
+        self.call("RemovePodSandbox", request, cri.RemovePodSandboxResponse, timeout)
 
     def list(self) -> tuple[Pod, ...]:
         """Every listed sandbox in the order of creation, without addresses."""
-        response = self._call("ListPodSandbox", cri.ListPodSandboxRequest(), cri.ListPodSandboxResponse)
+        response = self.call("ListPodSandbox", cri.ListPodSandboxRequest(), cri.ListPodSandboxResponse)
         return tuple(_pod(item) for item in sorted(response.items, key=lambda item: item.created_at))
 
     def pod(self, pod: Pod | str) -> Pod:
@@ -113,19 +113,19 @@ class Kubelet:
     def status(self, pod: Pod | str) -> cri.PodSandboxStatusResponse:
         """The whole PodSandboxStatus, verbose."""
         request = cri.PodSandboxStatusRequest(pod_sandbox_id=_id(pod), verbose=True)
-        return self._call("PodSandboxStatus", request, cri.PodSandboxStatusResponse)
+        return self.call("PodSandboxStatus", request, cri.PodSandboxStatusResponse)
 
     def version(self, timeout: float = 10) -> str:
         """What the runtime says it is."""
-        response = self._call("Version", cri.VersionRequest(), cri.VersionResponse, timeout)
+        response = self.call("Version", cri.VersionRequest(), cri.VersionResponse, timeout)
         return response.runtime_version
 
     def network_ready(self) -> bool:
         """Whether the runtime has found a CNI configuration."""
-        response = self._call("Status", cri.StatusRequest(), cri.StatusResponse)
+        response = self.call("Status", cri.StatusRequest(), cri.StatusResponse)
         return any(item.type == "NetworkReady" and item.status for item in response.status.conditions)
 
-    def _call(self, method: str, request: Any, answer: type[Answer], timeout: float = 30) -> Answer:
+    def call(self, method: str, request: Any, answer: type[Answer], timeout: float = 30) -> Answer:
         with grpc.insecure_channel(f"unix:{self._socket()}", options=_OPTIONS) as channel:
             call = channel.unary_unary(
                 f"/runtime.v1.RuntimeService/{method}",

@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 
 import grpc
 
+from janitor.host.mounts import own_mounts
 from tests.lab import image, namespaces, plugins, runtimes
 from tests.lab.kubelet import Kubelet, Pod
 from tests.lab.machine import PATH, Machine
@@ -34,18 +35,28 @@ def missing() -> str | None:
 class Node:
     """A Kubernetes node without its control plane; a context manager that leaves nothing behind."""
 
-    def __init__(self, containerd: Containerd | None = None, networks: Sequence[Network] | None = None) -> None:
+    def __init__(
+        self,
+        containerd: Containerd | None = None,
+        networks: Sequence[Network] | None = None,
+        *,
+        large_images: bool = False,
+    ) -> None:
+        """`large_images`: not every container is to have a copy of its image, where the disk allows it."""
         self.containerd = containerd or runtimes.installed()
         self.networks = tuple(networks if networks is not None else (canal(),))
         self.machine = Machine()
         self.disk = self.machine.disk
+        # An overlay, as most containers' disks are, cannot carry another one.
+        carries = own_mounts().filesystem_of(str(self.disk)) != "overlay"
+        self.snapshotter = "overlayfs" if large_images and carries else "native"
         self.run = self.machine.run
         self.popen = self.machine.popen
         self.kubelet = Kubelet(lambda: self.socket, cgroup_parent=f"/{self.machine.name}")
         self._page_cache = PageCache(self.cni_dir)
         self._runtime: subprocess.Popen[str] | None = None
         plugins.install(self.disk / "plugins")
-        (self.disk / "etc-containerd/config.toml").write_text(self.containerd.config())
+        (self.disk / "etc-containerd/config.toml").write_text(self.containerd.config(self.snapshotter))
         for network in self.networks:
             network.write(self.net_d)
 
@@ -131,7 +142,7 @@ class Node:
             time.sleep(0.05)
         if image.NAME not in self._ctr("images", "list", "-q"):
             (self.disk / "containerd/pause.tar").write_bytes(image.archive())
-            self._ctr("images", "import", "--snapshotter", "native", "/var/lib/containerd/pause.tar")
+            self._ctr("images", "import", "--snapshotter", self.snapshotter, "/var/lib/containerd/pause.tar")
 
     def kill_runtime(self) -> None:
         """SIGKILL containerd and nothing else: pods live on, and so does a CNI plugin it was waiting for."""

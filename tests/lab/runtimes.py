@@ -35,7 +35,7 @@ class Containerd:
     def series(self) -> str:
         return ".".join(self.version.split(".")[:2])
 
-    def config(self) -> str:
+    def config(self, snapshotter: str = "native") -> str:
         """config.toml: everything that stays is below /var/lib/containerd, the rest in /run."""
         # native: an image of one small file needs no overlayfs, which not every disk can carry.
         return f"""version = 2
@@ -48,7 +48,7 @@ state = "/run/containerd"
   disable_apparmor = true
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
+    snapshotter = "{snapshotter}"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/opt/cni/bin"
     conf_dir = "/etc/cni/net.d"

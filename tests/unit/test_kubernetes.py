@@ -19,7 +19,7 @@ from janitor.report.npd import to_line
 from tests import situations
 from tests.lab.runtimes import REPOSITORY
 
-RULES = REPOSITORY / "kubernetes/prometheusrule.yaml"
+RULES = REPOSITORY / "kubernetes/components/monitoring/prometheusrule.yaml"
 LABELS = 'instance="node-1"'
 NETWORK = f'{LABELS}, network="net", data_dir="/d"'
 
@@ -60,6 +60,11 @@ SERIES: dict[str, tuple[dict[str, str], dict[str, str], int]] = {
     "PolicyRulesNotWatched": (
         {f"janitor_rules_watching{{{LABELS}}}": "0x60"},
         {f"janitor_rules_watching{{{LABELS}}}": "1x60"},
+        20,
+    ),
+    "JanitorLacksRights": (
+        {f'janitor_missing{{{LABELS}, what="CAP_SYS_PTRACE"}}': "1x60"},
+        {f'janitor_missing{{{LABELS}, what="CAP_SYS_PTRACE"}}': "1x5 _x55"},
         20,
     ),
     "JanitorPassStale": (

@@ -57,7 +57,7 @@ def test_the_shipped_schema_is_that_of_the_types() -> None:
     assert (REPOSITORY / "agent/janitor/report/cidr.schema.json").read_bytes() == cidr_document.schema()
 
 
-@pytest.mark.parametrize("command", ["scan", "explain", "clean", "undo", "boot"])
+@pytest.mark.parametrize("command", ["scan", "explain", "clean", "undo", "run", "boot"])
 def test_the_readme_shows_the_real_help(command: str) -> None:
     environment = {"PATH": "/usr/bin:/bin", "COLUMNS": "100", "LC_ALL": "C.UTF-8"}
     done = subprocess.run([BIN / "janitor", command, "--help"], capture_output=True, text=True, env=environment)

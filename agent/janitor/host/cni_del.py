@@ -10,7 +10,9 @@ import os
 import subprocess
 from typing import Any, Final
 
-from janitor.host.files import inside, read_bounded
+from janitor.host.files import inside, read_bounded, said
+from janitor.host.namespaces import in_network
+from janitor.host.procfs import Proc, find_proc, node_root
 
 PLUGIN_DIRS: Final = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni", "/var/lib/rancher/k3s/data/current/bin",
                       "/var/lib/rancher/k3s/data/cni", "/var/snap/microk8s/current/opt/cni/bin")  # fmt: skip
@@ -45,8 +47,16 @@ def chain_del(root: str, cache_entry: str, plugin_dirs: tuple[str, ...], scratch
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DelError(f"reading {cache_entry}: {type(error).__name__}: {error}") from None
-    for path, configuration in runs:
-        _run(root, path, configuration, environment)
+
+    def run() -> None:
+        for path, configuration in runs:
+            _run(root, path, configuration, environment)
+
+    proc = find_proc(root)
+    try:
+        in_network(f"{proc.path}/1/ns/net", run) if isinstance(proc, Proc) else run()
+    except OSError as error:
+        raise DelError(f"entering the node's network namespace: {said(error)}") from None
 
 
 def _environment(document: dict[str, Any], plugin_dirs: tuple[str, ...]) -> dict[str, str]:
@@ -87,7 +97,8 @@ def _version(text: object) -> tuple[int, ...]:
 def _find(root: str, name: str, plugin_dirs: tuple[str, ...]) -> str:
     if "/" in name:
         raise DelError(f"the plugin name '{name}' is not one")
-    path = next((f"{d}/{name}" for d in plugin_dirs if os.access(inside(root, f"{d}/{name}"), os.X_OK)), None)
+    programs = node_root(root)
+    path = next((f"{d}/{name}" for d in plugin_dirs if os.access(inside(programs, f"{d}/{name}"), os.X_OK)), None)
     if path is None:
         raise DelError(f"the plugin {name} is in none of {', '.join(plugin_dirs)}")
     return path
@@ -95,7 +106,7 @@ def _find(root: str, name: str, plugin_dirs: tuple[str, ...]) -> str:
 
 def _run(root: str, path: str, config: dict[str, Any], environment: dict[str, str]) -> None:
     name = path.rpartition("/")[2]
-    argv = [path] if root == "/" else ["chroot", root, path]
+    argv = [path] if root == "/" else ["chroot", node_root(root), path]
     try:
         done = subprocess.run(
             argv,

@@ -11,6 +11,9 @@ from ipaddress import ip_address
 from typing import Final
 
 from janitor.core.evidence import Unknown
+from janitor.host.files import unknown
+from janitor.host.namespaces import in_network
+from janitor.host.procfs import Proc, find_proc, node_root
 
 _LISTINGS: Final = (("iptables-save",), ("ip6tables-save",), ("nft", "--numeric", "list", "ruleset"))
 _ADDRESS = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:]+)(?![\w.])")
@@ -19,9 +22,20 @@ _TIMEOUT_S = 30
 
 def named_addresses(root: str) -> frozenset[str] | Unknown:
     """Every address in any rule, canonical. Unknown where a tool that is there fails; empty where there is none."""
+    proc = find_proc(root)
+    if not isinstance(proc, Proc):
+        return _named(root)
+    try:
+        return in_network(f"{proc.path}/1/ns/net", lambda: _named(root))
+    except OSError as error:
+        return unknown("entering the node's network namespace, to list the packet filter's rules", error)
+
+
+def _named(root: str) -> frozenset[str] | Unknown:
+    programs = node_root(root)
     found: set[str] = set()
     for words in _LISTINGS:
-        argv = words if root == "/" else ("chroot", root, *words)
+        argv = words if root == "/" else ("chroot", programs, *words)
         try:
             done = subprocess.run(
                 argv, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False

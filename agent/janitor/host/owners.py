@@ -10,7 +10,7 @@ from janitor.core.routing import Match, Profile, Routing
 from janitor.core.rule_plan import GoneRule, gone_rules
 from janitor.core.rules import PolicyRule
 from janitor.host import cni
-from janitor.host.procfs import Proc, clock
+from janitor.host.procfs import Proc, clock, node_root
 from janitor.host.routing import read_routing
 
 
@@ -29,7 +29,7 @@ class Owners:
     def refresh(self) -> None:
         """Look anew. Takes some tens of milliseconds; never raises for what a node can be like."""
         now = clock().boottime_ns
-        networks = cni.read_networks(self.root, ())
+        networks = cni.read_networks(node_root(self.root), ())
         self.routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False)
         self._configured = configured_ranges(self.routing, networks)
         for profile in self.profiles:

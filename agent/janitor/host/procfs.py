@@ -6,12 +6,14 @@ Standard library only. What needs a process's command line or environment is in 
 import os
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from janitor.core.evidence import Clock, Unknown
 from janitor.host.files import printable, read_bounded, unknown
 from janitor.host.mounts import own_mounts
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+NODE_ROOT: Final = "/proc/1/root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,9 @@ def find_proc(root: str) -> Proc | Unknown:
     except PermissionError as error:
         return unknown(f"looking at the node's processes in {path}", error)
     except OSError:
+        parts = mounted_parts(root)
+        if parts:
+            return _beside(root, parts)
         return Unknown(
             f"no /proc is mounted at {path}: a disk at rest has no processes and no network namespaces",
             "run janitor on the running node",
@@ -64,6 +69,47 @@ def find_proc(root: str) -> Proc | Unknown:
     mount = own_mounts().mount_of(path)
     real = mount is None or mount.filesystem == "proc"
     return Proc(path, ours=not real or _shown_as(path) == str(os.getpid()))
+
+
+def mounted_parts(root: str) -> tuple[str, ...]:
+    """What of a node is mounted below `root`, which itself is no node's: a container that was given its parts.
+
+    Paths are as the node names them.
+    """
+    if root == "/":
+        return ()
+    below = f"{root.rstrip('/')}/"
+    points = sorted({mount.point for mount in own_mounts().mounts if mount.point.startswith(below)})
+    # A mount within a part, as runtimes have them for each container, comes with it.
+    return tuple(p.removeprefix(root.rstrip("/")) for p in points if not any(p.startswith(f"{q}/") for q in points))
+
+
+def _beside(root: str, parts: tuple[str, ...]) -> Proc | Unknown:
+    """Our own /proc, if its first process is the node's whose parts are at `root`: if it sees the same ones."""
+    for part in parts:
+        try:
+            here = os.stat(f"{root}{part}")
+            theirs = os.stat(f"{NODE_ROOT}{part}")
+            same = (theirs.st_dev, theirs.st_ino) == (here.st_dev, here.st_ino)
+        except FileNotFoundError:
+            same = False
+        except OSError as error:
+            return unknown("looking at the node's processes in /proc", error)
+        if not same:
+            return Unknown(
+                f"the processes in /proc are not those of the node at {root}: their first one sees another {part}",
+                "give the pod hostPID, or look whether that directory has been mounted anew",
+            )
+    return Proc("/proc")
+
+
+def node_root(root: str) -> str:
+    """The whole root of the node of which `root` has parts: as its first process sees it. Else `root` itself.
+
+    For what is only read, and for programs of the node that are to be run where they were installed.
+    """
+    proc = find_proc(root) if mounted_parts(root) else None
+    return NODE_ROOT if isinstance(proc, Proc) and proc.path == "/proc" else root
 
 
 def _shown_as(path: str) -> str:

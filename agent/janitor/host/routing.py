@@ -17,7 +17,7 @@ from janitor.host import iproute, netlink
 from janitor.host.files import inside, printable, read_bounded, unknown
 from janitor.host.namespaces import in_network
 from janitor.host.networkd import read_networkd
-from janitor.host.procfs import Proc
+from janitor.host.procfs import Proc, node_root
 
 _KUBE_ROUTER_FILE: Final = b"KUBE_ROUTER_CNI_CONF_FILE="
 _PROBES: Final = 3
@@ -36,7 +36,7 @@ def read_routing(
     """One look, through the node's own network namespace. Reads only; never raises for what a node can be like."""
     enabled = tuple(profile for profile in profiles if profile.enabled)
     makers = find_makers(root, proc, enabled)
-    networkd = read_networkd(root, proc)
+    networkd = read_networkd(node_root(root), proc)
     if isinstance(proc, Unknown):
         return Routing(proc, proc, proc, makers, networkd, enabled, (), breakers)
     try:
@@ -107,7 +107,7 @@ def _configuration(root: str, proc: Proc, pid: int, profile: Profile) -> str:
     """Where the process keeps its CNI configuration: as its environment says, or the first usual place with a file."""
     environment = read_bounded(f"{proc.path}/{pid}/environ", _LIMIT).split(b"\0")
     named = [os.fsdecode(w.removeprefix(_KUBE_ROUTER_FILE)) for w in environment if w.startswith(_KUBE_ROUTER_FILE)]
-    candidates = (*named, *profile.alive.configuration)
+    candidates, root = (*named, *profile.alive.configuration), node_root(root)
     return next((printable(path) for path in candidates if os.path.exists(inside(root, path))), "")
 
 

@@ -27,6 +27,7 @@ class Figures:
     kept: int  # rules that are watched
     synced: int
     sync_seconds: float
+    missing: tuple[str, ...] = ()  # rights and parts of the node that it was not given
 
 
 def text(figures: Figures, *, process: bool) -> bytes:
@@ -46,6 +47,12 @@ class _Once(Collector):
         build = GaugeMetricFamily("janitor_build_info", "Which janitor this is.", labels=["version"])
         build.add_metric([janitor.__version__], 1)
         yield build
+        missing = GaugeMetricFamily(
+            "janitor_missing", "1 for each right, mount or namespace that janitor needs and has not.", labels=["what"]
+        )
+        for what in self.figures.missing:
+            missing.add_metric([what], 1)
+        yield missing
         yield from _passes(self.figures)
         if self.figures.looked is not None:
             yield from _node(self.figures.looked, self.figures.forecasts)

@@ -1,0 +1,102 @@
+"""What janitor lacks on this node: capabilities, and in a container the parts of the node that were not given to it.
+
+Each lack has a plain sentence, because what follows from one is far from its cause: a process that cannot be read keeps
+every lease. Looks by trying where a security module may forbid what a capability allows. Standard library only.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from janitor.core.evidence import Unknown
+from janitor.host.files import inside, read_bounded
+from janitor.host.journal import STATE
+from janitor.host.procfs import NODE_ROOT, find_proc, mounted_parts
+from janitor.host.state import STATE_DIR
+
+_CAPABILITIES: Final = (  # numbers of capabilities(7); whether the rules alone need it too
+    ("CAP_SYS_PTRACE", 19, True, "the namespaces, open files and environments of the node's processes cannot be read"),
+    ("CAP_DAC_READ_SEARCH", 2, True, "open files and environments of processes that are not root's cannot be read"),
+    ("CAP_SYS_ADMIN", 21, False, "network namespaces that no process is in cannot be entered, to see whose they are"),
+    ("CAP_SYS_CHROOT", 18, False, "the node's own iptables and CNI plugins cannot be run where they are installed"),
+    ("CAP_NET_ADMIN", 12, True, "policy rules cannot be put back, and packet filter rules cannot be read"),
+    ("CAP_NET_RAW", 13, False, "where iptables is iptables-legacy, packet filter rules cannot be read"),
+)
+_CNI: Final = "/var/lib/cni"
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """`what` is not there: CAP_SYS_PTRACE, /var/lib/cni, hostPID; `why` it is needed."""
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what} is missing: {self.why}"
+
+
+def lacks(root: str, sockets: tuple[str, ...], data_dirs: tuple[str, ...], *, leases: bool) -> tuple[Lack, ...]:
+    """Everything that is missing, for the leases or for the rules alone. Never raises.
+
+    `sockets` and `data_dirs` are those that somebody named, as the node names them.
+    """
+    try:
+        missing = list(_capabilities(leases))
+        parts = mounted_parts(root)
+        has_proc = root == "/" or os.path.isdir(f"{root}/proc/1")
+        if parts and not has_proc:
+            missing += _namespaces(root, allowed=not any(lack.what == "CAP_SYS_PTRACE" for lack in missing))
+            missing += _mounts(root, parts, sockets, data_dirs, leases)
+    except (OSError, ValueError) as error:
+        return (Lack("a look at itself", f"what janitor may do here cannot be told ({error})"),)
+    return tuple(missing)
+
+
+def _capabilities(leases: bool) -> Iterator[Lack]:
+    rows = read_bounded("/proc/self/status", 1 << 16).decode("ascii", "replace").splitlines()
+    effective = int(next(row.split()[1] for row in rows if row.startswith("CapEff:")), 16)
+    for name, number, for_rules, why in _CAPABILITIES:
+        if not effective >> number & 1 and (leases or for_rules):
+            yield Lack(name, why)
+
+
+def _namespaces(root: str, *, allowed: bool) -> Iterator[Lack]:
+    """The node's namespaces, and a security module's leave to look at what is in them."""
+    try:
+        theirs = os.stat("/proc/1/ns/net").st_ino
+        os.readlink(NODE_ROOT)
+    except OSError:
+        if allowed:
+            label = read_bounded("/proc/self/attr/current", 4096).decode("ascii", "replace").strip(" \0\n")
+            setting = "seLinuxOptions" if label.count(":") > 1 else "appArmorProfile"
+            yield Lack(setting, f"'{label}' does not let it look at the node's processes, which CAP_SYS_PTRACE allows")
+        return
+    found = find_proc(root)
+    if isinstance(found, Unknown):
+        yield Lack("hostPID", found.reason)
+    elif theirs != os.stat("/proc/self/ns/net").st_ino:
+        yield Lack("hostNetwork", "on a node without a free address this pod would not have started")
+
+
+def _mounts(
+    root: str, parts: tuple[str, ...], sockets: tuple[str, ...], data_dirs: tuple[str, ...], leases: bool
+) -> Iterator[Lack]:
+    def there(path: str) -> bool:
+        return any(path == part or path.startswith(f"{part}/") for part in parts)
+
+    written = [(STATE_DIR, "its lock and its notes of this boot, which other janitors on the node go by")]
+    if leases:
+        written.append((STATE, "its journal: nothing is changed that could not be put back"))
+        written.append((_CNI, "the leases of host-local and the cache of libcni"))
+        written += [(path, "a data directory of host-local that the configuration names") for path in data_dirs]
+    for path, why in written:
+        if not there(path):
+            yield Lack(path, f"not mounted at {root}{path}: {why}")
+        elif not os.access(inside(root, path), os.W_OK):
+            yield Lack(path, f"cannot be written at {root}{path}: {why}")
+    for socket in sockets if leases else ():
+        path = os.path.dirname(socket.removeprefix("unix://"))
+        if not there(path):
+            yield Lack(path, f"not mounted at {root}{path}: the container runtime answers there")
