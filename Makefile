@@ -22,6 +22,7 @@ test: $(VENV)/.ready ## every test this machine can run
 
 bench: $(VENV)/.ready ## figures, side by side in one run
 	@$(BIN)/python -m tests.bench.rules
+	@$(BIN)/python -m tests.bench.idle
 
 lint: $(VENV)/.ready ## style, types, direction of imports
 	@$(BIN)/ruff check .
