@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test test-vm bench lint format protos schema clean
+.PHONY: help setup demo test test-vm bench soak lint format protos schema clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -24,6 +24,9 @@ bench: $(VENV)/.ready ## figures, side by side in one run
 	@$(BIN)/python -m tests.bench.rules
 	@$(BIN)/python -m tests.bench.idle
 
+soak: $(VENV)/.ready ## two hours of a node's life in a quarter of an hour: has the daemon grown, was anything lost?
+	@$(BIN)/python -m tests.bench.soak
+
 lint: $(VENV)/.ready ## style, types, direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -40,7 +43,7 @@ protos: $(VENV)/.ready ## the protobuf stubs, after a change in protos/
 schema: $(VENV)/.ready ## the published JSON schema, after a change of the report's types
 	@$(BIN)/python -m janitor.report.document > agent/janitor/report/schema.json
 
-test-vm: $(VENV)/.ready ## real power cuts in qemu, with and without the boot stage (about ten minutes)
+test-vm: $(VENV)/.ready ## real power cuts in qemu, without janitor, with the daemon, with the boot stage (a quarter of an hour)
 	@$(BIN)/python -m tests.lab.vm
 
 clean: ## everything made here

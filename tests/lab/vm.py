@@ -51,7 +51,9 @@ WantedBy=multi-user.target
 """
 # What is shown is that nothing is broken, so nothing may be repaired.
 _ONLY_DURABLE: Final = 'mode = "observe"\ninterval = 5\n'
-_DAEMON: Final = '#!/bin/sh\nPYTHONPATH=/opt/site:/opt/repository/agent exec python3 -m janitor.cli "$@"\n'
+_DAEMON: Final = """#!/bin/sh
+PYTHONPATH=/opt/site:/opt/repository/agent exec python3 -c 'from janitor.cli import main; main()' "$@"
+"""
 _GUEST_NEEDS: Final = (
     "grpcio",
     "protobuf",

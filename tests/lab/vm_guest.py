@@ -42,6 +42,16 @@ def gone(kubelet: Kubelet, pod: Pod) -> bool:
     return True
 
 
+def _daemon() -> str:
+    """What systemd says of the daemon, and what it said itself where it does not run; "" where there is none."""
+    if not Path("/etc/systemd/system/janitor.service").exists():
+        return ""
+    shown = ["systemctl", "show", "-P", "ActiveState", "-P", "StatusText", "janitor.service"]
+    state = subprocess.run(shown, capture_output=True, text=True).stdout.strip()
+    journal = ["journalctl", "-b", "-o", "cat", "--no-pager", "-n", "12", "-u", "janitor.service"]
+    return state if state.startswith("active") else subprocess.run(journal, capture_output=True, text=True).stdout
+
+
 def main() -> None:
     kubelet = Kubelet(lambda: Path("/run/containerd/containerd.sock"), cgroup_parent="/pods")
     deadline = time.monotonic() + 120
@@ -81,6 +91,7 @@ def main() -> None:
             "stuck": stuck,
             "left": left,
             "said": said[0] if said else "",
+            "daemon": _daemon(),
         }
     )
 
