@@ -1,7 +1,9 @@
 """The kernel's policy rules, over rtnetlink(7): dumped, watched, made and deleted.
 
-They are written back exactly as the kernel sent them, attributes that nobody here knows included. A socket that lost
-messages (ENOBUFS) is no worse for it: it means no more than that a dump is due. Standard library only.
+pyroute2 decodes them (what else it dumps is in host/iproute.py). They have a socket of their own here, because they
+have to be written back exactly as the kernel sent them, attributes that nobody here knows included, and because a
+pyroute2 socket is unusable for good after one ENOBUFS (svinota/pyroute2#1034), which for us means no more than
+that a dump is due.
 """
 
 import errno
@@ -13,14 +15,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, Family, PolicyRule
-from janitor.host import rtnetlink
-from janitor.host.files import printable
-from janitor.host.rtnetlink import ERROR, REQUEST, attributes, messages
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
 
-_NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
-_ACK, _ECHO, _EXCL, _CREATE = 0x4, 0x8, 0x200, 0x400
+from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, Family, PolicyRule
+from janitor.host.files import printable
+
+_NEWRULE, _DELRULE, _GETRULE, _ERROR, _DONE = 32, 33, 34, 2, 3
+_REQUEST, _ACK, _ECHO, _EXCL, _CREATE, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x4, 0x8, 0x200, 0x400, 0x300, 0x10
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _RULE = struct.Struct("=8BI")  # struct fib_rule_hdr
+_ATTRIBUTE = struct.Struct("=HH")
 _FAMILIES: Final[dict[int, Family]] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 _GROUPS: Final = (8, 19)  # RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
@@ -29,7 +33,6 @@ _INVERT: Final = 2
 _PROTOCOL: Final = 21
 _ADDRESSES: Final = (1, 2)  # FRA_DST, FRA_SRC
 _UNSET: Final = 0xFFFFFFFF  # what the kernel sends for a suppressor that is not set
-_GOTO: Final = 2
 _ACTIONS: Final = {1: "lookup", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _STOCK: Final = ((0, 255), (32766, 254), (32767, 253))  # priority and table of local, main, default
 _ATTEMPTS: Final = 5
@@ -55,11 +58,11 @@ class RuleSocket:
     """
 
     def __init__(self, *, watch: bool = False) -> None:
-        self._talk = rtnetlink.open_socket()
+        self._talk = self._open()
         self.port: int = self._talk.getsockname()[0]
         self._watch: socket.socket | None = None
         if watch:
-            self._watch = rtnetlink.open_socket()
+            self._watch = self._open()
             try:
                 self._watch.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
             except PermissionError:
@@ -67,6 +70,12 @@ class RuleSocket:
             for group in _GROUPS:
                 self._watch.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
             self._watch.setblocking(False)
+
+    @staticmethod
+    def _open() -> socket.socket:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        opened.bind((0, 0))
+        return opened
 
     def fileno(self) -> int:
         """The watching socket, for select."""
@@ -89,7 +98,7 @@ class RuleSocket:
                 if error.errno == errno.ENOBUFS:
                     raise Interrupted(errno.ENOBUFS, "the kernel had more to say of rules than was read") from None
                 raise
-            for kind, _, port, payload in messages(data):
+            for kind, _, port, payload in _messages(data):
                 if kind in (_NEWRULE, _DELRULE) and payload[0] in _FAMILIES:
                     yield Event(kind == _NEWRULE, decode(payload), port)
 
@@ -112,15 +121,25 @@ class RuleSocket:
         return tuple(rules)
 
     def _dump(self, family: int) -> list[PolicyRule] | None:
-        found = rtnetlink.dump(self._talk, _GETRULE, _RULE.pack(family, *[0] * 8), _NEWRULE)
-        return None if found is None else [decode(payload) for payload in found]
+        self._talk.send(_HEADER.pack(28, _GETRULE, _REQUEST | _DUMP, 1, 0) + _RULE.pack(family, *[0] * 8))
+        rules: list[PolicyRule] = []
+        whole = True
+        while True:
+            for kind, flags, _, payload in _messages(self._talk.recv(1 << 18)):
+                whole = whole and not flags & _DUMP_INTERRUPTED
+                if kind == _DONE:
+                    return rules if whole else None
+                if kind == _ERROR:
+                    raise _error(payload)
+                if kind == _NEWRULE:
+                    rules.append(decode(payload))
 
     def add(self, rule: PolicyRule) -> PolicyRule:
         """Make the rule exactly as it was, under its `protocol`; returns it with the priority that the kernel gave it.
 
         FileExistsError where it is there already.
         """
-        flags = REQUEST | _ACK | _ECHO | _CREATE
+        flags = _REQUEST | _ACK | _ECHO | _CREATE
         try:
             return self._ask(_NEWRULE, flags | _EXCL, _payload(rule)) or rule
         except FileExistsError:
@@ -132,25 +151,52 @@ class RuleSocket:
 
     def remove(self, rule: PolicyRule) -> None:
         """Delete the rule. FileNotFoundError where it is not there."""
-        self._ask(_DELRULE, REQUEST | _ACK, _payload(rule))
+        self._ask(_DELRULE, _REQUEST | _ACK, _payload(rule))
 
     def _ask(self, kind: int, flags: int, payload: bytes) -> PolicyRule | None:
-        self._talk.send(rtnetlink.packed(kind, flags, payload))
+        self._talk.send(_HEADER.pack(_HEADER.size + len(payload), kind, flags, 2, 0) + payload)
         echo: PolicyRule | None = None
         while True:
-            for answer, _, _, said in messages(self._talk.recv(1 << 16)):
+            for answer, _, _, said in _messages(self._talk.recv(1 << 16)):
                 if answer == kind:
                     echo = decode(said)
-                elif answer == ERROR:
+                elif answer == _ERROR:
                     if struct.unpack_from("=i", said)[0]:
-                        raise rtnetlink.error(said)
+                        raise _error(said)
                     return echo
+
+
+def _error(payload: bytes) -> OSError:
+    number = -struct.unpack_from("=i", payload)[0]
+    return OSError(number, os.strerror(number))
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, port, payload) of each message in a datagram."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, _, port = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield kind, flags, port, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _attributes(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(type, offset of the value, value) of each attribute of a rule."""
+    offset = _RULE.size
+    while offset + _ATTRIBUTE.size <= len(payload):
+        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind, offset + 4, payload[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
 
 
 def whole(payload: bytes) -> bool:
     """Whether the payload ends where its last attribute does, and holds addresses of its family's length."""
     end, size = _RULE.size, 4 if payload[:1] == bytes([socket.AF_INET]) else 16
-    for kind, offset, value in attributes(payload, _RULE.size):
+    for kind, offset, value in _attributes(payload):
         if kind in _ADDRESSES and len(value) != size:
             return False
         end = offset + ((len(value) + 3) & ~3)
@@ -165,81 +211,60 @@ def _payload(rule: PolicyRule) -> bytes:
     """
     payload = bytearray(rule.payload)
     struct.pack_into("=I", payload, 8, struct.unpack_from("=I", payload, 8)[0] & _INVERT)
-    for kind, offset, _ in attributes(rule.payload, _RULE.size):
+    for kind, offset, _ in _attributes(rule.payload):
         if kind == _PROTOCOL:
             payload[offset] = rule.protocol
     return bytes(payload)
 
 
-# Attributes by number (linux/fib_rules.h): what they are called here, and how their value reads.
-_TEXT, _U8, _U32, _BE64, _U16S, _U32S = "text", "=B", "=I", ">Q", "=HH", "=II"
-_KNOWN: Final = {
-    1: ("dst", ""), 2: ("src", ""), 3: ("iif", _TEXT), 4: ("goto", _U32), 6: ("priority", _U32), 10: ("fwmark", _U32),
-    11: ("realms", _U32), 12: ("tun_id", _BE64), 13: ("suppress_ifgroup", _U32), 14: ("suppress_prefixlength", _U32),
-    15: ("table", _U32), 16: ("fwmask", _U32), 17: ("oif", _TEXT), 19: ("l3mdev", _U8), 20: ("uidrange", _U32S),
-    21: ("protocol", _U8), 22: ("ipproto", _U8), 23: ("sport", _U16S), 24: ("dport", _U16S),
-}  # fmt: skip
-_SILENT: Final = (0, 18)  # FRA_UNSPEC, FRA_PAD
-_WHOLE_PORTS: Final = ((28, b"\xff\xff"), (29, b"\xff\xff"))  # from Linux 6.15 on every single port has its mask
-
-
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)
 def decode(payload: bytes) -> PolicyRule:
     """A rule from the payload of RTM_NEWRULE or RTM_DELRULE. Remembered: a dump brings the same ones each time."""
-    family, _, _, _, low, _, _, does, _ = _RULE.unpack_from(payload)
-    known: dict[str, Any] = {}
-    unknown: list[tuple[int, bytes]] = []
-    for kind, _, value in attributes(payload, _RULE.size):
-        name, form = _KNOWN.get(kind, ("", ""))
-        read = _value(form, value, family) if name else None
-        if read is not None:
-            known[name] = read
-        elif kind not in _SILENT and (kind, value) not in _WHOLE_PORTS:
-            unknown.append((kind, value))
-    priority, table = known.get("priority", 0), known.get("table", low)
+    message = fibmsg(_HEADER.pack(_HEADER.size + len(payload), _NEWRULE, 0, 0, 0) + payload)
+    message.decode()
+    known = {name: value for name, value in message["attrs"] if name.startswith("FRA_")}
     # Linux before 4.17 says nothing of protocols; networkd then takes the stock rules for the kernel's, and so do we.
-    protocol = known.get("protocol", RTPROT_KERNEL if (priority, low) in _STOCK else RTPROT_UNSPEC)
-    action = f"goto {known.get('goto', 0)}" if does == _GOTO else _ACTIONS.get(does, f"action {does}")
+    stock = (known.get("FRA_PRIORITY", 0), message["table"]) in _STOCK
+    protocol = int(known.get("FRA_PROTOCOL", RTPROT_KERNEL if stock else RTPROT_UNSPEC))
+    action = _ACTIONS.get(message["action"], f"action {message['action']}")
+    if message["action"] == 2:
+        action = f"goto {known.get('FRA_GOTO', 0)}"
     return PolicyRule(
-        family=4 if family == socket.AF_INET else 6,
-        priority=priority,
+        family=4 if message["family"] == socket.AF_INET else 6,
+        priority=int(known.get("FRA_PRIORITY", 0)),
         protocol=protocol,
-        selectors=(*_selectors(payload, known), *((f"attribute-{kind}", v.hex()) for kind, v in sorted(unknown))),
+        selectors=tuple(_selectors(message, known, payload)),
         action=action,
-        table=table if action == "lookup" else 0,
+        table=int(known.get("FRA_TABLE", message["table"])) if action == "lookup" else 0,
         payload=payload,
     )
 
 
-def _value(form: str, value: bytes, family: int) -> int | str | None:
-    """The value of an attribute; None where it is not as long as such a value is."""
-    if form == _TEXT:
-        return printable(os.fsdecode(value.rstrip(b"\0")))
-    if not form:
-        return socket.inet_ntop(family, value) if len(value) == (4 if family == socket.AF_INET else 16) else None
-    if len(value) != struct.calcsize(form):
-        return None
-    numbers = struct.unpack(form, value)
-    return numbers[0] if len(numbers) == 1 else f"{numbers[0]}-{numbers[1]}"
-
-
-def _selectors(payload: bytes, known: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    _, to_length, from_length, tos, *_, flags = _RULE.unpack_from(payload)
-    if flags & _INVERT:
+def _selectors(message: Any, known: dict[str, Any], payload: bytes) -> Iterator[tuple[str, str]]:
+    if message["flags"] & _INVERT:
         yield "not", ""
-    for name, attribute, length in (("from", "src", from_length), ("to", "dst", to_length)):
+    for name, attribute, length in (("from", "FRA_SRC", "src_len"), ("to", "FRA_DST", "dst_len")):
         if attribute in known:
-            yield name, f"{known[attribute]}/{length}"
-    if tos:
-        yield "tos", f"{tos:#x}"
-    mark, mask = known.get("fwmark", 0), known.get("fwmask", 0)
+            yield name, f"{known[attribute]}/{message[length]}"
+    if message["tos"]:
+        yield "tos", f"{message['tos']:#x}"
+    mark, mask = known.get("FRA_FWMARK", 0), known.get("FRA_FWMASK", 0)
     if mark or mask:
         yield "fwmark", f"{mark:#x}" if mask == _UNSET else f"{mark:#x}/{mask:#x}"
-    for name in ("iif", "oif", "uidrange", "ipproto", "sport", "dport", "tun_id", "realms"):
-        if name in known:
-            yield name, str(known[name])
-    if known.get("l3mdev"):
+    for name, attribute in (
+        ("iif", "FRA_IIFNAME"), ("oif", "FRA_OIFNAME"), ("uidrange", "FRA_UID_RANGE"), ("ipproto", "FRA_IP_PROTO"),
+        ("sport", "FRA_SPORT_RANGE"), ("dport", "FRA_DPORT_RANGE"), ("tun_id", "FRA_TUN_ID"), ("realms", "FRA_FLOW"),
+    ):  # fmt: skip
+        if attribute in known:
+            word = printable(str(known[attribute]))
+            yield name, word.replace(":", "-") if attribute.endswith("RANGE") else word
+    if known.get("FRA_L3MDEV"):
         yield "l3mdev", ""
     for name in ("suppress_prefixlength", "suppress_ifgroup"):
-        if known.get(name, _UNSET) != _UNSET:
-            yield name, str(known[name])
+        value = known.get("FRA_SUPPRESS_PREFIXLEN" if name == "suppress_prefixlength" else "FRA_SUPPRESS_IFGROUP")
+        if value is not None and value != _UNSET:
+            yield name, str(value)
+    understood = {number for number, _, _ in fibmsg.nla_map}
+    for kind, _, value in sorted(_attributes(payload)):
+        if kind not in understood:
+            yield f"attribute-{kind}", value.hex()
