@@ -1,5 +1,6 @@
 """Links, addresses, routes, and what the kernel would do with a packet, as pyroute2 asks for them."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -43,8 +44,8 @@ def links() -> tuple[Link, ...]:
 def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route, ...]:
     """The routes of these tables. OSError."""
     by_index = {link.index: link.name for link in known_links}
-    with _talking() as route:
-        found = [message for family in _FAMILIES for message in route.get_routes(family=family)]
+    with _talking(strict=True) as route:
+        found = [m for family in _FAMILIES for table in sorted(tables) for m in _routes(route, family, table)]
     return tuple(
         Route(
             _FAMILIES[message["family"]],
@@ -75,13 +76,32 @@ def route_get(destination: str, source: str, interface: str) -> Probe:
         return Probe(destination, source, "", 0, os.strerror(number) if number else type(error).__name__)
 
 
+def _routes(route: Any, family: int, table: int) -> list[Any]:
+    try:
+        return list(route.get_routes(family=family, table=table))
+    except NetlinkError as error:
+        if error.code == errno.ENOENT:  # nobody has made this table
+            return []
+        raise
+
+
 @contextmanager
-def _talking() -> Iterator[Any]:
-    """A pyroute2 socket for a few questions. OSError where it refuses."""
+def _talking(*, strict: bool = False) -> Iterator[Any]:
+    """A pyroute2 socket for a few questions. OSError where it refuses.
+
+    `strict`: the kernel, not we, looks for what was asked for (NETLINK_GET_STRICT_CHK, Linux 4.20); with 250 pods it
+    takes a hundredth of the time. Without it the answers are the same: pyroute2 looks once more.
+    """
     from pyroute2 import IPRoute  # a fifth of a second to import
 
     try:
-        with IPRoute() as route:
+        try:
+            opened = IPRoute(strict_check=strict)
+        except OSError:
+            if not strict:
+                raise
+            opened = IPRoute()
+        with opened as route:
             yield route
     except NetlinkError as error:
         raise OSError(error.code, os.strerror(error.code)) from None
