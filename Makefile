@@ -23,6 +23,7 @@ test: $(VENV)/.ready ## every test this machine can run
 bench: $(VENV)/.ready ## figures, side by side in one run
 	@$(BIN)/python -m tests.bench.rules
 	@$(BIN)/python -m tests.bench.idle
+	@$(BIN)/python -m tests.bench.pod_start
 
 soak: $(VENV)/.ready ## two hours of a node's life in a quarter of an hour: has the daemon grown, was anything lost?
 	@$(BIN)/python -m tests.bench.soak

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,35 @@ def test_one_line_whatever_hangs(node: NodeFactory) -> None:
         assert 0 < len(done.stdout.strip()) <= plugin["pluginConfig"]["max_output_length"]
     finally:
         machine.machine.kill(runtime, "CONT")
+
+
+def test_it_holds_no_more_after_many_passes_than_before(node: NodeFactory) -> None:
+    """The soak in small (tests/bench/soak.py): threads, descriptors and watches, while pods come and go."""
+    machine = node()
+    machine.kubelet.run()
+    with Daemon(machine) as daemon:
+
+        def held() -> tuple[int, int, int, int]:
+            """While no pass is made: only the syncing child is there."""
+            wait_for(lambda: len(daemon.children()) == 1, "a moment between two passes")
+            mine, (child,) = Path(f"/proc/{daemon.process.pid}"), daemon.children()
+            watches = sum(p.read_text().count("inotify wd") for p in Path(f"/proc/{child}/fdinfo").iterdir())
+            fds = [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (daemon.process.pid, child)]
+            return len(list((mine / "task").iterdir())), fds[0], fds[1], watches
+
+        def a_while() -> None:
+            pod = machine.kubelet.run()
+            daemon.reload()
+            for path in ("/", "/metrics", "/nothing"):
+                daemon.get(path)
+            machine.kubelet.stop(pod)
+            machine.kubelet.remove(pod)
+            passes = daemon.metric("janitor_passes_total")
+            wait_for(lambda: daemon.metric("janitor_passes_total") > passes, "a pass")
+
+        daemon.wait_for("event=pass")
+        a_while()
+        before = held()
+        for _ in range(5):
+            a_while()
+        wait_for(lambda: held() == before, f"it to hold no more than {before}")
