@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo image image-context test test-vm bench lint format protos schema clean
+.PHONY: help setup demo image image-context test test-vm bench soak lint format protos schema clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -22,6 +22,11 @@ test: $(VENV)/.ready ## every test this machine can run
 
 bench: $(VENV)/.ready ## figures, side by side in one run
 	@$(BIN)/python -m tests.bench.rules
+	@$(BIN)/python -m tests.bench.idle
+	@$(BIN)/python -m tests.bench.pod_start
+
+soak: $(VENV)/.ready ## two hours of a node's life in a quarter of an hour: has the daemon grown, was anything lost?
+	@$(BIN)/python -m tests.bench.soak
 
 lint: $(VENV)/.ready ## style, types, direction of imports
 	@$(BIN)/ruff check .
@@ -47,7 +52,7 @@ image: $(VENV)/.ready ## the container image, built by buildah without a registr
 	@mkdir -p dist
 	@cp "$$($(BIN)/python -m tests.lab.container_image)" dist/janitor.tar && echo dist/janitor.tar
 
-test-vm: $(VENV)/.ready ## real power cuts in qemu, with and without the boot stage (about ten minutes)
+test-vm: $(VENV)/.ready ## real power cuts in qemu, without janitor, with the daemon, with the boot stage (a quarter of an hour)
 	@$(BIN)/python -m tests.lab.vm
 
 clean: ## everything made here

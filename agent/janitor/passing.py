@@ -5,6 +5,7 @@ milliseconds. So it is a child of its own (host/child.py): the loop stays one th
 hangs or is killed for its memory is one failed pass, and whatever a pass has taken of memory is given back.
 """
 
+import gc
 import math
 import signal
 from collections import Counter, deque
@@ -107,6 +108,8 @@ class Passing:
         self._end, self._asked_ns = None, 0
 
         def work(tell: child.Tell) -> None:
+            gc.disable()  # it ends soon, and looking for cycles would make every page of ours its own
+
             def say(line: Line) -> None:
                 tell(encode(line))
 

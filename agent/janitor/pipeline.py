@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import socket
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import janitor
@@ -168,6 +169,7 @@ def matching_ids(only: str) -> set[str]:
     return wanted
 
 
+@cache
 def _checks() -> list[Any]:
     """Every check: each module of janitor.checks is one, found by being there."""
     names = sorted(module.name for module in pkgutil.iter_modules(checks.__path__))

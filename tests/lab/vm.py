@@ -2,7 +2,8 @@
 
 The only node of the lab in which the page cache is lost: the disk is a raw file, and what the guest had not written to
 it when qemu is killed is gone, as on a machine whose disk has no volatile cache. `make test-vm` plays the power cuts
-without the boot stage and with each form of it, and prints the table. No KVM is needed.
+without anything of janitor's, with a daemon that only keeps what is written durable (no boot stage, no repairs), and
+with each form of the boot stage, and prints the table. No KVM is needed.
 
 The guest plays the kubelet itself (vm_guest.py) and says on its console what happened, one JSON line a step.
 """
@@ -26,9 +27,10 @@ from tests.lab.networks import calico
 from tests.lab.runtimes import REPOSITORY, MissingError
 
 PACKAGES: Final = ("linux-image-cloud-amd64", "dracut", "busybox-static", "udev", "kmod", "e2fsprogs")
-FORMS: Final = ("without", "unit", "script", "initramfs")
+FORMS: Final = ("without", "daemon", "unit", "script", "initramfs")
 CUTS: Final = (1.0, 5.0, 15.0, 29.0)  # seconds after the last pod was started
 MARK: Final = "LAB "
+_DISKS: Final = ("without", "daemon", "unit", "script")  # the initramfs takes the first one's
 _BOOT_S = 240.0
 _COMMAND_LINE: Final = "console=ttyS0 root=/dev/vda rw quiet panic=-1 mitigations=off systemd.show_status=0 rd.shell=0"
 # Not wanted at boot under emulation; nothing here takes part in an unclean reboot.
@@ -38,7 +40,7 @@ _MASKED: Final = (
     "systemd-pstore.service",
 )  # fmt: skip
 _PLAY: Final = """[Unit]
-After=containerd.service
+After=containerd.service janitor.service
 [Service]
 Environment=PYTHONPATH=/opt/site:/opt/repository:/opt/repository/agent
 ExecStart=/usr/bin/python3 -m tests.lab.vm_guest
@@ -47,6 +49,26 @@ TTYPath=/dev/ttyS0
 [Install]
 WantedBy=multi-user.target
 """
+# What is shown is that nothing is broken, so nothing may be repaired.
+_ONLY_DURABLE: Final = 'mode = "observe"\ninterval = 5\n'
+_DAEMON: Final = """#!/bin/sh
+PYTHONPATH=/opt/site:/opt/repository/agent exec python3 -c 'from janitor.cli import main; main()' "$@"
+"""
+_GUEST_NEEDS: Final = (
+    "grpcio",
+    "protobuf",
+    "typer",
+    "msgspec",
+    "psutil",
+    "jinja2",
+    "prometheus-client",
+    "pyyaml",
+    "rich",
+)
+_EARLY: Final = {"leases": 0, "stuck": 0, "left": 0, "new": 4}
+_GOOD: Final[dict[str, dict[str, int]]] = {
+    "without": {}, "daemon": {"leases": 4, "damaged": 0, "damaged results": 0, "stuck": 0, "left": 0, "new": 4},
+}  # fmt: skip
 _STAGE: Final = '#!/bin/sh\nPYTHONPATH=/opt/repository/agent exec python3 -m janitor.boot "$@"\n'
 _INITRAMFS: Final = """
 cp -r /opt/repository/cloud-init/dracut/90janitor /usr/lib/dracut/modules.d/
@@ -93,7 +115,7 @@ class Base:
                 shutil.copy(root / f"boot/{name}.img", directory / f"{name}.img")
             shutil.copy(next((root / "boot").glob("vmlinuz-*")), self.kernel)
             tree.unmount(root)
-            for form in ("without", "unit", "script"):
+            for form in _DISKS:
                 _install(root, form)
                 subprocess.run(
                     ["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", str(root),
@@ -135,7 +157,7 @@ def _furnish(root: Path) -> None:
         "--target",
         str(root / "opt/site"),
     ]
-    done = subprocess.run([*pip, *for_guest, "grpcio", "protobuf"], capture_output=True, text=True)
+    done = subprocess.run([*pip, *for_guest, *_GUEST_NEEDS], capture_output=True, text=True)
     if done.returncode != 0:
         raise MissingError(f"pip: {done.stderr.strip()[-400:]}")
     subprocess.run(["systemctl", f"--root={root}", "mask", *_MASKED], check=True, capture_output=True)
@@ -143,8 +165,23 @@ def _furnish(root: Path) -> None:
 
 
 def _install(root: Path, form: str) -> None:
-    """The boot stage in one of its forms, by install.sh; nothing for `without`."""
+    """The boot stage in one of its forms, by install.sh; the daemon by its unit; nothing for `without`."""
+    unit = root / "etc/systemd/system/janitor.service"
+    wanted = root / "etc/systemd/system/multi-user.target.wants" / unit.name
+    for path in (unit, wanted):
+        path.unlink(missing_ok=True)
     if form == "without":
+        return
+    if form == "daemon":
+        for path, text in (
+            (root / "opt/janitor/bin/janitor", _DAEMON),
+            (root / "etc/janitor/janitor.toml", _ONLY_DURABLE),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755)
+        shutil.copy(REPOSITORY / "systemd/janitor.service", unit)
+        wanted.symlink_to(f"/etc/systemd/system/{unit.name}")
         return
     program = root / "opt/janitor/bin/janitor-boot"
     program.write_text(_STAGE if form == "unit" else (REPOSITORY / "cloud-init/janitor-boot.sh").read_text())
@@ -216,7 +253,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """The table, and exit 1 where the boot stage has not done what it is for."""
+    """The table, and exit 1 where the daemon or the boot stage has not done what it is for."""
     if reason := missing():
         sys.exit(reason)
     forms = tuple(sys.argv[1:]) or FORMS
@@ -228,8 +265,9 @@ def main() -> None:
                 print(row, file=sys.stderr, flush=True)
                 rows.append(row)
     print(table(rows))
-    good = {"leases": 0, "stuck": 0, "left": 0, "new": 4}
-    bad = [row for row in rows if row.form != "without" and {name: row.steps[name] for name in good} != good]
+    bad = [
+        row for row in rows if any(row.steps[name] != number for name, number in _GOOD.get(row.form, _EARLY).items())
+    ]
     sys.exit(f"not as it should be: {bad}" if bad else 0)
 
 

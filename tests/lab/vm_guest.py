@@ -42,6 +42,13 @@ def gone(kubelet: Kubelet, pod: Pod) -> bool:
     return True
 
 
+def _daemon() -> str:
+    """What systemd says of the daemon; "" where there is none."""
+    if not Path("/etc/systemd/system/janitor.service").exists():
+        return ""
+    return subprocess.run(["systemctl", "is-active", "janitor.service"], capture_output=True, text=True).stdout.strip()
+
+
 def main() -> None:
     kubelet = Kubelet(lambda: Path("/run/containerd/containerd.sock"), cgroup_parent="/pods")
     deadline = time.monotonic() + 120
@@ -81,6 +88,7 @@ def main() -> None:
             "stuck": stuck,
             "left": left,
             "said": said[0] if said else "",
+            "daemon": _daemon(),
         }
     )
 

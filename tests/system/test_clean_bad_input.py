@@ -374,6 +374,7 @@ def test_two_at_once(node: NodeFactory) -> None:
     machine = node()
     before = leaking(machine)
     with lock_held(machine) as release, at_the_lock(machine) as first:
+        first.send_signal(signal.SIGSTOP)  # it waits for the lock no longer than 5 s, and the others may take longer
         pid = int((machine.root / "run/janitor/lock").read_text().split("process ")[1].split(")")[0])
         for words in (CLEAN, ("undo",)):
             second = machine.janitor(*words)
@@ -384,6 +385,7 @@ def test_two_at_once(node: NodeFactory) -> None:
         # To look is allowed.
         assert machine.janitor("clean", "--dry-run", *ENDPOINT).returncode == 1
         release()
+        first.send_signal(signal.SIGCONT)
         assert ended(first).returncode == 0
     assert away(machine) == leaked(before)
 

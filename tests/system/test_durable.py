@@ -94,7 +94,8 @@ def test_what_is_made_later_is_watched_too(node: NodeFactory) -> None:
     """Another network's directory, multus' and flannel's, and another mount over /var/lib/cni."""
     machine = node()
     later = """cd /var/lib/cni; mkdir -p multus networks/second; sleep 0.1
-echo x >networks/second/10.9.0.2; echo x >multus/abc; mkdir flannel; echo x >flannel/id; echo x >networks/second/lock"""
+echo x >networks/second/10.9.0.2; echo x >multus/abc; mkdir flannel; mkdir -p .janitor-quarantine/pass
+echo x >.janitor-quarantine/pass/file; echo x >networks/second/lock; echo x >flannel/id"""
     mount = """mount -t tmpfs lab /var/lib/cni; mkdir -p /var/lib/cni/networks/third
 echo x >/var/lib/cni/networks/third/10.9.1.2"""
     with traced(machine) as (_, calls):
@@ -102,5 +103,6 @@ echo x >/var/lib/cni/networks/third/10.9.1.2"""
         expected = {f"/var/lib/cni/{name}" for name in ("networks/second/10.9.0.2", "multus/abc", "flannel/id")}
         wait_for(lambda: expected <= synced(calls).keys(), "what was made later")
         assert "/var/lib/cni/networks/second/lock" not in synced(calls)
+        assert not [path for path in synced(calls) if "quarantine/" in path]  # each pass has one, and they stay
         machine.run(["sh", "-c", mount], check=True)
         wait_for(lambda: "/var/lib/cni/networks/third/10.9.1.2" in synced(calls), "the new mount")

@@ -16,6 +16,7 @@ from typing import Final
 from janitor.host.files import inside, said
 from janitor.host.inotify import CREATE, DELETE_SELF, ISDIR, MOVE_SELF, MOVED_TO, OVERFLOW, UNMOUNT, Inotify
 from janitor.host.journal import sync_directory
+from janitor.host.quarantine import HIDDEN
 
 CNI: Final = "/var/lib/cni"
 """Leases, libcni's results, multus' and flannel's notes are all below."""
@@ -66,7 +67,7 @@ def _add(watched: Inotify, directory: str, files: set[str], directories: set[str
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
                 directories.add(directory)
-                if depth:
+                if depth and entry.name != HIDDEN:  # what is in there is synced by whoever moved it
                     _add(watched, entry.path, files, directories, depth - 1)
             elif entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime < YOUNG_S:
                 files.add(entry.path)
@@ -85,7 +86,8 @@ def _collect(watched: Inotify, tops: dict[str, tuple[int, int]], files: set[str]
         elif event.mask & ISDIR:
             if event.mask & (CREATE | MOVED_TO):
                 directories.add(event.directory)
-                _add(watched, f"{event.directory}/{event.name}", files, directories)
+                if event.name != HIDDEN:
+                    _add(watched, f"{event.directory}/{event.name}", files, directories)
         elif not event.mask & CREATE and event.name and event.directory:
             files.add(f"{event.directory}/{event.name}")
 

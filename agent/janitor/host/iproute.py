@@ -1,5 +1,6 @@
 """Links, addresses, routes, and what the kernel would do with a packet, as pyroute2 asks for them."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ _FAMILIES: Final[dict[int, Family]] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 _IFF_UP: Final = 1
 _KINDS: Final = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "blackhole", 7: "unreachable",
                  8: "prohibit", 9: "throw"}  # fmt: skip
+
+_LOOKUP_TABLE: Final = 0x1000  # RTM_F_LOOKUP_TABLE of linux/rtnetlink.h: without it the kernel always says main
 
 
 def links() -> tuple[Link, ...]:
@@ -43,8 +46,8 @@ def links() -> tuple[Link, ...]:
 def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route, ...]:
     """The routes of these tables. OSError."""
     by_index = {link.index: link.name for link in known_links}
-    with _talking() as route:
-        found = [message for family in _FAMILIES for message in route.get_routes(family=family)]
+    with _talking(strict=True) as route:
+        found = [m for family in _FAMILIES for table in sorted(tables) for m in _routes(route, family, table)]
     return tuple(
         Route(
             _FAMILIES[message["family"]],
@@ -66,7 +69,7 @@ def route_get(destination: str, source: str, interface: str) -> Probe:
     try:
         with _talking() as route:
             index = route.link_lookup(ifname=interface)
-            answer = next(iter(route.route("get", dst=destination, src=source, iif=index[0])))
+            answer = next(iter(route.route("get", dst=destination, src=source, iif=index[0], flags=_LOOKUP_TABLE)))
             outgoing = answer.get_attr("RTA_OIF")
             device = next((m.get_attr("IFLA_IFNAME") for m in route.get_links(outgoing)), "") if outgoing else ""
             return Probe(destination, source, printable(device), int(answer.get_attr("RTA_TABLE") or answer["table"]))
@@ -75,13 +78,32 @@ def route_get(destination: str, source: str, interface: str) -> Probe:
         return Probe(destination, source, "", 0, os.strerror(number) if number else type(error).__name__)
 
 
+def _routes(route: Any, family: int, table: int) -> list[Any]:
+    try:
+        return list(route.get_routes(family=family, table=table))
+    except NetlinkError as error:
+        if error.code == errno.ENOENT:  # nobody has made this table
+            return []
+        raise
+
+
 @contextmanager
-def _talking() -> Iterator[Any]:
-    """A pyroute2 socket for a few questions. OSError where it refuses."""
+def _talking(*, strict: bool = False) -> Iterator[Any]:
+    """A pyroute2 socket for a few questions. OSError where it refuses.
+
+    `strict`: the kernel, not we, looks for what was asked for (NETLINK_GET_STRICT_CHK, Linux 4.20); with 250 pods it
+    takes a hundredth of the time. Without it the answers are the same: pyroute2 looks once more.
+    """
     from pyroute2 import IPRoute  # a fifth of a second to import
 
     try:
-        with IPRoute() as route:
+        try:
+            opened = IPRoute(strict_check=strict)
+        except OSError:
+            if not strict:
+                raise
+            opened = IPRoute()
+        with opened as route:
             yield route
     except NetlinkError as error:
         raise OSError(error.code, os.strerror(error.code)) from None

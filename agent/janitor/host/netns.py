@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from janitor.core.evidence import NetworkNamespace, Unknown
@@ -250,10 +251,10 @@ def tables(net: str) -> _Tables:
     try:
         local, routes = _fib_trie(read_bounded(f"{net}/fib_trie", _LIMIT).decode("ascii"))
         for fields in _lines(f"{net}/if_inet6"):
-            local.add(str(IPv6Address(int(fields[0], 16))))
+            local.add(_ipv6(fields[0]))
         for fields in _lines(f"{net}/ipv6_route"):
             if fields[1] == b"80":  # a prefix of 128 bits
-                routes.add(str(IPv6Address(int(fields[0], 16))))
+                routes.add(_ipv6(fields[0]))
     except (ValueError, IndexError) as error:
         raise OSError(errno.EBADMSG, f"its tables cannot be understood ({error})", net) from None
     return tuple(sorted(local)), tuple(sorted(routes - local))
@@ -272,7 +273,18 @@ def _fib_trie(text: str) -> tuple[set[str], set[str]]:
     leaf = ""
     for line in text.split("\n"):
         if match := _TRIE_LEAF.match(line):
-            leaf = str(IPv4Address(match[1]))
+            leaf = match[1]
         elif match := _TRIE_ENTRY.match(line):
-            (local if match[1] == "LOCAL" else routes).add(leaf)
+            (local if match[1] == "LOCAL" else routes).add(_ipv4(leaf))
     return local, routes
+
+
+# Most namespaces have most of their entries in common: the loopback's.
+@lru_cache(maxsize=4096)
+def _ipv4(text: str) -> str:
+    return str(IPv4Address(text))
+
+
+@lru_cache(maxsize=4096)
+def _ipv6(digits: bytes) -> str:
+    return str(IPv6Address(int(digits, 16)))
