@@ -199,6 +199,9 @@ class Daemon:
             self.say("part failed", part=name, why=f"{type(error).__name__}: {error}")
 
     def _close(self) -> None:
+        rules = self._parts.get("rules")
+        if isinstance(rules, Keeping):
+            rules.last_round()
         for name in list(self._parts):
             self._end(name)
         if self._lock is not None:

@@ -15,7 +15,7 @@ _WARNINGS: Final = frozenset(
         "breaker open", "cache entry not discarded", "configuration not read", "events lost", "journal not used",
         "lease not freed", "lease not reserved", "lock not taken", "mirror not read", "mirror not saved",
         "not all was seen", "not listening", "notes not written", "old passes not dropped", "part failed",
-        "pass failed", "rule not restored", "rules not read", "rules not restored", "rules not watched",
+        "pass failed", "rule not restored", "rules not restored", "rules not watched", "rules undecided",
         "syncing failed", "textfile not written",
     }
 )  # fmt: skip
