@@ -29,13 +29,16 @@ from janitor.passing import SECOND, Passing
 from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed
 from janitor.restoring import RuleKeeper, Say
-from janitor.seen import Health, Seen, write_textfile
-from janitor.standing import Settings, SettingsError, figures, health, status
+from janitor.seen import Health, Seen
+from janitor.standing import Settings, SettingsError, carry_over, figures, health, status
 from janitor.syncing import Syncing
+from janitor.textfile import Textfile
 
 _LONGEST_WAIT_S: Final = 60.0
 _LOCK_EVERY_S: Final = 2
 _BEGIN_AGAIN_S: Final = 30
+_ASLEEP_S: Final = 90
+"""A round that took longer than it ever waits: the machine was suspended, or this process stopped."""
 _PATIENCE_S: Final = 0.4
 """What a pass is given to end after SIGTERM, of the second that all of it may take."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -69,13 +72,13 @@ class Daemon:
         self._seen = Seen(self.figures, self.health)
         self._parts: dict[str, Part] = {}
         self._broken: dict[str, int] = {}  # until when, by part
+        self._ended: dict[str, Part] = {}  # parts that will be made anew, for what they have counted
         self._lock: int | None = None
         self._lock_ns = 0
         self._waits_for = ""
-        self._began_ns = clock().boottime_ns
+        self._began_ns = self._round_ns = clock().boottime_ns
         self._chores_ns = 0
         self._written_ns = 0
-        self._text_problem = ""
         self._status = ""
         self._watchdog_s = watchdog_s()
 
@@ -117,6 +120,9 @@ class Daemon:
         dues += [self._lock_ns] if self._lock is None else []
         wait_s = (min([*dues, self._chores_ns]) - clock().boottime_ns) / SECOND
         ready = poll.poll(math.ceil(1000 * min(max(wait_s, 0), _LONGEST_WAIT_S)))
+        before, self._round_ns = self._round_ns, clock().boottime_ns
+        if self._round_ns - before > _ASLEEP_S * SECOND:
+            self._began_ns = self._round_ns  # what did not happen meanwhile is nobody's fault
         self._run_parts(frozenset(fd for fd, _ in ready if fd != signals))
 
     def _run_parts(self, ready: frozenset[int]) -> None:
@@ -178,6 +184,7 @@ class Daemon:
             "leases": (lambda: Passing(self._order, wanted.interval_s, self.say)) if wanted.leases else None,
             "durable": lambda: Syncing(wanted.options.root, wanted.options.data_dirs, self.say),
             "http": None,
+            "textfile": lambda: Textfile(wanted.textfile, self.figures, self.say),
         }
         if not (wanted.durable and wanted.leases):
             makers["durable"] = None
@@ -186,13 +193,16 @@ class Daemon:
         for name, make in makers.items():
             if make is None:
                 self._end(name)
+                self._ended.pop(name, None)
             elif name not in self._parts and name not in self._broken:
                 self._parts[name] = make()
+                carry_over(self._ended.pop(name, None), self._parts[name])
 
     def _end(self, name: str) -> None:
         part = self._parts.pop(name, None)
         if part is None:
             return
+        self._ended[name] = part
         try:
             part.close(_PATIENCE_S)
         except Exception as error:  # noqa: BLE001 (it is going away anyhow)
@@ -213,8 +223,9 @@ class Daemon:
         reloading()
         try:
             new = self._read()
-        except SettingsError as error:
-            self.say("configuration not read", why=str(error), then="the old one stays in force")
+        except Exception as error:  # noqa: BLE001 (whatever a file can be like, the one that was read stays)
+            why = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
+            self.say("configuration not read", why=why, then="the old one stays in force")
         else:
             old, self.settings = self.settings, new
             if (old.options, old.repair_rules) != (new.options, new.repair_rules):
@@ -229,6 +240,10 @@ class Daemon:
             if isinstance(leases, Passing):
                 leases.interval_s = new.interval_s
                 leases.soon()
+            textfile = self._parts.get("textfile")
+            if isinstance(textfile, Textfile):
+                textfile.path = new.textfile
+                textfile.soon()
             self.say("configuration read", mode="repair" if new.policy.findings else "observe")
         notify(READY="1")
 
@@ -259,14 +274,14 @@ class Daemon:
 
     def figures(self) -> Figures:
         """All numbers there are, now."""
-        return figures(self.settings, self._parts)
+        return figures(self.settings, self._ended | self._parts)
 
     def health(self) -> Health:
         """How the daemon is, now."""
-        return health(self.settings, self._parts, self._began_ns)
+        return health(self.settings, self._ended | self._parts, self._began_ns)
 
     def _chores(self) -> None:
-        """The watchdog, the status and the textfile."""
+        """The watchdog and the status; and that there is something new for the textfile."""
         now = clock().boottime_ns
         passing = self._parts.get("leases")
         ended = passing.ended_ns if isinstance(passing, Passing) else 0
@@ -278,14 +293,11 @@ class Daemon:
             notify(WATCHDOG="1")
         if self._lock is None:
             return
-        numbers = self.figures()
-        words = status(numbers, self.health())
+        words = status(self.figures(), self.health())
         if words != self._status:
             notify(STATUS=words)
             self._status = words
-        if self.settings.textfile and (ended > self._written_ns or now - self._written_ns >= _LONGEST_WAIT_S * SECOND):
-            problem = write_textfile(self.settings.textfile, numbers)
-            if problem and problem != self._text_problem:
-                self.say("textfile not written", why=problem)
-            self._text_problem = problem
+        textfile = self._parts.get("textfile")
+        if isinstance(textfile, Textfile) and ended > self._written_ns:
+            textfile.soon()
         self._written_ns = max(ended, self._written_ns)

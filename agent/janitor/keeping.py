@@ -21,7 +21,7 @@ class Keeping:
     say: Say
     watching: Callable[[RuleKeeper], None]
     keeper: RuleKeeper | None = None
-    _before: Counter[str] = field(default_factory=Counter)  # of the last keeper
+    counts_before: Counter[str] = field(default_factory=Counter)  # of the last keeper
     _next_ns: int = 1
     _tries: int = 0
     _problem: str = ""
@@ -29,7 +29,7 @@ class Keeping:
     @property
     def counts(self) -> Counter[str]:
         """What was restored and deleted, by whom."""
-        return self.keeper.counts if self.keeper is not None else self._before
+        return self.keeper.counts if self.keeper is not None else self.counts_before
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
@@ -66,7 +66,7 @@ class Keeping:
         """Write the mirror down and stop. Nothing is put back: who comes next may have been told not to."""
         del patience_s
         if self.keeper is not None:
-            self._before = self.keeper.counts
+            self.counts_before = self.keeper.counts
             self.keeper.close()
             self.keeper = None
 

@@ -1,13 +1,11 @@
-"""What the daemon shows of itself and its node: the answers behind its port, and node_exporter's textfile."""
+"""What the daemon shows of itself and its node: the answers behind its port."""
 
 import html
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from janitor.core.prose import duration
-from janitor.host.files import said
 from janitor.host.http import Answer
 from janitor.host.procfs import clock
 from janitor.report.metrics import Figures, text
@@ -59,16 +57,3 @@ class Seen:
         if figures.watching:
             since += f" {figures.kept} policy rules are watched."
         return figures.looked.page.replace(NOW, since + "</p>", 1)
-
-
-def write_textfile(path: str, figures: Figures) -> str:
-    """The same figures for node_exporter, whole or not at all; what went wrong, if anything did."""
-    fresh = f"{path}.{os.getpid()}.new"
-    try:
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644), "wb") as file:  # noqa: PTH123
-            os.fchmod(file.fileno(), 0o644)  # whatever our umask: its reader is somebody else
-            file.write(text(figures, process=False))
-        os.rename(fresh, path)  # noqa: PTH104
-    except OSError as error:
-        return said(error)
-    return ""

@@ -13,6 +13,7 @@ from janitor.pipeline import Options
 from janitor.report.metrics import Figures
 from janitor.seen import Health
 from janitor.syncing import Syncing
+from janitor.textfile import Textfile
 
 
 class SettingsError(Exception):
@@ -57,13 +58,28 @@ def figures(settings: Settings, parts: Mapping[str, object]) -> Figures:
     )
 
 
+def carry_over(before: object, fresh: object) -> None:
+    """What a part has counted outlives it: it may have to be begun anew."""
+    if isinstance(before, Passing) and isinstance(fresh, Passing):
+        fresh.go_on_from(before)
+    elif isinstance(before, Keeping) and isinstance(fresh, Keeping):
+        fresh.counts_before = before.counts
+    elif isinstance(before, Syncing) and isinstance(fresh, Syncing):
+        fresh.files, fresh.seconds = before.files, before.seconds
+    elif isinstance(before, Textfile) and isinstance(fresh, Textfile):
+        fresh.written = before.written
+
+
 def health(settings: Settings, parts: Mapping[str, object], began_ns: int) -> Health:
-    """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew."""
+    """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew.
+
+    `began_ns` (CLOCK_BOOTTIME) is since when it could have made one without having been suspended or stopped.
+    """
     leases, rules = parts.get("leases"), parts.get("rules")
     ill = unready = problem = ""
     if settings.leases:
         passing = leases if isinstance(leases, Passing) else None
-        since = (clock().boottime_ns - ((passing.ended_ns if passing else 0) or began_ns)) / SECOND
+        since = (clock().boottime_ns - max(passing.ended_ns if passing else 0, began_ns)) / SECOND
         if since > max(3 * settings.interval_s, 2 * LONGEST_S):
             ill = f"no pass has come to its end for {since:.0f} s"
         if passing is None or not passing.ended_ns:

@@ -21,7 +21,7 @@ from janitor.report.logline import line
 from janitor.report.metrics import Figures, text
 from janitor.report.page import Deed, deed, page
 from janitor.report.pass_lines import Failed, FindingFigures, Looked, NetworkFigures, decode, encode
-from janitor.seen import Health, Seen, write_textfile
+from janitor.seen import Health, Seen
 from tests import situations
 
 LOOKED = Looked(
@@ -117,14 +117,6 @@ def test_what_is_shown() -> None:
     assert [ill.answer(path).status for path in ("/healthz", "/readyz")] == [200, 503]
     assert b"not &lt;yet&gt;" in ill.answer("/").body
     assert Seen(lambda: FIGURES, lambda: Health("ill", "", "")).answer("/healthz").status == 503
-
-
-def test_textfile(tmp_path: Path) -> None:
-    file = tmp_path / "janitor.prom"
-    assert write_textfile(str(file), FIGURES) == ""
-    assert file.stat().st_mode & 0o777 == 0o644
-    assert [path.name for path in tmp_path.iterdir()] == ["janitor.prom"]
-    assert "No such file" in write_textfile(str(tmp_path / "no/janitor.prom"), FIGURES)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ from janitor.core.rules import PolicyRule, derived
 from janitor.host import profiles
 from janitor.host.owners import Owners
 from janitor.host.procfs import Proc
+from tests.limits import no_descriptor_left
 
 FILE = "/etc/cni/net.d/10-kuberouter.conflist"
 UNSEEN = Unknown("no descriptor was left")
@@ -99,20 +96,6 @@ def test_the_mirror_does_nothing_about_what_is_undecided() -> None:
     assert (mirror.owed(), mirror.waiting(), mirror.due((), 10**12), mirror.due_ns(10**12)) == ([], [kept], [], None)
     kept.undecided = False
     assert [step.rule for step in mirror.due((), 10**12)] == [RULE]
-
-
-@contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    held = [os.open("/", os.O_RDONLY) for _ in range(8)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(highest, *held), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for fd in held:
-            os.close(fd)
 
 
 def test_without_a_descriptor_nobody_is_missed() -> None:
