@@ -30,7 +30,7 @@ from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed
 from janitor.restoring import RuleKeeper, Say
 from janitor.seen import Health, Seen
-from janitor.standing import Settings, SettingsError, carry_over, figures, health, status
+from janitor.standing import Settings, SettingsError, carry_over, figures, health, mode, status
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 
@@ -69,7 +69,7 @@ class Daemon:
         self._read = read
         self._say = say
         self._deeds: deque[Deed] = deque(maxlen=_DEEDS)
-        self._seen = Seen(self.figures, self.health)
+        self._seen = Seen(self.figures, self.health, lambda: mode(self.settings), lambda: tuple(self._deeds))
         self._parts: dict[str, Part] = {}
         self._broken: dict[str, int] = {}  # until when, by part
         self._ended: dict[str, Part] = {}  # parts that will be made anew, for what they have counted
@@ -174,7 +174,7 @@ class Daemon:
         self._begin()
         self._run_parts(frozenset())
         notify(READY="1")
-        self.say("started", pid=os.getpid(), mode="repair" if self.settings.policy.findings else "observe")
+        self.say("started", pid=os.getpid(), mode=mode(self.settings))
 
     def _begin(self) -> None:
         """Make every part that is wanted, not there, and has not just failed."""
@@ -244,7 +244,7 @@ class Daemon:
             if isinstance(textfile, Textfile):
                 textfile.path = new.textfile
                 textfile.soon()
-            self.say("configuration read", mode="repair" if new.policy.findings else "observe")
+            self.say("configuration read", mode=mode(new))
         notify(READY="1")
 
     def _keeper(self) -> RuleKeeper | Unknown:
@@ -261,7 +261,7 @@ class Daemon:
 
     def _order(self, tidy: bool) -> Order:
         wanted = self.settings
-        return Order(wanted.options, wanted.policy, wanted.keep_days, tidy, tuple(self._deeds))
+        return Order(wanted.options, wanted.policy, wanted.keep_days, tidy)
 
     # What is said and shown.
 

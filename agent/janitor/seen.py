@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.prose import duration
+from janitor.core.prose import count, duration
 from janitor.host.http import Answer
-from janitor.host.procfs import clock
 from janitor.report.metrics import Figures, text
-from janitor.report.page import NOW
+from janitor.report.page import DEEDS, NOW, Deed, deeds_table
 
 _METRICS: Final = "text/plain; version=0.0.4"
-_EMPTY: Final = "<!doctype html><html lang=en><meta charset=utf-8><title>janitor</title><h1>No pass yet</h1>{}</html>"
+_EMPTY: Final = "<!doctype html><html lang=en><meta charset=utf-8><title>janitor</title><h1>{}</h1>{}{}</html>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,8 @@ class Seen:
 
     figures: Callable[[], Figures]
     health: Callable[[], Health]
+    mode: Callable[[], str]
+    deeds: Callable[[], tuple[Deed, ...]]
 
     def answer(self, path: str) -> Answer:
         """The answer to GET `path`."""
@@ -50,10 +51,13 @@ class Seen:
         if health.unready and health.unready not in lines:
             lines.append(health.unready)
         since = "".join(f'<p class="alert">{html.escape(line)}</p>' for line in lines)
+        mode = self.mode()
+        told = "" if mode == "repair" else "It only observes." if mode == "observe" else f"It is to {mode}."
+        rules = f"{count(figures.kept, 'policy rule')} watched." if figures.watching else ""
+        age = f"That was {duration(figures.age_s)} ago." if figures.age_s is not None else ""
+        since += f'<p class="dim">{html.escape(" ".join(line for line in (age, told, rules) if line))}</p>'
+        deeds = deeds_table(self.deeds())
         if figures.looked is None:
-            return _EMPTY.format(since)
-        age = clock().realtime_ns / 1e9 - figures.looked.at
-        since += f'<p class="dim">That was {duration(max(0.0, age))} ago.'
-        if figures.watching:
-            since += f" {figures.kept} policy rules are watched."
-        return figures.looked.page.replace(NOW, since + "</p>", 1)
+            title = "No pass yet" if figures.interval_s is not None else "The leases are not looked after here"
+            return _EMPTY.format(title, since, deeds)
+        return figures.looked.page.replace(NOW, since, 1).replace(DEEDS, deeds, 1)

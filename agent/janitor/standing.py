@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from janitor.core.action import Policy
-from janitor.core.prose import count
+from janitor.core.prose import count, listing
 from janitor.host.procfs import clock
 from janitor.keeping import Keeping
 from janitor.passing import LONGEST_S, SECOND, Passing
-from janitor.pipeline import Options
+from janitor.pipeline import Options, matching_ids
 from janitor.report.metrics import Figures
 from janitor.seen import Health
 from janitor.syncing import Syncing
@@ -37,6 +37,17 @@ class Settings:
     textfile: str
 
 
+def mode(settings: Settings) -> str:
+    """What it may repair, in words: "repair" for all that it looks after, "observe" for nothing of it."""
+    leases = sorted(settings.policy.findings or ()) if settings.leases else []
+    every = settings.leases and matching_ids("leases") <= set(leases)
+    words = (["leases"] if every else leases) + (["rules"] if settings.rules and settings.repair_rules else [])
+    if not words:
+        return "observe"
+    whole = (every or not settings.leases) and (settings.repair_rules or not settings.rules)
+    return "repair" if whole else f"repair {listing(words)}, observe the rest"
+
+
 def figures(settings: Settings, parts: Mapping[str, object]) -> Figures:
     """All numbers there are, now."""
     rules, leases, durable = (parts.get(name) for name in ("rules", "leases", "durable"))
@@ -55,6 +66,8 @@ def figures(settings: Settings, parts: Mapping[str, object]) -> Figures:
         kept=len(keeper.mirror.kept) if keeper else 0,
         synced=syncing.files if syncing else 0,
         sync_seconds=syncing.seconds if syncing else 0.0,
+        interval_s=settings.interval_s if settings.leases else None,
+        age_s=(clock().boottime_ns - passing.ended_ns) / SECOND if passing and passing.ended_ns else None,
     )
 
 

@@ -102,11 +102,13 @@ def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "S
 
     allowed = set() if observe or settings.mode == "observe" else matching_ids("leases,rules")
     # What is said of a family counts for it; what is said of one check, for that one.
-    for name, mode in sorted(settings.checks.items(), key=lambda item: item[0].upper() == item[0]):
+    checks: list[tuple[set[str], str]] = []
+    for name, wanted in settings.checks.items():
         try:
-            meant = matching_ids(name)
+            checks.append((matching_ids(name), wanted))
         except ValueError as error:
             raise Stop(f"[checks] in the configuration: {str(error).removeprefix('--only ')}", EXIT_USAGE) from None
+    for meant, mode in sorted(checks, key=lambda check: (-len(check[0]), check[1] == "observe")):
         allowed = allowed - meant if mode == "observe" or observe else allowed | meant
     return Settings(
         options=Options(),

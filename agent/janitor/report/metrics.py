@@ -27,6 +27,8 @@ class Figures:
     kept: int  # rules that are watched
     synced: int
     sync_seconds: float
+    age_s: float | None = None  # since the last pass came to its end, whatever the wall clock has done since
+    interval_s: float | None = None  # between two passes; None where the leases are not looked after
 
 
 def text(figures: Figures, *, process: bool) -> bytes:
@@ -57,11 +59,15 @@ def _passes(figures: Figures) -> Iterator[Metric]:
     for result in ("complete", "incomplete", "failed"):
         results.add_metric([result], figures.results[result])
     yield results
-    yield GaugeMetricFamily(
-        "janitor_last_complete_pass_timestamp_seconds",
-        "When a pass last saw everything there is to be seen; 0 for never.",
-        value=figures.complete_at,
-    )
+    if figures.interval_s is not None:
+        yield GaugeMetricFamily(
+            "janitor_last_complete_pass_timestamp_seconds",
+            "When a pass last saw everything there is to be seen; 0 for never.",
+            value=figures.complete_at,
+        )
+        yield GaugeMetricFamily(
+            "janitor_pass_interval_seconds", "Between two passes, as configured.", value=figures.interval_s
+        )
     if figures.looked is not None:
         at, took = figures.looked.at, figures.looked.took_s
         yield GaugeMetricFamily("janitor_last_pass_timestamp_seconds", "When a pass last came to its end.", value=at)
