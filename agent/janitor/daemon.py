@@ -12,8 +12,8 @@ import math
 import os
 import select
 import signal
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Container
 from typing import Final, Protocol
 
 from janitor.core.evidence import Unknown
@@ -43,6 +43,7 @@ _PATIENCE_S: Final = 0.4
 """What a pass is given to end after SIGTERM, of the second that all of it may take."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DEEDS: Final = 100
+_EVERY: Final = ("rules", "leases", "durable", "http", "textfile")
 
 
 class Part(Protocol):
@@ -64,8 +65,12 @@ class Part(Protocol):
 class Daemon:
     """All of it. `read` reads the settings anew; SettingsError where they cannot be used."""
 
-    def __init__(self, settings: Settings, read: Callable[[], Settings], say: Say) -> None:
+    def __init__(
+        self, settings: Settings, read: Callable[[], Settings], say: Say, dropped: Counter[str] | None = None
+    ) -> None:
+        """`dropped` counts what `say` could not say."""
         self.settings = settings
+        self._dropped = Counter() if dropped is None else dropped
         self._read = read
         self._say = say
         self._deeds: deque[Deed] = deque(maxlen=_DEEDS)
@@ -87,6 +92,7 @@ class Daemon:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))  # see cli.py
         gc.freeze()  # what is there now stays, and stays shared with the children
         try:
             while not self._told_to_end(reader):
@@ -130,7 +136,7 @@ class Daemon:
         for name, until in list(self._broken.items()):
             if now >= until:
                 del self._broken[name]
-                self._begin()
+                self._begin(_EVERY if self._lock is not None else ("http",))
         for name, part in list(self._parts.items()):
             readers, writers = part.descriptors()
             due = part.due_ns()  # which may be "now": the clock comes after it
@@ -170,14 +176,18 @@ class Daemon:
                 self.say("waiting", why=why, then="this one takes over when it can")
                 notify(READY="1", STATUS=f"waiting: {why}")
             self._waits_for = why
+            if isinstance(error, OSError) and "http" not in self._parts:
+                self._begin(("http",))  # no other janitor is at work: whoever asks is to be told why this one is not
+            elif isinstance(error, Busy):
+                self._end("http")  # the other one shows itself
             return
         self._begin()
         self._run_parts(frozenset())
         notify(READY="1")
         self.say("started", pid=os.getpid(), mode=mode(self.settings))
 
-    def _begin(self) -> None:
-        """Make every part that is wanted, not there, and has not just failed."""
+    def _begin(self, only: Container[str] = _EVERY) -> None:
+        """Make every part (of `only`) that is wanted, not there, and has not just failed."""
         wanted = self.settings
         makers: dict[str, Callable[[], Part] | None] = {
             "rules": (lambda: Keeping(self._keeper, self.say, self._watching)) if wanted.rules else None,
@@ -191,6 +201,8 @@ class Daemon:
         if (listen := wanted.listen) is not None:
             makers["http"] = lambda: Server(listen, self._seen.answer, self.say)
         for name, make in makers.items():
+            if name not in only:
+                continue
             if make is None:
                 self._end(name)
                 self._ended.pop(name, None)
@@ -274,11 +286,14 @@ class Daemon:
 
     def figures(self) -> Figures:
         """All numbers there are, now."""
-        return figures(self.settings, self._ended | self._parts)
+        return figures(self.settings, self._ended | self._parts, self._dropped)
 
     def health(self) -> Health:
         """How the daemon is, now."""
-        return health(self.settings, self._ended | self._parts, self._began_ns)
+        found = health(self.settings, self._ended | self._parts, self._began_ns)
+        waits = f"not at work: {self._waits_for}" if self._lock is None and self._waits_for else ""
+        # To start it anew would make no lock.
+        return Health("", waits, found.problem) if waits else found
 
     def _chores(self) -> None:
         """The watchdog and the status; and that there is something new for the textfile."""

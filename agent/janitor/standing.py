@@ -48,8 +48,8 @@ def mode(settings: Settings) -> str:
     return "repair" if whole else f"repair {listing(words)}, observe the rest"
 
 
-def figures(settings: Settings, parts: Mapping[str, object]) -> Figures:
-    """All numbers there are, now."""
+def figures(settings: Settings, parts: Mapping[str, object], dropped: Counter[str]) -> Figures:
+    """All numbers there are, now. `dropped` has the lines that the log did not take."""
     rules, leases, durable = (parts.get(name) for name in ("rules", "leases", "durable"))
     passing = leases if isinstance(leases, Passing) else None
     keeping = rules if isinstance(rules, Keeping) else None
@@ -67,6 +67,7 @@ def figures(settings: Settings, parts: Mapping[str, object]) -> Figures:
         synced=syncing.files if syncing else 0,
         sync_seconds=syncing.seconds if syncing else 0.0,
         interval_s=settings.interval_s if settings.leases else None,
+        dropped=dropped["lines"],
         age_s=(clock().boottime_ns - passing.ended_ns) / SECOND if passing and passing.ended_ns else None,
     )
 

@@ -6,6 +6,8 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -144,6 +146,51 @@ def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:
     os.close(reader)
     os.close(writer)
     assert not health(settings(tmp_path), {"leases": passing}, daemon._began_ns).ill
+
+
+def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("no directory")
+    log = Log()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = ("127.0.0.1", free.getsockname()[1])
+    daemon = Daemon(settings(tmp_path, listen=where), lambda: pytest.fail(), log)
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.write(writer, b"x")
+    daemon._once(reader)
+    assert log.of("waiting")
+    assert list(daemon._parts) == ["http"]
+    with socket.create_connection(where) as caller:
+        caller.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        for _ in range(5):
+            daemon._once(reader)
+        answer = caller.recv(4096)
+    assert b"503" in answer.splitlines()[0]
+    assert b"not at work: " in answer
+    assert (daemon.health().ill, daemon.figures().looked) == ("", None)
+    daemon._close()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_hangup_while_it_still_begins_does_not_end_it(tmp_path: Path) -> None:
+    """From the first line of ours on: it is sent before typer is there."""
+    file = tmp_path / "janitor.toml"
+    file.write_text("mode = 7\n")
+    program = (
+        "import os, signal, sys; sys.argv = ['janitor', 'run', '--config', sys.argv[1]]\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGHUP)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from janitor.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False, timeout=20
+    )
+    assert "reading the configuration" in done.stderr
+    assert done.returncode > 0
 
 
 # The configuration.

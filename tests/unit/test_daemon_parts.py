@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -20,7 +23,7 @@ from janitor.core.forecast import exhaustion_s
 from janitor.core.judgement import Verdict
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report
-from janitor.report.logline import line
+from janitor.report.logline import bounded, line
 from janitor.report.metrics import Figures, text
 from janitor.report.page import Deed, deed, page
 from janitor.report.pass_lines import Failed, FindingFigures, Looked, NetworkFigures, decode, encode
@@ -69,6 +72,42 @@ def test_lines_of_the_log() -> None:
         "event": "pass", "level": "info", "rule": "from 10.0.0.0/8", "name": "a\nb", "number": 3,
     }  # fmt: skip
     assert "\n" not in line("pass", fields, "json")
+
+
+@pytest.mark.parametrize("form", ["keyvalue", "json"])
+@pytest.mark.parametrize("value", ["x" * 9000, "ß\n" * 9000, '"' * 9000])
+def test_no_line_is_longer_than_a_pipe_takes_at_once(form: Literal["keyvalue", "json"], value: str) -> None:
+    data = bounded("lease freed", {"address": "10.0.0.1", "proof": value, "pod": value}, form, priority=True)
+    assert 1000 < len(data) <= 4096
+    assert data.endswith(b"\n")
+    assert b"10.0.0.1" in data
+    assert b"\n" not in data[:-1]
+    if form == "json":
+        assert json.loads(data[3:])["proof"].endswith("…")
+    many: dict[str, object] = {f"name{number}": "value" for number in range(9000)}
+    assert len(bounded("pass", many, form)) <= 4096
+
+
+def test_a_log_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    """The real sayer on a pipe that is nearly full: what does not fit is dropped, and counted."""
+    program = (
+        "from collections import Counter; from janitor.commands.run import _sayer, LogFormat\n"
+        "dropped = Counter(); say = _sayer(LogFormat.KEYVALUE, dropped)\n"
+        "for _ in range(99): say('pass', why='x' * 9000)\n"
+        "print(dropped['lines'])"
+    )
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        os.write(writer, b"x" * (65536 - 5000))
+        os.set_blocking(writer, True)
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=writer, timeout=20, check=True
+        )
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert int(done.stdout) >= 98
 
 
 def test_what_a_pass_says_arrives_as_it_was_said() -> None:

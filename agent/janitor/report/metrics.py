@@ -27,6 +27,7 @@ class Figures:
     kept: int  # rules that are watched
     synced: int
     sync_seconds: float
+    dropped: int = 0  # lines of the log
     age_s: float | None = None  # since the last pass came to its end, whatever the wall clock has done since
     interval_s: float | None = None  # between two passes; None where the leases are not looked after
 
@@ -127,5 +128,8 @@ def _deeds(figures: Figures) -> Iterator[Metric]:
         on = float(figures.watching)
         yield GaugeMetricFamily("janitor_rules_watching", "1 while the policy rules can be watched.", value=on)
     yield CounterMetricFamily("janitor_files_synced", "Files of CNI brought onto the disk.", value=figures.synced)
+    yield CounterMetricFamily(
+        "janitor_log_lines_dropped", "Lines that nobody took off our hands in time.", value=figures.dropped
+    )
     seconds = figures.sync_seconds
     yield CounterMetricFamily("janitor_sync_seconds", "Time that bringing them onto the disk took.", value=seconds)
