@@ -4,8 +4,13 @@
 was wrong, 70 a bug in janitor.
 """
 
-import os
+import signal
 import sys
+
+if "run" in sys.argv:  # a daemon that is told to read its configuration must not end of that: it waits for the loop
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+
+import os
 import traceback
 from typing import Annotated, Final
 

@@ -1,11 +1,15 @@
 """/etc/janitor/janitor.toml. Unknown keys and wrong types are errors: a typo must not weaken a safety rule."""
 
+import errno
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
+from janitor.host.files import read_bounded
+
 DEFAULT: Final = Path("/etc/janitor/janitor.toml")
+_LIMIT: Final = 1 << 20
 
 Mode = Literal["observe", "repair"]
 
@@ -43,19 +47,29 @@ def load(path: Path | None) -> Config:
     """The configuration in `path`; of the default file, its absence is no error. ConfigError otherwise."""
     file = path or DEFAULT
     try:
-        config = msgspec.toml.decode(file.read_bytes(), type=Config)
+        config = msgspec.toml.decode(_read(file), type=Config)
     except FileNotFoundError:
         if path is None:
             return Config()
         raise ConfigError(f"reading the configuration {file}: there is no such file") from None
     except OSError as error:
         raise ConfigError(f"reading the configuration {file}: {error.strerror}") from None
+    except RecursionError:
+        raise ConfigError(f"reading the configuration {file}: it is nested too deeply") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise ConfigError(f"reading the configuration {file}: {error}") from None
     problem = _problem(config)
     if problem:
         raise ConfigError(f"reading the configuration {file}: {problem}")
     return config
+
+
+def _read(file: Path) -> bytes:
+    """OSError; also for what is no regular file, and for what is longer than any configuration."""
+    data = read_bounded(str(file), _LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise OSError(errno.EFBIG, f"it is larger than {_LIMIT >> 10} KiB")
+    return data
 
 
 def _problem(config: Config) -> str:

@@ -12,8 +12,8 @@ import math
 import os
 import select
 import signal
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Container
 from typing import Final, Protocol
 
 from janitor.core.evidence import Unknown
@@ -30,17 +30,21 @@ from janitor.passing import SECOND, Passing
 from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed
 from janitor.restoring import RuleKeeper, Say
-from janitor.seen import Health, Seen, write_textfile
-from janitor.standing import Settings, SettingsError, figures, health, missing, status
+from janitor.seen import Health, Seen
+from janitor.standing import Settings, SettingsError, carry_over, figures, health, missing, mode, status
 from janitor.syncing import Syncing
+from janitor.textfile import Textfile
 
 _LONGEST_WAIT_S: Final = 60.0
 _LOCK_EVERY_S: Final = 2
 _BEGIN_AGAIN_S: Final = 30
+_ASLEEP_S: Final = 90
+"""A round that took longer than it ever waits: the machine was suspended, or this process stopped."""
 _PATIENCE_S: Final = 0.4
 """What a pass is given to end after SIGTERM, of the second that all of it may take."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DEEDS: Final = 100
+_EVERY: Final = ("rules", "leases", "durable", "http", "textfile")
 
 
 class Part(Protocol):
@@ -62,21 +66,25 @@ class Part(Protocol):
 class Daemon:
     """All of it. `read` reads the settings anew; SettingsError where they cannot be used."""
 
-    def __init__(self, settings: Settings, read: Callable[[], Settings], say: Say) -> None:
+    def __init__(
+        self, settings: Settings, read: Callable[[], Settings], say: Say, dropped: Counter[str] | None = None
+    ) -> None:
+        """`dropped` counts what `say` could not say."""
         self.settings = settings
+        self._dropped = Counter() if dropped is None else dropped
         self._read = read
         self._say = say
         self._deeds: deque[Deed] = deque(maxlen=_DEEDS)
-        self._seen = Seen(self.figures, self.health)
+        self._seen = Seen(self.figures, self.health, lambda: mode(self.settings), lambda: tuple(self._deeds))
         self._parts: dict[str, Part] = {}
         self._broken: dict[str, int] = {}  # until when, by part
+        self._ended: dict[str, Part] = {}  # parts that will be made anew, for what they have counted
         self._lock: int | None = None
         self._lock_ns = 0
         self._waits_for = ""
-        self._began_ns = clock().boottime_ns
+        self._began_ns = self._round_ns = clock().boottime_ns
         self._chores_ns = 0
         self._written_ns = 0
-        self._text_problem = ""
         self._status = ""
         self._watchdog_s = watchdog_s()
         self._lacks: tuple[Lack, ...] = ()
@@ -86,6 +94,7 @@ class Daemon:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))  # see cli.py
         gc.freeze()  # what is there now stays, and stays shared with the children
         try:
             while not self._told_to_end(reader):
@@ -119,6 +128,9 @@ class Daemon:
         dues += [self._lock_ns] if self._lock is None else []
         wait_s = (min([*dues, self._chores_ns]) - clock().boottime_ns) / SECOND
         ready = poll.poll(math.ceil(1000 * min(max(wait_s, 0), _LONGEST_WAIT_S)))
+        before, self._round_ns = self._round_ns, clock().boottime_ns
+        if self._round_ns - before > _ASLEEP_S * SECOND:
+            self._began_ns = self._round_ns  # what did not happen meanwhile is nobody's fault
         self._run_parts(frozenset(fd for fd, _ in ready if fd != signals))
 
     def _run_parts(self, ready: frozenset[int]) -> None:
@@ -126,7 +138,7 @@ class Daemon:
         for name, until in list(self._broken.items()):
             if now >= until:
                 del self._broken[name]
-                self._begin()
+                self._begin(_EVERY if self._lock is not None else ("http",))
         for name, part in list(self._parts.items()):
             readers, writers = part.descriptors()
             due = part.due_ns()  # which may be "now": the clock comes after it
@@ -166,45 +178,54 @@ class Daemon:
                 self.say("waiting", why=why, then="this one takes over when it can")
                 notify(READY="1", STATUS=f"waiting: {why}")
             self._waits_for = why
-            listen = self.settings.listen
-            if isinstance(error, OSError) and listen is not None and "http" not in self._parts:
-                # No other janitor answers here: whoever asks is to hear what is the matter.
-                self._parts["http"] = Server(listen, self._seen.answer, self.say)
+            if isinstance(error, OSError) and "http" not in self._parts:
+                self._begin(("http",))  # no other janitor is at work: whoever asks is to be told why this one is not
+            elif isinstance(error, Busy):
+                self._end("http")  # the other one shows itself
             return
         self._begin()
         self._run_parts(frozenset())
         notify(READY="1")
-        self.say("started", pid=os.getpid(), mode="repair" if self.settings.policy.findings else "observe")
+        self.say("started", pid=os.getpid(), mode=mode(self.settings))
 
-    def _begin(self) -> None:
-        """Make every part that is wanted, not there, and has not just failed."""
+    def _begin(self, only: Container[str] = _EVERY) -> None:
+        """Make every part (of `only`) that is wanted, not there, and has not just failed."""
         wanted = self.settings
         makers: dict[str, Callable[[], Part] | None] = {
             "rules": (lambda: Keeping(self._keeper, self.say, self._watching)) if wanted.rules else None,
             "leases": (lambda: Passing(self._order, wanted.interval_s, self.say)) if wanted.leases else None,
             "durable": lambda: Syncing(wanted.options.root, wanted.options.data_dirs, self.say),
             "http": None,
+            "textfile": lambda: Textfile(wanted.textfile, self.figures, self.say),
         }
         if not (wanted.durable and wanted.leases):
             makers["durable"] = None
         if (listen := wanted.listen) is not None:
             makers["http"] = lambda: Server(listen, self._seen.answer, self.say)
         for name, make in makers.items():
+            if name not in only:
+                continue
             if make is None:
                 self._end(name)
+                self._ended.pop(name, None)
             elif name not in self._parts and name not in self._broken:
                 self._parts[name] = make()
+                carry_over(self._ended.pop(name, None), self._parts[name])
 
     def _end(self, name: str) -> None:
         part = self._parts.pop(name, None)
         if part is None:
             return
+        self._ended[name] = part
         try:
             part.close(_PATIENCE_S)
         except Exception as error:  # noqa: BLE001 (it is going away anyhow)
             self.say("part failed", part=name, why=f"{type(error).__name__}: {error}")
 
     def _close(self) -> None:
+        rules = self._parts.get("rules")
+        if isinstance(rules, Keeping):
+            rules.last_round()
         for name in list(self._parts):
             self._end(name)
         if self._lock is not None:
@@ -216,8 +237,9 @@ class Daemon:
         reloading()
         try:
             new = self._read()
-        except SettingsError as error:
-            self.say("configuration not read", why=str(error), then="the old one stays in force")
+        except Exception as error:  # noqa: BLE001 (whatever a file can be like, the one that was read stays)
+            why = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
+            self.say("configuration not read", why=why, then="the old one stays in force")
         else:
             old, self.settings = self.settings, new
             if (old.options, old.repair_rules) != (new.options, new.repair_rules):
@@ -232,7 +254,11 @@ class Daemon:
             if isinstance(leases, Passing):
                 leases.interval_s = new.interval_s
                 leases.soon()
-            self.say("configuration read", mode="repair" if new.policy.findings else "observe")
+            textfile = self._parts.get("textfile")
+            if isinstance(textfile, Textfile):
+                textfile.path = new.textfile
+                textfile.soon()
+            self.say("configuration read", mode=mode(new))
         notify(READY="1")
 
     def _keeper(self) -> RuleKeeper | Unknown:
@@ -249,7 +275,7 @@ class Daemon:
 
     def _order(self, tidy: bool) -> Order:
         wanted = self.settings
-        return Order(wanted.options, wanted.policy, wanted.keep_days, tidy, tuple(self._deeds))
+        return Order(wanted.options, wanted.policy, wanted.keep_days, tidy)
 
     # What is said and shown.
 
@@ -262,14 +288,17 @@ class Daemon:
 
     def figures(self) -> Figures:
         """All numbers there are, now."""
-        return figures(self.settings, self._parts, self._lacks)
+        return figures(self.settings, self._ended | self._parts, self._dropped, self._lacks)
 
     def health(self) -> Health:
         """How the daemon is, now."""
-        return health(self.settings, self._parts, self._began_ns, self._lacks)
+        found = health(self.settings, self._ended | self._parts, self._began_ns, self._lacks)
+        waits = f"not at work: {self._waits_for}" if self._lock is None and self._waits_for else ""
+        # To start it anew would make no lock.
+        return Health("", waits, found.problem) if waits else found
 
     def _chores(self) -> None:
-        """The watchdog, the status and the textfile."""
+        """The watchdog and the status; and that there is something new for the textfile."""
         now = clock().boottime_ns
         passing = self._parts.get("leases")
         ended = passing.ended_ns if isinstance(passing, Passing) else 0
@@ -284,14 +313,11 @@ class Daemon:
             self.say("missing", what=lack.what, why=lack.why)
         if self._lock is None:
             return
-        numbers = self.figures()
-        words = status(numbers, self.health())
+        words = status(self.figures(), self.health())
         if words != self._status:
             notify(STATUS=words)
             self._status = words
-        if self.settings.textfile and (ended > self._written_ns or now - self._written_ns >= _LONGEST_WAIT_S * SECOND):
-            problem = write_textfile(self.settings.textfile, numbers)
-            if problem and problem != self._text_problem:
-                self.say("textfile not written", why=problem)
-            self._text_problem = problem
+        textfile = self._parts.get("textfile")
+        if isinstance(textfile, Textfile) and ended > self._written_ns:
+            textfile.soon()
         self._written_ns = max(ended, self._written_ns)

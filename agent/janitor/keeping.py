@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from janitor.core.evidence import Unknown
@@ -21,6 +21,7 @@ class Keeping:
     say: Say
     watching: Callable[[RuleKeeper], None]
     keeper: RuleKeeper | None = None
+    counts_before: Counter[str] = field(default_factory=Counter)  # of the last keeper
     _next_ns: int = 1
     _tries: int = 0
     _problem: str = ""
@@ -28,7 +29,7 @@ class Keeping:
     @property
     def counts(self) -> Counter[str]:
         """What was restored and deleted, by whom."""
-        return self.keeper.counts if self.keeper is not None else Counter()
+        return self.keeper.counts if self.keeper is not None else self.counts_before
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
@@ -53,10 +54,19 @@ class Keeping:
         except OSError as error:
             self._broken(said(error))
 
+    def last_round(self) -> None:
+        """janitor ends: what is owed is put back as far as that may be done now."""
+        if self.keeper is not None:
+            try:
+                self.keeper.last_round()
+            except Exception as error:  # noqa: BLE001 (the rest has to end in order all the same)
+                self.say("rules not restored", why=f"{type(error).__name__}: {error}")
+
     def close(self, patience_s: float) -> None:
-        """Write the mirror down and stop."""
+        """Write the mirror down and stop. Nothing is put back: who comes next may have been told not to."""
         del patience_s
         if self.keeper is not None:
+            self.counts_before = self.keeper.counts
             self.keeper.close()
             self.keeper = None
 

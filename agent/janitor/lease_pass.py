@@ -5,7 +5,7 @@ in order. Once it changes something, SIGTERM ends it after the batch at hand; a 
 """
 
 import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from janitor.host.procfs import clock
 from janitor.host.undo import purge, recover
 from janitor.pipeline import Options
 from janitor.report.document import make_report
-from janitor.report.page import Deed, deed, page
+from janitor.report.page import page
 from janitor.report.pass_lines import Event, FindingFigures, Line, Looked, NetworkFigures
 
 _NAMES: Final = {"free": "lease", "discard": "cache entry", "reserve": "lease"}
@@ -31,19 +31,17 @@ _DONE: Final = {"free": "freed", "discard": "discarded", "reserve": "reserved"}
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do. `tidy`: bring what was cut short to an end, and drop old passes. `deeds` are for the page."""
+    """What to do. `tidy`: bring what was cut short to an end, and drop old passes."""
 
     options: Options
     policy: Policy
     keep_days: float
     tidy: bool
-    deeds: tuple[Deed, ...]
 
 
 def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
     """One pass from beginning to end; tells each action once it is written down, and at last what there is now."""
     began = clock()
-    deeds = deque(order.deeds)
 
     def say(event: str, **fields: str) -> None:
         tell(Event(event, fields))
@@ -59,8 +57,6 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
             "detail": outcome.detail, "pass": pass_id,
         }  # fmt: skip
         tell(Event(event, fields, action.kind if done else ""))
-        known = deed(clock().realtime_ns / 1e9, event, fields)
-        deeds.extendleft([known] if known else [])
 
     with ExitStack() as held:
         alone = _alone(order, held, say)
@@ -68,7 +64,7 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
         changed = alone and _act(order, now, say, acted)
         if changed:
             now = _look(order, alone, say)
-    tell(_looked(now, order, began.boottime_ns, tuple(deeds)))
+    tell(_looked(now, began.boottime_ns))
 
 
 def _alone(order: Order, held: ExitStack, say: Callable[..., None]) -> bool:
@@ -125,7 +121,7 @@ def _act(order: Order, now: Look, say: Callable[..., None], acted: Callable[[str
     return anything and not asked
 
 
-def _looked(now: Look, order: Order, began_ns: int, deeds: tuple[Deed, ...]) -> Looked:
+def _looked(now: Look, began_ns: int) -> Looked:
     report = make_report(now.evidence, now.judgement, now.findings)
     wall = clock().realtime_ns
     ages = [
@@ -150,5 +146,5 @@ def _looked(now: Look, order: Order, began_ns: int, deeds: tuple[Deed, ...]) -> 
         findings=tuple(FindingFigures(*key, number) for key, number in sorted(numbers.items())),
         oldest_orphan_s=max(ages, default=None),
         soonest_s=min(waits, default=None),
-        page=page(report, wall / 1e9, deeds, observing=not order.policy.findings),
+        page=page(report, wall / 1e9),
     )

@@ -16,6 +16,7 @@ from typing import Final
 from janitor.core.forecast import exhaustion_s
 from janitor.core.prose import duration, listing
 from janitor.host import child
+from janitor.host.files import said
 from janitor.host.procfs import clock
 from janitor.lease_pass import Order, lease_pass
 from janitor.report.pass_lines import Event, Failed, Line, Looked, decode, encode
@@ -99,6 +100,12 @@ class Passing:
                 self._heard(line)
             self._child = None
 
+    def go_on_from(self, before: "Passing") -> None:
+        """Know what another one has known that had to be ended."""
+        self.looked, self.problem, self.ended_ns = before.looked, before.problem, before.ended_ns
+        self.complete_at, self.results, self.done = before.complete_at, before.results, before.done
+        self.free, self._told, self._tidied = before.free, before._told, before._tidied
+
     def forecasts(self) -> dict[tuple[str, str], float]:
         """By network and data directory: seconds until nothing is free."""
         return {key: exhaustion_s(samples) for key, samples in self.free.items()}
@@ -118,7 +125,10 @@ class Passing:
             except Exception as error:  # noqa: BLE001 (the process ends here, and the daemon is to know of what)
                 say(Failed(f"{type(error).__name__}: {error}"))
 
-        self._child = child.start(work, signal.SIGTERM)
+        try:
+            self._child = child.start(work, signal.SIGTERM)
+        except OSError as error:  # no descriptor or no process to be had: for now, as a rule
+            self._failed(clock().boottime_ns, f"starting its process: {said(error)}")
 
     def _heard(self, data: bytes) -> None:
         try:
@@ -142,6 +152,9 @@ class Passing:
         why = self._end.why if isinstance(self._end, Failed) else f"its process ended with status {status}"
         if self._asked_ns:
             why = f"it took more than {LONGEST_S} s"
+        self._failed(now, why)
+
+    def _failed(self, now: int, why: str) -> None:
         self.results["failed"] += 1
         wait = min(max(self.interval_s, LONGEST_S), _SOONEST_S * 2 ** min(self._failures, 10))
         self._failures += 1

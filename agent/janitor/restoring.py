@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from janitor.core.mirror import CHECK_NS, COPY_NS, Kept, Mirror
 from janitor.core.profiles import SECOND
-from janitor.core.routing import Profile
+from janitor.core.routing import Match, Profile
 from janitor.core.rules import PolicyRule, Step
+from janitor.core.unknown import Unknown
 from janitor.host import mirror_note
 from janitor.host.attribution import Attribution, Doer
 from janitor.host.files import said
@@ -60,6 +61,10 @@ class RuleKeeper:
     _refused: str = ""
     _postponed_ns: int = 0
     _missed: tuple[str, ...] = ()
+    _unsure_ns: int = 0  # since when something that a decision rests on cannot be seen; 0 while all can
+    _unsure: bool = False  # whether that is so as of the last look
+    _retry_ns: int = 0  # when to look again for that reason
+    _unjudged: bool = False  # a rule is gone, by whom could not be judged: what was known before is still needed
 
     # Beginning and end.
 
@@ -84,12 +89,14 @@ class RuleKeeper:
         self._save()
 
     def close(self) -> None:
-        """Put back what is still owed, write the mirror down for the next one, and stop watching."""
-        self.mirror.make_good()
-        if self.mirror.owed():
-            self._restore()
+        """Write the mirror down, with what is owed, for the next one; and stop watching."""
         self._save()
         self._socket.close()
+
+    def last_round(self) -> None:
+        """There may be no next one: put back what is owed, as far as the bounds allow it now."""
+        if self.mirror.owed():
+            self._restore()
 
     def fileno(self) -> int:
         """What to select on."""
@@ -99,7 +106,7 @@ class RuleKeeper:
         """When to call `tick` at the latest, on CLOCK_BOOTTIME."""
         now = clock().boottime_ns
         due = None if self._check_ns else self.mirror.due_ns(now)
-        return min(at for at in (self._resync_ns, self._check_ns, self._save_ns, due) if at)
+        return min(at for at in (self._resync_ns, self._check_ns, self._retry_ns, self._save_ns, due) if at)
 
     # Events.
 
@@ -170,11 +177,10 @@ class RuleKeeper:
     def _restore(self) -> None:
         """One round, for what is owed and still wanted as far as is known right now."""
         now = clock().boottime_ns
-        for kept in self.mirror.owed():
-            reasons = self._owners.why_not(kept.rule, kept.profile, kept.match)
-            if self.observe_only:
-                reasons = ("only observing",)
-            if reasons:
+        for kept in self.mirror.waiting():
+            reasons = ("only observing",) if self.observe_only else self._why_not(kept.rule, kept.profile, kept.match)
+            kept.undecided = isinstance(reasons, Unknown)
+            if reasons and not isinstance(reasons, Unknown):
                 self.mirror.forget(kept.rule)
                 why = "; ".join(reasons)
                 self.say("rule not restored", rule=str(kept.rule), profile=kept.profile.name, by=kept.by, why=why)
@@ -232,15 +238,20 @@ class RuleKeeper:
     def tick(self) -> None:
         """Whatever is due: the check after a burst, tokens that have come, the regular comparison, the saving."""
         now = clock().boottime_ns
-        if (self._check_ns and now >= self._check_ns) or now >= self._resync_ns:
-            self._check_ns = 0
+        looks = [at for at in (self._check_ns, self._retry_ns, self._resync_ns) if at and now >= at]
+        if looks:
+            self._check_ns, self._retry_ns, self._unsure = 0, 0, False
             self._resync_ns = now + RESYNC_NS
             self._look()
+            if self._unsure_ns:
+                self._owners.blind = self._who.blind()
             self._withdraw(now)
             self._resync()
             self.mirror.close_breakers(now)
-        if self.mirror.owed():
+        if self.mirror.owed() or (looks and self.mirror.waiting()):
             self._restore()
+        if not self._unsure:
+            self._unsure_ns = 0
         self._save_ns = 0
         self._save()
 
@@ -249,6 +260,7 @@ class RuleKeeper:
         there = self._settled()
         if there is None:
             return
+        self._unjudged = False
         self._judge_suspects(there)
         self._unattributed(self.mirror.compare(there, declared=self._owners.declared), there, self._synced_at)
         self._remember(there)
@@ -264,7 +276,7 @@ class RuleKeeper:
             except Interrupted:
                 continue
             except OSError as error:
-                self.say("rules not read", why=said(error))
+                self._cannot_tell(Unknown(f"reading the rules: {said(error)}"))
                 return None
         self._check_ns = clock().boottime_ns + CHECK_NS
         return None
@@ -290,7 +302,10 @@ class RuleKeeper:
             }
             before = tuple(rule for rule in self._foreign.values() if rule.exact not in kept_by_us)
             reasons = self._owners.why_not_networkd(kept.rule, kept.profile, kept.match, before, there, since_ns)
-            if reasons:
+            if isinstance(reasons, Unknown):
+                self._unjudged = True
+                self._cannot_tell(reasons)
+            elif reasons:
                 self.mirror.forget(kept.rule)
                 self.counts["deleted by unknown"] += 1
                 self.say("rule gone", rule=str(kept.rule), left="; ".join(reasons))
@@ -300,10 +315,26 @@ class RuleKeeper:
 
     def _withdraw(self, now: int) -> None:
         """Forget what nobody wants any more; what we put back a moment ago on older knowledge goes again."""
-        for kept, reasons in self.mirror.unwanted(self._owners.why_not):
+        for kept, reasons in self.mirror.unwanted(self._why_not):
             self.say("rule forgotten", rule=str(kept.rule), profile=kept.profile.name, why="; ".join(reasons))
             if kept.ours and not kept.owed_ns and now - kept.restored_ns < COPY_NS:
                 self._do(Step("remove", kept.rule), "; ".join(reasons))
+
+    def _why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...] | Unknown:
+        reasons = self._owners.why_not(rule, profile, match)
+        if isinstance(reasons, Unknown):
+            self._cannot_tell(reasons)
+        return reasons
+
+    def _cannot_tell(self, unseen: Unknown) -> None:
+        """Nothing is done about a rule on what was not seen: it is looked for again soon, and said once."""
+        now = clock().boottime_ns
+        if not self._unsure_ns:
+            self._unsure_ns = now
+            then = "nothing is restored, forgotten or removed on that; it is looked at again"
+            self.say("rules undecided", why=unseen.reason, hint=unseen.hint, then=then)
+        self._unsure = True
+        self._retry_ns = now + min(max(CHECK_NS, now - self._unsure_ns), RESYNC_NS)
 
     def _look(self) -> None:
         """Look anew at the owners; say it once if a rule of theirs is gone that nobody saw being deleted."""
@@ -315,6 +346,8 @@ class RuleKeeper:
         self._who.remember(self._owners.networkd)
 
     def _remember(self, there: Sequence[PolicyRule]) -> None:
+        if self._unjudged:
+            return
         self._foreign = {rule.exact: rule for rule in there if rule.foreign}
         self._synced_at = clock().realtime_ns
 
@@ -323,7 +356,7 @@ class RuleKeeper:
     def _save(self) -> None:
         if not self._boot_id:
             return
-        now, foreign = clock().realtime_ns, self._foreign.values()
+        now, foreign = self._synced_at if self._unjudged else clock().realtime_ns, self._foreign.values()
         try:
             mirror_note.write(
                 self.root, self._boot_id, self._namespace, now, foreign, self.mirror.kept, dict(self.counts)
@@ -353,6 +386,7 @@ class RuleKeeper:
             before = known_before.get(kept.rule.exact)
             if before is not None:
                 kept.ours, kept.times, kept.broken_ns = before.ours, before.times, before.broken_ns
+        self._synced_at = note.at_ns
         self._unattributed(gone, there, note.at_ns)
         self._remember(there)
 

@@ -1,20 +1,17 @@
-"""What the daemon shows of itself and its node: the answers behind its port, and node_exporter's textfile."""
+"""What the daemon shows of itself and its node: the answers behind its port."""
 
 import html
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.prose import duration
-from janitor.host.files import said
+from janitor.core.prose import count, duration
 from janitor.host.http import Answer
-from janitor.host.procfs import clock
 from janitor.report.metrics import Figures, text
-from janitor.report.page import NOW
+from janitor.report.page import DEEDS, NOW, Deed, deeds_table
 
 _METRICS: Final = "text/plain; version=0.0.4"
-_EMPTY: Final = "<!doctype html><html lang=en><meta charset=utf-8><title>janitor</title><h1>No pass yet</h1>{}</html>"
+_EMPTY: Final = "<!doctype html><html lang=en><meta charset=utf-8><title>janitor</title><h1>{}</h1>{}{}</html>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +29,8 @@ class Seen:
 
     figures: Callable[[], Figures]
     health: Callable[[], Health]
+    mode: Callable[[], str]
+    deeds: Callable[[], tuple[Deed, ...]]
 
     def answer(self, path: str) -> Answer:
         """The answer to GET `path`."""
@@ -52,23 +51,13 @@ class Seen:
         if health.unready and health.unready not in lines:
             lines.append(health.unready)
         since = "".join(f'<p class="alert">{html.escape(line)}</p>' for line in lines)
+        mode = self.mode()
+        told = "" if mode == "repair" else "It only observes." if mode == "observe" else f"It is to {mode}."
+        rules = f"{count(figures.kept, 'policy rule')} watched." if figures.watching else ""
+        age = f"That was {duration(figures.age_s)} ago." if figures.age_s is not None else ""
+        since += f'<p class="dim">{html.escape(" ".join(line for line in (age, told, rules) if line))}</p>'
+        deeds = deeds_table(self.deeds())
         if figures.looked is None:
-            return _EMPTY.format(since)
-        age = clock().realtime_ns / 1e9 - figures.looked.at
-        since += f'<p class="dim">That was {duration(max(0.0, age))} ago.'
-        if figures.watching:
-            since += f" {figures.kept} policy rules are watched."
-        return figures.looked.page.replace(NOW, since + "</p>", 1)
-
-
-def write_textfile(path: str, figures: Figures) -> str:
-    """The same figures for node_exporter, whole or not at all; what went wrong, if anything did."""
-    fresh = f"{path}.{os.getpid()}.new"
-    try:
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644), "wb") as file:  # noqa: PTH123
-            os.fchmod(file.fileno(), 0o644)  # whatever our umask: its reader is somebody else
-            file.write(text(figures, process=False))
-        os.rename(fresh, path)  # noqa: PTH104
-    except OSError as error:
-        return said(error)
-    return ""
+            title = "No pass yet" if figures.interval_s is not None else "The leases are not looked after here"
+            return _EMPTY.format(title, since, deeds)
+        return figures.looked.page.replace(NOW, since, 1).replace(DEEDS, deeds, 1)

@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from janitor.core.action import Policy
-from janitor.core.prose import count
+from janitor.core.prose import count, listing
 from janitor.host.procfs import clock
 from janitor.host.rights import Lack, lacks
 from janitor.keeping import Keeping
 from janitor.passing import LONGEST_S, SECOND, Passing
-from janitor.pipeline import Options
+from janitor.pipeline import Options, matching_ids
 from janitor.report.metrics import Figures
 from janitor.seen import Health
 from janitor.syncing import Syncing
+from janitor.textfile import Textfile
 
 
 class SettingsError(Exception):
@@ -44,8 +45,21 @@ def missing(settings: Settings) -> tuple[Lack, ...]:
     return lacks(options.root, sockets, options.data_dirs, leases=settings.leases)
 
 
-def figures(settings: Settings, parts: Mapping[str, object], missing: Sequence[Lack] = ()) -> Figures:
-    """All numbers there are, now."""
+def mode(settings: Settings) -> str:
+    """What it may repair, in words: "repair" for all that it looks after, "observe" for nothing of it."""
+    leases = sorted(settings.policy.findings or ()) if settings.leases else []
+    every = settings.leases and matching_ids("leases") <= set(leases)
+    words = (["leases"] if every else leases) + (["rules"] if settings.rules and settings.repair_rules else [])
+    if not words:
+        return "observe"
+    whole = (every or not settings.leases) and (settings.repair_rules or not settings.rules)
+    return "repair" if whole else f"repair {listing(words)}, observe the rest"
+
+
+def figures(
+    settings: Settings, parts: Mapping[str, object], dropped: Counter[str], missing: Sequence[Lack] = ()
+) -> Figures:
+    """All numbers there are, now. `dropped` has the lines that the log did not take."""
     rules, leases, durable = (parts.get(name) for name in ("rules", "leases", "durable"))
     passing = leases if isinstance(leases, Passing) else None
     keeping = rules if isinstance(rules, Keeping) else None
@@ -63,20 +77,36 @@ def figures(settings: Settings, parts: Mapping[str, object], missing: Sequence[L
         synced=syncing.files if syncing else 0,
         sync_seconds=syncing.seconds if syncing else 0.0,
         missing=tuple(lack.what for lack in missing),
+        interval_s=settings.interval_s if settings.leases else None,
+        dropped=dropped["lines"],
+        age_s=(clock().boottime_ns - passing.ended_ns) / SECOND if passing and passing.ended_ns else None,
     )
+
+
+def carry_over(before: object, fresh: object) -> None:
+    """What a part has counted outlives it: it may have to be begun anew."""
+    if isinstance(before, Passing) and isinstance(fresh, Passing):
+        fresh.go_on_from(before)
+    elif isinstance(before, Keeping) and isinstance(fresh, Keeping):
+        fresh.counts_before = before.counts
+    elif isinstance(before, Syncing) and isinstance(fresh, Syncing):
+        fresh.files, fresh.seconds = before.files, before.seconds
+    elif isinstance(before, Textfile) and isinstance(fresh, Textfile):
+        fresh.written = before.written
 
 
 def health(settings: Settings, parts: Mapping[str, object], began_ns: int, missing: Sequence[Lack] = ()) -> Health:
     """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew.
 
-    Neither is a right that is missing; but as long as one is, this janitor is not ready.
+    Neither is a right that is missing; but as long as one is, this janitor is not ready. `began_ns` (CLOCK_BOOTTIME)
+    is since when it could have made a pass without having been suspended or stopped.
     """
     leases, rules = parts.get("leases"), parts.get("rules")
     ill = problem = ""
     unready = "; ".join(map(str, missing))
     if settings.leases:
         passing = leases if isinstance(leases, Passing) else None
-        since = (clock().boottime_ns - ((passing.ended_ns if passing else 0) or began_ns)) / SECOND
+        since = (clock().boottime_ns - max(passing.ended_ns if passing else 0, began_ns)) / SECOND
         if since > max(3 * settings.interval_s, 2 * LONGEST_S):
             ill = f"no pass has come to its end for {since:.0f} s"
         if passing is None or not passing.ended_ns:

@@ -53,7 +53,13 @@ class Syncing:
                 self.say("syncing failed", status=self._child.status, again_s=wait)
                 self._child = None
         elif now >= self._next_ns:
-            self._child = child.start(self._work, signal.SIGKILL)
+            try:
+                self._child = child.start(self._work, signal.SIGKILL)
+            except OSError as error:
+                self._tries += 1
+                wait = min(_LONGEST_WAIT_S, 2**self._tries)
+                self._next_ns = now + wait * 1_000_000_000
+                self.say("syncing failed", why=f"starting its process: {said(error)}", again_s=wait)
 
     def close(self, patience_s: float) -> None:
         """End the child; it has nothing to put in order."""

@@ -61,7 +61,7 @@ def test_orphans_go_pods_stay_and_every_action_has_its_proof(node: NodeFactory) 
         assert machine.kubelet.run().ip not in live
 
         # By hand, while it runs: undo puts back what is still free, and clean waits for the daemon's pass to end.
-        daemon.configure(OBSERVE)
+        daemon.configure(f'{OBSERVE}textfile = "/run/janitor.prom"\n')
         daemon.reload()
         daemon.wait_for('event="configuration read" mode=observe')
         undone = machine.janitor("undo")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -438,7 +439,9 @@ class TestWhatLooksLikeNetworkd:
         time.sleep(0.5)
         assert "10.60.0.0/16" not in node.rules()
 
-    def test_what_is_owed_is_put_back_before_it_ends(self, node252: RoutedNode) -> None:
+    def test_what_is_postponed_stays_so_at_a_reload_and_at_the_end_and_the_next_one_owes_it(
+        self, node252: RoutedNode
+    ) -> None:
         node = node252
         node.start_bus()
         node.kube_router()
@@ -448,9 +451,61 @@ class TestWhatLooksLikeNetworkd:
         for _ in range(30):
             node.networkctl("reconfigure", "eth0")
         watcher.wait_for("restoring postponed")
-        assert node.rules() != before
+        wiped = node.rules()
+        assert wiped != before
+        restored = len(watcher.restored())
         watcher.stop()
-        assert node.rules() == before
+        assert (node.rules(), len(watcher.restored())) == (wiped, restored)
+        watcher = node.watch("--observe")
+        watcher.wait_for("only observing", 2)
+        assert node.rules() == wiped
+
+    def test_a_reload_to_observe_restores_nothing_and_one_to_something_else_goes_on(self, node252: RoutedNode) -> None:
+        node = node252
+        node.start_bus()
+        node.kube_router()
+        configure(node, "")
+        before = node.rules()
+        watcher = node.watch()
+        node.start_networkd()
+
+        def postponed() -> str:
+            times = watcher.log().count("restoring postponed")
+            for _ in range(30):
+                node.networkctl("reconfigure", "eth0")
+            watcher.wait_for("restoring postponed", times + 1)
+            return node.rules()
+
+        assert postponed() != before
+        configure(node, "deadline = 4.0\n")
+        watcher.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: node.rules() == before, "the next keeper to pay what was owed")
+        wiped = postponed()
+        assert wiped != before
+        restored = len(watcher.restored())
+        configure(node, 'mode = "observe"\n')
+        watcher.process.send_signal(signal.SIGHUP)
+        watcher.wait_for("only observing", 2)
+        assert (node.rules(), len(watcher.restored())) == (wiped, restored)
+
+    def test_without_a_descriptor_at_a_wipe_nothing_is_forgotten(self, node252: RoutedNode) -> None:
+        node = node252
+        node.start_bus()
+        node.kube_router()
+        before = node.rules()
+        watcher = node.watch()
+        node.start_networkd()
+        watcher.wait_for("rule restored", 2)
+        time.sleep(0.4)  # past the check
+        pid = watcher.process.pid
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, 4096))
+        node.networkctl("reconfigure", "eth0")
+        watcher.wait_for("rules undecided")
+        time.sleep(1)
+        assert watcher.log().count("rules undecided") == 1
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (1024, 4096))
+        wait_for(lambda: node.rules() == before, "the rules, now that it can look")
+        assert not re.search("rule forgotten|own rule removed|event=.rule gone", watcher.log()), watcher.log()
 
     def test_what_heals_by_itself_does_not_speak_against_networkd(self, node252: RoutedNode) -> None:
         node = node252

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 
+from janitor.commands.run import _settings
 from janitor.config import ConfigError, address, load
 from janitor.core.findings import Severity
 from janitor.core.forecast import exhaustion_s
 from janitor.core.judgement import Verdict
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report
-from janitor.report.logline import line
+from janitor.report.logline import bounded, line
 from janitor.report.metrics import Figures, text
 from janitor.report.page import Deed, deed, page
 from janitor.report.pass_lines import Failed, FindingFigures, Looked, NetworkFigures, decode, encode
-from janitor.seen import Health, Seen, write_textfile
+from janitor.seen import Health, Seen
+from janitor.standing import mode
 from tests import situations
 
 LOOKED = Looked(
-    at=1.7e9, took_s=0.5, unseen=("x",), soonest_s=60, oldest_orphan_s=12.5, page="<p>page</p><!--now-->",
+    at=1.7e9, took_s=0.5, unseen=("x",), soonest_s=60, oldest_orphan_s=12.5, page="<p>page</p><!--now--><!--deeds-->",
     networks=(NetworkFigures('o"dd\\', "/var/lib/cni/networks", 253, 10, 2, {Verdict.LIVE: 241, Verdict.ORPHANED: 2}),
               NetworkFigures("unbounded", "/x", None, None, 0, {})),
     findings=(FindingFigures("LEASE001", Severity.WARNING, 1),),
@@ -45,6 +52,9 @@ FIGURES = Figures(
         ([(60 * i, 100 - i) for i in range(11)], 90 * 60),
         ([(60 * i, 50) for i in range(11)], math.inf),
         ([(60 * i, 50 + i) for i in range(11)], math.inf),
+        # 110 pods in five minutes, and then no more: while they come, and a quarter of an hour later.
+        ([(60 * i, max(143, 253 - 22 * i)) for i in range(6)], 143 * 60 / 22),
+        ([(60 * i, max(143, 253 - 22 * i)) for i in range(21)], math.inf),
         # What was freed more than an hour ago does not count any more.
         ([(0, 5), (10, 200)] + [(4000 + 60 * i, 200 - i) for i in range(11)], 190 * 60),
     ],
@@ -62,6 +72,42 @@ def test_lines_of_the_log() -> None:
         "event": "pass", "level": "info", "rule": "from 10.0.0.0/8", "name": "a\nb", "number": 3,
     }  # fmt: skip
     assert "\n" not in line("pass", fields, "json")
+
+
+@pytest.mark.parametrize("form", ["keyvalue", "json"])
+@pytest.mark.parametrize("value", ["x" * 9000, "ß\n" * 9000, '"' * 9000])
+def test_no_line_is_longer_than_a_pipe_takes_at_once(form: Literal["keyvalue", "json"], value: str) -> None:
+    data = bounded("lease freed", {"address": "10.0.0.1", "proof": value, "pod": value}, form, priority=True)
+    assert 1000 < len(data) <= 4096
+    assert data.endswith(b"\n")
+    assert b"10.0.0.1" in data
+    assert b"\n" not in data[:-1]
+    if form == "json":
+        assert json.loads(data[3:])["proof"].endswith("…")
+    many: dict[str, object] = {f"name{number}": "value" for number in range(9000)}
+    assert len(bounded("pass", many, form)) <= 4096
+
+
+def test_a_log_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    """The real sayer on a pipe that is nearly full: what does not fit is dropped, and counted."""
+    program = (
+        "from collections import Counter; from janitor.commands.run import _sayer, LogFormat\n"
+        "dropped = Counter(); say = _sayer(LogFormat.KEYVALUE, dropped)\n"
+        "for _ in range(99): say('pass', why='x' * 9000)\n"
+        "print(dropped['lines'])"
+    )
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        os.write(writer, b"x" * (65536 - 5000))
+        os.set_blocking(writer, True)
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=writer, timeout=20, check=True
+        )
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert int(done.stdout) >= 98
 
 
 def test_what_a_pass_says_arrives_as_it_was_said() -> None:
@@ -90,11 +136,14 @@ def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
     evidence = situations.evidence(situations.lease())
     report = make_report(evidence, *diagnose(evidence))
     assert report.node
-    shown = page(report, 0, (Deed(0, "lease freed: <b>x</b>", "it's & dead"),), observing=True)
+    looked = msgspec.structs.replace(LOOKED, page=page(report, 0))
+    deeds = (Deed(0, "lease freed: <b>x</b>", "it's & dead"),)
+    seen = Seen(lambda: replace(FIGURES, looked=looked), lambda: Health("", "", ""), lambda: "observe", lambda: deeds)
+    shown = seen.answer("/").body.decode()
     assert "&lt;b&gt;x&lt;/b&gt;" in shown
     assert "<script" not in shown
     assert "http" not in shown.partition("<main>")[0]
-    assert "which only observes here" in shown
+    assert "It only observes." in shown
 
 
 def test_deeds_are_what_was_done() -> None:
@@ -104,7 +153,12 @@ def test_deeds_are_what_was_done() -> None:
 
 
 def test_what_is_shown() -> None:
-    well = Seen(lambda: FIGURES, lambda: Health("", "", ""))
+    deeds: list[Deed] = []
+
+    def seen(health: Health, figures: Figures = FIGURES, mode: str = "repair") -> Seen:
+        return Seen(lambda: figures, lambda: health, lambda: mode, lambda: tuple(deeds))
+
+    well = seen(Health("", "", ""))
     assert [well.answer(path).status for path in ("/", "/metrics", "/healthz", "/readyz", "/etc")] == [
         200,
         200,
@@ -112,19 +166,47 @@ def test_what_is_shown() -> None:
         200,
         404,
     ]
-    assert b"2 policy rules are watched" in well.answer("/").body
-    ill = Seen(lambda: FIGURES, lambda: Health("", "not <yet>", "failed"))
+    page = well.answer("/").body
+    assert b"2 policy rules watched" in page
+    assert b"Nothing since" in page
+    deeds.append(Deed(0, "rule restored: r", "p"))  # no pass has ended since
+    assert b"rule restored: r" in well.answer("/").body
+    ill = seen(Health("", "not <yet>", "failed"))
     assert [ill.answer(path).status for path in ("/healthz", "/readyz")] == [200, 503]
     assert b"not &lt;yet&gt;" in ill.answer("/").body
-    assert Seen(lambda: FIGURES, lambda: Health("ill", "", "")).answer("/healthz").status == 503
+    assert seen(Health("ill", "", "")).answer("/healthz").status == 503
+    # Without leases to look after, no pass is ever awaited; and what is done for the rules shows all the same.
+    bare = seen(Health("", "", ""), replace(FIGURES, looked=None), "repair rules, observe the rest").answer("/").body
+    for words in (b"The leases are not looked after here", b"rule restored: r", b"It is to repair rules, observe the"):
+        assert words in bare
+    waiting = seen(Health("", "", ""), replace(FIGURES, looked=None, interval_s=60)).answer("/").body
+    assert b"No pass yet" in waiting
+    # By a clock that nobody sets.
+    assert b"That was 3 h ago" in seen(Health("", "", ""), replace(FIGURES, age_s=3 * 3600 + 5)).answer("/").body
 
 
-def test_textfile(tmp_path: Path) -> None:
-    file = tmp_path / "janitor.prom"
-    assert write_textfile(str(file), FIGURES) == ""
-    assert file.stat().st_mode & 0o777 == 0o644
-    assert [path.name for path in tmp_path.iterdir()] == ["janitor.prom"]
-    assert "No such file" in write_textfile(str(tmp_path / "no/janitor.prom"), FIGURES)
+@pytest.mark.parametrize(
+    ("text", "parts", "expected"),
+    [
+        ("", "leases,rules", "repair"),
+        ('mode = "observe"', "leases,rules", "observe"),
+        ('mode = "observe"\n[checks]\nrules = "repair"', "leases,rules", "repair rules, observe the rest"),
+        ('mode = "observe"\n[checks]\nrules = "repair"', "rules", "repair"),
+        ('[checks]\nleases = "observe"\nLEASE009 = "repair"', "leases,rules",
+         "repair LEASE009, rules, observe the rest"),
+        ('[checks]\nLEASES = "observe"\nlease009 = "repair"', "leases,rules",
+         "repair LEASE009, rules, observe the rest"),
+        ('[checks]\nlease009 = "repair"\nLEASE = "observe"', "leases", "repair LEASE009, observe the rest"),
+        ('mode = "observe"\n[checks]\nlease001 = "observe"\nLeases = "repair"\nLEASE003 = "observe"', "leases",
+         "repair LEASE002, LEASE004, LEASE005, LEASE006, LEASE007, LEASE008, LEASE009, LEASE010, observe the rest"),
+        ('[checks]\nLEASE001 = "observe"\nlease001 = "repair"\nleases = "observe"\nrules = "observe"', "leases,rules",
+         "observe"),
+    ],
+)  # fmt: skip
+def test_a_family_first_then_its_checks_whatever_the_case(tmp_path: Path, text: str, parts: str, expected: str) -> None:
+    file = tmp_path / "janitor.toml"
+    file.write_text(text)
+    assert mode(_settings(load(file), frozenset(parts.split(",")), observe=False)) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from janitor.host.durable import keep_durable
 from tests.lab.networkd import wait_for
 
 PROGRAM = """import sys
@@ -61,6 +62,25 @@ def test_two_hundred_at_once_come_and_go(syncer: Syncer) -> None:
     syncer.write("10.0.3.1")
     last = syncer.synced()
     wait_for(lambda: syncer.synced() > last or syncer.synced() >= 202, "the last one")
+
+
+def test_a_directory_behind_a_link_is_not_synced_and_that_is_said(tmp_path: Path) -> None:
+    said: list[bytes] = []
+
+    class EnoughError(Exception):
+        pass
+
+    def tell(line: bytes) -> None:
+        said.append(line)
+        raise EnoughError
+
+    top, elsewhere = tmp_path / "var/lib/cni", tmp_path / "elsewhere"
+    top.mkdir(parents=True)
+    elsewhere.mkdir()
+    (top / "networks").symlink_to(elsewhere)
+    with pytest.raises(EnoughError):
+        keep_durable(str(tmp_path), (), tell)
+    assert said[0].startswith(f"trouble {top}/networks: it is a symbolic link".encode())
 
 
 def test_more_than_can_be_queued(syncer: Syncer) -> None:

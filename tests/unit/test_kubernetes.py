@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from janitor.core.evidence import Unknown
+from janitor.core.forecast import exhaustion_s
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report
 from janitor.report.npd import to_line
@@ -23,6 +25,26 @@ RULES = REPOSITORY / "kubernetes/components/monitoring/prometheusrule.yaml"
 LABELS = 'instance="node-1"'
 NETWORK = f'{LABELS}, network="net", data_dir="/d"'
 
+
+def falling(free: list[int]) -> dict[str, str]:
+    """What janitor measures of a network with so many free addresses, each minute, and what it makes of it."""
+    samples = [(60.0 * minute, left) for minute, left in enumerate(free)]
+    forecasts = [exhaustion_s(samples[: end + 1]) for end in range(len(samples))]
+    return {
+        f"janitor_exhaustion_forecast_seconds{{{NETWORK}}}": " ".join(
+            "+Inf" if math.isinf(seconds) else f"{seconds:.0f}" for seconds in forecasts
+        ),
+        f"janitor_pod_addresses_free{{{NETWORK}}}": " ".join(map(str, free)),
+    }
+
+
+def passes(complete: str, interval: str) -> dict[str, str]:
+    return {
+        f"janitor_last_complete_pass_timestamp_seconds{{{LABELS}}}": complete,
+        f"janitor_pass_interval_seconds{{{LABELS}}}": interval,
+    }
+
+
 # Alert -> series that make it fire, series that do not, and the minute at which it is asked for.
 SERIES: dict[str, tuple[dict[str, str], dict[str, str], int]] = {
     "NodeOutOfPodAddresses": (
@@ -31,15 +53,9 @@ SERIES: dict[str, tuple[dict[str, str], dict[str, str], int]] = {
         10,
     ),
     "NodeRunsOutOfPodAddresses": (
-        {
-            f"janitor_exhaustion_forecast_seconds{{{NETWORK}}}": "7200x60",
-            f"janitor_pod_addresses_free{{{NETWORK}}}": "20x60",
-        },
-        {
-            f"janitor_exhaustion_forecast_seconds{{{NETWORK}}}": "+Inf+0x60",
-            f"janitor_pod_addresses_free{{{NETWORK}}}": "20x60",
-        },
-        30,
+        falling([200 - minute for minute in range(80)]),  # a leak
+        falling([max(143, 253 - 22 * minute) for minute in range(80)]),  # 110 pods in 5 minutes, and no more
+        40,
     ),
     "OrphanedLeasesNotFreed": (
         {
@@ -68,10 +84,20 @@ SERIES: dict[str, tuple[dict[str, str], dict[str, str], int]] = {
         20,
     ),
     "JanitorPassStale": (
-        {f"janitor_last_complete_pass_timestamp_seconds{{{LABELS}}}": "60x60"},
-        {f"janitor_last_complete_pass_timestamp_seconds{{{LABELS}}}": "0+60x60"},
+        passes("60x60", "60x60"),
+        passes("0+60x60", "60x60"),
         40,
     ),
+    "JanitorGone": (
+        {f'up{{{LABELS}, job="j"}}': "1x20 0x60", f'janitor_build_info{{{LABELS}, job="j"}}': "1x20 _x60"},
+        {
+            f'up{{{LABELS}, job="j"}}': "1x80",
+            'up{instance="other", job="k"}': "0x80",
+            f'janitor_build_info{{{LABELS}, job="j"}}': "1x80",
+        },
+        60,
+    ),
+    "JanitorAbsent": ({f"up{{{LABELS}}}": "1x60"}, {f"janitor_build_info{{{LABELS}}}": "1x60"}, 30),
 }
 
 
@@ -123,7 +149,34 @@ def test_alert(tmp_path: Path, alert: str) -> None:
     firing, quiet, minute = SERIES[alert]
     assert fired(tmp_path, alert, firing, minute)
     assert not fired(tmp_path, alert, quiet, minute)
-    assert not fired(tmp_path, alert, {}, minute)
+    assert fired(tmp_path, alert, {}, minute) is (alert == "JanitorAbsent")
+
+
+@pytest.mark.system
+@needs_promtool
+@pytest.mark.parametrize(
+    ("alert", "series", "minute", "fires"),
+    [
+        *(("NodeRunsOutOfPodAddresses", falling([max(143, 253 - 22 * m) for m in range(80)]), at, False)
+          for at in (10, 20, 25, 30, 79)),
+        ("NodeRunsOutOfPodAddresses", falling([max(173, 253 - 8 * m) for m in range(80)]), 30, False),  # in ten minutes
+        ("JanitorPassStale", passes("0x59 3600x59 7200x30", "3600x150"), 50, False),  # a legal interval
+        ("JanitorPassStale", passes("60x300", "3600x300"), 250, True),
+        ("JanitorPassStale", {f'janitor_passes_total{{{LABELS}, result="complete"}}': "0x90"}, 60, False),  # only rules
+        ("JanitorGone", {'node_textfile_mtime_seconds{file="/var/lib/ne/janitor.prom"}': "60x80"}, 60, True),
+        ("JanitorGone", {'node_textfile_mtime_seconds{file="/var/lib/ne/janitor.prom"}': "0+60x80"}, 60, False),
+        ("JanitorGone", {'node_textfile_mtime_seconds{file="/var/lib/ne/apt.prom"}': "60x80"}, 60, False),
+        ("JanitorGone", {'kube_daemonset_status_number_unavailable{daemonset="janitor"}': "1x80"}, 60, True),
+        ("JanitorGone", {'kube_daemonset_status_number_unavailable{daemonset="janitor"}': "1x5 0x80"}, 60, False),
+        # A node that is no more is none that janitor is gone from.
+        ("JanitorGone", {f'up{{{LABELS}, job="j"}}': "1x20 _x60",
+                         f'janitor_build_info{{{LABELS}, job="j"}}': "1x20 _x60"}, 60, False),
+    ],
+)  # fmt: skip
+def test_alert_at_times_that_are_easily_got_wrong(
+    tmp_path: Path, alert: str, series: dict[str, str], minute: int, fires: bool
+) -> None:
+    assert fired(tmp_path, alert, series, minute) is fires
 
 
 def test_one_line_for_node_problem_detector() -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence, known
+from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement
 from janitor.core.networkd import (
@@ -43,7 +43,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         yield from _routes(routing, networkd)
 
 
-def _threatened(routing: Routing, configured: tuple[str, ...]) -> list[str]:
+def _threatened(routing: Routing, configured: tuple[str, ...] | Unknown) -> list[str]:
     """The rules that a profile knows; where they are gone already, those that there should be."""
     rules = [str(rule) for rule in known_rules(routing)]
     return rules or [f"{gone.rule.words} (again)" for gone in gone_rules(routing, configured)]

@@ -2,6 +2,7 @@
 
 import os
 import select
+from collections import Counter
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -80,7 +81,8 @@ def run(
     first = read()
     if parts == {"rules"}:
         _can_begin(first)
-    Daemon(first, read_again, _sayer(log_format)).run()
+    dropped: Counter[str] = Counter()
+    Daemon(first, read_again, _sayer(log_format, dropped), dropped).run()
 
 
 def _listening(settings: "Config", listen: str) -> "Config":
@@ -102,11 +104,13 @@ def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "S
 
     allowed = set() if observe or settings.mode == "observe" else matching_ids("leases,rules")
     # What is said of a family counts for it; what is said of one check, for that one.
-    for name, mode in sorted(settings.checks.items(), key=lambda item: item[0].upper() == item[0]):
+    checks: list[tuple[set[str], str]] = []
+    for name, wanted in settings.checks.items():
         try:
-            meant = matching_ids(name)
+            checks.append((matching_ids(name), wanted))
         except ValueError as error:
             raise Stop(f"[checks] in the configuration: {str(error).removeprefix('--only ')}", EXIT_USAGE) from None
+    for meant, mode in sorted(checks, key=lambda check: (-len(check[0]), check[1] == "observe")):
         allowed = allowed - meant if mode == "observe" or observe else allowed | meant
     return Settings(
         options=Options(),
@@ -136,9 +140,9 @@ def _can_begin(wanted: "Settings") -> None:
         raise Stop(wanted.no_rules)
 
 
-def _sayer(form: LogFormat) -> "Say":
-    """Lines on standard error; with priorities where that is the journal (sd-daemon(3))."""
-    from janitor.report.logline import line
+def _sayer(form: LogFormat, dropped: Counter[str]) -> "Say":
+    """Lines on standard error; with priorities where that is the journal (sd-daemon(3)). `dropped` counts the lost."""
+    from janitor.report.logline import bounded
 
     try:
         mine = os.fstat(2)
@@ -150,9 +154,11 @@ def _sayer(form: LogFormat) -> "Say":
         """One line, if standard error takes it right now: nobody who does not read may hold up a rule, or the end."""
         try:
             if select.select([], [2], [], 0)[1]:
-                os.write(2, f"{line(event, fields, form.value, priority=priority)}\n".encode())
+                os.write(2, bounded(event, fields, form.value, priority=priority))
+                return
         except OSError:
             pass  # nobody reads it, or the disk is full: no reason to leave the node alone
+        dropped["lines"] += 1
 
     return say
 

@@ -24,19 +24,26 @@ def missing_evidence(
     profile: Profile,
     match: Match,
     routing: Routing,
-    configured: tuple[str, ...],
+    configured: tuple[str, ...] | Unknown,
     before: Sequence[PolicyRule],
     there: Sequence[PolicyRule],
     since_ns: int,
     now_ns: int,
     *,
     blind: bool = False,
-) -> tuple[str, ...]:
-    """What speaks against networkd, or is not known; nothing if all speaks for it.
+) -> tuple[str, ...] | Unknown:
+    """What speaks against networkd; nothing if all speaks for it. Unknown where not all could be seen.
 
     `before` are all foreign rules as they were at `since_ns` (since the epoch, as `now_ns`), `there` what is there now.
     `blind`: the host's processes cannot be seen.
     """
+    wanted, used = not_wanted(rule, profile, match, routing, configured), not_in_use(profile, routing, blind=blind)
+    if isinstance(routing.networkd, Unknown):
+        return routing.networkd
+    if isinstance(wanted, Unknown):
+        return wanted
+    if isinstance(used, Unknown):
+        return used
     reasons: list[str] = []
     if profile.dynamic and now_ns - since_ns > DYNAMIC_S * 1_000_000_000:
         reasons.append(
@@ -45,9 +52,7 @@ def missing_evidence(
     reasons += not_at_work(routing, since_ns, "since then")
     present = {one.exact for one in there}
     reasons += left_over([one for one in before if one.exact in present], routing)
-    reasons += not_wanted(rule, profile, match, routing, configured)
-    reasons += not_in_use(profile, routing, blind=blind)
-    return tuple(dict.fromkeys(reasons))
+    return tuple(dict.fromkeys([*reasons, *wanted, *used]))
 
 
 def not_at_work(routing: Routing, since_ns: int, since: str) -> list[str]:

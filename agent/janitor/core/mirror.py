@@ -13,6 +13,7 @@ from typing import Final
 from janitor.core.profiles import SECOND, profile_of
 from janitor.core.routing import Match, Profile
 from janitor.core.rules import RTPROT_KERNEL, RTPROT_STATIC, Exact, PolicyRule, Step, replay
+from janitor.core.unknown import Unknown
 
 CHECK_NS: Final = 250_000_000
 """After the last deletion of a burst, a dump says whether all of it is back."""
@@ -28,8 +29,8 @@ COPY_NS: Final = 5 * SECOND
 OBSERVE_ONLY_S: Final = 10
 """What its owner restores by itself within so many seconds is left to it."""
 
-Wanted = Callable[[PolicyRule, Profile, Match], tuple[str, ...]]
-"""Says why nobody wants a rule any more; nothing if somebody does (core/profiles.py)."""
+Wanted = Callable[[PolicyRule, Profile, Match], tuple[str, ...] | Unknown]
+"""Says why nobody wants a rule any more; nothing if somebody does; Unknown if it cannot be told (core/profiles.py)."""
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Kept:
     ours: bool = False
     owed_ns: int = 0
     by: str = ""  # who deleted it
+    undecided: bool = False  # it is owed, but whether anybody wants it could not be seen: nothing is done about it
     networkds: bool = False  # systemd-networkd made it: it is not owed
     restored_ns: int = 0
     times: tuple[int, ...] = ()  # when it was restored, within the last hour
@@ -139,7 +141,7 @@ class Mirror:
         if now_ns - self.wiped_ns > CHECK_NS:
             self.rounds = 0  # another burst
         kept.owed_ns = self.wiped_ns = now_ns
-        kept.by = by
+        kept.by, kept.undecided = by, False
         if kept.profile.protocol == "kernel":  # pinned: the next wipe does not touch it
             del self.by_exact[kept.rule.exact]
             kept.rule = replace(kept.rule, protocol=RTPROT_KERNEL)
@@ -150,6 +152,10 @@ class Mirror:
 
     def owed(self) -> list[Kept]:
         """What networkd has deleted and is to be put back."""
+        return [kept for kept in self.waiting() if not kept.undecided]
+
+    def waiting(self) -> list[Kept]:
+        """The same, with those of which it is still to be seen whether anybody wants them."""
         return [kept for kept in self.by_exact.values() if kept.owed_ns and not kept.watched_only]
 
     def due_ns(self, now_ns: int) -> int | None:
@@ -177,7 +183,7 @@ class Mirror:
         if not owed or (self.tokens < 1 and not self.rounds) or self.rounds >= ROUNDS:
             return []
         ours = frozenset(kept.rule for kept in self.by_exact.values() if kept.ours and not kept.owed_ns)
-        wanted = [kept.rule for kept in self.kept if not kept.watched_only]
+        wanted = [kept.rule for kept in self.kept if not (kept.watched_only or kept.undecided)]
         may = {kept.rule.exact for kept in owed} | {rule.exact for rule in ours}
         steps = [step for step in replay(wanted, there, ours) if step.rule.exact in may]
         if steps:
@@ -201,10 +207,6 @@ class Mirror:
                 kept.broken_ns = now_ns
         return kept
 
-    def make_good(self) -> None:
-        """There will be no later: what is owed may be put back now, whatever the bounds say."""
-        self.tokens, self.rounds = max(self.tokens, 1.0), 0
-
     def close_breakers(self, now_ns: int) -> None:
         """Breakers that have been open for an hour close again."""
         for kept in self.by_exact.values():
@@ -214,7 +216,7 @@ class Mirror:
     def unwanted(self, why_not: Wanted) -> list[tuple[Kept, tuple[str, ...]]]:
         """Forget what nobody wants any more; with the reasons."""
         reasons = [(kept, why_not(kept.rule, kept.profile, kept.match)) for kept in self.kept]
-        gone = [(kept, why) for kept, why in reasons if why]
+        gone = [(kept, why) for kept, why in reasons if why and not isinstance(why, Unknown)]
         for kept, _ in gone:
             del self.by_exact[kept.rule.exact]
         return gone

@@ -54,24 +54,30 @@ def known_rules(routing: Routing) -> list[PolicyRule]:
     ]
 
 
-def configured_ranges(routing: Routing, networks: tuple[Network, ...] | Unknown) -> tuple[str, ...]:
+def configured_ranges(routing: Routing, networks: tuple[Network, ...] | Unknown) -> tuple[str, ...] | Unknown:
     """The pod ranges in the CNI configuration that the makers of the rules keep."""
-    files = {maker.configuration for maker in known(routing.makers)}
-    files |= {path for profile in routing.profiles for path in profile.alive.configuration}
-    return tuple(
-        dict.fromkeys(
-            part.subnet
-            for network in known(networks)
-            if network.source in files and not isinstance(network.range_sets, Unknown)
-            for parts in network.range_sets
-            for part in parts
-        )
-    )
+    if isinstance(routing.makers, Unknown):
+        return routing.makers
+    if isinstance(networks, Unknown):
+        return networks
+    used = {maker.configuration for maker in routing.makers if maker.configuration}
+    files = used | {path for profile in routing.profiles for path in profile.alive.configuration}
+    unread = sorted(used - {network.source for network in networks})
+    if unread:
+        return Unknown(f"no pod range could be read from {unread[0]}")
+    found: list[str] = []
+    for network in networks:
+        if network.source not in files:
+            continue
+        if isinstance(network.range_sets, Unknown):
+            return network.range_sets
+        found += [part.subnet for parts in network.range_sets for part in parts]
+    return tuple(dict.fromkeys(found))
 
 
-def pod_ranges(routing: Routing, configured: tuple[str, ...]) -> tuple[str, ...]:
+def pod_ranges(routing: Routing, configured: tuple[str, ...] | Unknown) -> tuple[str, ...]:
     """Whatever may be a pod range of the node: in the CNI configuration, or a prefix of the bridge the pods are on."""
-    return tuple(dict.fromkeys([*configured, *bridge_ranges(routing)]))
+    return tuple(dict.fromkeys([*known(configured), *bridge_ranges(routing)]))
 
 
 def bridge_ranges(routing: Routing) -> tuple[str, ...]:
@@ -96,13 +102,20 @@ def not_wanted(
     profile: Profile,
     match: Match,
     routing: Routing,
-    configured: tuple[str, ...],
+    configured: tuple[str, ...] | Unknown,
     gone_s: float = 0.0,
-) -> tuple[str, ...]:
+) -> tuple[str, ...] | Unknown:
     """Why nobody would miss the rule: one sentence for each thing that speaks against it; none if it is wanted.
 
     `configured` are the ranges of the owner's CNI configuration; `gone_s` is for how long its process has been away.
+    Unknown where something that the answer rests on could not be seen: nothing may be done on that, either way.
     """
+    if profile.alive.process and isinstance(routing.makers, Unknown):
+        return routing.makers
+    if match.source == "pod-range" and rule.value("from") not in pod_ranges(routing, configured):
+        for part in (configured, routing.links):
+            if isinstance(part, Unknown):
+                return part
     reasons: list[str] = []
     alive, running = profile.alive, maker(profile, routing)
     if alive.process and running is None and gone_s >= GONE_S:
@@ -130,11 +143,14 @@ def not_asked_for(rule: PolicyRule, profile: Profile, routing: Routing) -> tuple
     return (f"{profile.alive.process} was not started with {flag}",)
 
 
-def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tuple[str, ...]:
-    """What is missing of the owner, and of the routes and links that its rules lead to.
+def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tuple[str, ...] | Unknown:
+    """What is missing of the owner, and of the routes and links that its rules lead to; Unknown if not all was seen.
 
     Asked where the deleter is unknown. `blind`: the host's processes cannot be seen, so none is asked for.
     """
+    for part in (routing.links, routing.routes, () if blind else routing.makers):
+        if isinstance(part, Unknown):
+            return part
     reasons: list[str] = []
     if not blind and profile.alive.process and maker(profile, routing) is None:
         reasons.append(f"{profile.alive.process} does not run")

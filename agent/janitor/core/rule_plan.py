@@ -23,7 +23,7 @@ class GoneRule:
     match: Match
 
 
-def gone_rules(routing: Routing, configured: tuple[str, ...]) -> list[GoneRule]:
+def gone_rules(routing: Routing, configured: tuple[str, ...] | Unknown) -> list[GoneRule]:
     """Every rule that its owner must have made, by the routes that it serves, and that is not there."""
     if isinstance(routing.rules, Unknown) or isinstance(routing.routes, Unknown):
         return []
@@ -35,7 +35,7 @@ def gone_rules(routing: Routing, configured: tuple[str, ...]) -> list[GoneRule]:
             for table in match.table:
                 families = {route.family for route in routing.routes if route.table == table}
                 # Both must say so: kube-router never takes an old range out of its configuration.
-                ranges = [source for source in bridge_ranges(routing) if source in configured]
+                ranges = [source for source in bridge_ranges(routing) if source in known(configured)]
                 protocol = RTPROT_KERNEL if profile.protocol == "kernel" else RTPROT_UNSPEC
                 wanted = [derived(source, table, protocol) for source in ranges]
                 found += [
@@ -43,7 +43,7 @@ def gone_rules(routing: Routing, configured: tuple[str, ...]) -> list[GoneRule]:
                     for rule in wanted
                     if rule.family in families
                     and not any(one.identity == rule.identity for one in routing.rules)
-                    and not not_wanted(rule, profile, match, routing, configured)
+                    and not_wanted(rule, profile, match, routing, configured) == ()
                 ]
     return found
 
@@ -79,4 +79,6 @@ def _missing(gone: GoneRule, routing: Routing, boot_ns: int) -> list[str]:
     same = [rule for rule in known(routing.rules) if rule.value("from") == gone.rule.value("from")]
     if same:
         reasons.append(f"there is another rule for the same pods: {same[0]}")
-    return [*reasons, *not_asked_for(gone.rule, gone.profile, routing), *not_in_use(gone.profile, routing)]
+    unused = not_in_use(gone.profile, routing)
+    unused = (f"whether it is in use is not known: {unused.reason}",) if isinstance(unused, Unknown) else unused
+    return [*reasons, *not_asked_for(gone.rule, gone.profile, routing), *unused]

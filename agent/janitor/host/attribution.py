@@ -165,8 +165,8 @@ def is_networkd(proc: Proc, pid: int) -> bool:
 
 
 def find_networkd(proc: Proc) -> int:
-    """The process ID of systemd-networkd, 0 where it does not run. OSError where /proc cannot be listed."""
-    return next((p for p in proc.pids() if proc.name(p) == _COMM and is_networkd(proc, p)), 0)
+    """The process ID of systemd-networkd, 0 where it does not run. OSError where /proc cannot be read."""
+    return next((p for p in proc.pids() if proc.comm(p) == _COMM and is_networkd(proc, p)), 0)
 
 
 def _link(path: str) -> str:

@@ -31,6 +31,8 @@ def keep_durable(root: str, data_dirs: tuple[str, ...], tell: Callable[[bytes], 
     """Work until killed. Tells `synced FILES MICROSECONDS` and `trouble …`. OSError where inotify cannot be had."""
     watched = Inotify()
     complained = ""
+    links: set[str] = set()
+    told: set[str] = set()
     tops: dict[str, tuple[int, int]] = {}
     while True:
         files: set[str] = set()
@@ -44,10 +46,14 @@ def keep_durable(root: str, data_dirs: tuple[str, ...], tell: Callable[[bytes], 
                 continue
             if tops.get(top) != (info.st_dev, info.st_ino):
                 tops[top] = (info.st_dev, info.st_ino)
-                _add(watched, top, files, directories)
+                _add(watched, top, files, directories, links)
+        for link in sorted(links - told):
+            why = "it is a symbolic link, so what is written there is not synced; name its target in data_dirs"
+            tell(f"trouble {link}: {why}".encode("utf-8", "backslashreplace"))
+        told |= links
         select.select([watched.fileno()], [], [], 0 if files else _LOOK_AGAIN_S)
         began = time.monotonic_ns()
-        _collect(watched, tops, files, directories)
+        _collect(watched, tops, files, directories, links)
         problem = _sync(files, directories)
         if files:
             tell(b"synced %d %d" % (len(files), (time.monotonic_ns() - began) // 1000))
@@ -56,8 +62,13 @@ def keep_durable(root: str, data_dirs: tuple[str, ...], tell: Callable[[bytes], 
         complained = problem
 
 
-def _add(watched: Inotify, directory: str, files: set[str], directories: set[str], depth: int = _DEPTH) -> None:
-    """Watch a directory and those in it, and take what was written before the watch was there."""
+def _add(
+    watched: Inotify, directory: str, files: set[str], directories: set[str], links: set[str], depth: int = _DEPTH
+) -> None:
+    """Watch a directory and those in it, and take what was written before the watch was there.
+
+    `links` gets the symbolic links to directories, which are not followed.
+    """
     if len(watched.directories) >= _MOST_DIRECTORIES:
         return
     try:
@@ -68,26 +79,30 @@ def _add(watched: Inotify, directory: str, files: set[str], directories: set[str
             if entry.is_dir(follow_symlinks=False):
                 directories.add(directory)
                 if depth and entry.name != HIDDEN:  # what is in there is synced by whoever moved it
-                    _add(watched, entry.path, files, directories, depth - 1)
+                    _add(watched, entry.path, files, directories, links, depth - 1)
             elif entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime < YOUNG_S:
                 files.add(entry.path)
+            elif entry.is_symlink() and entry.is_dir():
+                links.add(entry.path)
     except (FileNotFoundError, NotADirectoryError):
         return  # gone again
 
 
-def _collect(watched: Inotify, tops: dict[str, tuple[int, int]], files: set[str], directories: set[str]) -> None:
+def _collect(
+    watched: Inotify, tops: dict[str, tuple[int, int]], files: set[str], directories: set[str], links: set[str]
+) -> None:
     """Read what has happened into what is to be synced."""
     for event in watched.happened():
         if event.mask & OVERFLOW:  # more than could be queued: all that is young is synced
             for top in tops:
-                _add(watched, top, files, directories)
+                _add(watched, top, files, directories, links)
         elif event.mask & (DELETE_SELF | MOVE_SELF | UNMOUNT):
             tops.pop(event.directory, None)
         elif event.mask & ISDIR:
             if event.mask & (CREATE | MOVED_TO):
                 directories.add(event.directory)
                 if event.name != HIDDEN:
-                    _add(watched, f"{event.directory}/{event.name}", files, directories)
+                    _add(watched, f"{event.directory}/{event.name}", files, directories, links)
         elif not event.mask & CREATE and event.name and event.directory:
             files.add(f"{event.directory}/{event.name}")
 

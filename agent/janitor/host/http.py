@@ -47,27 +47,29 @@ class Server:
     say: Callable[..., None]
     _listening: socket.socket | None = None
     _connections: dict[int, _Connection] = field(default_factory=dict)
-    _next_ns: int = 1
+    _next_ns: int = 1  # when to listen again; 0 while it does
     _problem: str = ""
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
         readers = [fd for fd, one in self._connections.items() if one.left is None or one.answered]
         writers = [fd for fd in self._connections if fd not in readers]
-        if self._listening is not None:
+        if self._listening is not None and not self._next_ns:
             readers.append(self._listening.fileno())
         return readers, writers
 
     def due_ns(self) -> int:
         """When to be run though nothing is ready; 0 for never."""
         dues = [one.until_ns for one in self._connections.values()]
-        return min(dues + ([self._next_ns] if self._listening is None else []), default=0)
+        return min(dues + ([self._next_ns] if self._next_ns else []), default=0)
 
     def run(self, ready: frozenset[int]) -> None:
         """Go on with whatever is ready, and drop whoever is too slow."""
         now = clock().boottime_ns
-        if self._listening is None and now >= self._next_ns:
-            self._listen(now)
+        if self._next_ns and now >= self._next_ns:
+            self._next_ns = 0
+            if self._listening is None:
+                self._listen(now)
         for fd, one in list(self._connections.items()):
             if (fd in ready and self._go_on(one)) or now >= one.until_ns:
                 one.socket.close()
@@ -88,13 +90,15 @@ class Server:
     def _listen(self, now: int) -> None:
         host, port = self.where
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        made = None
         try:
+            made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(self.where)
             made.listen(_CONNECTIONS)
         except OSError as error:
-            made.close()
+            if made is not None:
+                made.close()
             self._next_ns = now + _AGAIN_S * SECOND
             if said(error) != self._problem:
                 self.say("not listening", address=f"{host} port {port}", why=said(error), again_s=_AGAIN_S)
@@ -107,8 +111,11 @@ class Server:
         assert self._listening is not None  # noqa: S101 (for the type checker)
         try:
             made, _ = self._listening.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # gone again: whoever it was will come again
         except OSError:
-            return  # gone again, or no descriptor left: whoever it was will come again
+            self._next_ns = now + SECOND  # no descriptor left, and poll(2) would say at once that somebody still waits
+            return
         made.setblocking(False)
         if len(self._connections) >= _CONNECTIONS:  # whoever has waited longest makes room: a probe must get through
             self._connections.pop(next(iter(self._connections))).socket.close()

@@ -5,6 +5,7 @@ only.
 """
 
 import ctypes
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -29,7 +30,10 @@ def in_thread(visit: Callable[[], _T]) -> _T:
             failure.append(error)
 
     thread = threading.Thread(target=body)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # the kernel's EAGAIN, as threading says it
+        raise BlockingIOError(errno.EAGAIN, str(error)) from None
     thread.join()
     if failure:
         raise failure[0]

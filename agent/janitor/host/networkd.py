@@ -40,13 +40,17 @@ def read_networkd(root: str, proc: Proc | Unknown) -> tuple[Networkd, ...] | Unk
             started = now.realtime_ns - now.boottime_ns + proc.started_ns(pid)
     except OSError as error:
         return unknown(f"looking for systemd-networkd in {proc.path}", error)
+    try:
+        links = tuple(_links(root))
+    except OSError as error:
+        return unknown("reading what systemd-networkd wrote of its links", error)
     found = Networkd(
         pid=pid,
         started_ns=started,
         version=_version(root, proc, pid),
         settings=tuple(_settings(root, problems)),
         network_files=tuple(_network_files(root, problems)),
-        links=tuple(_links(root, problems)),
+        links=links,
         problems=tuple(problems),
     )
     return (found,) if found.pid or found.version or found.links else ()
@@ -130,13 +134,17 @@ def _network_files(root: str, problems: list[str]) -> Iterator[NetworkFile]:
         )  # fmt: skip
 
 
-def _links(root: str, problems: list[str]) -> Iterator[ManagedLink]:
-    """What networkd has written of each link (/run/systemd/netif/links; its private, long-standing format)."""
-    directory = "/run/systemd/netif/links"
-    for name in _names(inside(root, directory)):
+def _links(root: str) -> Iterator[ManagedLink]:
+    """What networkd has written of each link (/run/systemd/netif/links; its private, long-standing format). OSError."""
+    directory = inside(root, "/run/systemd/netif/links")
+    for name in names(directory):
         if not name.isdecimal():
             continue
-        content, changed = _read(root, f"{directory}/{name}", problems)
+        try:
+            content = read_bounded(f"{directory}/{name}", _LIMIT).decode("utf-8", "replace")
+            changed = os.stat(f"{directory}/{name}").st_mtime_ns
+        except FileNotFoundError:
+            continue  # the link has gone
         values = dict(line.split("=", 1) for line in content.splitlines() if "=" in line and line[0] != "#")
         file, state = values.get("NETWORK_FILE", ""), values.get("ADMIN_STATE", "")
         yield ManagedLink(int(name), printable(file), printable(state), changed)

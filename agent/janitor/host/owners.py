@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from janitor.core.corroboration import missing_evidence
-from janitor.core.evidence import known
+from janitor.core.evidence import Unknown, known
 from janitor.core.profiles import SECOND, configured_ranges, not_wanted
 from janitor.core.routing import Match, Profile, Routing
 from janitor.core.rule_plan import GoneRule, gone_rules
@@ -23,7 +23,8 @@ class Owners:
     profiles: tuple[Profile, ...]
     blind: bool = False
     routing: Routing = field(init=False)
-    _configured: tuple[str, ...] = ()
+    declared: bool = False  # whether systemd-networkd's configuration declares rules of its own, as last seen
+    _configured: tuple[str, ...] | Unknown = ()
     _seen: dict[str, int] = field(default_factory=dict)  # when a profile's process was last seen, CLOCK_BOOTTIME
 
     def refresh(self) -> None:
@@ -32,15 +33,14 @@ class Owners:
         networks = cni.read_networks(node_root(self.root), ())
         self.routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False)
         self._configured = configured_ranges(self.routing, networks)
+        unseen = isinstance(self.routing.makers, Unknown)
         for profile in self.profiles:
-            self._seen.setdefault(profile.alive.process, now)
+            if unseen or profile.alive.process not in self._seen:
+                self._seen[profile.alive.process] = now  # who cannot be looked for is not missed
         for maker in known(self.routing.makers):
             self._seen[maker.name] = now
-
-    @property
-    def declared(self) -> bool:
-        """Whether systemd-networkd's configuration declares rules of its own."""
-        return any(file.declares_rules for one in known(self.routing.networkd) for file in one.network_files)
+        if not isinstance(self.routing.networkd, Unknown):
+            self.declared = any(file.declares_rules for one in self.routing.networkd for file in one.network_files)
 
     @property
     def networkd(self) -> int:
@@ -51,8 +51,8 @@ class Owners:
         """Rules that their owner must have made, and that are not there."""
         return gone_rules(self.routing, self._configured)
 
-    def why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...]:
-        """Why nobody wants the rule any more; nothing if somebody does."""
+    def why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...] | Unknown:
+        """Why nobody wants the rule any more; nothing if somebody does. Unknown where not all could be seen."""
         away = 0.0 if self.blind else (clock().boottime_ns - self._seen.get(profile.alive.process, 0)) / SECOND
         return not_wanted(rule, profile, match, self.routing, self._configured, away)
 
@@ -64,7 +64,7 @@ class Owners:
         before: Sequence[PolicyRule],
         there: Sequence[PolicyRule],
         since_ns: int,
-    ) -> tuple[str, ...]:
+    ) -> tuple[str, ...] | Unknown:
         """What speaks against networkd having deleted a rule that nobody saw being deleted (core/corroboration.py)."""
         return missing_evidence(
             rule, profile, match, self.routing, self._configured, before, there, since_ns, clock().realtime_ns,

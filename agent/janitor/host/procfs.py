@@ -31,10 +31,17 @@ class Proc:
         return sorted(int(name) for name in os.listdir(self.path) if name.isdecimal())
 
     def name(self, pid: int) -> str:
-        """The process's name as in comm, or "?" when it has ended."""
+        """The process's name as in comm, or "?" when it has ended or cannot be read."""
+        try:
+            return self.comm(pid)
+        except OSError:
+            return "?"
+
+    def comm(self, pid: int) -> str:
+        """The same for whoever looks for a process: OSError where it is there and cannot be read."""
         try:
             return printable(os.fsdecode(read_bounded(f"{self.path}/{pid}/comm", 64)).strip())
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             return "?"
 
     def started_ns(self, pid: int) -> int:

@@ -88,10 +88,10 @@ def find_makers(root: str, proc: Proc | Unknown, profiles: Sequence[Profile]) ->
     except OSError as error:
         return unknown(f"listing the processes in {proc.path}", error)
     for pid in pids:
-        profile = wanted.get(proc.name(pid))
-        if profile is None:
-            continue
         try:
+            profile = wanted.get(proc.comm(pid))
+            if profile is None:
+                continue
             words = read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT).split(b"\0")
             arguments = tuple(printable(os.fsdecode(word)) for word in words[1:] if word.startswith(b"--"))
             configuration = _configuration(root, proc, pid, profile)
@@ -99,25 +99,36 @@ def find_makers(root: str, proc: Proc | Unknown, profiles: Sequence[Profile]) ->
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended
         except OSError as error:
-            return unknown(f"reading the command line of process {pid} ({proc.name(pid)})", error)
+            return unknown(f"looking at process {pid} ({proc.name(pid)})", error)
     return tuple(sorted(found, key=lambda maker: maker.started_ns))
 
 
 def _configuration(root: str, proc: Proc, pid: int, profile: Profile) -> str:
-    """Where the process keeps its CNI configuration: as its environment says, or the first usual place with a file."""
+    """Where the process keeps its CNI configuration: as its environment says, or the first usual place with a file.
+
+    OSError where that cannot be told, which is not the same as none.
+    """
     environment = read_bounded(f"{proc.path}/{pid}/environ", _LIMIT).split(b"\0")
     named = [os.fsdecode(w.removeprefix(_KUBE_ROUTER_FILE)) for w in environment if w.startswith(_KUBE_ROUTER_FILE)]
     candidates, root = (*named, *profile.alive.configuration), node_root(root)
-    return next((printable(path) for path in candidates if os.path.exists(inside(root, path))), "")
+    return next((printable(path) for path in candidates if _is_there(inside(root, path))), "")
 
 
-def _questions(routing: Routing, configured: tuple[str, ...]) -> list[tuple[str, str, str]]:
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _questions(routing: Routing, configured: tuple[str, ...] | Unknown) -> list[tuple[str, str, str]]:
     """(destination, source, interface) to ask the kernel about: nodes of table 77, from a pod's address."""
     if not any(link.name == "kube-bridge" for link in known(routing.links)):
         return []
-    questions = []
+    questions, both = [], set(known(configured)).intersection(bridge_ranges(routing))
     for family in (4, 6):
-        sources = [ip_network(r) for r in bridge_ranges(routing) if r in configured and ip_network(r).version == family]
+        sources = [ip_network(r) for r in sorted(both) if ip_network(r).version == family]
         nodes = [r.destination.partition("/")[0] for r in known(routing.routes) if (r.table, r.family) == (77, family)]
         questions += [(node, str(source[2]), "kube-bridge") for source in sources[:1] for node in nodes[:_PROBES]]
     return [q for q in questions if ip_address(q[0]).version == ip_address(q[1]).version]

@@ -16,7 +16,7 @@ _WARNINGS: Final = frozenset(
         "lease not freed", "lease not reserved", "left alone", "lock not taken", "mirror not read", "mirror not saved",
         "missing",
         "not all was seen", "not listening", "notes not written", "old passes not dropped", "part failed",
-        "pass failed", "rule not restored", "rules not read", "rules not restored", "rules not watched",
+        "pass failed", "rule not restored", "rules not restored", "rules not watched", "rules undecided",
         "syncing failed", "textfile not written",
     }
 )  # fmt: skip
@@ -24,12 +24,29 @@ _NOTICES: Final = frozenset(
     {"cache entry discarded", "earlier pass was cut short", "lease freed", "lease reserved", "rule deleted",
      "rule restored"}
 )  # fmt: skip
+_SHORT: Final = 32
 _PRIORITIES: Final = {"warning": 4, "notice": 5, "info": 6}  # sd-daemon(3)
 
 
 def level(event: str) -> str:
     """warning, notice or info."""
     return "warning" if event in _WARNINGS else "notice" if event in _NOTICES else "info"
+
+
+LONGEST: Final = 4096
+"""Bytes that a pipe takes whole or not at all (PIPE_BUF, pipe(7)): one that takes a line does not wait for a reader."""
+
+
+def bounded(event: str, fields: dict[str, object], form: Format = "keyvalue", *, priority: bool = False) -> bytes:
+    """The same line with its end, in at most LONGEST bytes: the longest values are cut, and say so."""
+    said = dict(fields)
+    while len(data := f"{line(event, said, form, priority=priority)}\n".encode("utf-8", "backslashreplace")) > LONGEST:
+        name = max(said, key=lambda name: len(str(said[name])))
+        value = str(said[name])
+        said[name] = f"{value[: len(value) // 2]}…"
+        if len(value) < _SHORT:  # not the values, then, but their number
+            return data[: LONGEST - 1] + b"\n"
+    return data
 
 
 def line(event: str, fields: dict[str, object], form: Format = "keyvalue", *, priority: bool = False) -> str:

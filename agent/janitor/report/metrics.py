@@ -28,6 +28,9 @@ class Figures:
     synced: int
     sync_seconds: float
     missing: tuple[str, ...] = ()  # rights and parts of the node that it was not given
+    dropped: int = 0  # lines of the log
+    age_s: float | None = None  # since the last pass came to its end, whatever the wall clock has done since
+    interval_s: float | None = None  # between two passes; None where the leases are not looked after
 
 
 def text(figures: Figures, *, process: bool) -> bytes:
@@ -64,11 +67,15 @@ def _passes(figures: Figures) -> Iterator[Metric]:
     for result in ("complete", "incomplete", "failed"):
         results.add_metric([result], figures.results[result])
     yield results
-    yield GaugeMetricFamily(
-        "janitor_last_complete_pass_timestamp_seconds",
-        "When a pass last saw everything there is to be seen; 0 for never.",
-        value=figures.complete_at,
-    )
+    if figures.interval_s is not None:
+        yield GaugeMetricFamily(
+            "janitor_last_complete_pass_timestamp_seconds",
+            "When a pass last saw everything there is to be seen; 0 for never.",
+            value=figures.complete_at,
+        )
+        yield GaugeMetricFamily(
+            "janitor_pass_interval_seconds", "Between two passes, as configured.", value=figures.interval_s
+        )
     if figures.looked is not None:
         at, took = figures.looked.at, figures.looked.took_s
         yield GaugeMetricFamily("janitor_last_pass_timestamp_seconds", "When a pass last came to its end.", value=at)
@@ -128,5 +135,8 @@ def _deeds(figures: Figures) -> Iterator[Metric]:
         on = float(figures.watching)
         yield GaugeMetricFamily("janitor_rules_watching", "1 while the policy rules can be watched.", value=on)
     yield CounterMetricFamily("janitor_files_synced", "Files of CNI brought onto the disk.", value=figures.synced)
+    yield CounterMetricFamily(
+        "janitor_log_lines_dropped", "Lines that nobody took off our hands in time.", value=figures.dropped
+    )
     seconds = figures.sync_seconds
     yield CounterMetricFamily("janitor_sync_seconds", "Time that bringing them onto the disk took.", value=seconds)

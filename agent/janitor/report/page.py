@@ -16,6 +16,8 @@ from janitor.report.document import LeaseRow, NetworkRow, Report
 
 NOW: Final = "<!--now-->"
 """Where what has happened since the page was made is put in."""
+DEEDS: Final = "<!--deeds-->"
+"""And where what janitor did: that goes on while no pass does."""
 _MOST_CELLS: Final = 1024
 _MOST_ROWS: Final = 200
 _LETTERS: Final = {
@@ -52,8 +54,8 @@ class Cell:
     title: str
 
 
-def page(report: Report, at: float, deeds: tuple[Deed, ...], *, observing: bool) -> str:
-    """The whole page."""
+def page(report: Report, at: float) -> str:
+    """The whole page of one pass, without what changes between passes."""
     by_directory: dict[str, list[LeaseRow]] = {}
     for lease in report.leases:
         by_directory.setdefault(lease.directory, []).append(lease)
@@ -62,16 +64,21 @@ def page(report: Report, at: float, deeds: tuple[Deed, ...], *, observing: bool)
         for network in report.networks
     ]
     dead = [lease for lease in report.leases if lease.verdict is not Verdict.LIVE]
-    return _template().render(
-        report=report, at=_moment(at), networks=networks, deeds=[(_moment(d.at), d) for d in deeds[:_MOST_ROWS]],
-        leases=dead[:_MOST_ROWS], more=max(0, len(dead) - _MOST_ROWS), observing=observing, now=NOW,
+    return _template("page.html").render(
+        report=report, at=_moment(at), networks=networks, deeds=DEEDS,
+        leases=dead[:_MOST_ROWS], more=max(0, len(dead) - _MOST_ROWS), now=NOW,
         letters=[(letter, verdict.value) for verdict, letter in _LETTERS.items()],
     )  # fmt: skip
 
 
+def deeds_table(deeds: tuple[Deed, ...]) -> str:
+    """What janitor did, the last first. Made for each answer: it is little."""
+    return _template("deeds.html").render(deeds=[(_moment(d.at), d) for d in deeds[:_MOST_ROWS]])
+
+
 @cache
-def _template() -> jinja2.Template:
-    text = files("janitor.report").joinpath("page.html").read_text(encoding="utf-8")
+def _template(name: str) -> jinja2.Template:
+    text = files("janitor.report").joinpath(name).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,0 +1,160 @@
+"""The daemon's part that writes node_exporter's textfile: a child does it, because a disk may hang and a rule may not.
+
+Whose directory it is, is not known, so nothing that is there already is opened, and no file is removed but our own.
+"""
+
+import errno
+import os
+import signal
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from janitor.host import child
+from janitor.host.files import said
+from janitor.host.procfs import clock
+from janitor.report.metrics import Figures, text
+from janitor.restoring import Say
+
+SECOND: Final = 1_000_000_000
+_EVERY_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that we wrote: as long as it is still that one, it is ours."""
+
+    path: str
+    device: int
+    inode: int
+
+
+@dataclass(slots=True)
+class Textfile:
+    """Writes `figures()` to `path` when told to, and every minute; to nowhere where that is ""."""
+
+    path: str
+    figures: Callable[[], Figures]
+    say: Say
+    patience_s: float = 10  # what a disk is given
+    written: Written | None = None
+    _child: child.Child | None = None
+    _next_ns: int = 1
+    _again: bool = False
+    _warned: bool = False  # of the child that is at work
+    _problem: str = ""
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """What to wait for, to read and to write."""
+        return ([self._child.fileno()] if self._child is not None and self._child.fileno() >= 0 else []), []
+
+    def due_ns(self) -> int:
+        """When to be run though nothing is ready; 0 for never."""
+        if self._child is None or self._child.fileno() < 0:
+            return self._next_ns
+        return 0 if self._warned else self._child.began_ns + int(self.patience_s * SECOND)
+
+    def soon(self) -> None:
+        """Write it now, or as soon as the child that is at work has ended."""
+        self._again = True
+        if self._child is None:
+            self._next_ns = 1
+
+    def run(self, ready: frozenset[int]) -> None:
+        """Take in what the child says, and start one where it is time."""
+        del ready
+        now = clock().boottime_ns
+        if self._child is None:
+            if self._next_ns and now >= self._next_ns:
+                self._begin(now)
+            return
+        for line in self._child.read() if self._child.fileno() >= 0 else ():
+            self._heard(line.decode("utf-8", "replace"))
+        if self._child.fileno() < 0:
+            if not self._child.over():
+                self._next_ns = now + SECOND // 100
+                return
+            self._child = None
+            self._next_ns = 1 if self._again else now + _EVERY_S * SECOND if self.path else 0
+        elif not self._warned and now - self._child.began_ns >= int(self.patience_s * SECOND):
+            self._warned = True
+            self._child.signal(signal.SIGKILL)  # where even that does not help, there will be no second one
+            self._trouble(f"{self.path or 'removing the old one'}: the disk has not answered for {self.patience_s:g} s")
+
+    def close(self, patience_s: float) -> None:
+        """End the child; what it leaves is replaced by the next one."""
+        del patience_s
+        if self._child is not None:
+            self._child.end(0.05)
+            self._child = None
+
+    def _begin(self, now: int) -> None:
+        path, old = self.path, self.written
+        stale = old if old is not None and old.path != path else None
+        self._again = self._warned = False
+        if not path and stale is None:
+            self._next_ns = 0
+            return
+        figures = self.figures()
+
+        def work(tell: child.Tell) -> None:
+            try:
+                if stale is not None:
+                    remove(stale)
+                    tell(b"removed")
+                if path:
+                    made = write(path, figures)
+                    tell(f"wrote {made.device} {made.inode}".encode())
+            except OSError as error:
+                tell(f"trouble {said(error)}".encode("utf-8", "backslashreplace"))
+
+        try:
+            self._child = child.start(work, signal.SIGKILL)
+        except OSError as error:
+            self._next_ns = now + _EVERY_S * SECOND
+            self._trouble(f"starting its process: {said(error)}")
+
+    def _heard(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        if word == "wrote":
+            device, _, inode = rest.partition(" ")
+            self.written, self._problem = Written(self.path, int(device), int(inode)), ""
+        elif word == "removed":
+            self.written = None
+        else:
+            self._trouble(rest)
+
+    def _trouble(self, why: str) -> None:
+        if why != self._problem:
+            self.say("textfile not written", why=why)
+        self._problem = why
+
+
+def write(path: str, figures: Figures) -> Written:
+    """The figures, whole or not at all. OSError. May wait for the disk."""
+    fresh = f"{path}.new"
+    try:
+        Path(fresh).unlink()  # of one that was killed; or somebody's FIFO
+    except FileNotFoundError:
+        pass
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(fresh, flags, 0o644), "wb") as file:
+        there = os.fstat(file.fileno())
+        if not stat.S_ISREG(there.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", fresh)
+        os.fchmod(file.fileno(), 0o644)  # whatever our umask: its reader is somebody else
+        file.write(text(figures, process=False))
+    Path(fresh).rename(path)
+    return Written(path, there.st_dev, there.st_ino)
+
+
+def remove(old: Written) -> None:
+    """Take away a file of ours, if it is still the one that we wrote. OSError."""
+    try:
+        there = os.lstat(old.path)
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(there.st_mode) and (there.st_dev, there.st_ino) == (old.device, old.inode):
+        Path(old.path).unlink()

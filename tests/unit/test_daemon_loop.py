@@ -1,0 +1,306 @@
+"""The daemon's parts when what they need is not to be had: descriptors, a disk that answers, a readable file."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from janitor.config import ConfigError, load
+from janitor.core.action import Policy
+from janitor.daemon import Daemon, Part
+from janitor.host.http import Answer, Server
+from janitor.host.procfs import clock
+from janitor.keeping import Keeping
+from janitor.lease_pass import Order
+from janitor.passing import SECOND, Passing
+from janitor.pipeline import Options
+from janitor.report.metrics import Figures
+from janitor.standing import Settings, carry_over, health
+from janitor.syncing import Syncing
+from janitor.textfile import Textfile
+from tests.limits import no_descriptor_left
+
+FIGURES = Figures(None, Counter(), 0.0, Counter(), {}, Counter(), True, 2, 5, 0.25)
+
+
+class Log(list[tuple[str, dict[str, Any]]]):
+    def __call__(self, event: str, **fields: Any) -> None:
+        self.append((event, fields))
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [fields for name, fields in self if name == event]
+
+
+def drive(part: Part, until: Callable[[], bool], seconds: float = 5) -> None:
+    """What the loop does, for one part."""
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline, part
+        readers, writers = part.descriptors()
+        due = part.due_ns()
+        wait = max(0.0, (due - clock().boottime_ns) / 1e9) if due else 1.0
+        ready = select.select(readers, writers, [], min(wait, 0.2))
+        part.run(frozenset(ready[0] + ready[1]))
+
+
+def settings(root: Path, **other: Any) -> Settings:
+    quiet = Settings(
+        options=Options(root=str(root)), policy=Policy(), leases=True, rules=False, repair_rules=False, no_rules="",
+        interval_s=60, keep_days=30, durable=False, listen=None, textfile="",
+    )  # fmt: skip
+    return replace(quiet, **other)
+
+
+def order(tidy: bool) -> Order:
+    raise AssertionError(tidy)
+
+
+# No descriptor left.
+
+
+def test_a_pass_that_cannot_be_begun_is_a_failed_pass(tmp_path: Path) -> None:
+    log = Log()
+    order = Order(Options(root=str(tmp_path)), Policy(), 30, False)
+    passing = Passing(lambda _: order, 60, log)
+    passing.results["complete"] = 7
+    with no_descriptor_left():
+        passing.run(frozenset())
+    assert passing.results == {"complete": 7, "failed": 1}
+    assert log.of("pass failed")[0]["why"] == "starting its process: Too many open files"
+    assert clock().boottime_ns < passing.due_ns() <= clock().boottime_ns + 6 * SECOND
+
+
+def test_syncing_that_cannot_be_begun_is_tried_again(tmp_path: Path) -> None:
+    log = Log()
+    syncing = Syncing(str(tmp_path), (), log)
+    with no_descriptor_left():
+        syncing.run(frozenset())
+    assert log.of("syncing failed")
+    assert syncing.due_ns() > clock().boottime_ns
+
+
+def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_later() -> None:
+    server = Server(("127.0.0.1", 0), lambda path: Answer(200, "text/plain", path.encode()), Log())
+    server.run(frozenset())
+    (fd,), _ = server.descriptors()
+    with socket.socket(fileno=os.dup(fd)) as listening:
+        where = listening.getsockname()
+    with socket.create_connection(where) as caller:
+        caller.sendall(b"GET /x HTTP/1.0\r\n\r\n")
+        with no_descriptor_left():
+            server.run(frozenset([fd]))
+            assert server.descriptors() == ([], [])
+            assert server.due_ns() > clock().boottime_ns
+        drive(server, lambda: bool(select.select([caller], [], [], 0)[0]))
+        assert b"200 OK" in caller.recv(4096)
+    server.close()
+
+
+# What was counted, and for how long nothing happened.
+
+
+def test_a_part_that_is_begun_anew_knows_what_it_knew() -> None:
+    before, fresh = Passing(order, 60, Log()), Passing(order, 60, Log())
+    before.ended_ns, before.complete_at = 5, 6.0
+    before.done["free"] = 3
+    carry_over(before, fresh)
+    assert (fresh.ended_ns, fresh.complete_at, fresh.done) == (5, 6.0, Counter({"free": 3}))
+    keeping = Keeping(lambda: pytest.fail(), Log(), lambda _: None)
+    carry_over(Keeping(keeping.make, Log(), keeping.watching, None, Counter({"restored x": 2})), keeping)
+    assert keeping.counts == {"restored x": 2}
+
+
+def test_a_part_that_raised_leaves_its_figures(tmp_path: Path) -> None:
+    daemon = Daemon(settings(tmp_path), lambda: pytest.fail(), Log())
+    broken = Passing(order, 60, Log(), ended_ns=clock().boottime_ns)
+    broken.done["free"] = 3
+    daemon._parts["leases"] = broken
+    daemon._run_parts(frozenset())  # `order` raises
+    assert "leases" in daemon._broken
+    assert daemon.figures().done == {"free": 3}
+    assert daemon.health().ill == daemon.health().unready == ""
+
+
+def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:
+    now = clock().boottime_ns
+    passing = Passing(order, 60, Log(), ended_ns=now - 700 * SECOND)
+    assert health(settings(tmp_path), {"leases": passing}, now - 900 * SECOND).ill
+    daemon = Daemon(settings(tmp_path, leases=False), lambda: pytest.fail(), Log())
+    daemon._began_ns = daemon._round_ns = now - 900 * SECOND  # and then nothing, until now
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    daemon._once(reader)
+    daemon._close()
+    os.close(reader)
+    os.close(writer)
+    assert not health(settings(tmp_path), {"leases": passing}, daemon._began_ns).ill
+
+
+def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("no directory")
+    log = Log()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = ("127.0.0.1", free.getsockname()[1])
+    daemon = Daemon(settings(tmp_path, listen=where), lambda: pytest.fail(), log)
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.write(writer, b"x")
+    daemon._once(reader)
+    assert log.of("waiting")
+    assert list(daemon._parts) == ["http"]
+    with socket.create_connection(where) as caller:
+        caller.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        for _ in range(5):
+            daemon._once(reader)
+        answer = caller.recv(4096)
+    assert b"503" in answer.splitlines()[0]
+    assert b"not at work: " in answer
+    assert (daemon.health().ill, daemon.figures().looked) == ("", None)
+    daemon._close()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_hangup_while_it_still_begins_does_not_end_it(tmp_path: Path) -> None:
+    """From the first line of ours on: it is sent before typer is there."""
+    file = tmp_path / "janitor.toml"
+    file.write_text("mode = 7\n")
+    program = (
+        "import os, signal, sys; sys.argv = ['janitor', 'run', '--config', sys.argv[1]]\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGHUP)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from janitor.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False, timeout=20
+    )
+    assert "reading the configuration" in done.stderr
+    assert done.returncode > 0
+
+
+# The configuration.
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "mode = 7", "interval = 1e", "\0"])
+def test_a_configuration_that_cannot_be_used(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "janitor.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="reading the configuration"):
+        load(file)
+
+
+def test_a_configuration_that_is_no_file_or_a_huge_one(tmp_path: Path) -> None:
+    file = tmp_path / "janitor.toml"
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        load(file)
+    file.unlink()
+    with file.open("wb") as huge:
+        huge.truncate(1 << 40)
+    with pytest.raises(ConfigError, match="larger than 1024 KiB"):
+        load(file)
+
+
+def test_whatever_reading_it_raises_the_old_one_stays(tmp_path: Path) -> None:
+    def read() -> Settings:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    log = Log()
+    daemon = Daemon(settings(tmp_path), read, log)
+    daemon._reload()
+    assert log.of("configuration not read")[0]["why"].startswith("RecursionError")
+    assert daemon.settings == settings(tmp_path)
+
+
+# The textfile.
+
+
+def test_the_textfile_is_written_whole_and_readable(tmp_path: Path) -> None:
+    file = tmp_path / "janitor.prom"
+    part = Textfile(str(file), lambda: FIGURES, Log())
+    drive(part, lambda: part.written is not None and not part._child)
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert "janitor_files_synced_total 5.0" in file.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["janitor.prom"]
+
+
+@pytest.mark.parametrize("obstacle", ["fifo", "link"])
+def test_nothing_that_lies_in_its_way_is_opened(tmp_path: Path, obstacle: str) -> None:
+    file, elsewhere = tmp_path / "janitor.prom", tmp_path / "elsewhere"
+    elsewhere.write_text("precious")
+    fresh = tmp_path / "janitor.prom.new"
+    os.mkfifo(fresh) if obstacle == "fifo" else fresh.symlink_to(elsewhere)
+    part = Textfile(str(file), lambda: FIGURES, Log())
+    drive(part, lambda: part.written is not None)
+    part.close(0)
+    assert (file.is_file(), elsewhere.read_text()) == (True, "precious")
+
+
+def test_what_goes_wrong_is_said_once(tmp_path: Path) -> None:
+    log = Log()
+    part = Textfile(str(tmp_path / "no/janitor.prom"), lambda: FIGURES, log)
+    for times in (1, 2):
+        part.soon()
+        drive(part, lambda: part._child is not None)
+        drive(part, lambda: part._child is None)
+        assert len(log.of("textfile not written")) == 1, times
+    assert "No such file" in log[0][1]["why"]
+    with no_descriptor_left():
+        part.soon()
+        part.run(frozenset())
+    assert "Too many open files" in log[1][1]["why"]
+
+
+def test_a_disk_that_does_not_answer_holds_up_nobody(tmp_path: Path) -> None:
+    """The child is stopped where it would wait for a disk."""
+    log = Log()
+    part = Textfile(str(tmp_path / "janitor.prom"), lambda: FIGURES, log, patience_s=0.3)
+    part.run(frozenset())
+    assert part._child is not None
+    os.kill(part._child.pid, signal.SIGSTOP)
+    for times in (1, 2):
+        part.soon()
+        part.run(frozenset())
+        drive(part, lambda: bool(log))
+        assert len(log) == 1, times
+    assert "has not answered for 0.3 s" in log[0][1]["why"]
+    drive(part, lambda: part.written is not None)  # by the next one
+    part.close(0)
+
+
+@pytest.mark.parametrize("new", ["other.prom", ""])
+def test_another_place_for_the_textfile(tmp_path: Path, new: str) -> None:
+    old = tmp_path / "janitor.prom"
+    part = Textfile(str(old), lambda: FIGURES, Log())
+    drive(part, lambda: part.written is not None)
+    part.path = str(tmp_path / new) if new else ""
+    part.soon()
+    drive(part, lambda: not old.exists() and part._child is None)
+    assert [path.name for path in tmp_path.iterdir()] == ([new] if new else [])
+
+
+def test_a_textfile_that_is_somebody_elses_by_now_stays(tmp_path: Path) -> None:
+    old = tmp_path / "janitor.prom"
+    part = Textfile(str(old), lambda: FIGURES, Log())
+    drive(part, lambda: part.written is not None)
+    (tmp_path / "x").write_text("another's")
+    (tmp_path / "x").rename(old)
+    part.path = ""
+    part.soon()
+    drive(part, lambda: part.due_ns() == 0 and part._child is None)
+    assert old.read_text() == "another's"

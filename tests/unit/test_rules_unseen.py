@@ -1,0 +1,119 @@
+"""What cannot be seen of a rule's owner says nothing: not that the rule is wanted, and not that nobody wants it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from janitor.core.corroboration import missing_evidence
+from janitor.core.evidence import Network, Unknown
+from janitor.core.mirror import Mirror
+from janitor.core.profiles import configured_ranges, not_in_use, not_wanted
+from janitor.core.routing import Link, Networkd, Profile, Route, Routing, RuleMaker
+from janitor.core.rules import PolicyRule, derived
+from janitor.host import profiles
+from janitor.host.owners import Owners
+from janitor.host.procfs import Proc
+from tests.limits import no_descriptor_left
+
+FILE = "/etc/cni/net.d/10-kuberouter.conflist"
+UNSEEN = Unknown("no descriptor was left")
+KUBE_ROUTER: Profile = next(profile for profile in profiles.load() if profile.name == "kube-router")
+MATCH = KUBE_ROUTER.rules[0]
+RULE: PolicyRule = replace(derived("10.244.0.0/24", 77), priority=32765)
+NETWORKD = Networkd(5, 2_000, "252", (), (), ())
+WHOLE = Routing(
+    rules=(),
+    routes=(Route(4, 77, "198.51.100.7/32", "tun-0123456789a", "", 0, "unicast"),),
+    links=(
+        Link(2, "tun-0123456789a", True, "ipip", ()),
+        Link(3, "kube-bridge", True, "bridge", ("10.244.0.1/24",)),
+    ),
+    makers=(RuleMaker("kube-router", 9, 1, (), FILE),),
+    networkd=(NETWORKD,),
+    profiles=(KUBE_ROUTER,),
+)
+
+
+def unseen(part: str) -> Routing:
+    parts: dict[str, Any] = {part: UNSEEN}
+    return replace(WHOLE, **parts)
+
+
+def judged(routing: Routing, configured: tuple[str, ...] | Unknown, gone_s: float = 0.0) -> tuple[str, ...] | Unknown:
+    return not_wanted(RULE, KUBE_ROUTER, MATCH, routing, configured, gone_s)
+
+
+def test_with_all_of_it_seen_there_is_an_answer() -> None:
+    assert judged(WHOLE, ("10.244.0.0/24",)) == ()
+    elsewhere = replace(WHOLE, links=WHOLE.links[:1] if isinstance(WHOLE.links, tuple) else ())
+    assert judged(elsewhere, ("10.9.0.0/24",)) == ("10.244.0.0/24 is not a pod range of this node (10.9.0.0/24)",)
+
+
+@pytest.mark.parametrize("gone_s", [0.0, 700.0])
+def test_processes_that_cannot_be_read_are_not_gone(gone_s: float) -> None:
+    assert judged(replace(WHOLE, makers=UNSEEN), ("10.244.0.0/24",), gone_s) == UNSEEN
+
+
+@pytest.mark.parametrize("part", ["links", "configured"])
+def test_a_range_is_foreign_only_where_all_ranges_are_known(part: str) -> None:
+    routing = replace(WHOLE, links=UNSEEN if part == "links" else ())
+    assert judged(routing, UNSEEN if part == "configured" else ("10.9.0.0/24",)) == UNSEEN
+
+
+def test_a_range_that_one_source_names_needs_no_other() -> None:
+    assert judged(WHOLE, UNSEEN) == ()
+    assert judged(replace(WHOLE, links=UNSEEN), ("10.244.0.0/24",)) == ()
+
+
+def test_ranges_of_a_configuration_that_cannot_be_read() -> None:
+    network = Network("k", "/d", FILE, (), "", UNSEEN, used_by_cri=True)
+    assert configured_ranges(WHOLE, UNSEEN) == UNSEEN
+    assert configured_ranges(replace(WHOLE, makers=UNSEEN), ()) == UNSEEN
+    assert configured_ranges(WHOLE, (network,)) == UNSEEN
+    assert configured_ranges(WHOLE, ()) == Unknown(f"no pod range could be read from {FILE}")
+
+
+@pytest.mark.parametrize("part", ["links", "routes", "makers", "networkd"])
+def test_nothing_is_held_against_networkd_that_was_not_seen(part: str) -> None:
+    routing = unseen(part)
+    found = missing_evidence(RULE, KUBE_ROUTER, MATCH, routing, ("10.244.0.0/24",), (), (), 1_000, 3_000)
+    assert found == UNSEEN
+    assert part == "networkd" or not_in_use(KUBE_ROUTER, routing) == UNSEEN
+    assert missing_evidence(RULE, KUBE_ROUTER, MATCH, WHOLE, ("10.244.0.0/24",), (), (), 1_000, 3_000) == ()
+
+
+def test_the_mirror_does_nothing_about_what_is_undecided() -> None:
+    mirror = Mirror((KUBE_ROUTER,))
+    mirror.learn(RULE)
+    assert mirror.unwanted(lambda *_: UNSEEN) == []
+    kept = mirror.wiped(RULE, 10**12)
+    assert kept is not None
+    kept.undecided = True
+    assert (mirror.owed(), mirror.waiting(), mirror.due((), 10**12), mirror.due_ns(10**12)) == ([], [kept], [], None)
+    kept.undecided = False
+    assert [step.rule for step in mirror.due((), 10**12)] == [RULE]
+
+
+def test_without_a_descriptor_nobody_is_missed() -> None:
+    """The real readers, on this machine."""
+    owners = Owners("/", Proc("/proc"), (KUBE_ROUTER,))
+    with no_descriptor_left():
+        owners.refresh()
+        assert isinstance(owners.why_not(RULE, KUBE_ROUTER, MATCH), Unknown)
+        assert isinstance(owners.why_not_networkd(RULE, KUBE_ROUTER, MATCH, (), (), 0), Unknown)
+        assert owners.gone() == []
+
+
+def test_a_link_state_that_cannot_be_read_is_not_an_old_one(tmp_path: Path) -> None:
+    from janitor.host.networkd import read_networkd
+
+    links = tmp_path / "run/systemd/netif/links"
+    links.mkdir(parents=True)
+    (links / "2").mkdir()
+    assert isinstance(read_networkd(str(tmp_path), Proc("/proc")), Unknown)
+    (links / "2").rmdir()
+    assert not isinstance(read_networkd(str(tmp_path), Proc("/proc")), Unknown)
