@@ -5,6 +5,7 @@ Nothing here prints or asks; waiting and asking belong to the commands.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from janitor.core.action import Action, Plan, Policy
 from janitor.core.evidence import Evidence, Unknown, known
@@ -21,6 +22,8 @@ from janitor.host.mounts import own_mounts
 from janitor.host.processes import processes
 from janitor.host.repairs import NodeRepairs
 from janitor.pipeline import Options, diagnose, observe
+
+STOPPED: Final = "it was asked to stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
 
 
 def carry_out(
-    first: Look, options: Options, policy: Policy, journal: Journal, stop: Callable[[], bool]
+    first: Look, options: Options, policy: Policy, journal: Journal, stop: Callable[[], str]
 ) -> tuple[Hands, Plan, Iterator[Outcome]]:
     """Look once more, and do what both looks agree on. The iterator does the work as it is read."""
     second = look(options, policy)

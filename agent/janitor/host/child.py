@@ -17,6 +17,7 @@ from janitor.host.procfs import clock
 _PR_SET_PDEATHSIG: Final = 1
 _READ: Final = 1 << 20
 _LONGEST: Final = 64 << 20  # bytes of one line
+_OOM_SCORE_ADJ: Final = 500  # proc(5): as if it had half the memory more; -500 is what the unit gives to the daemon
 
 Tell = Callable[[bytes], None]
 """Hands one line over, without its end; it holds no newline."""
@@ -100,6 +101,15 @@ def start(work: Callable[[Tell], None], orphaned: int) -> Child:
         _be_child(work, writer, orphaned)
     os.close(writer)
     return Child(pid, clock().boottime_ns, reader)
+
+
+def offer_to_the_oom_killer() -> None:
+    """For a child whose work can be made again: where memory runs out, it goes before the one who made it."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(_OOM_SCORE_ADJ))
+    except OSError:
+        pass  # no /proc of ours: it stays as likely as we are
 
 
 def _be_child(work: Callable[[Tell], None], writer: int, orphaned: int) -> None:

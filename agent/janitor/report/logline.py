@@ -13,7 +13,7 @@ Format = Literal["keyvalue", "json"]
 _WARNINGS: Final = frozenset(
     {
         "breaker open", "cache entry not discarded", "configuration not read", "events lost", "journal not used",
-        "lease not freed", "lease not reserved", "lock not taken", "mirror not read", "mirror not saved",
+        "lease not freed", "lease not reserved", "lock lost", "lock not taken", "mirror not read", "mirror not saved",
         "not all was seen", "not listening", "notes not written", "old passes not dropped", "part failed",
         "pass failed", "rule not restored", "rules not read", "rules not restored", "rules not watched",
         "syncing failed", "textfile not written",

@@ -7,11 +7,15 @@ from janitor.core.judgement import Verdict
 
 
 class Event(msgspec.Struct, frozen=True, tag=True):
-    """A line for the log. `done` names the kind of the action that was carried out; "" for anything else."""
+    """A line for the log. `done` names the kind of the action that was carried out; "" for anything else.
+
+    `key` names the action that it is about (Action.key), done or refused.
+    """
 
     event: str
     fields: dict[str, str]
     done: str = ""
+    key: str = ""
 
 
 class NetworkFigures(msgspec.Struct, frozen=True):
