@@ -125,6 +125,7 @@ def undo(
     from janitor.host.apply import Hands
     from janitor.host.files import said
     from janitor.host.mounts import own_mounts
+    from janitor.host.processes import Asked
     from janitor.host.repairs import NodeRepairs
     from janitor.report.changes import passes_text, restored_text
 
@@ -147,7 +148,7 @@ def undo(
             "",
             journal,
             own_mounts(),
-            lambda: witness(where.root),
+            lambda: witness(where.root, Asked(frozenset())),
             repairs=NodeRepairs(where.root, where.profiles),
         )
         try:

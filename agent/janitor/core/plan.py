@@ -7,7 +7,7 @@ done is a refusal with its reason, which reaches the report.
 from dataclasses import replace
 
 from janitor.core.action import MISSING_S, SETTLE_S, Action, Plan, Policy, Refusal
-from janitor.core.age import SECOND, Records, age, gather
+from janitor.core.age import SECOND, Records, age, awake_s, gather
 from janitor.core.evidence import CacheEntry, Evidence, known
 from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict
 from janitor.core.lease import CRI_ID
@@ -140,7 +140,7 @@ def _lease(lease: JudgedLease, judgement: Judgement, records: Records) -> Action
         return Refusal(path, "; ".join(lease.reasons), lease.wait_s)
     if lease.verdict is Verdict.MISSING:
         seen = records.observations.get(missing_identity(lease))
-        watched = 0 if seen is None else max(0, (records.now_ns - seen.first_ns) // SECOND)
+        watched = 0 if seen is None else awake_s(seen, records)
         if judgement.unseen:
             return Refusal(path, "it is missing, but not everything could be looked at")
         if watched < MISSING_S:

@@ -60,6 +60,7 @@ def write_observations(root: str, boot_id: str, observations: tuple[Observation,
             "first_ns": o.first_ns,
             "last_ns": o.last_ns,
             "passes": o.passes,
+            "asleep_ns": o.asleep_ns,
         }
         for o in observations
     ]
@@ -75,7 +76,7 @@ def read_observations(root: str, boot_id: str | Unknown) -> tuple[Observation, .
         return tuple(
             Observation(
                 _identity(item["file"]), int(item["ctime_ns"]), int(item["first_ns"]), int(item["last_ns"]),
-                int(item["passes"]),
+                int(item["passes"]), int(item.get("asleep_ns", 0)),
             )
             for item in document.get("leases", ())
         )  # fmt: skip
