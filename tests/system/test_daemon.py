@@ -153,9 +153,23 @@ def test_it_ends_at_once_whatever_is_under_way(shared: Node) -> None:
         time.sleep(2.5)
         assert shared.addresses().keys() == left
         assert "lease freed" not in after
-    with Daemon(shared, ahead=100) as daemon:
-        daemon.wait_for('event="lease freed"', len(set(leaked) & left))
-    assert not set(leaked) & shared.addresses().keys()
+    # What a pass did whose daemon is killed before it could log it, the next daemon tells; nothing is told twice.
+    with (shared.leases() / "lock").open() as lock, Daemon(shared, ahead=100) as daemon:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wait_for(lambda: waits_for_the_lock(daemon), "a pass that waits for host-local's lock")
+        daemon.kill(signal.SIGSTOP)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        wait_for(lambda: not set(leaked) & shared.addresses().keys(), "the pass has freed them")
+        daemon.kill()
+        daemon.process.wait()
+        assert "lease freed" not in daemon.log()
+    with Daemon(shared) as daemon:
+        told = daemon.wait_for('event="lease freed".*cut off before it could say so', len(left & set(leaked)))
+        assert {found[1] for found in re.finditer('"lease freed" address=([^ ]+)', told)} == left & set(leaked)
+        daemon.wait_for("event=pass ")
+        daemon.stop()
+    with Daemon(shared) as daemon:
+        assert "lease freed" not in daemon.wait_for("event=pass ")
 
 
 def test_a_runtime_that_goes_and_comes_back(shared: Node) -> None:
@@ -201,6 +215,18 @@ def test_one_a_node_and_the_next_takes_over(shared: Node) -> None:
         at_work.kill()
         waiting.wait_for("event=started")
         waiting.wait_for("event=pass")
+        # Somebody removes its lock: alone, it takes it again; where another was faster, it stops, and waits for that.
+        shutil.rmtree(shared.root / "run/janitor")
+        waiting.wait_for('event="lock lost".*then="it was taken again"')
+        waiting.kill(signal.SIGSTOP)
+        shutil.rmtree(shared.root / "run/janitor")
+        with Daemon(shared) as faster:
+            faster.wait_for("event=started")
+            waiting.kill(signal.SIGCONT)
+            waiting.wait_for('event="lock lost".*then="this one does nothing until it has it again"')
+            wait_for(lambda: waiting.children() == [], "none of its work goes on")
+            faster.stop()
+        waiting.wait_for("event=started", 2)
 
 
 def test_without_the_right_to_rules_and_with_its_port_taken(shared: Node) -> None:
