@@ -59,12 +59,13 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
 
     with ExitStack() as held:
         still = _alone(order, held, say)
-        now = _look(order, still is not None, say)
+        now, settled = _look(order, still is not None, say), False
         if still is not None and order.policy.about("LEASE") and (now.plan.actions or order.tidy):
-            changed = _Act(order, say, acted, still).act(now)
-            if changed:
+            acting = _Act(order, say, acted, still)
+            if acting.act(now):
                 now = _look(order, not still(), say)
-    tell(_looked(now, order, began.boottime_ns, tuple(deeds)))
+            settled = acting.settled
+    tell(_looked(now, order, began.boottime_ns, tuple(deeds), settled=settled))
 
 
 def _event(pass_id: str, action: Action, done: bool, detail: str) -> tuple[str, dict[str, str]]:
@@ -106,6 +107,7 @@ class _Act:
     acted: Callable[[str, Action, bool, str], None]
     still: Callable[[], str]
     asked: list[int] = field(default_factory=list)
+    settled: bool = False
 
     def act(self, now: Look) -> bool:
         """Do what is planned, and keep the journal tidy. Whether anything was tried, to its end."""
@@ -126,6 +128,7 @@ class _Act:
         tried = bool(now.plan.actions) and self._carry_out(now, journal, boot_id)
         if not self.asked:
             self._purge(root, journal, boot_id)
+        self.settled = not self.asked
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return tried and not self.asked
 
@@ -167,7 +170,7 @@ def _untold(root: str, boot_id: str, journal: Journal) -> list[Entry]:
     return [e for e in journal.entries.values() if e.pass_id == pass_id and e.state == "done"][told:]
 
 
-def _looked(now: Look, order: Order, began_ns: int, deeds: tuple[Deed, ...]) -> Looked:
+def _looked(now: Look, order: Order, began_ns: int, deeds: tuple[Deed, ...], *, settled: bool) -> Looked:
     report = make_report(now.evidence, now.judgement, now.findings)
     wall = clock().realtime_ns
     ages = [
@@ -193,4 +196,5 @@ def _looked(now: Look, order: Order, began_ns: int, deeds: tuple[Deed, ...]) -> 
         oldest_orphan_s=max(ages, default=None),
         soonest_s=min(waits, default=None),
         page=page(report, wall / 1e9, deeds, observing=not order.policy.findings),
+        settled=settled,
     )

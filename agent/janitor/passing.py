@@ -124,7 +124,7 @@ class Passing:
             before = self._deeds
             for line in self._child.end(patience_s):
                 self._heard(line)
-            if isinstance(self._end, Looked):
+            if isinstance(self._end, Looked) and self._end.settled:
                 self._note_told(None)
             elif self._deeds != before:
                 self._note_told(self._deeds)
@@ -189,7 +189,6 @@ class Passing:
         assert self._child is not None  # noqa: S101 (for the type checker)
         began, status, self._child = self._child.began_ns, self._child.status, None
         if isinstance(self._end, Looked):
-            self._note_told(None)
             self._came_to_an_end(self._end, now)
         else:
             self._tidied_ns = 0  # what it left behind is seen to by the next
@@ -212,8 +211,9 @@ class Passing:
 
     def _came_to_an_end(self, looked: Looked, now: int) -> None:
         self.looked, self.ended_ns, self.problem, self._failures = looked, now, "", 0
-        if self._order is not None and self._order.tidy:
-            self._tidied_ns = now
+        if looked.settled:
+            self._note_told(None)
+            self._tidied_ns = now if self._order is not None and self._order.tidy else self._tidied_ns
         self.results["incomplete" if looked.unseen else "complete"] += 1
         if not looked.unseen:
             self.complete_at = looked.at

@@ -6,6 +6,8 @@ import base64
 import errno
 import json
 import os
+import select
+import signal
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from janitor.core.backoff import SECOND, Backoff
 from janitor.core.outcome import Entry, Event, Outcome
 from janitor.core.plan import plan
 from janitor.core.watched import identity_of
-from janitor.host import state
+from janitor.host import child, state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.journal import JOURNAL, Journal
 from janitor.host.leases import read_entry
@@ -351,6 +353,37 @@ def test_words_of_strangers_cost_no_more_than_one_of_them(crowd: Proc) -> None:
 def test_a_fragment_is_kept_by_one_name_of_each_process(tmp_path: Path) -> None:
     names = ["ab" + os.urandom(31).hex() for _ in range(100)]
     assert Asked(frozenset(), ("a", "ab")).named_in("\0".join(names).encode()) == (names[0],)
+
+
+def test_a_signal_to_a_child_that_has_just_begun_does_not_reach_its_parent() -> None:
+    """It would end the daemon: until the child has handlers of its own, it has the daemon's, and its wakeup pipe."""
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        for _ in range(30):
+            one = child.start(lambda tell: time.sleep(60), signal.SIGTERM)
+            one.signal(signal.SIGTERM)
+            one.end(5)
+            assert one.status == -signal.SIGTERM
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGTERM, before)
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_child_that_can_be_made_again_goes_first() -> None:
+    def work(tell: child.Tell) -> None:
+        child.offer_to_the_oom_killer()
+        tell(Path("/proc/self/oom_score_adj").read_bytes().strip())
+
+    one = child.start(work, signal.SIGTERM)
+    select.select([one.fileno()], [], [], 10)
+    assert one.read() == [b"500"]
+    one.end(5)
 
 
 def test_being_asked_to_stop_is_no_refusal(root: Path) -> None:

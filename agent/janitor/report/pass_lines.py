@@ -48,6 +48,7 @@ class Looked(msgspec.Struct, frozen=True, tag=True):
     oldest_orphan_s: float | None
     soonest_s: int | None  # when something left alone could be decided
     page: str
+    settled: bool = False  # the journal was put in order, and what earlier passes did has been told
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
