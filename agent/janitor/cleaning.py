@@ -5,6 +5,7 @@ Nothing here prints or asks; waiting and asking belong to the commands.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from janitor.core.action import Action, Plan, Policy
 from janitor.core.evidence import Evidence, Unknown, known
@@ -18,9 +19,11 @@ from janitor.host.apply import Hands, Witness, apply
 from janitor.host.firewall import named_addresses
 from janitor.host.journal import Journal, new_pass_id
 from janitor.host.mounts import own_mounts
-from janitor.host.processes import processes
+from janitor.host.processes import Asked, processes
 from janitor.host.repairs import NodeRepairs
 from janitor.pipeline import Options, diagnose, observe
+
+STOPPED: Final = "it was asked to stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
 
 
 def carry_out(
-    first: Look, options: Options, policy: Policy, journal: Journal, stop: Callable[[], bool]
+    first: Look, options: Options, policy: Policy, journal: Journal, stop: Callable[[], str]
 ) -> tuple[Hands, Plan, Iterator[Outcome]]:
     """Look once more, and do what both looks agree on. The iterator does the work as it is read."""
     second = look(options, policy)
@@ -68,7 +71,7 @@ def carry_out(
         boot_id=boot_id if isinstance(boot_id, str) else "",
         journal=journal,
         mounts=own_mounts(),
-        witness=lambda: witness(options.root),
+        witness=lambda: witness(options.root, Asked(frozenset(action.container_id for action in both.actions))),
         plugin_dirs=second.evidence.plugin_dirs,
         repairs=NodeRepairs(options.root, options.profiles),
         stop=stop,
@@ -86,12 +89,12 @@ def change(action: Action, options: Options, journal: Journal) -> tuple[str, Out
     return hands.pass_id, next(apply((action,), hands))
 
 
-def witness(root: str) -> Witness | Unknown:
-    """The kernel's word, now: IDs that processes name, and addresses that are up or routed to."""
+def witness(root: str, asked: Asked) -> Witness | Unknown:
+    """The kernel's word, now: which of these IDs processes name, and addresses that are up or routed to."""
     proc = procfs.find_proc(root)
     if isinstance(proc, Unknown):
         return proc
-    running, namespaces = processes(proc), netns.network_namespaces(proc)
+    running, namespaces = processes(proc, asked), netns.network_namespaces(proc)
     for part in (running, namespaces):
         if isinstance(part, Unknown):
             return part

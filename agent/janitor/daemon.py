@@ -20,7 +20,7 @@ from janitor.core.evidence import Unknown
 from janitor.host import procfs
 from janitor.host.files import said
 from janitor.host.http import Server
-from janitor.host.locks import Busy, take_daemon_lock
+from janitor.host.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
 from janitor.host.notify import notify, reloading, watchdog_s
 from janitor.host.procfs import clock
 from janitor.host.rights import Lack
@@ -112,6 +112,7 @@ class Daemon:
     # The loop.
 
     def _once(self, signals: int) -> None:
+        self._check_lock()
         if self._lock is None and clock().boottime_ns >= self._lock_ns:
             self._take_lock()
         self._run_parts(frozenset())  # whatever is due, or has just been made
@@ -131,6 +132,7 @@ class Daemon:
         before, self._round_ns = self._round_ns, clock().boottime_ns
         if self._round_ns - before > _ASLEEP_S * SECOND:
             self._began_ns = self._round_ns  # what did not happen meanwhile is nobody's fault
+        self._check_lock()
         self._run_parts(frozenset(fd for fd, _ in ready if fd != signals))
 
     def _run_parts(self, ready: frozenset[int]) -> None:
@@ -166,6 +168,24 @@ class Daemon:
         return False
 
     # Beginning and end of the parts.
+
+    def _check_lock(self) -> None:
+        """Whoever removes our lock lets a second daemon begin: then this one takes it again, or stops and waits."""
+        root = self.settings.options.root
+        if self._lock is None or not (why := lost(root, DAEMON_LOCK, self._lock)):
+            return
+        os.close(self._lock)
+        self._lock = None
+        try:
+            self._lock = take_daemon_lock(root)
+            self.say("lock lost", why=why, then="it was taken again")
+        except (Busy, OSError) as error:
+            taken = said(error) if isinstance(error, OSError) else str(error)
+            self.say("lock lost", why=f"{why}; {taken}", then="this one does nothing until it has it again")
+            for name in list(self._parts):
+                self._end(name)
+            self._broken.clear()
+            self._lock_ns, self._waits_for = clock().boottime_ns + _LOCK_EVERY_S * SECOND, ""
 
     def _take_lock(self) -> None:
         """Be the only daemon on this node, whatever carries the other one; until then this one waits."""
@@ -251,14 +271,28 @@ class Daemon:
             if self._lock is not None:
                 self._begin()
             leases = self._parts.get("leases")
-            if isinstance(leases, Passing):
-                leases.interval_s = new.interval_s
-                leases.soon()
             textfile = self._parts.get("textfile")
             if isinstance(textfile, Textfile):
                 textfile.path = new.textfile
                 textfile.soon()
-            self.say("configuration read", mode=mode(new))
+            if not isinstance(leases, Passing):
+                self._in_force()
+                return
+            leases.interval_s = new.interval_s
+            leases.soon()
+            same = (old.options, old.policy, old.keep_days) == (new.options, new.policy, new.keep_days)
+            if same and not leases.ending:
+                self._in_force()
+                return
+            # Nothing is done any more by the old order once it is said that the new one is in force.
+            leases.end_pass(self._in_force)
+            if leases.ending:
+                self.say("configuration changes", then="the pass that is under way ends first")
+            return
+        notify(READY="1")
+
+    def _in_force(self) -> None:
+        self.say("configuration read", mode=mode(self.settings))
         notify(READY="1")
 
     def _keeper(self) -> RuleKeeper | Unknown:
@@ -273,9 +307,10 @@ class Daemon:
     def _watching(self, keeper: RuleKeeper) -> None:
         self.say("watching rules", learned=len(keeper.mirror.kept), pid=os.getpid())
 
-    def _order(self, tidy: bool) -> Order:
+    def _order(self, tidy: bool, postponed: frozenset[str]) -> Order:
         wanted = self.settings
-        return Order(wanted.options, wanted.policy, wanted.keep_days, tidy)
+        tidy = tidy and wanted.policy.about("LEASE")  # who only observes leaves quarantine and journal alone
+        return Order(wanted.options, wanted.policy, wanted.keep_days, tidy, postponed)
 
     # What is said and shown.
 

@@ -8,13 +8,14 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from janitor.cleaning import Look, carry_out, look
-from janitor.core.action import Policy
+from janitor.cleaning import STOPPED, Look, carry_out, look
+from janitor.core.action import Action, Policy
 from janitor.core.judgement import FREEABLE
-from janitor.core.outcome import Outcome
+from janitor.core.outcome import Entry, action_of
+from janitor.host import state
 from janitor.host.files import said
 from janitor.host.journal import Journal
 from janitor.host.locks import DAEMON, Busy, only_janitor
@@ -37,47 +38,52 @@ class Order:
     policy: Policy
     keep_days: float
     tidy: bool
+    postponed: frozenset[str] = frozenset()  # keys of actions that are not to be tried yet
 
 
 def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
     """One pass from beginning to end; tells each action once it is written down, and at last what there is now."""
     began = clock()
+    order = replace(order, policy=replace(order.policy, postponed=order.postponed))
 
     def say(event: str, **fields: str) -> None:
         tell(Event(event, fields))
 
-    def acted(pass_id: str, outcome: Outcome) -> None:
-        action, name = outcome.action, _NAMES[outcome.action.kind]
-        done = outcome.event == "done"
-        event = f"{name} {_DONE[action.kind]}" if done else f"{name} not {_DONE[action.kind]}"
-        entry = action.kind == "discard"
-        fields = {
-            **({"path": action.path} if entry else {"address": action.name, "network": action.network}),
-            "pod": action.pod, "container": action.container_id, "proof": "; ".join(action.proof),
-            "detail": outcome.detail, "pass": pass_id,
-        }  # fmt: skip
-        tell(Event(event, fields, action.kind if done else ""))
+    def acted(pass_id: str, action: Action, done: bool, detail: str) -> None:
+        event, fields = _event(pass_id, action, done, detail)
+        tell(Event(event, fields, action.kind if done else "", action.key))
 
     with ExitStack() as held:
-        alone = _alone(order, held, say)
-        now = _look(order, alone, say)
-        changed = alone and _act(order, now, say, acted)
-        if changed:
-            now = _look(order, alone, say)
-    tell(_looked(now, began.boottime_ns))
+        still = _alone(order, held, say)
+        now, settled = _look(order, still is not None, say), False
+        if still is not None and order.policy.about("LEASE") and (now.plan.actions or order.tidy):
+            acting = _Act(order, say, acted, still)
+            if acting.act(now):
+                now = _look(order, not still(), say)
+            settled = acting.settled
+    tell(_looked(now, began.boottime_ns, settled=settled))
 
 
-def _alone(order: Order, held: ExitStack, say: Callable[..., None]) -> bool:
-    """Whether this pass may change something; where not, it looks all the same."""
+def _event(pass_id: str, action: Action, done: bool, detail: str) -> tuple[str, dict[str, str]]:
+    name = _NAMES[action.kind]
+    event = f"{name} {_DONE[action.kind]}" if done else f"{name} not {_DONE[action.kind]}"
+    entry = action.kind == "discard"
+    return event, {
+        **({"path": action.path} if entry else {"address": action.name, "network": action.network}),
+        "pod": action.pod, "container": action.container_id, "proof": "; ".join(action.proof), "detail": detail,
+        "pass": pass_id,
+    }  # fmt: skip
+
+
+def _alone(order: Order, held: ExitStack, say: Callable[..., None]) -> Callable[[], str] | None:
+    """Whether this pass may change something; where not, None, and it looks all the same."""
     try:
-        held.enter_context(only_janitor(order.options.root, DAEMON))
+        return held.enter_context(only_janitor(order.options.root, DAEMON))
     except Busy as busy:
         say("only looking", why=str(busy))
     except OSError as error:
         say("lock not taken", why=said(error), then="this pass only looks")
-    else:
-        return True
-    return False
+    return None
 
 
 def _look(order: Order, note: bool, say: Callable[..., None]) -> Look:
@@ -88,40 +94,81 @@ def _look(order: Order, note: bool, say: Callable[..., None]) -> Look:
         return look(order.options, order.policy, note=False)
 
 
-def _act(order: Order, now: Look, say: Callable[..., None], acted: Callable[[str, Outcome], None]) -> bool:
-    """Do what is planned. Whether anything was."""
-    if not (now.plan.actions or order.tidy):
-        return False
-    asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    journal, root = Journal(order.options.root), order.options.root
-    try:
-        journal.load()
-        for entry in recover(root, journal):
-            name = f"{entry.action['directory']}/{entry.action['name']}"
-            say("earlier pass was cut short", path=name, state=entry.state, detail=entry.detail)
-    except OSError as error:
-        say("journal not used", why=said(error), then="nothing is changed")
-        return False
-    anything = False
-    if now.plan.actions:
-        hands, both, work = carry_out(now, order.options, order.policy, journal, stop=lambda: bool(asked))
-        for why, number in Counter(r.reason for r in both.refusals if r not in now.plan.refusals).items():
-            say("left alone", leases=str(number), why=why)
-        for outcome in work:
-            acted(hands.pass_id, outcome)
-            anything = True
-    if not asked:
-        boot_id = now.evidence.boot_id
+@dataclass(slots=True)
+class _Act:
+    """The changing part of a pass. `still` says why we are not the only janitor any more."""
+
+    order: Order
+    say: Callable[..., None]
+    acted: Callable[[str, Action, bool, str], None]
+    still: Callable[[], str]
+    asked: list[int] = field(default_factory=list)
+    settled: bool = False
+
+    def act(self, now: Look) -> bool:
+        """Do what is planned, and keep the journal tidy. Whether anything was tried, to its end."""
+        signal.signal(signal.SIGTERM, lambda number, _: self.asked.append(number))
+        journal, root = Journal(self.order.options.root), self.order.options.root
+        boot_id = now.evidence.boot_id if isinstance(now.evidence.boot_id, str) else ""
         try:
-            purge(root, journal, order.keep_days, boot_id if isinstance(boot_id, str) else "")
+            journal.load()
+            untold = _untold(root, boot_id, journal)
+            for entry in recover(root, journal):
+                name = f"{entry.action['directory']}/{entry.action['name']}"
+                self.say("earlier pass was cut short", path=name, state=entry.state, detail=entry.detail)
+            for entry in untold:
+                self.acted(entry.pass_id, action_of(entry), True, "by a pass that was cut off before it could say so")
         except OSError as error:
-            say("old passes not dropped", why=said(error))
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return anything and not asked
+            self.say("journal not used", why=said(error), then="nothing is changed")
+            return False
+        tried = bool(now.plan.actions) and self._carry_out(now, journal, boot_id)
+        if not self.asked:
+            self._purge(root, journal, boot_id)
+        self.settled = not self.asked
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return tried and not self.asked
+
+    def _stop(self) -> str:
+        return STOPPED if self.asked else self.still()
+
+    def _carry_out(self, now: Look, journal: Journal, boot_id: str) -> bool:
+        hands, both, work = carry_out(now, self.order.options, self.order.policy, journal, self._stop)
+        for why, number in Counter(r.reason for r in both.refusals if r not in now.plan.refusals).items():
+            self.say("left alone", leases=str(number), why=why)
+        try:
+            state.write_telling(self.order.options.root, boot_id, hands.pass_id, 0)
+        except OSError as error:
+            self.say("notes not written", why=said(error), then="what a pass did is not told after a kill")
+        left, tried = 0, False
+        for outcome in work:
+            stopped = self._stop() if outcome.event == "skipped" else ""
+            if stopped and outcome.detail == stopped:  # it was not tried, which is no refusal
+                left += 1
+                continue
+            self.acted(hands.pass_id, outcome.action, outcome.event == "done", outcome.detail)
+            tried = True
+        if left:
+            self.say("pass ended early", why=self._stop(), left=str(left))
+        return tried
+
+    def _purge(self, root: str, journal: Journal, boot_id: str) -> None:
+        days = self.order.keep_days
+        try:
+            purged = purge(root, journal, days, boot_id)
+        except OSError as error:
+            self.say("old passes not dropped", why=said(error))
+            return
+        if purged.passes:
+            self.say("old passes dropped", passes=str(purged.passes), files=str(purged.files), days=f"{days:g}")
 
 
-def _looked(now: Look, began_ns: int) -> Looked:
+def _untold(root: str, boot_id: str, journal: Journal) -> list[Entry]:
+    """What the last pass did and nobody has logged: its daemon was killed, or the pass itself."""
+    pass_id, told = state.read_telling(root, boot_id)
+    return [e for e in journal.entries.values() if e.pass_id == pass_id and e.state == "done"][told:]
+
+
+def _looked(now: Look, began_ns: int, *, settled: bool) -> Looked:
     report = make_report(now.evidence, now.judgement, now.findings)
     wall = clock().realtime_ns
     ages = [
@@ -147,4 +194,5 @@ def _looked(now: Look, began_ns: int) -> Looked:
         oldest_orphan_s=max(ages, default=None),
         soonest_s=min(waits, default=None),
         page=page(report, wall / 1e9),
+        settled=settled,
     )

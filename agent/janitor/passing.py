@@ -13,11 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from janitor.core.backoff import Backoff
 from janitor.core.forecast import exhaustion_s
 from janitor.core.prose import duration, listing
-from janitor.host import child
+from janitor.host import child, state
 from janitor.host.files import said
-from janitor.host.procfs import clock
+from janitor.host.procfs import boot_id as boot_id_of
+from janitor.host.procfs import clock, find_proc
 from janitor.lease_pass import Order, lease_pass
 from janitor.report.pass_lines import Event, Failed, Line, Looked, decode, encode
 from janitor.restoring import Say
@@ -27,14 +29,15 @@ LONGEST_S: Final = 300
 """A pass that takes longer is ended."""
 _KILL_AFTER_S: Final = 10
 _SOONEST_S: Final = 5
+_TIDY_EVERY_S: Final = 86_400
 _SAMPLES: Final = 720
 
 
 @dataclass(slots=True)
 class Passing:
-    """`order(tidy)` says what the next pass is to do."""
+    """`order(tidy, postponed)` says what the next pass is to do."""
 
-    order: Callable[[bool], Order]
+    order: Callable[[bool, frozenset[str]], Order]
     interval_s: float
     say: Say
     looked: Looked | None = None
@@ -48,8 +51,12 @@ class Passing:
     _end: Looked | Failed | None = None
     _next_ns: int = 1
     _failures: int = 0
-    _tidied: bool = False
+    _order: Order | None = None  # that of the pass that is under way
+    _tidied_ns: int = 0  # when one last put the journal in order; 0 for not since one has failed
     _asked_ns: int = 0
+    _over: Callable[[], None] | None = None  # to be called when the pass that is to end has ended
+    _backoff: Backoff = field(default_factory=Backoff)
+    _deeds: tuple[str, int] = ("", 0)  # the pass whose deeds were told last, and how many
     _told: tuple[object, ...] = ()
 
     def descriptors(self) -> tuple[list[int], list[int]]:
@@ -65,9 +72,26 @@ class Passing:
         return self._child.began_ns + LONGEST_S * SECOND
 
     def soon(self) -> None:
-        """Let the next pass begin now, unless one is under way."""
+        """Let the next pass begin now, unless one is under way; what was refused is tried again."""
+        self._backoff.try_all(clock().boottime_ns)
         if self._child is None:
             self._next_ns = 1
+
+    @property
+    def ending(self) -> bool:
+        """Whether a pass is under way that was asked to end."""
+        return self._over is not None
+
+    def end_pass(self, over: Callable[[], None]) -> None:
+        """End the pass that is under way: its order does not hold any more. `over` is called when nothing of it goes
+        on, at once where there is none."""
+        if self._child is None:
+            over()
+            return
+        self._over = over
+        if not self._asked_ns:
+            self._child.signal(signal.SIGTERM)
+            self._asked_ns = clock().boottime_ns
 
     def run(self, ready: frozenset[int]) -> None:
         """Take in what the child says; begin a pass, or end one, where it is time."""
@@ -78,14 +102,17 @@ class Passing:
                 self._begin()
             return
         if self._child.fileno() >= 0:
+            before = self._deeds
             for line in self._child.read():
                 self._heard(line)
+            if self._deeds != before:
+                self._note_told(self._deeds)
         if self._child.fileno() < 0:
             if self._child.over():
                 self._finish(now)
             else:
                 self._next_ns = now + SECOND // 100
-        elif now - self._child.began_ns > LONGEST_S * SECOND:
+        elif self._asked_ns or now - self._child.began_ns > LONGEST_S * SECOND:
             if not self._asked_ns:
                 self._child.signal(signal.SIGTERM)
                 self._asked_ns = now
@@ -96,26 +123,39 @@ class Passing:
     def close(self, patience_s: float) -> None:
         """End the pass that is under way: after the batch at hand, and where that takes too long, at once."""
         if self._child is not None:
+            before = self._deeds
             for line in self._child.end(patience_s):
                 self._heard(line)
+            if isinstance(self._end, Looked) and self._end.settled:
+                self._note_told(None)
+            elif self._deeds != before:
+                self._note_told(self._deeds)
+            over = self._child.status is not None
             self._child = None
+            if over and self._over is not None:
+                self._over()
+            self._over = None
 
     def go_on_from(self, before: "Passing") -> None:
         """Know what another one has known that had to be ended."""
         self.looked, self.problem, self.ended_ns = before.looked, before.problem, before.ended_ns
         self.complete_at, self.results, self.done = before.complete_at, before.results, before.done
-        self.free, self._told, self._tidied = before.free, before._told, before._tidied
+        self.free, self._told, self._tidied_ns = before.free, before._told, before._tidied_ns
+        self._backoff, self._deeds = before._backoff, before._deeds
 
     def forecasts(self) -> dict[tuple[str, str], float]:
         """By network and data directory: seconds until nothing is free."""
         return {key: exhaustion_s(samples) for key, samples in self.free.items()}
 
     def _begin(self) -> None:
-        order = self.order(not self._tidied)
+        now = clock().boottime_ns
+        tidy = not self._tidied_ns or now - self._tidied_ns > _TIDY_EVERY_S * SECOND
+        self._order = order = self.order(tidy, self._backoff.postponed(now))
         self._end, self._asked_ns = None, 0
 
         def work(tell: child.Tell) -> None:
             gc.disable()  # it ends soon, and looking for cycles would make every page of ours its own
+            child.offer_to_the_oom_killer()
 
             def say(line: Line) -> None:
                 tell(encode(line))
@@ -135,17 +175,41 @@ class Passing:
             line = decode(data)
         except ValueError:
             return  # cut off by a kill
-        if isinstance(line, Event):
-            self.say(line.event, **line.fields)
-            self.done.update([line.done] if line.done else [])
-        else:
+        if not isinstance(line, Event):
             self._end = line
+        elif line.done:
+            self._backoff.done(line.key)
+            self.say(line.event, **line.fields)
+            self.done.update([line.done])
+            pass_id, told = line.fields.get("pass", ""), self._deeds
+            self._deeds = (pass_id, told[1] + 1 if told[0] == pass_id else 1)
+        elif not line.key or self._backoff.refused(line.key, line.fields.get("detail", ""), clock().boottime_ns):
+            self.say(line.event, **line.fields)
+
+    def _note_told(self, deeds: tuple[str, int] | None) -> None:
+        """For the daemon after this one, should this one be killed; None where there is nothing left to be told."""
+        root = self._order.options.root if self._order is not None else "/"
+        boot_id = boot_id_of(find_proc(root))
+        try:
+            if deeds is None:
+                state.all_told(root)
+            elif deeds[0] and isinstance(boot_id, str):
+                state.write_telling(root, boot_id, *deeds)
+        except OSError:
+            pass  # then some deeds may be told twice
 
     def _finish(self, now: int) -> None:
         assert self._child is not None  # noqa: S101 (for the type checker)
         began, status, self._child = self._child.began_ns, self._child.status, None
         if isinstance(self._end, Looked):
             self._came_to_an_end(self._end, now)
+        else:
+            self._tidied_ns = 0  # what it left behind is seen to by the next
+        if self._over is not None:
+            over, self._over, self._next_ns = self._over, None, now
+            over()
+            return
+        if isinstance(self._end, Looked):
             wait = min(self.interval_s, max(_SOONEST_S, (self._end.soonest_s or self.interval_s) + 1))
             self._next_ns = max(now, began + int(wait * SECOND))
             return
@@ -162,7 +226,10 @@ class Passing:
         self.say("pass failed", why=why, again_s=int(wait))
 
     def _came_to_an_end(self, looked: Looked, now: int) -> None:
-        self.looked, self.ended_ns, self.problem, self._failures, self._tidied = looked, now, "", 0, True
+        self.looked, self.ended_ns, self.problem, self._failures = looked, now, "", 0
+        if looked.settled:
+            self._note_told(None)
+            self._tidied_ns = now if self._order is not None and self._order.tidy else self._tidied_ns
         self.results["incomplete" if looked.unseen else "complete"] += 1
         if not looked.unseen:
             self.complete_at = looked.at

@@ -13,9 +13,18 @@ from typing import Any
 import janitor
 from janitor import checks
 from janitor.core.age import GRACE_S
-from janitor.core.evidence import EVIDENCE_VERSION, Evidence, Unknown, known
+from janitor.core.evidence import (
+    EVIDENCE_VERSION,
+    CacheEntry,
+    Endpoint,
+    Evidence,
+    LeaseDirectory,
+    Unknown,
+    known,
+)  # fmt: skip
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement, judge
+from janitor.core.lease import parse_lease
 from janitor.core.routing import Profile
 from janitor.host import (
     cni,
@@ -32,7 +41,7 @@ from janitor.host import (
     state,
     tasks,
 )  # fmt: skip
-from janitor.host.processes import processes
+from janitor.host.processes import Asked, processes
 
 FAMILIES = {
     "leases": "LEASE", "rules": "RULE", "scan": "SCAN", "cidr": "CIDR", "kubelet": "KUB", "node": "NODE", "cni": "CNI",
@@ -83,7 +92,7 @@ def observe(options: Options) -> Evidence:
     directories = leases.compared(directories, root, views)
     endpoints = tuple(cri.ask(runtime, options.deadline_s) for runtime in runtimes)
     task_directories = tasks.task_directories(procfs.node_root(root))
-    witnesses = processes(proc) if not isinstance(proc, Unknown) else proc
+    witnesses = processes(proc, _asked(directories, cache, endpoints)) if not isinstance(proc, Unknown) else proc
     namespaces = netns.network_namespaces(proc) if not isinstance(proc, Unknown) else proc
     policy_routing = routing.read_routing(
         root, proc, options.profiles, networks, mirror_note.open_breakers(root, boot_id)
@@ -115,6 +124,22 @@ def observe(options: Options) -> Evidence:
         routing=policy_routing,
         node_config=configured,
     )
+
+
+def _asked(
+    directories: tuple[LeaseDirectory, ...] | Unknown,
+    cache: tuple[CacheEntry, ...] | Unknown,
+    endpoints: tuple[Endpoint, ...],
+) -> Asked:
+    """What processes are asked about: the IDs of leases, of cache entries and of what the runtimes list."""
+    leased = [parse_lease(file) for directory in known(directories) for file in known(directory.entries)]
+    ids = {lease.container_id for lease in leased}
+    ids.update(entry.container_id for entry in known(cache))
+    for endpoint in endpoints:
+        ids.update(sandbox.container_id for sandbox in known(endpoint.sandboxes))
+        ids.update(record.container_id for record in known(endpoint.records))
+    fragments = {lease.fragment for lease in leased} - {""}
+    return Asked(frozenset(ids - {""}), tuple(sorted(fragments)))
 
 
 def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> tuple[Judgement, tuple[Finding, ...]]:

@@ -287,6 +287,24 @@ def test_the_grace_has_a_floor() -> None:
     assert verdict_of(watched(60), grace_s=0).verdict == Verdict.ORPHANED
 
 
+@pytest.mark.parametrize(("asleep_s", "verdict"), [(100, Verdict.ORPHANED), (101, Verdict.PENDING)])
+def test_a_machine_that_slept_watched_nothing(asleep_s: int, verdict: Verdict) -> None:
+    """CLOCK_BOOTTIME goes on while nobody could have made a pod, or finished one: only what was awake counts."""
+    found = watched(700)
+    at_first = 50 * SECOND  # it had slept before as well
+    seen = tuple(replace(one, asleep_ns=at_first) for one in known(found.observations))
+    found = replace(found, observations=seen, started=replace(found.started, asleep_ns=at_first + asleep_s * SECOND))
+    judged = verdict_of(found)
+    assert judged.verdict == verdict
+    assert (judged.wait_s == asleep_s - 100) is (verdict is Verdict.PENDING)
+
+
+def test_a_watch_noted_without_the_clock_of_sleep_counts_all_sleep_since_the_boot() -> None:
+    found = watched(700)
+    found = replace(found, started=replace(found.started, asleep_ns=200 * SECOND))
+    assert verdict_of(found).verdict == Verdict.PENDING
+
+
 @pytest.mark.parametrize("change", [{"ctime_ns": 7}, {"inode": 7}, {"mtime_ns": 7}])
 def test_a_file_that_changed_was_not_watched(change: dict[str, Any]) -> None:
     assert verdict_of(watched(6_000, **change)).verdict == Verdict.PENDING

@@ -13,5 +13,5 @@ from janitor.host import procfs
 if __name__ == "__main__":
     ahead_ns = int(sys.argv.pop(1)) * 1_000_000_000
     now = procfs.clock
-    procfs.clock = lambda: Clock(now().realtime_ns + ahead_ns, now().boottime_ns + ahead_ns)
+    procfs.clock = lambda: Clock(now().realtime_ns + ahead_ns, now().boottime_ns + ahead_ns, now().asleep_ns)
     main()

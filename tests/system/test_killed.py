@@ -328,7 +328,7 @@ def test_the_command_itself_makes_the_same_changes(waiting: Node) -> None:
     undo_all(waiting)
     forget(waiting)
     time.sleep(max(0.0, 61 - (time.time() - waiting.socket.stat().st_ctime)))
-    start = ("unshare", "--time", "--boottime", "700", "--fork")
+    start = ("unshare", "--time", "--boottime", "700", "--monotonic", "700", "--fork")
     calls = changes(traced(waiting, str(JANITOR), *CLEAN, start=start))
     assert [call.what for call in calls] == expected
     nothing_lost(waiting, before)

@@ -63,8 +63,8 @@ def settings(root: Path, **other: Any) -> Settings:
     return replace(quiet, **other)
 
 
-def order(tidy: bool) -> Order:
-    raise AssertionError(tidy)
+def order(tidy: bool, postponed: frozenset[str]) -> Order:
+    raise AssertionError(tidy, postponed)
 
 
 # No descriptor left.
@@ -73,7 +73,7 @@ def order(tidy: bool) -> Order:
 def test_a_pass_that_cannot_be_begun_is_a_failed_pass(tmp_path: Path) -> None:
     log = Log()
     order = Order(Options(root=str(tmp_path)), Policy(), 30, False)
-    passing = Passing(lambda _: order, 60, log)
+    passing = Passing(lambda *_: order, 60, log)
     passing.results["complete"] = 7
     with no_descriptor_left():
         passing.run(frozenset())

@@ -27,6 +27,8 @@ from janitor.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from janitor.cleaning import Look
     from janitor.core.action import Plan, Policy
     from janitor.host.journal import Journal
@@ -91,7 +93,7 @@ def clean(
         write(plan_text(look.plan, terminal()[0]).encode())
         left = bool(look.plan.actions or look.plan.refusals)
     else:
-        with alone(where.root, "janitor clean"):
+        with alone(where.root, "janitor clean") as still:
             journal = open_journal(where.root)
             look = _watch(where, policy, wait=not no_wait)
             _check_networks(policy, look)
@@ -100,7 +102,7 @@ def clean(
             if look.plan.actions:
                 if not yes and not typer.confirm("Do this?"):
                     raise Stop("nothing was changed", EXIT_LEFT)
-                left = _carry_out(look, where, policy, journal)
+                left = _carry_out(look, where, policy, journal, still)
             _purge(where.root, journal, settings.keep_days, look)
     unseen = look.unseen(policy)
     for part in unseen:
@@ -123,6 +125,7 @@ def undo(
     from janitor.host.apply import Hands
     from janitor.host.files import said
     from janitor.host.mounts import own_mounts
+    from janitor.host.processes import Asked
     from janitor.host.repairs import NodeRepairs
     from janitor.report.changes import passes_text, restored_text
 
@@ -145,7 +148,7 @@ def undo(
             "",
             journal,
             own_mounts(),
-            lambda: witness(where.root),
+            lambda: witness(where.root, Asked(frozenset())),
             repairs=NodeRepairs(where.root, where.profiles),
         )
         try:
@@ -213,15 +216,20 @@ def _purge(root: str, journal: "Journal", keep_days: float, look: "Look") -> Non
         print(f"janitor: dropping old passes: {said(error)}", file=sys.stderr)
 
 
-def _carry_out(look: "Look", where: "Options", policy: "Policy", journal: "Journal") -> bool:
-    """Do it, print each outcome, and say whether anything is left. A signal ends it after the batch at hand."""
-    from janitor.cleaning import carry_out
+def _carry_out(
+    look: "Look", where: "Options", policy: "Policy", journal: "Journal", still: "Callable[[], str]"
+) -> bool:
+    """Do it, print each outcome, and say whether anything is left. A signal ends it after the batch at hand.
+
+    `still` says why we are not the only janitor any more.
+    """
+    from janitor.cleaning import STOPPED, carry_out
     from janitor.report.changes import outcome_line, summary
 
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: signals.append(received))
-    hands, plan, work = carry_out(look, where, policy, journal, stop=lambda: bool(signals))
+    hands, plan, work = carry_out(look, where, policy, journal, lambda: STOPPED if signals else still())
     outcomes = []
     for outcome in work:
         outcomes.append(outcome)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -161,14 +161,17 @@ def write(data: bytes) -> None:
 
 
 @contextmanager
-def alone(root: str, what: str) -> Iterator[None]:
-    """Only one janitor changes a node at a time. Stop where another is at it, or it may not be changed."""
+def alone(root: str, what: str) -> Iterator[Callable[[], str]]:
+    """Only one janitor changes a node at a time. Stop where another is at it, or it may not be changed.
+
+    What it yields says why that does not hold any more (host/locks.py).
+    """
     from janitor.host.files import said
     from janitor.host.locks import Busy, only_janitor
 
     try:
-        with only_janitor(root, what, _DAEMON_PASS_S):
-            yield
+        with only_janitor(root, what, _DAEMON_PASS_S) as still:
+            yield still
     except Busy as busy:
         raise Stop(str(busy)) from None
     except PermissionError as error:

@@ -44,6 +44,11 @@ class Action:
         return self.name if self.kind == "restore" else f"{self.directory}/{self.name}"
 
     @property
+    def key(self) -> str:
+        """What it is known by from pass to pass: as long as the file is the same, so is what is to be done about it."""
+        return f"{self.kind} {self.path} {self.container_id} {self.ctime_ns}"
+
+    @property
     def network(self) -> str:
         """The network's name, for a lease."""
         return self.directory.rpartition("/")[2]
@@ -60,12 +65,16 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator allows. Empty `networks` means all; `findings` None means whatever finding it takes care of."""
+    """What the operator allows. Empty `networks` means all; `findings` None means whatever finding it takes care of.
+
+    `postponed` are the keys of actions that were refused before and are not to be tried yet.
+    """
 
     max_per_pass: int = MAX_PER_PASS
     networks: tuple[str, ...] = ()
     grace_s: int = GRACE_S
     findings: frozenset[str] | None = None
+    postponed: frozenset[str] = frozenset()
 
     def about(self, family: str) -> bool:
         """Whether anything of this family of findings (`LEASE`, `RULE`) is asked for."""

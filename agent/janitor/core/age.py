@@ -40,6 +40,7 @@ class Records:
     """
 
     now_ns: int
+    asleep_ns: int
     ledger: frozenset[FileIdentity]
     observations: dict[FileIdentity, Observation]
     runtimes_began_ns: int | None
@@ -53,6 +54,7 @@ def gather(evidence: Evidence) -> Records:
     plugins = [p.started_ns for p in known(evidence.processes) if p.cni_command or p.cni_container_id]
     return Records(
         evidence.started.boottime_ns,
+        evidence.started.asleep_ns,
         frozenset(known(evidence.ledger)),
         {observation.file: observation for observation in known(evidence.observations)},
         _runtimes_began(evidence),
@@ -108,7 +110,13 @@ def _watched_s(this: FileIdentity, file: LeaseFile, records: Records) -> int:
     seen = records.observations.get(this)
     if seen is None or seen.ctime_ns != file.ctime_ns or seen.passes < 1:
         return 0
-    return max(0, (records.now_ns - seen.first_ns) // SECOND)
+    return awake_s(seen, records)
+
+
+def awake_s(seen: Observation, records: Records) -> int:
+    """Seconds since this was first seen in which the machine was awake: what is asleep creates no pod."""
+    asleep_ns = max(0, records.asleep_ns - seen.asleep_ns)
+    return max(0, (records.now_ns - seen.first_ns - asleep_ns) // SECOND)
 
 
 def _runtimes_began(evidence: Evidence) -> int | None:

@@ -22,10 +22,14 @@ _NO_ROUTING = Routing(_NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED, _NOT_L
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Both clocks at one instant, in nanoseconds; CLOCK_BOOTTIME goes on during suspend and never steps."""
+    """Both clocks at one instant, in nanoseconds; CLOCK_BOOTTIME goes on during suspend and never steps.
+
+    `asleep_ns` is how much of it the machine has been suspended: by so much CLOCK_MONOTONIC is behind.
+    """
 
     realtime_ns: int
     boottime_ns: int
+    asleep_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,13 +257,17 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A lease seen unchanged, and unowned, from `first_ns` to `last_ns` (CLOCK_BOOTTIME) in `passes` passes."""
+    """A lease seen unchanged, and unowned, from `first_ns` to `last_ns` (CLOCK_BOOTTIME) in `passes` passes.
+
+    `asleep_ns` is the clock's at the first of them.
+    """
 
     file: FileIdentity
     ctime_ns: int
     first_ns: int
     last_ns: int
     passes: int
+    asleep_ns: int = 0
 
 
 # --- all of it -----------------------------------------------------------------------------------------

@@ -29,6 +29,17 @@ class Entry:
     boot_id: str
     state: Event = "intend"
     detail: str = ""
+    up_s: float = -1.0  # seconds since the boot, on CLOCK_BOOTTIME; negative where that was not written down
+
+
+def action_of(entry: Entry) -> Action:
+    """The action again, as far as it takes to say what was done; its file's identity is left out."""
+    known = entry.action
+    directory, name, container_id, interface, pod = (
+        str(known.get(field, "")) for field in ("directory", "name", "container_id", "interface", "pod")
+    )
+    proof = tuple(str(part) for part in known.get("proof") or ())
+    return Action(known["kind"], directory, name, container_id, interface, pod, proof)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ done is a refusal with its reason, which reaches the report.
 from dataclasses import replace
 
 from janitor.core.action import MISSING_S, SETTLE_S, Action, Plan, Policy, Refusal
-from janitor.core.age import SECOND, Records, age, gather
+from janitor.core.age import SECOND, Records, age, awake_s, gather
 from janitor.core.evidence import CacheEntry, Evidence, known
 from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict
 from janitor.core.lease import CRI_ID
@@ -39,7 +39,10 @@ def plan(evidence: Evidence, judgement: Judgement, policy: Policy | None = None)
         if isinstance(decision, Action) and (policy.findings is None or finding_of(decision) in policy.findings)
     ]
     refusals = [decision for decision in decisions if isinstance(decision, Refusal)]
-    allowed, left = _bounded(_with_chains(wanted, evidence, judgement, records), policy.max_per_pass)
+    groups = _with_chains(wanted, evidence, judgement, records)
+    # Before the bound, so that what is refused again and again takes no place from what could be done.
+    groups = [group for group in groups if not any(action.key in policy.postponed for action in group)]
+    allowed, left = _bounded(groups, policy.max_per_pass)
     if left:
         refusals.append(
             Refusal("this pass", f"{left} more are left for the next pass (--max {policy.max_per_pass})", 0)
@@ -71,7 +74,7 @@ def _with_chains(
         if entry.path in groups:
             first = groups[entry.path][0]
             directory, _, name = entry.path.rpartition("/")
-            proof = ("its container is gone, and its CNI DEL has been run",)
+            proof = ("its container is gone", "it goes only after the CNI DEL of its chain has succeeded")
             groups[entry.path].append(
                 Action(
                     "discard", directory, name, entry.container_id, entry.interface, first.pod, proof,
@@ -137,7 +140,7 @@ def _lease(lease: JudgedLease, judgement: Judgement, records: Records) -> Action
         return Refusal(path, "; ".join(lease.reasons), lease.wait_s)
     if lease.verdict is Verdict.MISSING:
         seen = records.observations.get(missing_identity(lease))
-        watched = 0 if seen is None else max(0, (records.now_ns - seen.first_ns) // SECOND)
+        watched = 0 if seen is None else awake_s(seen, records)
         if judgement.unseen:
             return Refusal(path, "it is missing, but not everything could be looked at")
         if watched < MISSING_S:

@@ -89,7 +89,7 @@ def observe_again(evidence: Evidence, judgement: Judgement) -> tuple[Observation
     for file, ctime_ns in seen:
         old = before.get(file)
         if old is not None and old.ctime_ns == ctime_ns:
-            found.append(Observation(file, ctime_ns, old.first_ns, now, old.passes + 1))
+            found.append(replace(old, last_ns=now, passes=old.passes + 1))
         else:
-            found.append(Observation(file, ctime_ns, now, now, 1))
+            found.append(Observation(file, ctime_ns, now, now, 1, evidence.finished.asleep_ns))
     return tuple(found)

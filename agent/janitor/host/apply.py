@@ -1,9 +1,10 @@
 """Doing what a plan says: the only writer of leases, together with host/undo.py.
 
-Each batch: the intentions are in the journal and on the disk; the kernel is looked at again; then, under
-host-local's own lock and for a few milliseconds, each file is compared with the one that was judged and renamed; the
-directories are synced; the outcomes go to the journal. No runtime is called meanwhile. A kill at any instant leaves
-every file in its place or in quarantine, and the next run finds out which. Standard library only.
+Each batch: host-local's lock can be had, and the plugins of its chain are there; the intentions are in the journal and
+on the disk; the kernel is looked at again; then, under that lock and for a few milliseconds, each file is compared with
+the one that was judged and renamed; the directories are synced; the outcomes go to the journal. No runtime is called
+meanwhile. A kill at any instant leaves every file in its place or in quarantine, and the next run finds out which.
+Standard library only.
 """
 
 import os
@@ -16,8 +17,8 @@ from typing import Protocol
 
 from janitor.core.action import Action
 from janitor.core.evidence import Unknown
-from janitor.core.outcome import Entry, Outcome
-from janitor.host.cni_del import DelError, chain_del
+from janitor.core.outcome import Entry, Event, Outcome
+from janitor.host.cni_del import DelError, chain_del, find_chain
 from janitor.host.files import inside, said
 from janitor.host.journal import Journal, sync_directory
 from janitor.host.locks import Busy, network_lock
@@ -50,7 +51,7 @@ class Repairs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """What changing a node takes. `stop` is asked between batches whether to go on."""
+    """What changing a node takes. `stop` is asked before each batch why not to go on; "" for nothing."""
 
     root: str
     pass_id: str
@@ -62,18 +63,25 @@ class Hands:
     patience_s: float = 5.0
     repairs: Repairs | None = None
     batch: int = BATCH
-    stop: Callable[[], bool] = lambda: False
+    stop: Callable[[], str] = lambda: ""
 
 
 def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
-    """Do all of it, batch by batch, in order; yields each outcome once it is known and written down."""
+    """Do all of it, batch by batch, in order; yields each outcome once it is known and written down.
+
+    What cannot be done whatever happens next is not written down: the journal would grow by it with every pass.
+    """
     number = 0
     broken = ""
+    locked: dict[str, str] = {}  # directories whose lock could not be had; waiting for it once in a pass is enough
     for batch in _batches(actions, hands.batch):
-        if hands.stop():
-            broken = broken or "it was asked to stop"
+        broken = broken or hands.stop()
         if broken:
             yield from (Outcome(action, "skipped", broken) for action in batch)
+            continue
+        hopeless = _hopeless(batch, hands, locked)
+        if hopeless is not None:
+            yield from (Outcome(action, *hopeless) for action in batch)
             continue
         entries = [_entry(action, number + index, hands) for index, action in enumerate(batch)]
         number += len(batch)
@@ -108,11 +116,36 @@ def _batches(actions: tuple[Action, ...], most: int) -> Iterator[list[Action]]:
         yield batch
 
 
+def _hopeless(batch: list[Action], hands: Hands, locked: dict[str, str]) -> tuple[Event, str] | None:
+    """What becomes of a batch that cannot be done, as can be seen before anything is written; None where it can."""
+    first = batch[0]
+    if first.kind not in ("free", "reserve"):
+        return None
+    try:
+        if first.directory not in locked:
+            with network_lock(inside(hands.root, first.directory), first.directory, hands.patience_s):
+                pass
+        if first.chain:
+            find_chain(hands.root, first.chain, hands.plugin_dirs, "")
+    except Busy as busy:
+        locked[first.directory] = str(busy)
+    except OSError as error:
+        return "failed", f"{first.directory}: {error.strerror}"
+    except DelError as error:
+        return "failed", _kept(error)
+    return ("skipped", locked[first.directory]) if first.directory in locked else None
+
+
+def _kept(error: DelError) -> str:
+    return f"{error}; the lease is kept, so that nobody gets an address with stale rules"
+
+
 def _entry(action: Action, number: int, hands: Hands) -> Entry:
     rule = action.kind == "restore"  # it has no file, but each action has its place
     where = QUARANTINE if rule else place_for(hands.root, action.directory, hands.mounts)
     place = f"{where}/{hands.pass_id}/{number:05d}-{'rule' if rule else action.name}"
-    return Entry(hands.pass_id, number, asdict(action), place, time.time(), hands.boot_id)
+    up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return Entry(hands.pass_id, number, asdict(action), place, time.time(), hands.boot_id, up_s=up_s)
 
 
 def _do(batch: list[Action], entries: list[Entry], hands: Hands) -> list[Outcome]:
@@ -207,10 +240,9 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, hands: H
     os.makedirs(scratch, mode=0o700, exist_ok=True)
     try:
         node_path = f"{os.path.dirname(entries[0].quarantine)}/scratch"
-        chain_del(hands.root, batch[-1].chain, hands.plugin_dirs, node_path)
+        chain_del(hands.root, find_chain(hands.root, batch[-1].chain, hands.plugin_dirs, node_path))
     except DelError as error:
-        sentence = f"{error}; the lease is kept, so that nobody gets an address with stale rules"
-        return [Outcome(action, "failed", sentence) for action in batch]
+        return [Outcome(action, "failed", _kept(error)) for action in batch]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     with network_lock(here, path, hands.patience_s) as directory:

@@ -15,8 +15,10 @@ from typing import Final
 from janitor.host.procfs import clock
 
 _PR_SET_PDEATHSIG: Final = 1
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _READ: Final = 1 << 20
 _LONGEST: Final = 64 << 20  # bytes of one line
+_OOM_SCORE_ADJ: Final = 500  # proc(5): as if it had half the memory more; -500 is what the unit gives to the daemon
 
 Tell = Callable[[bytes], None]
 """Hands one line over, without its end; it holds no newline."""
@@ -90,26 +92,40 @@ def start(work: Callable[[Tell], None], orphaned: int) -> Child:
     """Begin. The child gets the signal `orphaned` when we die. OSError where there can be no process."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reader, False)
+    # Until it has handlers of its own, a signal to the child would be written to the pipe that wakes us.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         pid = os.fork()
+        if pid == 0:
+            _be_child(work, writer, orphaned, before)
     except OSError:
         os.close(reader)
         os.close(writer)
         raise
-    if pid == 0:
-        _be_child(work, writer, orphaned)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(writer)
     return Child(pid, clock().boottime_ns, reader)
 
 
-def _be_child(work: Callable[[Tell], None], writer: int, orphaned: int) -> None:
+def offer_to_the_oom_killer() -> None:
+    """For a child whose work can be made again: where memory runs out, it goes before the one who made it."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(_OOM_SCORE_ADJ))
+    except OSError:
+        pass  # no /proc of ours: it stays as likely as we are
+
+
+def _be_child(work: Callable[[Tell], None], writer: int, orphaned: int, mask: set[signal.Signals | int]) -> None:
     """Work, and end: nothing of the parent's is run or written any more."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDING:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, orphaned, 0, 0, 0)
         for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
             if fd > 2 and fd != writer:

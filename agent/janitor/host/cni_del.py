@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import subprocess
+from dataclasses import dataclass
 from typing import Any, Final
 
 from janitor.host.files import inside, read_bounded, said
@@ -28,29 +29,40 @@ _DELEGATING: Final = frozenset({"flannel"})
 """Plugins that make up the configuration of their delegate: host-local would run there as it always does."""
 
 
-def chain_del(root: str, cache_entry: str, plugin_dirs: tuple[str, ...], scratch: str) -> None:
-    """Run DEL for the attachment of one cache entry. DelError where any plugin does not succeed.
+@dataclass(frozen=True, slots=True)
+class ChainDel:
+    """What is to be run: each plugin with its configuration, in this order, and the environment of all of them."""
+
+    plugins: tuple[tuple[str, dict[str, Any]], ...]
+    environment: dict[str, str]
+
+
+def find_chain(root: str, cache_entry: str, plugin_dirs: tuple[str, ...], scratch: str) -> ChainDel:
+    """Everything that DEL for the attachment of one cache entry takes. DelError where something of it is not there.
 
     host-local's part of it gets `scratch`, an empty directory, for its data: it would walk the whole network and
-    release whatever names the container. Which lease goes is janitor's to decide. Everything is looked up before the
-    first plugin is run.
+    release whatever names the container. Which lease goes is janitor's to decide.
     """
     try:
         document = json.loads(read_bounded(inside(root, cache_entry), _LIMIT))
         config = json.loads(base64.b64decode(document["config"], validate=True))
         plugins = [dict(plugin) for plugin in config.get("plugins", [config])]
-        environment = _environment(document, plugin_dirs or PLUGIN_DIRS)
         runs = [
             (_find(root, str(plugin["type"]), plugin_dirs or PLUGIN_DIRS), _config(plugin, config, document, scratch))
             for plugin in reversed(plugins)
             if plugin["type"] not in _DELEGATING
         ]
+        return ChainDel(tuple(runs), _environment(document, plugin_dirs or PLUGIN_DIRS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DelError(f"reading {cache_entry}: {type(error).__name__}: {error}") from None
 
+
+def chain_del(root: str, chain: ChainDel) -> None:
+    """Run it, in the node's network namespace. DelError where any plugin does not succeed."""
+
     def run() -> None:
-        for path, configuration in runs:
-            _run(root, path, configuration, environment)
+        for path, configuration in chain.plugins:
+            _run(root, path, configuration, chain.environment)
 
     proc = find_proc(root)
     try:

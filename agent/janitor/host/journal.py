@@ -2,9 +2,11 @@
 
 JSON lines in /var/lib/janitor/journal. A line is one event of one action of one pass:
 `intend` (with all of the action and where its file is going), then `done`, `skipped` or `failed`, and later
-perhaps `undone`. A crash can tear the last line only; a torn line is passed over. Standard library only.
+perhaps `undone`. A crash can tear the last line only; a torn line is passed over. It has a bound, and beyond that
+nothing is changed: what was not read could be an action that has to be brought to its end. Standard library only.
 """
 
+import errno
 import json
 import math
 import os
@@ -17,7 +19,8 @@ from janitor.host.files import inside, read_bounded
 
 STATE: Final = "/var/lib/janitor"
 JOURNAL: Final = f"{STATE}/journal"
-_LIMIT = 1 << 30
+_LIMIT = 64 << 20
+_ROOM = 1 << 20  # for the outcomes of what is intended last: where no more can be intended, they still can be written
 
 
 def new_pass_id(name: str = "") -> str:
@@ -39,10 +42,12 @@ class Journal:
         """Read all of it. Lines that do not parse, and events of no known action, are passed over."""
         self.entries.clear()
         try:
-            lines = read_bounded(inside(self.root, JOURNAL), _LIMIT).split(b"\n")
+            data = read_bounded(inside(self.root, JOURNAL), _LIMIT + 1)
         except FileNotFoundError:
             return
-        for line in lines:
+        if len(data) > _LIMIT:
+            raise _too_large()
+        for line in data.split(b"\n"):
             try:
                 self._read(json.loads(line))
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -72,22 +77,16 @@ class Journal:
             at = float(record["at"])
             if not math.isfinite(at):
                 raise ValueError("no time")
-            self.entries[key] = Entry(*key, action, place, at, str(record["boot_id"]))
+            up = float(record.get("up", -1))
+            entry = Entry(*key, action, place, at, str(record["boot_id"]), up_s=up if math.isfinite(up) else -1.0)
+            self.entries[key] = entry
         elif record["event"] in ("done", "skipped", "failed", "undone") and key in self.entries:
             self.entries[key].state = record["event"]
             self.entries[key].detail = str(record.get("detail", ""))
 
     def intend(self, entries: list[Entry]) -> None:
         """Write down what is about to be done, and wait until it is on the disk."""
-        self._append(
-            [
-                {
-                    "event": "intend", "pass": e.pass_id, "n": e.number, "at": e.at, "boot_id": e.boot_id,
-                    "quarantine": e.quarantine, "action": e.action,
-                }
-                for e in entries
-            ]
-        )  # fmt: skip
+        self._append([_intention(e) for e in entries], _LIMIT - _ROOM)
         self.entries.update({(e.pass_id, e.number): e for e in entries})
 
     def outcome(self, outcomes: list[tuple[Entry, Event, str]]) -> None:
@@ -96,12 +95,13 @@ class Journal:
             [
                 {"event": event, "pass": e.pass_id, "n": e.number, "at": time.time(), "detail": detail}
                 for e, event, detail in outcomes
-            ]
+            ],
+            _LIMIT,
         )
         for entry, event, detail in outcomes:
             entry.state, entry.detail = event, detail
 
-    def _append(self, records: list[dict[str, Any]]) -> None:
+    def _append(self, records: list[dict[str, Any]], most: int) -> None:
         if not records:
             return
         path = inside(self.root, JOURNAL)
@@ -112,6 +112,8 @@ class Journal:
             # After a crash in the middle of a line: end it, so that the next one is whole.
             torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"
             data = b"\n" * torn + b"".join(json.dumps(r, separators=(",", ":")).encode() + b"\n" for r in records)
+            if end + len(data) > most:
+                raise _too_large()
             try:
                 _write_all(fd, data)
             except OSError:
@@ -122,19 +124,15 @@ class Journal:
             os.close(fd)
         sync_directory(os.path.dirname(path))
 
-    def forget(self, passes: set[str]) -> None:
-        """Leave out all of these passes, by writing the rest anew beside it and putting that in its place."""
-        kept = [e for e in self.entries.values() if e.pass_id not in passes]
+    def forget(self, actions: set[tuple[str, int]]) -> None:
+        """Leave out these (pass, number), by writing the rest anew beside it and putting that in its place."""
+        kept = [e for key, e in self.entries.items() if key not in actions]
         path = inside(self.root, JOURNAL)
         fresh = Journal(self.root)
         temporary = f"{path}.new"
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
             for e in kept:
-                intention = {
-                    "event": "intend", "pass": e.pass_id, "n": e.number, "at": e.at, "boot_id": e.boot_id,
-                    "quarantine": e.quarantine, "action": e.action,
-                }  # fmt: skip
-                file.write(json.dumps(intention, separators=(",", ":")).encode() + b"\n")
+                file.write(json.dumps(_intention(e), separators=(",", ":")).encode() + b"\n")
                 if e.state != "intend":
                     result = {"event": e.state, "pass": e.pass_id, "n": e.number, "at": e.at, "detail": e.detail}
                     file.write(json.dumps(result, separators=(",", ":")).encode() + b"\n")
@@ -144,6 +142,21 @@ class Journal:
         sync_directory(os.path.dirname(path))
         fresh.load()
         self.entries = fresh.entries
+
+
+def _intention(e: Entry) -> dict[str, Any]:
+    return {
+        "event": "intend", "pass": e.pass_id, "n": e.number, "at": e.at, "up": e.up_s, "boot_id": e.boot_id,
+        "quarantine": e.quarantine, "action": e.action,
+    }  # fmt: skip
+
+
+def _too_large() -> OSError:
+    sentence = (
+        f"it has reached its bound of {_LIMIT >> 20} MiB; a smaller keep_days drops more of it, and where it cannot be "
+        "read at all, move it away: what it tells of can then be undone by hand only"
+    )
+    return OSError(errno.EFBIG, sentence, JOURNAL)
 
 
 def _write_all(fd: int, data: bytes) -> None:

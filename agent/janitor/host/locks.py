@@ -10,7 +10,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from janitor.host.files import inside
@@ -78,10 +78,11 @@ def _same(fd: int, name: str, dir_fd: int | None = None) -> bool:
 
 
 @contextmanager
-def only_janitor(root: str, what: str, patience_s: float = 0) -> Iterator[None]:
+def only_janitor(root: str, what: str, patience_s: float = 0) -> Iterator[Callable[[], str]]:
     """Be the only janitor that changes this node. Busy says who the other one is. OSError where /run cannot be used.
 
-    A pass of the daemon is short: it is waited for, as long as `patience_s`.
+    A pass of the daemon is short: it is waited for, as long as `patience_s`. What it yields says why we are not the
+    only one any more, "" as long as we are: to be asked before each change.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -93,9 +94,14 @@ def only_janitor(root: str, what: str, patience_s: float = 0) -> Iterator[None]:
                 raise
             time.sleep(_RETRY_S)
     try:
-        yield
+        yield lambda: lost(root, JANITOR_LOCK, fd)
     finally:
         os.close(fd)
+
+
+def lost(root: str, lock: str, fd: int) -> str:
+    """Why the lock that we hold excludes nobody any more: who comes next makes a file of his own. "" while it does."""
+    return "" if _same(fd, inside(root, lock)) else f"{lock} was removed or replaced by somebody"
 
 
 def take_daemon_lock(root: str) -> int:
@@ -107,13 +113,15 @@ def take_daemon_lock(root: str) -> int:
 
 
 def _claim(root: str, lock: str, what: str) -> int:
-    """The locked file, open, with our name in it."""
+    """The locked file, open, with our name in it. For root alone: flock(2) asks for no more than reading."""
     path = inside(root, lock)
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    _close_to_others(os.path.dirname(path))
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
+        _close_to_others(fd)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"'{what}' (process {os.getpid()})\n".encode(), 0)
@@ -124,4 +132,14 @@ def _claim(root: str, lock: str, what: str) -> int:
     except BaseException:
         os.close(fd)
         raise
+    if not _same(fd, path):
+        os.close(fd)
+        raise Busy(f"{lock} was removed or replaced while it was being taken")
     return fd
+
+
+def _close_to_others(file: int | str) -> None:
+    """What an earlier janitor, or the boot stage as a shell script, left open to all."""
+    mode = stat.S_IMODE(os.stat(file).st_mode)
+    if mode & 0o077:
+        os.chmod(file, mode & 0o700)

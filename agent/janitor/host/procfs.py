@@ -128,7 +128,9 @@ def _shown_as(path: str) -> str:
 
 def clock() -> Clock:
     """Both clocks, now."""
-    return Clock(time.clock_gettime_ns(time.CLOCK_REALTIME), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+    # In this order, what passes between the two readings counts as sleep, and so for nothing.
+    awake_ns, boottime_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return Clock(time.clock_gettime_ns(time.CLOCK_REALTIME), boottime_ns, boottime_ns - awake_ns)
 
 
 def boot_id(proc: Proc | Unknown) -> str | Unknown:

@@ -17,6 +17,7 @@ STATE_DIR: Final = "/run/janitor"
 LEDGER: Final = f"{STATE_DIR}/ledger.json"
 OBSERVATIONS: Final = f"{STATE_DIR}/observations.json"
 RULES: Final = f"{STATE_DIR}/rules.json"
+TELLING: Final = f"{STATE_DIR}/telling.json"
 _LIMIT = 256 << 20
 
 
@@ -60,6 +61,7 @@ def write_observations(root: str, boot_id: str, observations: tuple[Observation,
             "first_ns": o.first_ns,
             "last_ns": o.last_ns,
             "passes": o.passes,
+            "asleep_ns": o.asleep_ns,
         }
         for o in observations
     ]
@@ -75,12 +77,33 @@ def read_observations(root: str, boot_id: str | Unknown) -> tuple[Observation, .
         return tuple(
             Observation(
                 _identity(item["file"]), int(item["ctime_ns"]), int(item["first_ns"]), int(item["last_ns"]),
-                int(item["passes"]),
+                int(item["passes"]), int(item.get("asleep_ns", 0)),
             )
             for item in document.get("leases", ())
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         return Unknown(f"reading {OBSERVATIONS}: not a record of observations ({error!r})")
+
+
+def write_telling(root: str, boot_id: str, pass_id: str, told: int) -> None:
+    """Note that a pass of the daemon is changing something, and how many of its deeds have been logged. OSError."""
+    _write(root, TELLING, {"boot_id": boot_id, "pass": pass_id, "told": told})
+
+
+def read_telling(root: str, boot_id: str | Unknown) -> tuple[str, int]:
+    """The pass whose deeds were not all logged, and how many of them were; ("", 0) where there is none."""
+    document = _read(root, TELLING, boot_id)
+    if isinstance(document, Unknown) or not isinstance(document.get("told"), int):
+        return "", 0
+    return str(document.get("pass")), int(document["told"])
+
+
+def all_told(root: str) -> None:
+    """Nothing is left to be logged. OSError."""
+    try:
+        os.unlink(inside(root, TELLING))
+    except FileNotFoundError:
+        pass
 
 
 def read_rules(root: str, boot_id: str | Unknown) -> dict[str, Any]:
@@ -106,13 +129,14 @@ def _plain(file: FileIdentity) -> dict[str, Any]:
 
 
 def _write(root: str, path: str, document: dict[str, Any]) -> None:
-    os.makedirs(inside(root, STATE_DIR), mode=0o755, exist_ok=True)
+    os.makedirs(inside(root, STATE_DIR), mode=0o700, exist_ok=True)
     target = inside(root, path)
     try:
         os.unlink(f"{target}.new")  # whatever an interruption, or anybody, has left there
     except FileNotFoundError:
         pass
-    with open(f"{target}.new", "x", encoding="ascii") as file:
+    fd = os.open(f"{target}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="ascii") as file:
         json.dump(document, file)
     os.rename(f"{target}.new", target)
 

@@ -6,6 +6,7 @@ Standard library only.
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Event, Restored
@@ -15,6 +16,7 @@ from janitor.host.journal import Journal, sync_directory
 from janitor.host.locks import Busy, network_lock
 from janitor.host.quarantine import put_back
 
+_REFUSED_KEPT = 256  # records of what was not done, before they are dropped; the log has them too
 _FIRST_JANITOR = 1_760_000_000  # seconds since the epoch: October 2025
 
 
@@ -107,31 +109,65 @@ def _stat(path: str) -> os.stat_result | None:
         return None
 
 
-def purge(root: str, journal: Journal, days: float, boot_id: str) -> int:
-    """Drop passes older than `days` from quarantine and journal; how many. OSError as usual.
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How many passes were dropped, with how many files of theirs, and how many records of what was not done."""
 
-    Never the last pass and never one of this boot: its times may be of before the clock was set. For the same reason a
-    pass counts as no older than its directory, and one from before there was a janitor is kept.
+    passes: int
+    files: int
+    refused: int
+
+
+def purge(root: str, journal: Journal, days: float, boot_id: str) -> Purged:
+    """Drop passes older than `days` from quarantine and journal, and what says of nothing done. OSError as usual.
+
+    Never the last pass that changed anything. A wall clock may be set: a pass of this boot is as old as CLOCK_BOOTTIME
+    says, or kept where that was not written down; another counts as no older than its directory, and one from before
+    there was a janitor is kept.
     """
-    newest: dict[str, float] = {}
-    this_boot = {entry.pass_id for entry in journal.entries.values() if entry.boot_id == boot_id}
+    entries = journal.entries
+    old = _old_passes(root, journal, days, boot_id)
+    dropped = {key for key in entries if key[0] in old}
+    refused = {
+        key
+        for key, entry in entries.items()
+        if key not in dropped
+        and entry.state in ("skipped", "failed")
+        and _stat(inside(root, entry.quarantine)) is None  # what is in quarantine has been moved, whatever was written
+    }
+    if not dropped and len(refused) < _REFUSED_KEPT:
+        return Purged(0, 0, 0)
+    files = 0
+    for key in (*dropped, *refused):
+        kept = inside(root, entries[key].quarantine)
+        try:
+            os.unlink(kept)
+            files += 1
+        except FileNotFoundError:
+            pass  # put back, or never moved
+        try:
+            os.rmdir(os.path.dirname(kept))
+        except OSError:
+            pass  # not empty yet, or gone already
+    journal.forget(dropped | refused)
+    return Purged(len(old), files, len(refused))
+
+
+def _old_passes(root: str, journal: Journal, days: float, boot_id: str) -> set[str]:
+    newest: dict[str, float] = {}  # seconds since the epoch
+    since: dict[str, float] = {}  # seconds that a pass of this boot is old, on CLOCK_BOOTTIME
+    up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    last = ""
     for entry in journal.entries.values():
-        found = _stat(os.path.dirname(inside(root, entry.quarantine)))
-        newest[entry.pass_id] = max(newest.get(entry.pass_id, 0.0), entry.at, found.st_ctime if found else 0.0)
-    last = next(reversed(newest), "")
+        name = entry.pass_id
+        last = name if entry.state == "done" else last
+        if entry.boot_id == boot_id:
+            known = boot_id and entry.up_s >= 0
+            since[name] = min(since.get(name, up_s), up_s - entry.up_s if known else 0.0)
+        else:
+            found = _stat(os.path.dirname(inside(root, entry.quarantine)))
+            newest[name] = max(newest.get(name, 0.0), entry.at, found.st_ctime if found else 0.0)
     limit = time.time() - days * 86_400
-    old = {name for name, at in newest.items() if _FIRST_JANITOR < at < limit} - this_boot - {last}
-    for entry in journal.entries.values():
-        if entry.pass_id in old:
-            kept = inside(root, entry.quarantine)
-            try:
-                os.unlink(kept)
-            except FileNotFoundError:
-                pass  # put back, or never moved
-            try:
-                os.rmdir(os.path.dirname(kept))
-            except OSError:
-                pass  # not empty yet, or gone already
-    if old:
-        journal.forget(old)
-    return len(old)
+    old = {name for name, at in newest.items() if _FIRST_JANITOR < at < limit} - since.keys()
+    old |= {name for name, age_s in since.items() if age_s > days * 86_400} - newest.keys()
+    return old - {last}

@@ -13,8 +13,8 @@ Format = Literal["keyvalue", "json"]
 _WARNINGS: Final = frozenset(
     {
         "breaker open", "cache entry not discarded", "configuration not read", "events lost", "journal not used",
-        "lease not freed", "lease not reserved", "left alone", "lock not taken", "mirror not read", "mirror not saved",
-        "missing",
+        "lease not freed", "lease not reserved", "left alone", "lock lost", "lock not taken", "mirror not read",
+        "mirror not saved", "missing",
         "not all was seen", "not listening", "notes not written", "old passes not dropped", "part failed",
         "pass failed", "rule not restored", "rules not restored", "rules not watched", "rules undecided",
         "syncing failed", "textfile not written",

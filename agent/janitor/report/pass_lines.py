@@ -7,11 +7,15 @@ from janitor.core.judgement import Verdict
 
 
 class Event(msgspec.Struct, frozen=True, tag=True):
-    """A line for the log. `done` names the kind of the action that was carried out; "" for anything else."""
+    """A line for the log. `done` names the kind of the action that was carried out; "" for anything else.
+
+    `key` names the action that it is about (Action.key), done or refused.
+    """
 
     event: str
     fields: dict[str, str]
     done: str = ""
+    key: str = ""
 
 
 class NetworkFigures(msgspec.Struct, frozen=True):
@@ -44,6 +48,7 @@ class Looked(msgspec.Struct, frozen=True, tag=True):
     oldest_orphan_s: float | None
     soonest_s: int | None  # when something left alone could be decided
     page: str
+    settled: bool = False  # the journal was put in order, and what earlier passes did has been told
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

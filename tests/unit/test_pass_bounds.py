@@ -1,0 +1,392 @@
+"""What bounds a pass: its journal, its lock, what was refused before, and what strangers' processes may say."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import os
+import select
+import signal
+import time
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from janitor.cleaning import STOPPED
+from janitor.core.action import Action, Policy
+from janitor.core.backoff import SECOND, Backoff
+from janitor.core.outcome import Entry, Event, Outcome
+from janitor.core.plan import plan
+from janitor.core.watched import identity_of
+from janitor.host import child, state
+from janitor.host.apply import Hands, Witness, apply
+from janitor.host.journal import JOURNAL, Journal
+from janitor.host.leases import read_entry
+from janitor.host.locks import DAEMON_LOCK, JANITOR_LOCK, Busy, lost, only_janitor, take_daemon_lock
+from janitor.host.mounts import own_mounts
+from janitor.host.processes import Asked, processes
+from janitor.host.procfs import Proc
+from janitor.host.undo import Purged, purge
+from janitor.lease_pass import Order, lease_pass
+from janitor.pipeline import Options, diagnose
+from janitor.report.pass_lines import Event as Said
+from janitor.report.pass_lines import Line
+from tests import situations
+
+NETWORK = "/var/lib/cni/networks/net"
+DEAD = "d" * 64
+UP_S = time.clock_gettime(time.CLOCK_BOOTTIME)
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A node's disk with one network, whose lock file is there, and three leases of a dead container."""
+    directory = tmp_path / NETWORK.lstrip("/")
+    directory.mkdir(parents=True)
+    (directory / "lock").touch()
+    for number in range(3):
+        (directory / f"10.0.0.{number}").write_text(f"{DEAD}\r\neth0")
+    return tmp_path
+
+
+def frees(root: Path, chain: str = "") -> tuple[Action, ...]:
+    here = root / NETWORK.lstrip("/")
+    found = []
+    directory = os.open(here, os.O_RDONLY)
+    for name in sorted(path.name for path in here.glob("10.*")):
+        file = read_entry(name, NETWORK, directory)
+        found.append(
+            Action(
+                "free", NETWORK, name, DEAD, "eth0", "", ("dead",), identity_of(f"{NETWORK}/{name}", file),
+                file.ctime_ns, chain,
+            )
+        )  # fmt: skip
+    os.close(directory)
+    return tuple(found)
+
+
+def done_by(root: Path, actions: tuple[Action, ...], **hands: object) -> list[Outcome]:
+    made = Hands(
+        str(root), "20261120T000000Z-1", "boot", Journal(str(root)), own_mounts(),
+        lambda: Witness(frozenset(), frozenset()), patience_s=0.1,
+    )  # fmt: skip
+    return list(apply(actions, replace(made, **hands)))  # type: ignore[arg-type]
+
+
+def written(root: Path) -> list[str]:
+    """What there is of janitor's own on the disk."""
+    return sorted(path.name for path in (root / "var/lib").rglob("*janitor*"))
+
+
+# What cannot be done leaves no trace.
+
+
+def test_without_a_lock_file_nothing_is_journalled(root: Path) -> None:
+    (root / NETWORK.lstrip("/") / "lock").unlink()
+    outcomes = done_by(root, frees(root))
+    assert {(o.event, "has no lock file" in o.detail) for o in outcomes} == {("skipped", True)}
+    assert written(root) == []
+
+
+def test_with_a_plugin_that_is_gone_nothing_is_journalled(root: Path) -> None:
+    results = root / "var/lib/cni/results"
+    results.mkdir()
+    config = {"name": "net", "cniVersion": "0.4.0", "plugins": [{"type": "no-such-plugin"}]}
+    cached = {"config": base64.b64encode(json.dumps(config).encode()).decode(), "containerId": DEAD, "ifName": "eth0"}
+    (results / "entry").write_text(json.dumps(cached))
+    outcomes = done_by(root, frees(root, chain="/var/lib/cni/results/entry"))
+    assert {o.event for o in outcomes} == {"failed"}
+    assert all("the plugin no-such-plugin is in none of" in o.detail for o in outcomes)
+    assert written(root) == []
+
+
+# The lock.
+
+
+def test_a_lock_that_was_removed_stops_the_pass_before_its_next_batch(root: Path) -> None:
+    actions = frees(root)
+    with only_janitor(str(root), "janitor run") as still:
+        assert still() == ""
+        work = apply(
+            actions,
+            Hands(
+                str(root), "20261120T000000Z-1", "boot", Journal(str(root)), own_mounts(),
+                lambda: Witness(frozenset(), frozenset()), batch=1, stop=still,
+            ),
+        )  # fmt: skip
+        assert next(work).event == "done"
+        (root / JANITOR_LOCK.lstrip("/")).unlink()
+        assert {(o.event, o.detail) for o in work} == {
+            ("skipped", f"{JANITOR_LOCK} was removed or replaced by somebody")
+        }
+    assert len(frees(root)) == 2
+
+
+def test_a_lock_that_was_replaced_is_lost(tmp_path: Path) -> None:
+    held = take_daemon_lock(str(tmp_path))
+    try:
+        assert lost(str(tmp_path), DAEMON_LOCK, held) == ""
+        (tmp_path / DAEMON_LOCK.lstrip("/")).rename(tmp_path / "away")
+        other = take_daemon_lock(str(tmp_path))
+        assert DAEMON_LOCK in lost(str(tmp_path), DAEMON_LOCK, held)
+        os.close(other)
+    finally:
+        os.close(held)
+
+
+def test_locks_and_notes_are_for_root_alone(tmp_path: Path) -> None:
+    """flock(2) takes no more than reading: whoever could read the lock could keep janitor from working."""
+    directory = tmp_path / "run/janitor"
+    directory.mkdir(parents=True, mode=0o755)
+    directory.chmod(0o755)
+    (directory / "daemon.lock").touch(0o644)
+    os.close(take_daemon_lock(str(tmp_path)))
+    with only_janitor(str(tmp_path), "janitor clean"):
+        state.write_observations(str(tmp_path), "boot", ())
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+    assert modes == {"daemon.lock": 0o600, "lock": 0o600, "observations.json": 0o600}
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_taken_lock_still_says_by_whom(tmp_path: Path) -> None:
+    held = take_daemon_lock(str(tmp_path))
+    with pytest.raises(Busy, match=rf"'janitor run' \(process {os.getpid()}\)"):
+        take_daemon_lock(str(tmp_path))
+    os.close(held)
+
+
+# The journal.
+
+
+def entry(root: Path, pass_id: str, number: int, event: Event, **other: object) -> tuple[Entry, Event, str]:
+    """An action of yesterday, in an earlier boot. What was done is in quarantine."""
+    action = asdict(Action("free", NETWORK, f"10.0.0.{number}", DEAD, "eth0", "", ("dead",)))
+    place = f"/var/lib/janitor/quarantine/{pass_id}/{number}"
+    values: dict[str, object] = {"at": time.time() - DAY_S, "boot_id": "earlier", "up_s": 5.0}
+    made = Entry(pass_id, number, action, place, **(values | other))  # type: ignore[arg-type]
+    if event == "done":
+        kept = root / place.lstrip("/")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.touch()
+    return made, event, "for a reason"
+
+
+def journal(root: Path, *entries: tuple[Entry, Event, str]) -> Journal:
+    made = Journal(str(root))
+    made.intend([one for one, _, _ in entries])
+    made.outcome(list(entries))
+    return made
+
+
+def left(root: Path) -> list[str]:
+    """The passes that the journal on the disk still has."""
+    read = Journal(str(root))
+    read.load()
+    return list(dict.fromkeys(one.pass_id for one in read.entries.values()))
+
+
+def test_what_was_refused_is_dropped_and_what_was_moved_is_not(tmp_path: Path) -> None:
+    refused = [entry(tmp_path, "b", number, "skipped") for number in range(300)]
+    moved = entry(tmp_path, "c", 0, "done")
+    strange: tuple[Entry, Event, str] = (moved[0], "failed", "though it is in quarantine")
+    made = journal(tmp_path, entry(tmp_path, "a", 0, "done"), *refused, strange)
+    assert purge(str(tmp_path), made, 30, "boot") == Purged(0, 0, 300)
+    assert left(tmp_path) == ["a", "c"]
+    assert purge(str(tmp_path), made, 30, "boot") == Purged(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("up_s", "days", "kept"),
+    [
+        (UP_S - 3600, 1 / 48, False),
+        (UP_S - 3600, 1, True),
+        (-1.0, 1 / 48, True),  # as written by a janitor that did not note it: the wall clock alone proves nothing
+    ],
+)
+def test_passes_of_this_boot_grow_old_by_the_time_since_the_boot(
+    tmp_path: Path, up_s: float, days: float, kept: bool
+) -> None:
+    """Whatever the wall clock says: it says two days here."""
+    old = entry(tmp_path, "a", 0, "done", boot_id="boot", up_s=up_s, at=time.time() - 2 * DAY_S)
+    made = journal(tmp_path, old, entry(tmp_path, "b", 0, "done", boot_id="boot", up_s=UP_S))
+    assert purge(str(tmp_path), made, days, "boot") == (Purged(0, 0, 0) if kept else Purged(1, 1, 0))
+    assert left(tmp_path) == (["a", "b"] if kept else ["b"])
+
+
+def test_a_journal_beyond_its_bound_is_not_used(tmp_path: Path) -> None:
+    made = journal(tmp_path, entry(tmp_path, "a", 0, "skipped"))
+    path = tmp_path / JOURNAL.lstrip("/")
+    os.truncate(path, 64 << 20)  # where nothing more can be intended, an outcome can still be written
+    with pytest.raises(OSError, match="bound of 64 MiB") as caught:
+        made.intend([entry(tmp_path, "b", 0, "skipped")[0]])
+    assert caught.value.errno == errno.EFBIG
+    os.truncate(path, (64 << 20) - 4096)
+    made.outcome([entry(tmp_path, "a", 0, "skipped")])
+    os.truncate(path, (64 << 20) + 1)
+    with pytest.raises(OSError, match="bound of 64 MiB"):
+        Journal(str(tmp_path)).load()
+
+
+# A pass of the daemon on a disk without processes: it can prove nothing, and only keeps its house in order.
+
+
+def said(root: Path, findings: frozenset[str], keep_days: float = 0.5) -> list[Said]:
+    lines: list[Line] = []
+    order = Order(Options(str(root)), Policy(findings=findings), keep_days, tidy=True)
+    lease_pass(order, lines.append)
+    return [line for line in lines if isinstance(line, Said)]
+
+
+def test_who_only_observes_leaves_quarantine_and_journal_alone(tmp_path: Path) -> None:
+    journal(tmp_path, *(entry(tmp_path, name, 0, "done") for name in "ab"))
+    for kept in (tmp_path / "var/lib/janitor/quarantine").iterdir():
+        os.utime(kept, (0, 0))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")}
+    assert said(tmp_path, frozenset(), 0.0) == []
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")} == before
+    (dropped,) = said(tmp_path, frozenset({"LEASE001"}), 0.0)
+    assert (dropped.event, dropped.fields) == ("old passes dropped", {"passes": "1", "files": "1", "days": "0"})
+    assert left(tmp_path) == ["b"]
+
+
+def test_deeds_that_a_killed_daemon_did_not_log_are_told_by_the_next(tmp_path: Path) -> None:
+    journal(tmp_path, *(entry(tmp_path, "a", number, "done") for number in range(3)), entry(tmp_path, "a", 3, "failed"))
+    state.write_telling(str(tmp_path), "", "a", 1)
+    told = [line for line in said(tmp_path, frozenset({"LEASE001"})) if line.done]
+    assert [(line.event, line.fields["address"]) for line in told] == [
+        ("lease freed", "10.0.0.1"), ("lease freed", "10.0.0.2"),
+    ]  # fmt: skip
+    assert all(line.fields["detail"] == "by a pass that was cut off before it could say so" for line in told)
+    state.all_told(str(tmp_path))
+    assert [line for line in said(tmp_path, frozenset({"LEASE001"})) if line.done] == []
+
+
+# What was refused is tried again after a while.
+
+
+def test_a_refusal_is_news_once() -> None:
+    backoff = Backoff()
+    assert backoff.refused("a", "no lock", 0)
+    assert backoff.postponed(4 * SECOND) == {"a"}
+    assert backoff.postponed(5 * SECOND) == frozenset()
+    assert not backoff.refused("a", "no lock", 5 * SECOND)
+    assert backoff.postponed(14 * SECOND) == {"a"}
+    assert backoff.refused("a", "another reason", 15 * SECOND)
+    backoff.try_all(16 * SECOND)
+    assert backoff.postponed(16 * SECOND) == frozenset()
+    assert not backoff.refused("a", "another reason", 16 * SECOND)
+    for _ in range(40):
+        backoff.refused("a", "another reason", 16 * SECOND)
+    assert backoff.postponed((16 + 3600) * SECOND - 1) == {"a"}
+    assert backoff.postponed((16 + 3600) * SECOND) == frozenset()
+    assert backoff.refused("b", "x", 0)
+    backoff.done("b")
+    assert backoff.refused("b", "x", 0)
+
+
+def test_what_is_postponed_takes_no_place_in_a_pass() -> None:
+    files = [situations.lease(f"10.52.0.{number}") for number in range(10, 14)]
+    evidence = situations.evidence(*files)
+    judgement, _ = diagnose(evidence)
+    first = plan(evidence, judgement, Policy(2)).actions
+    assert [action.name for action in first] == ["10.52.0.10", "10.52.0.11"]
+    later = plan(evidence, judgement, Policy(2, postponed=frozenset(action.key for action in first))).actions
+    assert [action.name for action in later] == ["10.52.0.12", "10.52.0.13"]
+
+
+def test_what_goes_together_is_postponed_together() -> None:
+    file = situations.lease()
+    evidence = situations.evidence(
+        file, cache=(situations.cache_entry(situations.LIVE, "10.52.0.2"), situations.cache_entry(situations.DEAD))
+    )
+    judgement, _ = diagnose(evidence)
+    whole = plan(evidence, judgement, Policy()).actions
+    assert [action.kind for action in whole] == ["free", "discard"]
+    assert "its CNI DEL has been run" not in "".join(whole[1].proof), "nobody knows yet whether it will be"
+    for one in whole:
+        assert plan(evidence, judgement, Policy(postponed=frozenset({one.key}))).actions == ()
+
+
+# Strangers' processes.
+
+
+@pytest.fixture
+def crowd(tmp_path: Path) -> Iterator[Proc]:
+    """Forty processes that share 1.6 MB of words like IDs, and an environment as large; a shim; a plugin."""
+    words, variables = tmp_path / "words", tmp_path / "variables"
+    words.write_bytes(b"\0".join(os.urandom(32).hex().encode() for _ in range(25_000)))
+    variables.write_bytes(b"A=\0" * 500_000 + b"NOT_CNI_CONTAINERID=x\0")
+    for pid in range(10, 52):
+        here = tmp_path / "proc" / str(pid)
+        here.mkdir(parents=True)
+        (here / "comm").write_text("stranger\n")
+        (here / "stat").write_text(f"{pid} (stranger) S {'0 ' * 18}100 0\n")
+        if pid < 50:
+            (here / "cmdline").symlink_to(words)
+            (here / "environ").symlink_to(variables)
+    (tmp_path / "proc/50/cmdline").write_bytes(b"shim\0-id\0" + DEAD.encode() + b"\0" + b"e" * 64)
+    (tmp_path / "proc/50/environ").write_bytes(b"")
+    (tmp_path / "proc/51/cmdline").write_bytes(b"bridge\0")
+    (tmp_path / "proc/51/environ").write_bytes(b"X=1\0CNI_COMMAND=ADD\0CNI_CONTAINERID=abc\0\0PATH=/")
+    yield Proc(str(tmp_path / "proc"))
+
+
+def test_words_of_strangers_cost_no_more_than_one_of_them(crowd: Proc) -> None:
+    tracemalloc.start()
+    try:
+        found = processes(crowd, Asked(frozenset({DEAD, "f" * 64}), ("e" * 20,)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, tuple)
+    assert [(p.pid, p.container_ids, p.cni_command, p.cni_container_id) for p in found] == [
+        (50, (DEAD, "e" * 64), "", ""), (51, (), "ADD", "abc"),
+    ]  # fmt: skip
+    assert peak < 16 << 20
+
+
+def test_a_fragment_is_kept_by_one_name_of_each_process(tmp_path: Path) -> None:
+    names = ["ab" + os.urandom(31).hex() for _ in range(100)]
+    assert Asked(frozenset(), ("a", "ab")).named_in("\0".join(names).encode()) == (names[0],)
+
+
+def test_a_signal_to_a_child_that_has_just_begun_does_not_reach_its_parent() -> None:
+    """It would end the daemon: until the child has handlers of its own, it has the daemon's, and its wakeup pipe."""
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        for _ in range(30):
+            one = child.start(lambda tell: time.sleep(60), signal.SIGTERM)
+            one.signal(signal.SIGTERM)
+            one.end(5)
+            assert one.status == -signal.SIGTERM
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGTERM, before)
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_child_that_can_be_made_again_goes_first() -> None:
+    def work(tell: child.Tell) -> None:
+        child.offer_to_the_oom_killer()
+        tell(Path("/proc/self/oom_score_adj").read_bytes().strip())
+
+    one = child.start(work, signal.SIGTERM)
+    select.select([one.fileno()], [], [], 10)
+    assert one.read() == [b"500"]
+    one.end(5)
+
+
+def test_being_asked_to_stop_is_no_refusal(root: Path) -> None:
+    outcomes = done_by(root, frees(root), stop=lambda: STOPPED)
+    assert {(o.event, o.detail) for o in outcomes} == {("skipped", STOPPED)}
+    assert written(root) == []
