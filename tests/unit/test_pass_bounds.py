@@ -203,10 +203,11 @@ def test_what_was_refused_is_dropped_and_what_was_moved_is_not(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("up_s", "days", "kept"),
     [
-        (UP_S - 3600, 1 / 48, False),
-        (UP_S - 3600, 1, True),
-        (-1.0, 1 / 48, True),  # as written by a janitor that did not note it: the wall clock alone proves nothing
+        (UP_S / 2, UP_S / 4 / DAY_S, False),
+        (UP_S / 2, UP_S / DAY_S, True),
+        (-1.0, UP_S / 4 / DAY_S, True),  # of a janitor that did not note it: the wall clock alone proves nothing
     ],
+    ids=["long ago", "not long ago", "not known"],
 )
 def test_passes_of_this_boot_grow_old_by_the_time_since_the_boot(
     tmp_path: Path, up_s: float, days: float, kept: bool
