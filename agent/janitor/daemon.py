@@ -14,53 +14,36 @@ import select
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Container
-from typing import Final, Protocol
+from typing import Final
 
 from janitor.core.evidence import Unknown
 from janitor.host import procfs
-from janitor.host.files import said
 from janitor.host.http import Server
-from janitor.host.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
 from janitor.host.notify import notify, reloading, watchdog_s
 from janitor.host.procfs import clock
 from janitor.host.rights import Lack
+from janitor.host.signals import Signals
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
+from janitor.part import Part
 from janitor.passing import SECOND, Passing
 from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed
 from janitor.restoring import RuleKeeper, Say
 from janitor.seen import Health, Seen
+from janitor.sole import Sole
 from janitor.standing import Settings, SettingsError, carry_over, figures, health, missing, mode, status
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 
 _LONGEST_WAIT_S: Final = 60.0
-_LOCK_EVERY_S: Final = 2
 _BEGIN_AGAIN_S: Final = 30
 _ASLEEP_S: Final = 90
 """A round that took longer than it ever waits: the machine was suspended, or this process stopped."""
 _PATIENCE_S: Final = 0.4
 """What a pass is given to end after SIGTERM, of the second that all of it may take."""
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DEEDS: Final = 100
 _EVERY: Final = ("rules", "leases", "durable", "http", "textfile")
-
-
-class Part(Protocol):
-    """One thing that the loop drives. `run` must not wait for anything."""
-
-    def descriptors(self) -> tuple[list[int], list[int]]:
-        """What to wait for, to read and to write."""
-
-    def due_ns(self) -> int:
-        """When to run it though nothing is ready, on CLOCK_BOOTTIME; 0 for never."""
-
-    def run(self, ready: frozenset[int]) -> None:
-        """Do what is due."""
-
-    def close(self, patience_s: float) -> None:
-        """Put in order what has to be, and stop."""
 
 
 class Daemon:
@@ -79,9 +62,7 @@ class Daemon:
         self._parts: dict[str, Part] = {}
         self._broken: dict[str, int] = {}  # until when, by part
         self._ended: dict[str, Part] = {}  # parts that will be made anew, for what they have counted
-        self._lock: int | None = None
-        self._lock_ns = 0
-        self._waits_for = ""
+        self._sole = Sole(lambda: self.settings.options.root, self.say)
         self._began_ns = self._round_ns = clock().boottime_ns
         self._chores_ns = 0
         self._written_ns = 0
@@ -91,30 +72,22 @@ class Daemon:
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
-        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))  # see cli.py
         gc.freeze()  # what is there now stays, and stays shared with the children
-        try:
-            while not self._told_to_end(reader):
-                self._once(reader)
-            notify(STOPPING="1", STATUS="ending")
-            self.say("ending")
-        finally:
-            self._close()
-            signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            os.close(reader)
-            os.close(writer)
+        with Signals() as signals:
+            try:
+                while not self._told_to_end(signals):
+                    self._once(signals)
+                notify(STOPPING="1", STATUS="ending")
+                self.say("ending")
+            finally:
+                self._close()
 
     # The loop.
 
-    def _once(self, signals: int) -> None:
-        self._check_lock()
-        if self._lock is None and clock().boottime_ns >= self._lock_ns:
-            self._take_lock()
+    def _once(self, signals: Signals) -> None:
+        self._stop_unless_sole()
+        if not self._sole.held and clock().boottime_ns >= self._sole.due_ns:
+            self._start()
         self._run_parts(frozenset())  # whatever is due, or has just been made
         self._chores()
         poll = select.poll()
@@ -126,21 +99,21 @@ class Daemon:
             for fd in writers:
                 poll.register(fd, select.POLLOUT)
         dues = [due for part in self._parts.values() if (due := part.due_ns())] + list(self._broken.values())
-        dues += [self._lock_ns] if self._lock is None else []
+        dues += [] if self._sole.held else [self._sole.due_ns]
         wait_s = (min([*dues, self._chores_ns]) - clock().boottime_ns) / SECOND
         ready = poll.poll(math.ceil(1000 * min(max(wait_s, 0), _LONGEST_WAIT_S)))
         before, self._round_ns = self._round_ns, clock().boottime_ns
         if self._round_ns - before > _ASLEEP_S * SECOND:
             self._began_ns = self._round_ns  # what did not happen meanwhile is nobody's fault
-        self._check_lock()
-        self._run_parts(frozenset(fd for fd, _ in ready if fd != signals))
+        self._stop_unless_sole()
+        self._run_parts(frozenset(fd for fd, _ in ready if fd != signals.fileno()))
 
     def _run_parts(self, ready: frozenset[int]) -> None:
         now = clock().boottime_ns
         for name, until in list(self._broken.items()):
             if now >= until:
                 del self._broken[name]
-                self._begin(_EVERY if self._lock is not None else ("http",))
+                self._begin(_EVERY if self._sole.held else ("http",))
         for name, part in list(self._parts.items()):
             readers, writers = part.descriptors()
             due = part.due_ns()  # which may be "now": the clock comes after it
@@ -156,52 +129,30 @@ class Daemon:
         self._end(name)
         self._broken[name] = clock().boottime_ns + _BEGIN_AGAIN_S * SECOND
 
-    def _told_to_end(self, reader: int) -> bool:
-        try:
-            numbers = os.read(reader, 256)
-        except BlockingIOError:
-            return False
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+    def _told_to_end(self, signals: Signals) -> bool:
+        received = signals.received()
+        if received & {signal.SIGTERM, signal.SIGINT}:
             return True
-        if signal.SIGHUP in numbers:
+        if signal.SIGHUP in received:
             self._reload()
         return False
 
     # Beginning and end of the parts.
 
-    def _check_lock(self) -> None:
-        """Whoever removes our lock lets a second daemon begin: then this one takes it again, or stops and waits."""
-        root = self.settings.options.root
-        if self._lock is None or not (why := lost(root, DAEMON_LOCK, self._lock)):
-            return
-        os.close(self._lock)
-        self._lock = None
-        try:
-            self._lock = take_daemon_lock(root)
-            self.say("lock lost", why=why, then="it was taken again")
-        except (Busy, OSError) as error:
-            taken = said(error) if isinstance(error, OSError) else str(error)
-            self.say("lock lost", why=f"{why}; {taken}", then="this one does nothing until it has it again")
+    def _stop_unless_sole(self) -> None:
+        """Whoever removes our lock lets a second daemon begin."""
+        if not self._sole.still():
             for name in list(self._parts):
                 self._end(name)
             self._broken.clear()
-            self._lock_ns, self._waits_for = clock().boottime_ns + _LOCK_EVERY_S * SECOND, ""
 
-    def _take_lock(self) -> None:
-        """Be the only daemon on this node, whatever carries the other one; until then this one waits."""
-        try:
-            self._lock = take_daemon_lock(self.settings.options.root)
-        except (Busy, OSError) as error:
-            why = said(error) if isinstance(error, OSError) else str(error)
-            self._lock_ns = clock().boottime_ns + _LOCK_EVERY_S * SECOND
-            if why != self._waits_for:
-                self.say("waiting", why=why, then="this one takes over when it can")
-                notify(READY="1", STATUS=f"waiting: {why}")
-            self._waits_for = why
-            if isinstance(error, OSError) and "http" not in self._parts:
-                self._begin(("http",))  # no other janitor is at work: whoever asks is to be told why this one is not
-            elif isinstance(error, Busy):
+    def _start(self) -> None:
+        """Begin, if this is the only daemon on the node, whatever carries the other one."""
+        if not self._sole.take():
+            if self._sole.another:
                 self._end("http")  # the other one shows itself
+            elif "http" not in self._parts:
+                self._begin(("http",))  # nobody else is at work: whoever asks is to be told why this one is not
             return
         self._begin()
         self._run_parts(frozenset())
@@ -248,9 +199,7 @@ class Daemon:
             rules.last_round()
         for name in list(self._parts):
             self._end(name)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._sole.close()
 
     def _reload(self) -> None:
         """Read the settings again. Where they cannot be used, the old ones stay."""
@@ -268,7 +217,7 @@ class Daemon:
                 self._end("durable")
             if old.listen != new.listen:
                 self._end("http")
-            if self._lock is not None:
+            if self._sole.held:
                 self._begin()
             leases = self._parts.get("leases")
             textfile = self._parts.get("textfile")
@@ -328,7 +277,7 @@ class Daemon:
     def health(self) -> Health:
         """How the daemon is, now."""
         found = health(self.settings, self._ended | self._parts, self._began_ns, self._lacks)
-        waits = f"not at work: {self._waits_for}" if self._lock is None and self._waits_for else ""
+        waits = f"not at work: {self._sole.why}" if not self._sole.held and self._sole.why else ""
         # To start it anew would make no lock.
         return Health("", waits, found.problem) if waits else found
 
@@ -346,7 +295,7 @@ class Daemon:
         before, self._lacks = self._lacks, missing(self.settings)
         for lack in [lack for lack in self._lacks if lack not in before]:
             self.say("missing", what=lack.what, why=lack.why)
-        if self._lock is None:
+        if not self._sole.held:
             return
         words = status(self.figures(), self.health())
         if words != self._status:

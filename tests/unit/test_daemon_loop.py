@@ -19,11 +19,13 @@ import pytest
 
 from janitor.config import ConfigError, load
 from janitor.core.action import Policy
-from janitor.daemon import Daemon, Part
+from janitor.daemon import Daemon
 from janitor.host.http import Answer, Server
 from janitor.host.procfs import clock
+from janitor.host.signals import Signals
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
+from janitor.part import Part
 from janitor.passing import SECOND, Passing
 from janitor.pipeline import Options
 from janitor.report.metrics import Figures
@@ -139,12 +141,10 @@ def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:
     assert health(settings(tmp_path), {"leases": passing}, now - 900 * SECOND).ill
     daemon = Daemon(settings(tmp_path, leases=False), lambda: pytest.fail(), Log())
     daemon._began_ns = daemon._round_ns = now - 900 * SECOND  # and then nothing, until now
-    reader, writer = os.pipe()
-    os.write(writer, b"x")
-    daemon._once(reader)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
+        daemon._once(signals)
     daemon._close()
-    os.close(reader)
-    os.close(writer)
     assert not health(settings(tmp_path), {"leases": passing}, daemon._began_ns).ill
 
 
@@ -155,23 +155,20 @@ def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> N
         free.bind(("127.0.0.1", 0))
         where = ("127.0.0.1", free.getsockname()[1])
     daemon = Daemon(settings(tmp_path, listen=where), lambda: pytest.fail(), log)
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.write(writer, b"x")
-    daemon._once(reader)
-    assert log.of("waiting")
-    assert list(daemon._parts) == ["http"]
-    with socket.create_connection(where) as caller:
-        caller.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
-        for _ in range(5):
-            daemon._once(reader)
-        answer = caller.recv(4096)
-    assert b"503" in answer.splitlines()[0]
-    assert b"not at work: " in answer
-    assert (daemon.health().ill, daemon.figures().looked) == ("", None)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
+        daemon._once(signals)
+        assert log.of("waiting")
+        assert list(daemon._parts) == ["http"]
+        with socket.create_connection(where) as caller:
+            caller.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+            for _ in range(5):
+                daemon._once(signals)
+            answer = caller.recv(4096)
+        assert b"503" in answer.splitlines()[0]
+        assert b"not at work: " in answer
+        assert (daemon.health().ill, daemon.figures().looked) == ("", None)
     daemon._close()
-    os.close(reader)
-    os.close(writer)
 
 
 def test_a_hangup_while_it_still_begins_does_not_end_it(tmp_path: Path) -> None:

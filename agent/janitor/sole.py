@@ -1,0 +1,67 @@
+"""Being the only daemon of a node: the lock, waiting for it, and noticing that it was taken away."""
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from janitor.host.files import said
+from janitor.host.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
+from janitor.host.notify import notify
+from janitor.host.procfs import clock
+from janitor.restoring import Say
+
+_EVERY_NS: Final = 2_000_000_000
+
+
+class Sole:
+    """`root` is where the node is, as the settings have it now."""
+
+    def __init__(self, root: Callable[[], str], say: Say) -> None:
+        self._root, self._say = root, say
+        self._fd: int | None = None
+        self._said = ""
+        self.due_ns = 0  # when to try again, on CLOCK_BOOTTIME
+        self.why = ""  # what it waits for; "" where it has the lock
+        self.another = False  # whether that is another janitor
+
+    @property
+    def held(self) -> bool:
+        """Whether this daemon may act."""
+        return self._fd is not None
+
+    def take(self) -> bool:
+        """Try it; whether it worked. Until it does this one waits, and says so once."""
+        try:
+            self._fd = take_daemon_lock(self._root())
+        except (Busy, OSError) as error:
+            self.another = isinstance(error, Busy)
+            self.why = said(error) if isinstance(error, OSError) else str(error)
+            self.due_ns = clock().boottime_ns + _EVERY_NS
+            if self.why != self._said:
+                self._say("waiting", why=self.why, then="this one takes over when it can")
+                notify(READY="1", STATUS=f"waiting: {self.why}")
+            self._said = self.why
+            return False
+        self.why, self.another = "", False
+        return True
+
+    def still(self) -> bool:
+        """False where somebody removed the lock's file and another daemon has it now: then this one has to stop."""
+        if self._fd is None or not (why := lost(self._root(), DAEMON_LOCK, self._fd)):
+            return True
+        self.close()
+        try:
+            self._fd = take_daemon_lock(self._root())
+            self._say("lock lost", why=why, then="it was taken again")
+        except (Busy, OSError) as error:
+            taken = said(error) if isinstance(error, OSError) else str(error)
+            self._say("lock lost", why=f"{why}; {taken}", then="this one does nothing until it has it again")
+            self.due_ns, self._said = clock().boottime_ns + _EVERY_NS, ""
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let another one be it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
