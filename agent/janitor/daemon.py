@@ -277,9 +277,10 @@ class Daemon:
     def health(self) -> Health:
         """How the daemon is, now."""
         found = health(self.settings, self._ended | self._parts, self._began_ns, self._lacks)
-        waits = f"not at work: {self._sole.why}" if not self._sole.held and self._sole.why else ""
+        if self._sole.held or not self._sole.why:
+            return found
         # To start it anew would make no lock.
-        return Health("", waits, found.problem) if waits else found
+        return Health("", f"not at work: {self._sole.why}; {found.unready}".rstrip("; "), found.problem)
 
     def _chores(self) -> None:
         """The watchdog and the status; and that there is something new for the textfile."""

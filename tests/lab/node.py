@@ -7,6 +7,7 @@ disk is as it was, and the next boot finds it so.
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -248,4 +249,8 @@ def read_leases(directory: Path) -> dict[str, bytes]:
     """The leases in one of host-local's directories: the files named like addresses, in order."""
     names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
     leases = sorted(name for name in names if name != "lock" and not name.startswith("last_reserved_ip"))
-    return {name: (directory / name).read_bytes() for name in leases}
+    found: dict[str, bytes] = {}
+    for name in leases:
+        with suppress(FileNotFoundError):  # taken meanwhile
+            found[name] = (directory / name).read_bytes()
+    return found

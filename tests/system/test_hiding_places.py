@@ -42,7 +42,9 @@ SHELL = {
         sleep 600 & echo up; exec chroot /run/cell /bin/sleep 600" """,
     "in a mount namespace without a process": f"""
         mkdir /run/kept; mount --bind /run/kept /run/kept; mount --make-private /run/kept; touch /run/kept/ns
-        unshare --mount=/run/kept/ns sh -c "mkdir /run/deep; mount -t tmpfs t /run/deep; {pin("/run/deep/a")}"
+        # On a busy machine unshare(1) may find its child's namespace gone before it has kept it.
+        until unshare --mount=/run/kept/ns sh -c "mkdir /run/deep; mount -t tmpfs t /run/deep; {pin("/run/deep/a")}"
+        do rmdir /run/deep; done
         echo up; sleep 600""",
 }
 PYTHON = {
