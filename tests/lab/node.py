@@ -7,10 +7,10 @@ disk is as it was, and the next boot finds it so.
 from __future__ import annotations
 
 import subprocess
-from contextlib import suppress
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
