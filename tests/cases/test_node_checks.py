@@ -107,6 +107,12 @@ def workload(name: str = "kube-flannel", **other: Any) -> Workload:
     return Workload(**(values | other))
 
 
+def stray(value: str, **other: Any) -> Unit:
+    path = "/etc/sysconfig/kubelet"
+    unread = (sets("KUBELET_EXTRA_ARGS", value, path, from_file=True),)
+    return replace(UNIT, strays=(path,), unread=unread, **other)
+
+
 EXTRA = sets("KUBELET_EXTRA_ARGS", "--x=1", "/etc/a.conf:2", from_file=False)
 TWICE = ("--cluster-cidr=10.42.0.0/16", "--cluster-cidr=10.1.0.0/16")
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
@@ -137,7 +143,11 @@ def test_a_healthy_node_has_no_finding() -> None:
         ("KUB002", "error", {"units": (replace(UNIT, assignments=(
             EXTRA, sets("KUBELET_EXTRA_ARGS", "--y=2", "/etc/default/kubelet", from_file=True))),)}),
         ("KUB003", "error", {"units": (replace(UNIT, assignments=(EXTRA,), exec_start="/usr/bin/kubelet"),)}),
-        ("KUB004", "error", {"units": (replace(UNIT, strays=("/etc/sysconfig/kubelet",)),)}),
+        ("KUB004", "error", {"units": (stray("--cloud-provider=aws"),), "components": (MANAGER,)}),
+        ("KUB004", "warning", {"units": (stray("--v=2"),)}),
+        ("KUB004", "info", {"units": (stray("--v=2", exec_start="/usr/bin/kubelet $KUBELET_ARGS"),)}),
+        ("KUB004", "info", {"units": (stray("--v=2", assignments=(
+            sets("KUBELET_EXTRA_ARGS", "--x", "/etc/default/kubelet", from_file=True),)),)}),
         ("KUB005", "warning", {"units": (replace(UNIT, need_reload=True),)}),
         ("KUB005", "warning", {"units": (replace(UNIT, newer=("/etc/default/kubelet",)),)}),
         ("KUB006", "warning", {"units": (replace(UNIT, shadowed=(("/lib/a.conf", "/etc/a.conf"),)),)}),
@@ -148,7 +158,7 @@ def test_a_healthy_node_has_no_finding() -> None:
                              "kubelet_files": (("/k", False),)}),
         ("NODE001", "error", age(600, provider_id="")),
         ("NODE002", "error", age(600, taints=(UNINITIALIZED,))),
-        ("NODE003", "error", {"machine": (replace(MACHINE, hostname="other"),), "objects": UNSEEN}),
+        ("NODE003", "error", age(60, provider_id="") | {"machine": (replace(MACHINE, hostname="other"),)}),
         ("NODE004", "error", {"machine": (replace(MACHINE, networks=(replace(NETWORK, ip="10.0.0.9"),)),)}),
         ("NODE004", "error", {"addresses": ("127.0.0.1",)}),
         ("NODE005", "error", {"machine": (replace(MACHINE, networks=()),)}),

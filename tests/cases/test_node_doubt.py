@@ -22,14 +22,17 @@ from tests.cases.test_node_checks import (
     MANAGER,
     NETWORK,
     ROUTES,
+    UNINITIALIZED,
     UNIT,
     UNSEEN,
+    age,
     argv,
     kube_node,
     node,
     objects,
     ours,
     sets,
+    stray,
     workload,
 )
 from tests.situations import BOOT, NOW, SECOND
@@ -75,7 +78,12 @@ ALONE: dict[str, Any] = {  # a server of Hetzner whose cluster has no cloud cont
                      "addresses": ("10.0.0.3", "10.96.0.10")}),  # a cache that has the address on this node
         ("CIDR011", {"settings": (Setting("kubelet", "cluster-dns", "fd00:43:0::A", "a"),
                                   Setting("k3s", "cluster-dns", "fd00:43::a", "b"))}),
+        ("KUB004", {"units": (stray("--cloud-provider=external --node-ip=10.0.0.9"),)}),  # the kubelet has both
+        ("KUB004", {"units": (replace(UNIT, strays=("/etc/sysconfig/kubelet",)),)}),  # what it says was not collected
+        ("NODE001", age(600, provider_id="", taints=(UNINITIALIZED,))),  # the flag arrived: NODE002
         ("NODE001", ALONE),
+        ("NODE003", {"machine": (replace(MACHINE, hostname="other"),), "objects": UNSEEN}),  # it may have a providerID
+        ("CNI003", {"cni_files": (cni("00-multus.conf", "multus", "multus-shim"), cni("10-x.conf", "x"))}),
         ("NODE003", ALONE | {"machine": (replace(MACHINE, hostname="other"),)}),
         ("NODE004", ALONE | {"machine": (replace(MACHINE, networks=(replace(NETWORK, ip="10.0.0.9"),)),)}),
         ("NODE005", ALONE | {"machine": (replace(MACHINE, networks=()),)}),

@@ -61,7 +61,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 def _chosen(first: CniFile, evidence: Evidence) -> bool:
     """Whether several are meant: Multus delegates to the others, and CRI-O is told one by name."""
     endpoints = (e for e in known(evidence.endpoints) if e.origin != "well-known")
-    return "multus" in first.plugins or any("cri-o" in e.runtime_name or "crio" in e.address for e in endpoints)
+    multus = any(plugin.startswith("multus") for plugin in first.plugins)  # thick Multus is called multus-shim
+    return multus or any("cri-o" in e.runtime_name or "crio" in e.address for e in endpoints)
 
 
 def skipped(evidence: Evidence) -> Iterator[Skipped]:
