@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from janitor.core.evidence import Endpoint
+from janitor.core.evidence import Endpoint, Unknown
 from janitor.core.evidence_node import CniFile, Condition, EnvironmentFile, Route, Setting, Unit
 from janitor.core.kubelet_unit import mended, overruled
 from janitor.core.plan_check import examine
@@ -90,6 +90,15 @@ ALONE: dict[str, Any] = {  # a server of Hetzner whose cluster has no cloud cont
         ("CNI003", {"cni_files": (cni("00-multus.conf", "multus-cni-network", "multus"), cni("10-x.conf", "x"))}),
         ("CNI003", {"cni_files": (cni("10-x.conf", "x"), cni("100-crio-bridge.conflist", "crio"),
                                   cni("87-podman-bridge.conflist", "podman"))}),
+        ("CNI002", {"cni_files": (cni("10-x.conf", "x"), replace(cni("87-podman.conflist", "podman"), missing=("y",)),
+                                  CniFile("/etc/cni/net.d/99.conf", True, "not JSON", "", (), ()))}),
+        ("CNI004", {"objects": objects(workloads=(workload(
+            "hcloud-cloud-controller-manager", kind="Deployment", host_network=False, containers=((("c",), ()),)),))}),
+        ("MD001", {"machine": Unknown("asking the metadata service at 169.254.169.254: instance-id: 401 Unauthorized"),
+                   "vendor": "Amazon EC2"}),
+        ("NODE005", {"machine": (replace(MACHINE, networks=()),)}),  # the kubelet's address is a VPN's
+        ("NODE005", {"machine": (replace(MACHINE, networks=()),),
+                     "components": (replace(KUBELET, argv=("/usr/bin/kubelet", "--cloud-provider=external")),)}),
         ("CNI001", {"cni_files": (replace(cni("10-x.conf", "x"), path="/var/lib/k3s/net.d/10-x.conf"),),
                     "cni_directories": ("/etc/cni/net.d", "/var/lib/k3s/net.d")}),
         ("KUB001", {"units": (replace(UNIT, assignments=(

@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from janitor.core.evidence_node import EnvironmentFile, Unit
+from janitor.core.node_view import HCCM
+from janitor.pipeline import skipped
 from tests.cases.test_node_checks import (
     KUBELET,
     MACHINE,
     OTHER,
     UNIT,
+    UNSEEN,
     age,
     kube_node,
     node,
@@ -18,6 +21,7 @@ from tests.cases.test_node_checks import (
     ours,
     sets,
     stray,
+    workload,
 )
 from tests.situations import BOOT, NOW, SECOND
 
@@ -101,3 +105,13 @@ def test_of_two_nodes_with_one_range_people_choose() -> None:
     assert "worker-1 is the younger" in fix
     assert "worker-2" in fix
     assert "kubectl delete" not in fix
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({}, True),
+    ({"objects": objects(workloads=(workload(HCCM, containers=((("c",), ()),)),))}, False),
+    ({"vendor": "QEMU", "machine": UNSEEN}, False),
+])  # fmt: skip
+def test_whether_routes_are_made_is_not_guessed(change: dict[str, Any], said: bool) -> None:
+    reasons = [part.reason for part in skipped(node(**change)) if "CIDR014" in part.ids]
+    assert any("makes routes is not known" in reason for reason in reasons) == said

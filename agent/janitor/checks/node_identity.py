@@ -12,11 +12,13 @@ from janitor.core.node_view import (
     flag,
     kubernetes_missing,
     machine,
+    makes_routes,
     node_ips,
     node_name,
     objects,
     own_node,
 )
+from janitor.core.plan_settings import stated
 from janitor.core.prose import duration
 from janitor.core.rejoining import ETCD, rejoin
 
@@ -169,12 +171,13 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
     if isinstance(server.networks, Unknown):
         return
     if not server.networks:
-        yield Finding(
-            "NODE005", Severity.ERROR, server.hostname, "this server is attached to no private network",
-            (f"the metadata service of server {server.instance_id} lists none",),
-            "Without it the cloud controller finds no private address and can make no route to this node.",
-            f"hcloud server attach-to-network {server.hostname} --network NAME",
-        )  # fmt: skip
+        if _wants_network(evidence):
+            yield Finding(
+                "NODE005", Severity.ERROR, server.hostname, "this server is attached to no private network",
+                (f"the metadata service of server {server.instance_id} lists none",),
+                "Without it the cloud controller finds no private address and can make no route to this node.",
+                f"hcloud server attach-to-network {server.hostname} --network NAME",
+            )  # fmt: skip
         return
     has = {ip for one in server.networks for ip in (one.ip, *one.alias_ips)}
     for told in node_ips(evidence):
@@ -185,6 +188,16 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
                 "The cloud controller refuses it: 'failed to get node address from cloud provider that matches ip'.",
                 f"--node-ip={server.networks[0].ip}",
             )  # fmt: skip
+
+
+def _wants_network(evidence: Evidence) -> bool:
+    """Routes want one, and a private address that the kubelet was told and no interface has. A VPN's is on one."""
+    node = evidence.node_config
+    told = flag(component(node, "kubelet"), "--node-ip").split(",") + [
+        s.value for s in stated(known(node.settings), "node-ip")
+    ]
+    here = known(node.addresses)
+    return bool(makes_routes(node)) or any(_private(ip) and str(as_address(ip)) not in here for ip in told)
 
 
 def _not_here(evidence: Evidence) -> Iterator[Finding]:
