@@ -93,6 +93,7 @@ CLEAN = {"pods": "10.42.0.0/16", "services": "10.43.0.0/16"}
         ("CIDR001", "error", {"services": "10.43.0.0"}),
         ("CIDR001", "error", {"dns": "10.43.0.0/16"}),
         ("CIDR001", "error", {"subnets": "10.1.0.0/33"}),
+        ("CIDR001", "error", {"network": "fd00::/48", "hetzner": True}),
         ("CIDR001", "info", {"services": "10.43.0.0/255.255.0.0"}),
         ("CIDR002", "error", {"pods": "10.42.0.0/16,fd00:42::/56"}),
         ("CIDR002", "error", {"pods": "fd00:42::/56,10.42.0.0/16", "services": "10.43.0.0/16,fd00:43::/112"}),

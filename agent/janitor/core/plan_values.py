@@ -49,6 +49,12 @@ def _written(layout: Layout) -> Iterator[Finding]:
     values += [(f"subnet of {subnet.name}", subnet.cidr) for subnet in plan.subnets]
     for name, stated in values:
         net = parse(stated.value)
+        if name == "network" and plan.hetzner and net and net.version == 6:
+            yield Finding(
+                "CIDR001", Severity.ERROR, name, f"network {stated.value} is IPv6, and Hetzner's networks are IPv4",
+                (f"network: {stated}",), "The API takes IPv4 ranges only; a server's IPv6 addresses are public ones.",
+                "a network out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+            )  # fmt: skip
         if net is None:
             yield _unreadable(name, stated, "a range like 10.42.0.0/16")
         elif str(net) != stated.value.strip().lower():

@@ -42,6 +42,10 @@ def to_table(report: PlanReport, *, width: int, colour: bool) -> str:
 def headline(report: PlanReport) -> str:
     """The verdict in one sentence."""
     bad = [f for f in report.findings if f.severity.rank >= Severity.WARNING.rank]
+    names = {value.name for value in report.values}
+    unsaid = [what for name, what in (("pods", "pods"), ("services", "Services")) if name not in names]
+    if not bad and unsaid:
+        return f"nothing is wrong in what is given; no range of {' and '.join(unsaid)} is, so much was not judged"
     if not bad:
         room = f"; room for {count(report.limits[0].nodes, 'node')}: {report.limits[0].reason}" if report.limits else ""
         return safe(f"this plan has no fault{room}")
