@@ -121,6 +121,7 @@ CLEAN = {"pods": "10.42.0.0/16", "services": "10.43.0.0/16"}
         ("CIDR013", "warning", {"pods": "10.42.0.0/22", "node_count": 4}),
         ("CIDR014", "info", {"hetzner": True, "routes": True}),
         ("CIDR014", "warning", {"hetzner": True, "routes": True, "node_count": 80}),
+        ("CIDR014", "warning", {"hetzner": True, "routes": False, "node_count": 101}),
         ("CIDR015", "warning", {"node_mask": 25, "max_pods": 126}),
         ("CIDR017", "error", {"pods": "169.254.0.0/17"}),
         ("CIDR017", "error", {"services": "fe80::/112"}),

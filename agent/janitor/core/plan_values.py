@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
 
-from janitor.core.address_plan import Layout, Net, Range, Stated, host, overlap, parse, within
+from janitor.core.address_plan import Layout, Net, Range, Stated, host, overlap, parse, slot_count, within
 from janitor.core.findings import Finding, Severity
 
 PRIVATE = tuple(ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
@@ -131,7 +131,9 @@ def _dns(layout: Layout) -> Iterator[Finding]:
                 (f"cluster DNS: {stated}", f"Service range: {mine[0].stated}"),
                 "The DNS Service cannot get this address, so pods ask where nobody answers. A default of 10.43.0.10 "
                 "that stayed when the Service range was changed is the usual cause (kube-hetzner#1691).",
-                f"cluster DNS {host(net, 10) or host(net, 2)}",
+                f"cluster DNS {host(net, 10) or host(net, 2)}: cluster_dns_ipv4 of kube-hetzner; cluster-dns in "
+                "config.yaml of each k3s or RKE2 server, which is restarted; elsewhere clusterDNS in the kubelet's "
+                "/var/lib/kubelet/config.yaml, and systemctl restart kubelet. Pods have it when they are made anew",
             )  # fmt: skip
 
 
@@ -195,5 +197,15 @@ def _mask(net: Net, stated: Stated, mask: int) -> Iterator[Finding]:
             (f"pod range: {stated}", f"node mask: /{mask}"),
             "kube-controller-manager ends at start: the node mask must be as long as the range's prefix or longer, and "
             "for IPv6 at most 16 bits longer.",
-            f"a node mask between /{net.prefixlen} and /{min(net.max_prefixlen, net.prefixlen + 16)}",
+            _better_mask(net),
         )  # fmt: skip
+
+
+def _better_mask(net: Net) -> str:
+    """The usual mask where it fits; else the nearest that does, or a range for which it would."""
+    usual = 24 if net.version == 4 else 64
+    if net.version == 6 and usual - net.prefixlen > 16:
+        return f"a node mask of /{net.prefixlen + 16}, or a pod range of /{usual - 16} or smaller with /{usual}"
+    if net.prefixlen < usual:
+        return f"a node mask of /{usual}: that makes {slot_count(net, usual)} slots"
+    return f"a larger pod range: it is the size of one node's, or less; a /{usual - 8} holds 256 of /{usual}"
