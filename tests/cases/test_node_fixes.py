@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 
-from janitor.core.evidence_node import EnvironmentFile, Unit
+from janitor.core.evidence_node import EnvironmentFile, Route, Unit
+from janitor.core.findings import Finding, Severity
 from janitor.core.node_view import HCCM
-from janitor.pipeline import skipped
+from janitor.pipeline import diagnose, skipped
+from janitor.report.document import make_report
+from janitor.report.npd import to_line
 from tests.cases.test_node_checks import (
     KUBELET,
     MACHINE,
     OTHER,
+    ROUTES,
     UNIT,
     UNSEEN,
     age,
@@ -115,3 +119,28 @@ def test_of_two_nodes_with_one_range_people_choose() -> None:
 def test_whether_routes_are_made_is_not_guessed(change: dict[str, Any], said: bool) -> None:
     reasons = [part.reason for part in skipped(node(**change)) if "CIDR014" in part.ids]
     assert any("makes routes is not known" in reason for reason in reasons) == said
+
+
+def test_every_route_in_the_way_is_in_the_fix() -> None:
+    routes = (Route("10.42.0.0/24", "", "docker0"), Route("10.42.3.0/24", "", "virbr0"))
+    fix = ours(node(routes=(*ROUTES, *routes)))["CIDR016"].fix
+    assert "docker0" in fix
+    assert "virbr0" in fix
+
+
+def test_what_was_not_seen_does_not_hide_the_rest_from_one_line() -> None:
+    what = node(machine=(replace(MACHINE, networks=()),), addresses=("127.0.0.1",))
+    findings = tuple(f for f in diagnose(what)[1] if f.id.startswith("NODE"))
+    unseen = Finding("SCAN001", Severity.WARNING, "x", "nobody answers", (), "", "", "unknown")
+    report = replace(make_report(what, *diagnose(what)), findings=(*findings, unseen), status="unknown")
+    assert to_line(report) == f"SCAN001 nobody answers (+{len(findings)})"
+    assert findings
+
+
+def test_a_node_that_joined_anew_has_its_own_clock() -> None:
+    """A Node that was made anew on a machine that is up for days: the machine's boot says nothing of C2."""
+    what = node(**age(60, provider_id="", group="pool"), machine=UNSEEN)
+    clock = replace(what.started, boottime_ns=3 * 86_400 * SECOND)
+    finding = ours(replace(what, started=clock))["CA001"]
+    assert finding.severity == "info"
+    assert any("younger than the machine" in line for line in finding.evidence)

@@ -102,3 +102,13 @@ def test_words_that_say_nothing(words: tuple[str, ...], sentence: str) -> None:
     done = janitor("cidr", *words)
     assert done.returncode == 64
     assert sentence in done.stderr.decode()
+
+
+def test_values_and_changes_have_one_name() -> None:
+    report = make_report(by_hand("10.42.0.0/16", "10.43.0.0/16", node_mask=28))
+    assert report.proposal is not None
+    assert {change.name for change in report.proposal.changes} <= {value.name for value in report.values}
+    assert (
+        "two ranges of one family"
+        in make_report(by_hand("10.1.0.0/16,10.2.0.0/16", "10.43.0.0/16")).findings[0].summary
+    )

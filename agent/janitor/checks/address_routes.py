@@ -70,7 +70,7 @@ def _foreign(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
             ),
             "This node has a route of its own into that range, so packets to those pods or Services go there instead. "
             "Docker, libvirt and VPNs choose such ranges by themselves.",
-            _move(route, part.net),
+            "; ".join(dict.fromkeys(_move(one, part.net) for one, _ in hit[:8])),
         )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def _slots(layout: Layout) -> Iterator[Finding]:
             short = slots < nodes
             yield Finding(
                 "CIDR013", Severity.ERROR if short else Severity.WARNING, str(part),
-                f"pod range {part} has {slots} slots of /{mask} for {nodes} nodes",
+                f"pod range {part} has {count(slots, 'slot')} of /{mask} for {count(nodes, 'node')}",
                 (f"pod range: {part.stated}", f"node mask: /{mask}", f"nodes: {nodes}"),
                 "Nodes beyond the last slot get no pod range (CIDRNotAvailable) and run no pods. A node that is "
                 "replaced needs a second slot until the first is freed, so some must be spare.",

@@ -86,10 +86,10 @@ def _families(layout: Layout) -> Iterator[Finding]:
     nodes = {a.version for n, a in layout.nodes if not n.generated}
     evidence = [f"pods: {_named(pods)}", f"Services: {_named(services)}"]
     wrong = ""
-    if pods and services and pods != services:
-        wrong = f"pods are {_named(pods)}, Services are {_named(services)}"
-    elif any(len(set(families)) < len(families) for families in (pods, services)):
+    if any(len(set(families)) < len(families) for families in (pods, services)):
         wrong = "two ranges of one family"
+    elif pods and services and pods != services:
+        wrong = f"pods are {_named(pods)}, Services are {_named(services)}"
     elif pods and nodes and not nodes.issuperset(pods):
         wrong = f"pods are {_named(pods)}, but the nodes have {_named(sorted(nodes))} addresses only"
         evidence.append(f"nodes: {_named(sorted(nodes))}")

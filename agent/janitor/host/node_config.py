@@ -19,7 +19,7 @@ from janitor.host import (
     systemd_units,
     yaml_files,
 )
-from janitor.host.files import inside, names, read_bounded, said, unknown
+from janitor.host.files import inside, names, printable, read_bounded, said, unknown
 
 _UNITS: Final = (
     "kubelet.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service",
@@ -139,6 +139,15 @@ def _hostname(root: str, proc: procfs.Proc | Unknown) -> str:
         except OSError:
             continue
     return ""
+
+
+def written_hostname(root: str) -> str:
+    """The name in /etc/hostname; "" where there is none, or one that every machine has."""
+    try:
+        name = read_bounded(inside(root, "/etc/hostname"), 256).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+    return "" if name.startswith("localhost") else printable(name)
 
 
 def _compared(root: str, unit: Unit, found: tuple[Component, ...] | Unknown) -> Unit:

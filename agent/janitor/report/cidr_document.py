@@ -73,8 +73,8 @@ def _values(plan: AddressPlan) -> tuple[Value, ...]:
         found += [Value(name, one.value, one.source) for one in stated]
     families = {part.net.version for part in Layout(plan).pods}
     found += [
-        Value("node mask", f"/{mask}", "")
-        for family, mask in ((4, plan.node_mask), (6, plan.node_mask_v6))
+        Value(name, f"/{mask}", "")
+        for name, family, mask in (("node_mask", 4, plan.node_mask), ("node_mask_v6", 6, plan.node_mask_v6))
         if family in families
     ]
     return tuple(found)

@@ -67,10 +67,14 @@ def headline(report: PlanReport) -> str:
     return safe(f"{worst.severity}: {worst.id}: {worst.summary}{more}")
 
 
+def _shown(name: str) -> str:
+    return name.replace("_v6", " (IPv6)").replace("_", " ")
+
+
 def _values(values: tuple[Value, ...]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for one in values:
-        table.add_row(one.name, escape(safe(one.value)), escape(safe(one.source)))
+        table.add_row(_shown(one.name), escape(safe(one.value)), escape(safe(one.source)))
     return table
 
 
@@ -116,10 +120,12 @@ def _proposal(console: Console, report: PlanReport, proposal: Suggestion, width:
     console.print(f"The nearest plan without a finding{but}:", style="bold")
     table = Table.grid(padding=(0, 2, 0, 0))
     for change in proposal.changes:
-        table.add_row(change.name, escape(safe(change.before or "(none)")), "->", f"[bold]{escape(change.after)}[/]")
+        table.add_row(
+            _shown(change.name), escape(safe(change.before or "(none)")), "->", f"[bold]{escape(change.after)}[/]"
+        )
     console.print(Padding(table, (0, 0, 0, 2)))
     names = {change.name for change in proposal.changes}
-    kept = [f"{v.name} {v.value}" for v in proposal.values if v.name.replace(" ", "_") not in names]
+    kept = [f"{_shown(v.name)} {v.value}" for v in proposal.values if v.name not in names]
     if kept:
         console.print(escape(safe(f"  unchanged: {', '.join(kept)}")))
     _picture(console, proposal.picture, width)
