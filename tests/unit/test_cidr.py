@@ -203,7 +203,7 @@ def test_the_command_on_the_incidents_plans() -> None:
 
 
 def _flag(value: dict[str, str]) -> list[str]:
-    return [f"--{value['name'].replace(' ', '-')}", value["value"]]
+    return [f"--{value['name'].replace('_', '-')}", value["value"]]
 
 
 @pytest.mark.parametrize(
