@@ -132,7 +132,8 @@ def _outside(evidence: Evidence) -> Iterator[Finding]:
             (*(f"cluster's: {value}" for value in said[0].values), *wrong[:8]),
             "The range or the mask was changed after the nodes had joined. kube-controller-manager ends when it next "
             "starts: 'is out the range of cluster cidr' (k3s#3967).",
-            "put the old range back, or delete those Nodes one by one, so that they join again with a new range",
+            "put the old range back, or let those Nodes join again one by one, with a new range: drain it, delete its "
+            f"Node, restart its kubelet. Not a k3s or RKE2 server as it is: {ETCD}",
         )  # fmt: skip
 
 
