@@ -105,7 +105,7 @@ def observe(options: Options) -> Evidence:
     return Evidence(
         version=EVIDENCE_VERSION,
         janitor=janitor.__version__,
-        node=socket.gethostname(),
+        node=(node_config.written_hostname(procfs.node_root(root)) if root != "/" else "") or socket.gethostname(),
         root=root,
         started=started,
         finished=procfs.clock(),

@@ -107,6 +107,12 @@ def workload(name: str = "kube-flannel", **other: Any) -> Workload:
     return Workload(**(values | other))
 
 
+def stray(value: str, **other: Any) -> Unit:
+    path = "/etc/sysconfig/kubelet"
+    unread = (sets("KUBELET_EXTRA_ARGS", value, path, from_file=True),)
+    return replace(UNIT, strays=(path,), unread=unread, **other)
+
+
 EXTRA = sets("KUBELET_EXTRA_ARGS", "--x=1", "/etc/a.conf:2", from_file=False)
 TWICE = ("--cluster-cidr=10.42.0.0/16", "--cluster-cidr=10.1.0.0/16")
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
@@ -137,7 +143,11 @@ def test_a_healthy_node_has_no_finding() -> None:
         ("KUB002", "error", {"units": (replace(UNIT, assignments=(
             EXTRA, sets("KUBELET_EXTRA_ARGS", "--y=2", "/etc/default/kubelet", from_file=True))),)}),
         ("KUB003", "error", {"units": (replace(UNIT, assignments=(EXTRA,), exec_start="/usr/bin/kubelet"),)}),
-        ("KUB004", "error", {"units": (replace(UNIT, strays=("/etc/sysconfig/kubelet",)),)}),
+        ("KUB004", "error", {"units": (stray("--cloud-provider=aws"),), "components": (MANAGER,)}),
+        ("KUB004", "warning", {"units": (stray("--v=2"),)}),
+        ("KUB004", "info", {"units": (stray("--v=2", exec_start="/usr/bin/kubelet $KUBELET_ARGS"),)}),
+        ("KUB004", "info", {"units": (stray("--v=2", assignments=(
+            sets("KUBELET_EXTRA_ARGS", "--x", "/etc/default/kubelet", from_file=True),)),)}),
         ("KUB005", "warning", {"units": (replace(UNIT, need_reload=True),)}),
         ("KUB005", "warning", {"units": (replace(UNIT, newer=("/etc/default/kubelet",)),)}),
         ("KUB006", "warning", {"units": (replace(UNIT, shadowed=(("/lib/a.conf", "/etc/a.conf"),)),)}),
@@ -148,15 +158,19 @@ def test_a_healthy_node_has_no_finding() -> None:
                              "kubelet_files": (("/k", False),)}),
         ("NODE001", "error", age(600, provider_id="")),
         ("NODE002", "error", age(600, taints=(UNINITIALIZED,))),
-        ("NODE003", "error", {"machine": (replace(MACHINE, hostname="other"),), "objects": UNSEEN}),
+        ("NODE003", "error", age(60, provider_id="") | {"machine": (replace(MACHINE, hostname="other"),)}),
         ("NODE004", "error", {"machine": (replace(MACHINE, networks=(replace(NETWORK, ip="10.0.0.9"),)),)}),
         ("NODE004", "error", {"addresses": ("127.0.0.1",)}),
-        ("NODE005", "error", {"machine": (replace(MACHINE, networks=()),)}),
+        ("NODE005", "error", {"machine": (replace(MACHINE, networks=()),), "addresses": ("127.0.0.1",)}),
+        ("NODE005", "error", {"machine": (replace(MACHINE, networks=()),),
+                              "components": (KUBELET, controller("--cluster-cidr=10.42.0.0/16"))}),
         ("NODE006", "error", age(600, conditions=(REFUSED,))),
         ("CNI001", "error", {"cni_files": ()}),
         ("CNI001", "error", {"cni_files": (CniFile("/etc/cni/net.d/a.conf.bak", False, "", "", (), ()),)}),
         ("CNI002", "error", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, "not JSON", "", (), ()),)}),
         ("CNI002", "error", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, "", "x", ("y",), ("y",)),)}),
+        ("CNI002", "warning", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, "not JSON", "", (), ()),
+                                             CniFile("/etc/cni/net.d/b.conf", True, "", "y", (), ()))}),
         ("CNI003", "warning", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, "", "x", (), ()),
                                              CniFile("/etc/cni/net.d/b.conf", True, "", "y", (), ()))}),
         ("CNI004", "error", {"objects": objects(workloads=(
@@ -164,7 +178,7 @@ def test_a_healthy_node_has_no_finding() -> None:
         ("CNI004", "error", {"objects": objects(workloads=(
             workload("hcloud-cloud-controller-manager", kind="Deployment", host_network=False),))}),
         ("CSI001", "warning", {"objects": objects(csi_nodes=(("worker-2", 1),))}),
-        ("CA001", "error", age(60, provider_id="", group="pool") | {"machine": UNSEEN}),
+        ("CA001", "info", age(60, provider_id="", group="pool") | {"machine": UNSEEN}),
         ("MD001", "info", {"machine": Unknown("asking the metadata service at 169.254.169.254: timed out")}),
         ("HCCM001", "error", {"components": (KUBELET, controller(*TWICE))}),
         ("HCCM001", "error", {"objects": objects(workloads=(workload(
@@ -181,6 +195,8 @@ def test_a_healthy_node_has_no_finding() -> None:
         ("CIDR008", "info", {"routes": (*ROUTES, Route("10.42.0.0/16", "10.0.0.1", "enp7s0"))}),
         ("CIDR011", "error", {"objects": objects(service_ips=(("kube-system/kube-dns", "10.43.0.11"),))}),
         ("CIDR012", "error", {"objects": objects(service_ips=(("default/kubernetes", "10.96.0.1"),))}),
+        ("CIDR014", "info", {"objects": objects(workloads=(workload(
+            "hcloud-cloud-controller-manager", kind="Deployment", containers=((("c", TWICE[0]), ()),)),))}),
         ("CIDR013", "warning", {"components": (argv(MANAGER, "--cluster-cidr=10.42.0.0/23"),)}),
         ("CIDR016", "warning", {"routes": (*ROUTES, Route("10.42.0.0/24", "", "docker0"))}),
         ("CIDR016", "critical", {"routes": (*ROUTES, Route("10.43.0.0/24", "", "br-1a2b"),

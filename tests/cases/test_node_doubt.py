@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from janitor.core.evidence import Endpoint
+from janitor.core.evidence import Endpoint, Unknown
 from janitor.core.evidence_node import CniFile, Condition, EnvironmentFile, Route, Setting, Unit
 from janitor.core.kubelet_unit import mended, overruled
 from janitor.core.plan_check import examine
@@ -22,14 +22,17 @@ from tests.cases.test_node_checks import (
     MANAGER,
     NETWORK,
     ROUTES,
+    UNINITIALIZED,
     UNIT,
     UNSEEN,
+    age,
     argv,
     kube_node,
     node,
     objects,
     ours,
     sets,
+    stray,
     workload,
 )
 from tests.situations import BOOT, NOW, SECOND
@@ -75,13 +78,27 @@ ALONE: dict[str, Any] = {  # a server of Hetzner whose cluster has no cloud cont
                      "addresses": ("10.0.0.3", "10.96.0.10")}),  # a cache that has the address on this node
         ("CIDR011", {"settings": (Setting("kubelet", "cluster-dns", "fd00:43:0::A", "a"),
                                   Setting("k3s", "cluster-dns", "fd00:43::a", "b"))}),
+        ("KUB004", {"units": (stray("--cloud-provider=external --node-ip=10.0.0.9"),)}),  # the kubelet has both
+        ("KUB004", {"units": (replace(UNIT, strays=("/etc/sysconfig/kubelet",)),)}),  # what it says was not collected
+        ("NODE001", age(600, provider_id="", taints=(UNINITIALIZED,))),  # the flag arrived: NODE002
         ("NODE001", ALONE),
+        ("NODE003", {"machine": (replace(MACHINE, hostname="other"),), "objects": UNSEEN}),  # it may have a providerID
+        ("CNI003", {"cni_files": (cni("00-multus.conf", "multus", "multus-shim"), cni("10-x.conf", "x"))}),
         ("NODE003", ALONE | {"machine": (replace(MACHINE, hostname="other"),)}),
         ("NODE004", ALONE | {"machine": (replace(MACHINE, networks=(replace(NETWORK, ip="10.0.0.9"),)),)}),
         ("NODE005", ALONE | {"machine": (replace(MACHINE, networks=()),)}),
         ("CNI003", {"cni_files": (cni("00-multus.conf", "multus-cni-network", "multus"), cni("10-x.conf", "x"))}),
         ("CNI003", {"cni_files": (cni("10-x.conf", "x"), cni("100-crio-bridge.conflist", "crio"),
                                   cni("87-podman-bridge.conflist", "podman"))}),
+        ("CNI002", {"cni_files": (cni("10-x.conf", "x"), replace(cni("87-podman.conflist", "podman"), missing=("y",)),
+                                  CniFile("/etc/cni/net.d/99.conf", True, "not JSON", "", (), ()))}),
+        ("CNI004", {"objects": objects(workloads=(workload(
+            "hcloud-cloud-controller-manager", kind="Deployment", host_network=False, containers=((("c",), ()),)),))}),
+        ("MD001", {"machine": Unknown("asking the metadata service at 169.254.169.254: instance-id: 401 Unauthorized"),
+                   "vendor": "Amazon EC2"}),
+        ("NODE005", {"machine": (replace(MACHINE, networks=()),)}),  # the kubelet's address is a VPN's
+        ("NODE005", {"machine": (replace(MACHINE, networks=()),),
+                     "components": (replace(KUBELET, argv=("/usr/bin/kubelet", "--cloud-provider=external")),)}),
         ("CNI001", {"cni_files": (replace(cni("10-x.conf", "x"), path="/var/lib/k3s/net.d/10-x.conf"),),
                     "cni_directories": ("/etc/cni/net.d", "/var/lib/k3s/net.d")}),
         ("KUB001", {"units": (replace(UNIT, assignments=(

@@ -61,6 +61,13 @@ def test_the_golden_files_say_what_they_are_for(name: str, ids: list[str]) -> No
     assert "K10" not in json.dumps(golden)  # a token
 
 
+def test_the_report_is_about_the_node_at_root(tmp_path: Path) -> None:
+    SITUATIONS["plain"](tmp_path)
+    (tmp_path / "etc/hostname").write_text("worker-9\n")
+    done = janitor("scan", "--root", str(tmp_path), "-o", "json", "--only", "node", "--deadline", "0.5")
+    assert json.loads(done.stdout)["node"] == "worker-9"
+
+
 def test_no_secret_is_collected(tmp_path: Path) -> None:
     SITUATIONS["k3s-server"](tmp_path)
     done = janitor("collect", "--root", str(tmp_path), "--deadline", "0.5")

@@ -179,3 +179,10 @@ def test_more_nodes_than_any_cluster_has(tmp_path: Path) -> None:
     file.write_text(json.dumps({"kind": "List", "items": [{"kind": "Node"}] * MANY}))
     with pytest.raises(ValueError, match=f"it holds {MANY} Nodes, where 20000 would be too many"):
         kube_objects.from_file(str(file))
+
+
+def test_yaml_is_told_what_to_be(tmp_path: Path) -> None:
+    file = tmp_path / "nodes.yaml"
+    file.write_text("kind: List\nitems: []\n")
+    with pytest.raises(ValueError, match="get nodes -o json"):
+        kube_objects.from_file(str(file))

@@ -15,6 +15,7 @@ IDS = tuple(i for i in PLAN_IDS if i not in ("CIDR008", "CIDR026"))  # routes ar
 
 _NEW_RANGES = ("CIDR006", "CIDR007")
 _NEED_MASK = ("CIDR014", "CIDR015", "CIDR022")
+_NEED_ROUTES = ("CIDR014",)
 _NEED_ALL_NODES = ("CIDR013",)
 _NEED_NODES = ("CIDR004", "CIDR005")
 _NEED_NETWORK = ("CIDR009", "CIDR028")
@@ -56,6 +57,9 @@ def _left_out(evidence: Evidence) -> Iterator[Skipped]:
         yield Skipped(("CIDR002", "CIDR003"), "not both of the ranges of pods and Services are written on this node")
     if not mask_known(evidence):
         yield Skipped(_NEED_MASK, "the size of a node's pod range is not written on this node")
+    elif plan.hetzner and plan.routes is None:
+        yield Skipped(_NEED_ROUTES, "whether Hetzner's cloud controller makes routes is not known: it does not run on "
+                                    "this node, and no Deployment of it was given")  # fmt: skip
     if shown is None or not shown.whole:
         yield Skipped(_NEED_ALL_NODES, "how many nodes there are is not known without --nodes or --kubeconfig")
     if not node_ips(evidence):

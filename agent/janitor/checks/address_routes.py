@@ -70,7 +70,7 @@ def _foreign(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
             ),
             "This node has a route of its own into that range, so packets to those pods or Services go there instead. "
             "Docker, libvirt and VPNs choose such ranges by themselves.",
-            _move(route, part.net),
+            "; ".join(dict.fromkeys(_move(one, part.net) for one, _ in hit[:8])),
         )  # fmt: skip
 
 
@@ -134,10 +134,12 @@ def _reached(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
             + ("" if off else ", and only the default route leads to it"),
             evident,
             "The route that a Hetzner server gets by itself covers the network only. Without one for the pods' range, "
-            "packets to pods of other nodes leave by the public interface (hccm#329, hccm#115).",
+            "and without an overlay, packets to pods of other nodes leave by the public interface (hccm#329, "
+            "hccm#115).",
             "none is needed: a route covers it"
             if covered
-            else f"on each node: ip route add {pods} via {host(network.net, 1)}; or an overlay",
+            else f"an overlay; or, on each node, ip route add {pods} via {host(network.net, 1)}, and the same route in "
+            "its network configuration: the next boot forgets it",
         )
 
 

@@ -5,6 +5,7 @@ from itertools import combinations
 
 from janitor.core.address_plan import Net, Stated, as_address, host, overlap, parse, within
 from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.evidence_node import KubeNode
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_plan import node_plan
@@ -20,6 +21,7 @@ from janitor.core.node_view import (
     service_cidrs,
 )
 from janitor.core.prose import count
+from janitor.core.rejoining import ETCD
 
 IDS = ("CIDR011", "CIDR012", "CIDR023", "CIDR024", "CIDR025", "CIDR027")
 
@@ -130,7 +132,8 @@ def _outside(evidence: Evidence) -> Iterator[Finding]:
             (*(f"cluster's: {value}" for value in said[0].values), *wrong[:8]),
             "The range or the mask was changed after the nodes had joined. kube-controller-manager ends when it next "
             "starts: 'is out the range of cluster cidr' (k3s#3967).",
-            "put the old range back, or delete those Nodes one by one, so that they join again with a new range",
+            "put the old range back, or let those Nodes join again one by one, with a new range: drain it, delete its "
+            f"Node, restart its kubelet. Not a k3s or RKE2 server as it is: {ETCD}",
         )  # fmt: skip
 
 
@@ -212,5 +215,18 @@ def _twice(evidence: Evidence) -> Iterator[Finding]:
             "CIDR027", Severity.ERROR, f"{one} and {other}", f"{one} and {other} have overlapping pod ranges{more}",
             (f"{one}: {first}", f"{other}: {second}", *(f"{a}: {x}; {b}: {y}" for a, x, b, y in pairs[1:8])),
             "Two pods of the cluster can have the same address; what is meant for one reaches the other.",
-            f"delete Node {other} and let it join again: kubectl delete node {other}; then restart its kubelet",
+            _let_go(known(shown.nodes) if shown else (), one, other),
         )  # fmt: skip
+
+
+def _let_go(nodes: tuple[KubeNode, ...], one: str, other: str) -> str:
+    """Which of two Nodes gives up its range is for people to say: not always the younger one does less."""
+    made = {n.name: n.created_ns for n in nodes if n.created_ns}
+    younger = ""
+    if one in made and other in made and made[one] != made[other]:
+        younger = f" ({one if made[one] > made[other] else other} is the younger)"
+    return (
+        f"one of {one} and {other} has to join again with a new range; choose which{younger}: drain it, delete its "
+        "Node, and restart its kubelet, or the service of k3s or RKE2 that it is part of. Not a k3s or RKE2 server as "
+        f"it is: {ETCD}"
+    )

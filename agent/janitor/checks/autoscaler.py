@@ -34,7 +34,11 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         return
     limits = _limits(evidence.node_config)
     now = evidence.started.realtime_ns
-    begun = min(own.created_ns, now - evidence.started.boottime_ns)
+    booted = now - evidence.started.boottime_ns
+    # A Node that is younger than the machine by more than C2 has joined anew: that clock did not end the server.
+    anew = own.created_ns - booted > limits.provision_s * _SECOND
+    begun = own.created_ns if anew else min(own.created_ns, booted)
+    with_what = "the Node object, which is much younger than the machine" if anew else "this machine's boot"
     assumed = f"settings: {limits.source}"
     creation = (
         f"C1, the creation of the server ({duration(limits.creation_s)}, HCLOUD_SERVER_CREATION_TIMEOUT), is over: it "
@@ -43,7 +47,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     if not own.provider_id:
         yield _countdown(
             own, "C2, registration", begun, limits.provision_s, now, "it has no providerID",
-            (f"C2 began at {_clock(begun)}, with this machine's boot, or a little later",
+            (f"C2 began at {_clock(begun)}, with {with_what}, or a little later",
              f"--max-node-provision-time: {duration(limits.provision_s)}", creation, assumed),
             "see NODE001: the kubelet must register with --cloud-provider=external",
         )  # fmt: skip

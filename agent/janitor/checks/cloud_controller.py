@@ -7,12 +7,11 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Component, NodeConfig
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
-from janitor.core.node_view import cluster_cidrs, component, flag, flags, kubernetes_missing, objects
+from janitor.core.node_view import HCCM, cloud_controller, cluster_cidrs, flag, flags, kubernetes_missing, objects
 from janitor.core.prose import count, listing
 
 IDS = ("HCCM001", "HCCM002", "HCCM003", "HCCM005")
 
-_NAME = "hcloud-cloud-controller-manager"
 _LEAK = (
     "The cloud controller makes a route for every node, whatever the range, but removes only those inside its "
     "--cluster-cidr: with a wrong one, routes of removed nodes stay until the network's hundred are used up (hccm#734, "
@@ -23,7 +22,7 @@ _LEAK = (
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     """By its process on this node, or by its Deployment where objects were given."""
     node = evidence.node_config
-    controller = _controller(node)
+    controller = cloud_controller(node)
     if controller is not None:
         yield from _twice(controller)
         yield from _differs(controller, node)
@@ -32,7 +31,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         return
     for _, message in known(shown.events)[:1]:
         yield Finding(
-            "HCCM003", Severity.ERROR, _NAME, "the cloud controller says that its cluster CIDR is wrong",
+            "HCCM003", Severity.ERROR, HCCM, "the cloud controller says that its cluster CIDR is wrong",
             tuple(dict.fromkeys(text for _, text in known(shown.events)))[:8], _LEAK,
             "give the cloud controller the same --cluster-cidr as kube-controller-manager; it then removes all routes "
             f"that it has left behind. ({message})",
@@ -41,7 +40,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                if (c.type, c.status, c.reason) == ("NetworkUnavailable", "True", "NoRouteCreated")]  # fmt: skip
     if refused:
         yield Finding(
-            "HCCM005", Severity.ERROR, _NAME, f"{count(len(refused), 'node')} without a route: {listing(refused)}",
+            "HCCM005", Severity.ERROR, HCCM, f"{count(len(refused), 'node')} without a route: {listing(refused)}",
             tuple(f"Node {name}: NetworkUnavailable=True, NoRouteCreated" for name in refused[:8]),
             "The cloud controller could not make the route to these nodes' pods: the network has its hundred routes, "
             "the node's address lies in its pod range (CIDR004), or the range overlaps a subnet (hccm#576).",
@@ -56,7 +55,7 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
     if missing := kubernetes_missing(node):
         yield Skipped(IDS, missing)
         return
-    if _controller(node) is None:
+    if cloud_controller(node) is None:
         yield Skipped(("HCCM001", "HCCM002"), "Hetzner's cloud controller does not run on this node")
     reason = node.objects.reason if isinstance(node.objects, Unknown) else "no objects were given"
     if shown is None:
@@ -65,27 +64,17 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
         yield Skipped(("HCCM003",), shown.events.reason)
 
 
-def _controller(node: NodeConfig) -> Component | None:
-    found = component(node, _NAME)
-    shown = objects(node)
-    for one in known(shown.workloads) if shown and found is None else ():
-        for command, args in one.containers:
-            if _NAME in one.name and (command or args):
-                return Component(_NAME, (*command, *args), f"{one.kind} {one.namespace}/{one.name}", 0, False)
-    return found
-
-
 def _twice(controller: Component) -> Iterator[Finding]:
     values = flags(controller.argv, "--cluster-cidr")
     if len(set(values)) > 1:
         yield Finding(
-            "HCCM001", Severity.ERROR, _NAME,
+            "HCCM001", Severity.ERROR, HCCM,
             f"the cloud controller has --cluster-cidr {count(len(values), 'time')}, and {values[-1]} counts",
             (*(f"--cluster-cidr={value}" for value in values), f"from {controller.source}"), _LEAK
             + " It is there twice where a manifest sets `command` and the one it overrides sets `args`: Kubernetes "
             "puts both together.",
             "leave one --cluster-cidr in the manifest, in args: the one that kube-controller-manager has, and the "
-            f"nodes' podCIDRs lie in; then: kubectl -n kube-system rollout restart deployment {_NAME}. It removes the "
+            f"nodes' podCIDRs lie in; then: kubectl -n kube-system rollout restart deployment {HCCM}. It removes the "
             "routes by itself; deleting them by hand is a stop-gap",
         )  # fmt: skip
 
@@ -99,7 +88,7 @@ def _differs(controller: Component, node: NodeConfig) -> Iterator[Finding]:
     for said in cluster_cidrs(node):
         nets = [net for v in said.values if (net := parse(v.value)) is not None and net.version == 4]
         ours = [net for net in mine if net.version == 4]
-        if said.component != _NAME and nets and ours and nets != ours:
+        if said.component != HCCM and nets and ours and nets != ours:
             wrong.append(f"{said.component}: {', '.join(map(str, said.values))}")
     shown = objects(node)
     for one in known(shown.nodes) if shown else ():
@@ -108,7 +97,7 @@ def _differs(controller: Component, node: NodeConfig) -> Iterator[Finding]:
                 wrong.append(f"Node {one.name}: {net}")
     if wrong:
         yield Finding(
-            "HCCM002", Severity.ERROR, _NAME, f"the cloud controller takes {value} for the pods; {wrong[0]}",
+            "HCCM002", Severity.ERROR, HCCM, f"the cloud controller takes {value} for the pods; {wrong[0]}",
             (f"--cluster-cidr={value}, from {controller.source}", *wrong[:8]), _LEAK,
             "give it the range that the nodes' pod ranges come from; it then removes what it has left behind",
         )  # fmt: skip

@@ -33,18 +33,21 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 "is the CNI's DaemonSet running on this node? kubectl get pods -A -o wide --field-selector "
                 f"spec.nodeName={node.hostname or 'NODE'}; if its pods are Pending, see CNI004",
             )  # fmt: skip
+        loaded = good[: 2 if good and _delegates(good[0]) else 1]
         for file in files:
-            if file.usable and (file.problem or file.missing):
+            passed_over = bool(file.problem) and (not good or file.path < good[0].path)
+            if file.usable and (passed_over or (file in loaded and file.missing)):
                 what = file.problem or f"it needs {', '.join(file.missing)}, which no plugin directory has"
                 yield Finding(
-                    "CNI002", Severity.ERROR, file.path, f"{file.path} cannot work: {what}",
+                    "CNI002", Severity.WARNING if good and file.problem else Severity.ERROR, file.path,
+                    f"{file.path} cannot work: {what}",
                     (f"plugins: {', '.join(file.plugins) or '(none could be read)'}",),
                     "The runtime passes over a file that it cannot read, and fails each pod for a plugin that is not "
                     "there.",
                     f"mend or remove {file.path}"
                     if file.problem
-                    else "put the plugin back: apt-get install containernetworking-plugins, or restart the CNI's pod, "
-                    "which installs its own",
+                    else "put the plugin back: delete the CNI's pod on this node, and the new one installs its own; "
+                    "bridge, host-local, loopback, portmap and others, not flannel, are in the package kubernetes-cni",
                 )  # fmt: skip
         good = [f for f in good if f.network not in _SHIPPED]
         if len(good) > 1 and good[0].network != good[1].network and not _chosen(good[0], evidence):
@@ -61,7 +64,11 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 def _chosen(first: CniFile, evidence: Evidence) -> bool:
     """Whether several are meant: Multus delegates to the others, and CRI-O is told one by name."""
     endpoints = (e for e in known(evidence.endpoints) if e.origin != "well-known")
-    return "multus" in first.plugins or any("cri-o" in e.runtime_name or "crio" in e.address for e in endpoints)
+    return _delegates(first) or any("cri-o" in e.runtime_name or "crio" in e.address for e in endpoints)
+
+
+def _delegates(file: CniFile) -> bool:
+    return any(plugin.startswith("multus") for plugin in file.plugins)  # thick Multus is called multus-shim
 
 
 def skipped(evidence: Evidence) -> Iterator[Skipped]:

@@ -8,7 +8,7 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Workload
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
-from janitor.core.node_view import kubernetes_missing, objects
+from janitor.core.node_view import kubernetes_missing, makes_routes, objects
 
 IDS = ("CNI004",)
 
@@ -27,7 +27,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     workloads = known(shown.workloads) if shown else ()
     external = any("cloud-controller" in one.name for one in workloads)
     for one in workloads:
-        lacking = _lacking(one, external)
+        lacking = _lacking(one, external, routes=makes_routes(evidence.node_config) is not False)
         if lacking:
             yield Finding(
                 "CNI004", Severity.ERROR, f"{one.namespace}/{one.name}",
@@ -41,16 +41,19 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _lacking(one: Workload, external: bool) -> list[str]:
+def _lacking(one: Workload, external: bool, *, routes: bool) -> list[str]:
+    """A cloud controller that makes no routes can wait for the CNI, and is shipped without hostNetwork (hccm's
+    deploy/ccm.yaml)."""
     controller = "cloud-controller" in one.name
+    inside = one.host_network or (controller and not routes)
     if not controller and not (one.kind == "DaemonSet" and _AGENT.search(one.name)):
         return []
     if "*" in one.tolerates:
-        return [] if one.host_network else ["it has no hostNetwork"]
+        return [] if inside else ["it has no hostNetwork"]
     # The DaemonSet controller itself tolerates not-ready for its pods.
     needed = [_UNINITIALIZED] * (external or controller) + [_NOT_READY] * (one.kind != "DaemonSet")
     found = [f"it does not tolerate {key}" for key in needed if key not in one.tolerates]
-    return found + ([] if one.host_network or not controller else ["it has no hostNetwork"])
+    return found + ([] if inside or not controller else ["it has no hostNetwork"])
 
 
 def skipped(evidence: Evidence) -> Iterator[Skipped]:

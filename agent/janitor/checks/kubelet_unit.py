@@ -7,13 +7,16 @@ from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Assignment, Unit
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
-from janitor.core.kubelet_unit import Overruled, mended, overruled
-from janitor.core.node_view import kubelet_unit, kubernetes_missing
+from janitor.core.kubelet_unit import Overruled, counting, mended, overruled, unreached
+from janitor.core.node_view import component, kubelet_unit, kubernetes_missing
+from janitor.core.rejoining import rejoin
 
 IDS = ("KUB002", "KUB003", "KUB004", "KUB005", "KUB006", "KUB007")
 
 _EXTRA = "KUBELET_EXTRA_ARGS"
 _WANTED = (_EXTRA, "KUBELET_KUBEADM_ARGS")
+# Without one of these the kubelet is another node, or none of the cloud's.
+_DECISIVE = ("--cloud-provider", "--node-ip", "--hostname-override", "--provider-id", "--container-runtime-endpoint")
 _RESTART = "systemctl daemon-reload && systemctl restart kubelet"
 
 
@@ -22,9 +25,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     unit = kubelet_unit(evidence.node_config)
     if unit is None:
         return
-    yield from _blanked(unit)
+    yield from _blanked(unit, evidence)
     yield from _reset(unit)
-    yield from _strays(unit)
+    kubelet = component(evidence.node_config, "kubelet")
+    yield from _strays(unit, kubelet.argv if kubelet else ())
     yield from _stale(unit)
     yield from _shadowed(unit)
     yield from _syntax(unit)
@@ -38,7 +42,7 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
         yield Skipped(IDS, reason or f"{node.distribution or 'this node'} has no kubelet.service")
 
 
-def _blanked(unit: Unit) -> Iterator[Finding]:
+def _blanked(unit: Unit, evidence: Evidence) -> Iterator[Finding]:
     """A variable set by Environment=, and set to something else by a file, which wins."""
     for one in overruled(unit):
         now = f"'{one.file.value}'" if one.file.value else "nothing"
@@ -53,7 +57,7 @@ def _blanked(unit: Unit) -> Iterator[Finding]:
             ),
             "EnvironmentFile= wins over every Environment=, whatever the order of the drop-ins (systemd.exec(5)); the "
             f"packages ship that file with an empty {one.variable}=. {_consequence(lost)}",
-            _diff(unit, one),
+            _diff(unit, one, _joined(evidence, lost)),
         )  # fmt: skip
 
 
@@ -66,10 +70,16 @@ def _consequence(lost: list[str]) -> str:
     )
 
 
-def _diff(unit: Unit, one: Overruled) -> str:
+def _joined(evidence: Evidence, lost: list[str]) -> str:
+    """What comes after the file was mended; a node that has joined without the cloud provider's flag needs more."""
+    if "--cloud-provider=external" not in lost:
+        return f"then: {_RESTART}"
+    return f"then: systemctl daemon-reload, and {rejoin(evidence)}"
+
+
+def _diff(unit: Unit, one: Overruled, how: str) -> str:
     """The change of the file that counts, as a patch where one is sure to work; the restart is for people."""
     text = dict(unit.written).get(one.file.source)
-    how = f"then: {_RESTART}. A node that has joined without the flag needs more: kubectl delete node NAME first"
     new = mended(text, one) if text is not None else None
     if text is None or new is None:
         return f"in {one.file.source}, add to {one.variable}: {' '.join(one.lost)}\n{how}"
@@ -98,17 +108,44 @@ def _reset(unit: Unit) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _strays(unit: Unit) -> Iterator[Finding]:
+def _strays(unit: Unit, running: tuple[str, ...]) -> Iterator[Finding]:
+    """A file with flags that nothing reads. Silent where the kubelet has them all the same: then it is a leftover."""
     for path in unit.strays:
-        named = [file.path for file in unit.environment_files]
-        wanted = next((p for p in named if p.endswith("/kubelet")), named[-1] if named else "")
+        lost = unreached(unit, path, running)
+        if not lost:
+            continue
+        counts = counting(unit, _EXTRA)
+        meant = _EXTRA in unit.exec_start and not (counts and counts.value)
+        decisive = any(word.partition("=")[0] in _DECISIVE for word in lost)
         yield Finding(
-            "KUB004", Severity.ERROR, path, f"{path} sets {_EXTRA}, and nothing reads it",
-            (f"{unit.name} reads: {', '.join(named) or 'no file at all'}",),
+            "KUB004", (Severity.ERROR if decisive else Severity.WARNING) if meant else Severity.INFO, path,
+            f"{path} sets {_EXTRA}, and nothing reads it: the kubelet does not get {' '.join(lost)}",
+            (f"{unit.name} reads: {', '.join(file.path for file in unit.environment_files) or 'no file at all'}",
+             *((f"{counts.source} sets {_EXTRA} to: {counts.value}",) if counts and counts.value else ())),
             "Debian's package reads /etc/default/kubelet and the RPM /etc/sysconfig/kubelet; one release had them the "
             "wrong way round (kubernetes/release#3276).",
-            f"mv {path} {wanted}; then: {_RESTART}" if wanted else f"add EnvironmentFile=-{path} to a drop-in",
+            _moved(unit, path, lost),
         )  # fmt: skip
+
+
+def _moved(unit: Unit, path: str, lost: tuple[str, ...]) -> str:
+    """Where the words belong. Never the file over another: that one may hold all that the kubelet runs with."""
+    words = " ".join(lost)
+    if_wanted = f"if they are still wanted ({path} may be left over from another installation), "
+    counts = counting(unit, _EXTRA)
+    if _EXTRA not in unit.exec_start:
+        return f"{if_wanted}add them where this kubelet takes its flags from: {words}"
+    if counts and not counts.from_file and counts.value:
+        return f"{if_wanted}add them to {_EXTRA} in {_file(counts)}: {words}"
+    files = [file for file in unit.environment_files if file.path.endswith("/kubelet")]
+    target = counts.source if counts and counts.from_file else next((f.path for f in files), "")
+    if not target:
+        return f"{if_wanted}add a drop-in to {unit.name} with EnvironmentFile=-{path}; then: {_RESTART}"
+    if any(file.path == target and file.state == "missing" for file in files):
+        return f'{if_wanted}make {target} with the line {_EXTRA}="{words}"; then: {_RESTART}'
+    nothing = Assignment(_EXTRA, "", target, True)
+    file = counts if counts and counts.from_file else nothing
+    return if_wanted + _diff(unit, Overruled(_EXTRA, nothing, file, lost), f"then: {_RESTART}")
 
 
 def _stale(unit: Unit) -> Iterator[Finding]:

@@ -13,10 +13,10 @@ IDS = ("MD001",)
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     """Nothing on other machines, and nothing where it was not asked."""
     node = evidence.node_config
-    if not kubernetes_missing(node) and isinstance(node.machine, Unknown) and _asked(node.machine):
+    if not kubernetes_missing(node) and isinstance(node.machine, Unknown) and _missed(node.machine, node.vendor):
         yield Finding(
             "MD001", Severity.INFO, "169.254.169.254", f"the metadata service does not answer: {node.machine.reason}",
-            (f"made by: {node.vendor or '(DMI says nothing)'}",),
+            (f"made by: {node.vendor}",),
             "Without it janitor cannot compare this node with what Hetzner knows of the server, and cloud-init cannot "
             "set it up. A route or a firewall for 169.254.0.0/16 is in the way (CIDR017), or it is down.",
             "ip route get 169.254.169.254; curl -m 2 http://169.254.169.254/hetzner/v1/metadata/instance-id",
@@ -25,12 +25,13 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 
 def skipped(evidence: Evidence) -> Iterator[Skipped]:
     """Where there is no such service."""
-    machine = evidence.node_config.machine
+    machine, vendor = evidence.node_config.machine, evidence.node_config.vendor
     if missing := kubernetes_missing(evidence.node_config):
         yield Skipped(IDS, missing)
-    elif isinstance(machine, Unknown) and not _asked(machine):
+    elif isinstance(machine, Unknown) and not _missed(machine, vendor):
         yield Skipped(IDS, machine.reason)
 
 
-def _asked(machine: Unknown) -> bool:
-    return machine.reason.startswith("asking the metadata service")
+def _missed(machine: Unknown, vendor: str) -> bool:
+    """Other clouds have a service at that address too, which refuses what it does not know (400, 401, 404)."""
+    return vendor == "Hetzner" and machine.reason.startswith("asking the metadata service")

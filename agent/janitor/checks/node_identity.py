@@ -12,12 +12,15 @@ from janitor.core.node_view import (
     flag,
     kubernetes_missing,
     machine,
+    makes_routes,
     node_ips,
     node_name,
     objects,
     own_node,
 )
+from janitor.core.plan_settings import stated
 from janitor.core.prose import duration
+from janitor.core.rejoining import ETCD, rejoin
 
 IDS = ("NODE001", "NODE002", "NODE003", "NODE004", "NODE005", "NODE006")
 
@@ -48,16 +51,21 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
     if missing:
         yield Skipped(IDS, missing)
         return
-    if own_node(evidence) is None:
+    own = own_node(evidence)
+    named = ("NODE003",) if own else ()  # without the Node it is among those above
+    if own is None:
         shown = objects(node)
         reason = node.objects.reason if isinstance(node.objects, Unknown) else "no Nodes were given"
         if shown is not None:
             reason = f"{shown.source} has no Node called {node_name(node) or '(this host has no name)'}"
-        yield Skipped(("NODE001", "NODE002", "NODE006"), reason)
+        yield Skipped(("NODE001", "NODE002", "NODE003", "NODE006"), reason)
     if isinstance(node.machine, Unknown):
-        yield Skipped(("NODE003", "NODE005"), node.machine.reason)
-    elif not expects_provider(node, own_node(evidence)):
-        yield Skipped(("NODE001", "NODE003", "NODE005"), "nothing here shows a cloud controller that would look for it")
+        yield Skipped((*named, "NODE005"), node.machine.reason)
+    elif not expects_provider(node, own):
+        yield Skipped(
+            (*(("NODE001",) if own else ()), *named, "NODE005"),
+            "nothing here shows a cloud controller that would look for it",
+        )
     if not node_ips(evidence):
         yield Skipped(("NODE004",), "the kubelet was not told an address, as far as this node shows")
 
@@ -83,15 +91,21 @@ def expects_provider(node: NodeConfig, own: KubeNode | None) -> bool:
 
 def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
     age_s = (evidence.started.realtime_ns - own.created_ns) / _SECOND if own.created_ns else 0
-    if age_s > _PATIENCE_S and not own.provider_id and expects_provider(evidence.node_config, own):
+    missed = not own.provider_id and _UNINITIALIZED not in own.taints  # with the taint, the flag did arrive: NODE002
+    if age_s > _PATIENCE_S and missed and expects_provider(evidence.node_config, own):
+        removed = (
+            " Without it the cluster-autoscaler does not know this node for its server, and removes the server after "
+            "15 minutes (kubernetes/autoscaler#6203, #5185, #8013)."
+        )
+        given = flag(component(evidence.node_config, "kubelet"), "--cloud-provider") == "external"
+        first = "the kubelet has the flag now, and did not when it joined" if given else "give the kubelet the flag"
         yield Finding(
             "NODE001", Severity.ERROR, own.name,
             f"Node {own.name} has no providerID, {duration(age_s)} after it joined",
             (f"spec.providerID of {own.name}: (none)", *_provider_flag(evidence)),
-            "The cloud controller sets it when the kubelet registers with --cloud-provider=external. Without it the "
-            "cluster-autoscaler does not know this node for its server, and removes the server after 15 minutes "
-            "(kubernetes/autoscaler#6203, #5185, #8013).",
-            f"see KUB001 and KUB002 for the flag; then: kubectl delete node {own.name} && systemctl restart kubelet",
+            "The cloud controller sets it when the kubelet registers with --cloud-provider=external."
+            + (removed if own.group else ""),
+            f"{first}; {rejoin(evidence)}",
         )  # fmt: skip
     if age_s > _PATIENCE_S and _UNINITIALIZED in own.taints:
         yield Finding(
@@ -130,28 +144,40 @@ def _names(evidence: Evidence) -> list[str]:
 
 
 def _name(server: Machine, evidence: Evidence) -> Iterator[Finding]:
+    """Only where its Node was seen: with a providerID nobody looks for the name any more."""
     own = own_node(evidence)
-    name = own.name if own else node_name(evidence.node_config)
-    if server.hostname and name and name != server.hostname and not (own and own.provider_id):
+    if own and server.hostname and own.name != server.hostname and not own.provider_id:
         yield Finding(
-            "NODE003", Severity.ERROR, name, f"this node is called {name}, and its server {server.hostname}",
+            "NODE003", Severity.ERROR, own.name, f"this node is called {own.name}, and its server {server.hostname}",
             tuple(_names(evidence)),
             "Until a node has a providerID, Hetzner's cloud controller looks for its server by that name (hccm#268).",
-            f"hostnamectl set-hostname {server.hostname}, or --hostname-override={server.hostname} for the kubelet; "
-            f"then kubectl delete node {name} && systemctl restart kubelet",
+            f"call the server {own.name} in Hetzner's console, if nothing else (Terraform, the autoscaler) knows it by "
+            f"its name; or let the node join anew as {server.hostname}: {_renamed(evidence)}",
         )  # fmt: skip
+
+
+def _renamed(evidence: Evidence) -> str:
+    """A node's name is in what it has joined with, so that a new host name alone changes nothing, or breaks it."""
+    node = evidence.node_config
+    if node.distribution in ("k3s", "rke2"):
+        etcd = "" if node.server is False else f"; for a server not without a snapshot: {ETCD}"
+        return f"node-name in /etc/rancher/{node.distribution}/config.yaml names it{etcd}"
+    if node.distribution == "kubeadm":
+        return "its certificate has the old name, so that takes kubeadm reset and a new kubeadm join"
+    return "its credentials may have the old name, so that takes a new join"
 
 
 def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
     if isinstance(server.networks, Unknown):
         return
     if not server.networks:
-        yield Finding(
-            "NODE005", Severity.ERROR, server.hostname, "this server is attached to no private network",
-            (f"the metadata service of server {server.instance_id} lists none",),
-            "Without it the cloud controller finds no private address and can make no route to this node.",
-            f"hcloud server attach-to-network {server.hostname} --network NAME",
-        )  # fmt: skip
+        if _wants_network(evidence):
+            yield Finding(
+                "NODE005", Severity.ERROR, server.hostname, "this server is attached to no private network",
+                (f"the metadata service of server {server.instance_id} lists none",),
+                "Without it the cloud controller finds no private address and can make no route to this node.",
+                f"hcloud server attach-to-network {server.hostname} --network NAME",
+            )  # fmt: skip
         return
     has = {ip for one in server.networks for ip in (one.ip, *one.alias_ips)}
     for told in node_ips(evidence):
@@ -162,6 +188,16 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
                 "The cloud controller refuses it: 'failed to get node address from cloud provider that matches ip'.",
                 f"--node-ip={server.networks[0].ip}",
             )  # fmt: skip
+
+
+def _wants_network(evidence: Evidence) -> bool:
+    """Routes want one, and a private address that the kubelet was told and no interface has. A VPN's is on one."""
+    node = evidence.node_config
+    told = flag(component(node, "kubelet"), "--node-ip").split(",") + [
+        s.value for s in stated(known(node.settings), "node-ip")
+    ]
+    here = known(node.addresses)
+    return bool(makes_routes(node)) or any(_private(ip) and str(as_address(ip)) not in here for ip in told)
 
 
 def _not_here(evidence: Evidence) -> Iterator[Finding]:

@@ -84,6 +84,9 @@ def cidr(
         "control-plane-pools": _ones("--control-plane-pools", control_planes),
         "agent-pools": _ones("--agent-pools", agents), **_masks(node_mask),
     }  # fmt: skip
+    for name, value in (("--network", network), ("--pods", pods), ("--services", services), ("--dns", dns)):
+        if value is not None and not value.strip(" ,"):
+            raise Stop(f"{name} is empty: leave it out, or give it a value", EXIT_USAGE)
     flags = _from_flags(given, node_subnet or [], node_ip or [])
     settings = [setting for file in files or () for setting in _read(file, frozenset(f.key for f in flags))] + flags
     if not any(s.key in ("cluster-cidr", "service-cidr", "network") for s in settings):
@@ -94,7 +97,10 @@ def cidr(
         )
     if scheme and not any(s.key == "network" for s in settings):
         raise Stop(f"--scheme {scheme} cuts node subnets out of the network: give --network as well", EXIT_USAGE)
-    report = cidr_document.make_report(plan_from(tuple(settings)), fail_on)
+    plan = plan_from(tuple(settings))
+    if node_mask and plan.node_mask_v6 != 64 and not any(":" in part.value for part in plan.pods):
+        raise Stop(f"--node-mask {node_mask}: no IPv4 range has so long a mask, and the pods have no other", EXIT_USAGE)
+    report = cidr_document.make_report(plan, fail_on)
     if output is Output.JSON:
         write(cidr_document.to_json(report))
     elif output is Output.HTML:

@@ -40,7 +40,7 @@ class NodeSubnet:
 class PlannedNode:
     """A node: `pods` are the ranges it has been given, and empty as long as it has none.
 
-    `generated` nodes follow from a scheme; nobody has written their addresses down.
+    `generated` nodes follow from a scheme, or are known by one address of perhaps more: nobody has listed them.
     """
 
     name: str

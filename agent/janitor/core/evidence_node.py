@@ -79,6 +79,7 @@ class Unit:
     need_reload: bool | None = None  # None: systemd was not asked
     newer: tuple[str, ...] = ()  # files changed after the service was started
     written: tuple[tuple[str, str], ...] = ()  # the content of the environment files that could be read, by path
+    unread: tuple[Assignment, ...] = ()  # what the strays set
 
 
 # --- the node's own network --------------------------------------------------------------------------------

@@ -38,12 +38,24 @@ def wanted(unit: Unit) -> dict[str, str]:
     """Every flag that the kubelet was meant to have, and the file that says so. An earlier value is no intention."""
     found = {word: unit.exec_source for word in unit.argv[1:] if word.startswith("--")}
     for name in dict.fromkeys(a.variable for a in unit.assignments if a.variable.startswith("KUBELET_")):
-        counts = _last(unit, name, from_file=True) or _last(unit, name, from_file=False)
+        counts = counting(unit, name)
         if counts is not None:
             found |= {word: counts.source for word in counts.value.split() if word.startswith("--")}
     for one in overruled(unit):
         found |= {word: one.inline.source for word in one.lost if word.startswith("--")}
     return found
+
+
+def unreached(unit: Unit, path: str, running: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a file that nothing reads whose flags neither the unit's command line nor the process has."""
+    has = _names(unit.argv) | _names(running)
+    words = [flag for one in unit.unread if one.source == path for flag in _flags(one.value)]
+    return tuple(word for flag in words if flag[0].partition("=")[0] not in has for word in flag)
+
+
+def counting(unit: Unit, name: str) -> Assignment | None:
+    """The assignment of a variable that counts: the last one of a file, else the last one of the unit."""
+    return _last(unit, name, from_file=True) or _last(unit, name, from_file=False)
 
 
 def mended(text: str, one: Overruled) -> str | None:

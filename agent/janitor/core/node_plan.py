@@ -20,6 +20,7 @@ from janitor.core.node_view import (
     component,
     flag,
     machine,
+    makes_routes,
     node_ips,
     node_name,
     objects,
@@ -72,10 +73,6 @@ def node_plan(evidence: Evidence) -> AddressPlan | Unknown:
     mask = _masks(node, own)
     server = machine(node)
     attached = server.networks if server and not isinstance(server.networks, Unknown) else ()
-    ccm = component(node, "hcloud-cloud-controller-manager")
-    routes = None
-    if ccm:
-        routes = flag(ccm, "--configure-cloud-routes") != "false" and bool(flag(ccm, "--cluster-cidr"))
     dns = [v for said in cluster_dns(node)[:1] for v in said.values if v.value not in known(node.addresses)]
     shown = objects(node)
     kcm = component(node, "kube-controller-manager")
@@ -92,7 +89,7 @@ def node_plan(evidence: Evidence) -> AddressPlan | Unknown:
         node_mask=mask.get(4, 24),
         node_mask_v6=mask.get(6, 64),
         max_pods=int(limit) if limit.isdecimal() else 110,
-        routes=routes,
+        routes=makes_routes(node),
         hetzner=node.vendor == "Hetzner" or server is not None,
         allocated=True,
         skips_services=bool(flag(kcm, "--service-cluster-ip-range")),

@@ -8,7 +8,7 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Component, KubeNode, Machine, NodeConfig, Objects, Unit
 from janitor.core.plan_settings import stated
 
-_CLUSTER_FLAGS: Final = ("--cluster-cidr",)
+HCCM: Final = "hcloud-cloud-controller-manager"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,27 @@ def component(node: NodeConfig, name: str) -> Component | None:
     return next((c for c in found if c.running), found[0] if found else None)
 
 
+def cloud_controller(node: NodeConfig) -> Component | None:
+    """Hetzner's cloud controller: its process on this node, else its Deployment among the objects."""
+    found, shown = component(node, HCCM), objects(node)
+    for one in known(shown.workloads) if shown and found is None else ():
+        for command, args in one.containers:
+            if HCCM in one.name and (command or args):
+                return Component(HCCM, (*command, *args), f"{one.kind} {one.namespace}/{one.name}", 0, False)
+    return found
+
+
+def makes_routes(node: NodeConfig) -> bool | None:
+    """Whether the cloud controller makes routes for the nodes' pods; None where it was not seen."""
+    controller, shown = cloud_controller(node), objects(node)
+    if controller is None:
+        return None
+    workloads = known(shown.workloads) if shown else ()
+    off = any(("HCLOUD_NETWORK_ROUTES_ENABLED", "false") in one.environment for one in workloads if HCCM in one.name)
+    wanted = flag(controller, "--configure-cloud-routes") != "false" and bool(flag(controller, "--cluster-cidr"))
+    return wanted and not off
+
+
 def flags(argv: tuple[str, ...], name: str) -> list[str]:
     """The values of `--name=value` and `--name value`, in order; the last one counts (pflag)."""
     found = []
@@ -59,7 +80,7 @@ def flag(one: Component | None, name: str) -> str:
 
 def cluster_cidrs(node: NodeConfig) -> list[Said]:
     """What each component takes for the range of the pods, the strongest first."""
-    return _collected(node, ("kube-controller-manager", "hcloud-cloud-controller-manager", "kube-proxy", "kube-router"),
+    return _collected(node, ("kube-controller-manager", HCCM, "kube-proxy", "kube-router"),
                       "--cluster-cidr", "cluster-cidr")  # fmt: skip
 
 

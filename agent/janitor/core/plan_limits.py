@@ -9,7 +9,12 @@ from janitor.core.plan_rules import latent_slots
 from janitor.core.prose import count
 
 ROUTES_OF_A_NETWORK = 100
+ATTACHED_TO_A_NETWORK = 100
 _MANY_NODES = 80
+_FULL = (
+    f"Beyond {ATTACHED_TO_A_NETWORK} servers and load balancers a network is full, with an overlay too: that takes "
+    "several networks, or nodes that reach each other by their public addresses"
+)
 _SPARE = 1.25
 _NOT_FOR_PODS = 3  # the network's own address, the broadcast address and the bridge
 
@@ -18,6 +23,7 @@ def check(layout: Layout) -> Iterator[Finding]:
     """All rules of this file."""
     yield from _slots(layout)
     yield from _routes(layout)
+    yield from _attached(layout)
     yield from _pods_of_a_node(layout)
     yield from _subnets(layout)
 
@@ -31,7 +37,7 @@ def _slots(layout: Layout) -> Iterator[Finding]:
             short = slots < nodes
             yield Finding(
                 "CIDR013", Severity.ERROR if short else Severity.WARNING, str(part),
-                f"pod range {part} has {slots} slots of /{mask} for {nodes} nodes",
+                f"pod range {part} has {count(slots, 'slot')} of /{mask} for {count(nodes, 'node')}",
                 (f"pod range: {part.stated}", f"node mask: /{mask}", f"nodes: {nodes}"),
                 "Nodes beyond the last slot get no pod range (CIDRNotAvailable) and run no pods. A node that is "
                 "replaced needs a second slot until the first is freed, so some must be spare.",
@@ -59,8 +65,24 @@ def _routes(layout: Layout) -> Iterator[Finding]:
                 (f"pod range: {part.stated}", *((f"nodes: {layout.joining}",) if many else ())),
                 "Each node needs a route of its own in the network, and the hundred-and-first is refused, however many "
                 "slots there are (hccm#342).",
-                "none is needed below that; for more nodes, an overlay (Cilium, flannel's VXLAN) with routes off",
+                "an overlay (Cilium, flannel's VXLAN) with routes off, before the last route is used: no other range "
+                "helps. " + _FULL
+                if many
+                else f"none is needed for fewer than {_MANY_NODES} nodes; for more, an overlay (Cilium, flannel's "
+                "VXLAN) with routes off. " + _FULL,
             )  # fmt: skip
+
+
+def _attached(layout: Layout) -> Iterator[Finding]:
+    """CIDR014 without routes: what an overlay does not change. Nodes that run may be in several networks."""
+    plan = layout.plan
+    if plan.hetzner and plan.routes is False and not plan.allocated and layout.joining > ATTACHED_TO_A_NETWORK:
+        yield Finding(
+            "CIDR014", Severity.WARNING, "network",
+            f"{layout.joining} nodes, but a Hetzner network takes {ATTACHED_TO_A_NETWORK} servers and load balancers",
+            (f"nodes: {layout.joining}", *((f"network: {layout.network.stated}",) if layout.network else ())),
+            "The next server is not attached, whatever the ranges are.", _FULL,
+        )  # fmt: skip
 
 
 def _pods_of_a_node(layout: Layout) -> Iterator[Finding]:
@@ -116,6 +138,10 @@ def limits(layout: Layout) -> tuple[Limit, ...]:
             found.append(Limit(first, f"slots before the first that collides with a node subnet ({part})"))
     if layout.plan.hetzner and layout.plan.routes:
         found.append(Limit(ROUTES_OF_A_NETWORK, "routes in a Hetzner network"))
+    if layout.plan.hetzner and found:
+        found.append(
+            Limit(ATTACHED_TO_A_NETWORK, "servers and load balancers in a Hetzner network, with an overlay too")
+        )
     return tuple(sorted(found, key=lambda limit: limit.nodes))
 
 

@@ -176,6 +176,11 @@ def _latent(layout: Layout, found: list[Collision]) -> Iterator[Finding]:
     total = slot_count(part.net, layout.plan.mask(part.net))
     used = len({n for n in given if within(n, part.net)}) if layout.plan.allocated else layout.joining
     left = max(0, touched.start - used) if touched else 0
+    early = (
+        "It works on the first day."
+        if left
+        else "The slots before these are used up, or will be by the nodes of the plan, so one of these comes next."
+    )
     evidence = [f"pod range: {part.stated}"]
     evidence += [f"{n} ({c}) takes {_indices(t)} of {total} from the pods" for n, c, _, t in late[:10]]
     evidence.append(
@@ -187,7 +192,7 @@ def _latent(layout: Layout, found: list[Collision]) -> Iterator[Finding]:
         "CIDR006", Severity.ERROR, str(common),
         f"pod range {part} overlaps {count(len(late), 'node subnet')}: {listing([n for n, *_ in late], 4)}",
         tuple(evidence),
-        "It works on the first day. kube-controller-manager gives out one slot after the other and does not go back to "
+        f"{early} kube-controller-manager gives out one slot after the other and does not go back to "
         "a freed one before it has been through all of them, so with an autoscaler every slot is given out some day; "
         "the node that gets one of these breaks as in CIDR004 or CIDR005 (kube-hetzner#1221).",
         "choose a pod range that has nothing in common with them",
@@ -210,7 +215,7 @@ def _services_and_nodes(layout: Layout) -> Iterator[Finding]:
                 f"Service range {services} overlaps {listing([name for name, _ in dict(hit or parts).items()], 4)}",
                 (f"Service range: {services.stated}", *(f"{name}: {value}" for name, value in (hit + parts)[:8])),
                 "A Service can get the address of a node or a load balancer: what is meant for one reaches the other.",
-                "choose a Service range outside every node subnet",
+                "choose a Service range outside every node subnet; it cannot be changed in a cluster that runs",
             )  # fmt: skip
 
 
@@ -229,10 +234,10 @@ def _network(layout: Layout) -> Iterator[Finding]:
                 "Routes are off, so nothing depends on it."
                 if off
                 else "The API accepts routes to such destinations, but the route that each server gets by itself "
-                "covers the network only: packets to pods of other nodes leave by the public interface (hccm#329, "
-                "hccm#115).",
-                "none is needed" if off else f"put the pod range inside {network}, or on each node: "
-                f"ip route add {pods} via {gateway}",
+                "covers the network only: where no overlay carries them, packets to pods of other nodes leave by the "
+                "public interface (hccm#329, hccm#115).",
+                "none is needed" if off else f"put the pod range inside {network}; or, on each node, ip route add "
+                f"{pods} via {gateway}, and the same route in its network configuration: the next boot forgets it",
             )  # fmt: skip
     for services in layout.services:
         if services.net.version == network.net.version and not within(services.net, network.net):

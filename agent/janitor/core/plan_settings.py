@@ -41,7 +41,8 @@ def plan_from(settings: tuple[Setting, ...]) -> AddressPlan:
     """The plan that `settings` describe; a later one of the same key wins, except for nodes and subnets, which add up.
 
     Keys are the flags of kube-controller-manager and kube-apiserver, and those of PLAN_KEYS, `node-subnet`,
-    `node-ip`, `nodes`, `max-pods`, `routes`, `scheme`, `subnet-count`, `control-plane-pools` and `agent-pools`.
+    `node-ip`, `endpoint`, `nodes`, `max-pods`, `routes`, `scheme`, `subnet-count`, `control-plane-pools` and
+    `agent-pools`.
     """
     network = stated(settings, *PLAN_KEYS["network"])
     routes = stated(settings, "routes")
@@ -95,4 +96,7 @@ def _nodes(settings: tuple[Setting, ...]) -> tuple[PlannedNode, ...]:
                 address, _, pods = one.value.partition("=")
                 given = tuple(part for part in pods.split("+") if part)
                 found.append(PlannedNode(f"node {address}", Stated(address, one.source), given))
+        if setting.key == "endpoint" and setting.value not in {node.address.value for node in found}:
+            # One of the node's addresses: it may have more, of another family.
+            found.append(PlannedNode(f"node {setting.value}", Stated(setting.value, setting.source), generated=True))
     return tuple(found)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
 
-from janitor.core.address_plan import Layout, Net, Range, Stated, host, overlap, parse, within
+from janitor.core.address_plan import Layout, Net, Range, Stated, host, overlap, parse, slot_count, within
 from janitor.core.findings import Finding, Severity
 
 PRIVATE = tuple(ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
@@ -49,6 +49,12 @@ def _written(layout: Layout) -> Iterator[Finding]:
     values += [(f"subnet of {subnet.name}", subnet.cidr) for subnet in plan.subnets]
     for name, stated in values:
         net = parse(stated.value)
+        if name == "network" and plan.hetzner and net and net.version == 6:
+            yield Finding(
+                "CIDR001", Severity.ERROR, name, f"network {stated.value} is IPv6, and Hetzner's networks are IPv4",
+                (f"network: {stated}",), "The API takes IPv4 ranges only; a server's IPv6 addresses are public ones.",
+                "a network out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+            )  # fmt: skip
         if net is None:
             yield _unreadable(name, stated, "a range like 10.42.0.0/16")
         elif str(net) != stated.value.strip().lower():
@@ -80,10 +86,10 @@ def _families(layout: Layout) -> Iterator[Finding]:
     nodes = {a.version for n, a in layout.nodes if not n.generated}
     evidence = [f"pods: {_named(pods)}", f"Services: {_named(services)}"]
     wrong = ""
-    if pods and services and pods != services:
-        wrong = f"pods are {_named(pods)}, Services are {_named(services)}"
-    elif any(len(set(families)) < len(families) for families in (pods, services)):
+    if any(len(set(families)) < len(families) for families in (pods, services)):
         wrong = "two ranges of one family"
+    elif pods and services and pods != services:
+        wrong = f"pods are {_named(pods)}, Services are {_named(services)}"
     elif pods and nodes and not nodes.issuperset(pods):
         wrong = f"pods are {_named(pods)}, but the nodes have {_named(sorted(nodes))} addresses only"
         evidence.append(f"nodes: {_named(sorted(nodes))}")
@@ -125,7 +131,9 @@ def _dns(layout: Layout) -> Iterator[Finding]:
                 (f"cluster DNS: {stated}", f"Service range: {mine[0].stated}"),
                 "The DNS Service cannot get this address, so pods ask where nobody answers. A default of 10.43.0.10 "
                 "that stayed when the Service range was changed is the usual cause (kube-hetzner#1691).",
-                f"cluster DNS {host(net, 10) or host(net, 2)}",
+                f"cluster DNS {host(net, 10) or host(net, 2)}: cluster_dns_ipv4 of kube-hetzner; cluster-dns in "
+                "config.yaml of each k3s or RKE2 server, which is restarted; elsewhere clusterDNS in the kubelet's "
+                "/var/lib/kubelet/config.yaml, and systemctl restart kubelet. Pods have it when they are made anew",
             )  # fmt: skip
 
 
@@ -189,5 +197,15 @@ def _mask(net: Net, stated: Stated, mask: int) -> Iterator[Finding]:
             (f"pod range: {stated}", f"node mask: /{mask}"),
             "kube-controller-manager ends at start: the node mask must be as long as the range's prefix or longer, and "
             "for IPv6 at most 16 bits longer.",
-            f"a node mask between /{net.prefixlen} and /{min(net.max_prefixlen, net.prefixlen + 16)}",
+            _better_mask(net),
         )  # fmt: skip
+
+
+def _better_mask(net: Net) -> str:
+    """The usual mask where it fits; else the nearest that does, or a range for which it would."""
+    usual = 24 if net.version == 4 else 64
+    if net.version == 6 and usual - net.prefixlen > 16:
+        return f"a node mask of /{net.prefixlen + 16}, or a pod range of /{usual - 16} or smaller with /{usual}"
+    if net.prefixlen < usual:
+        return f"a node mask of /{usual}: that makes {slot_count(net, usual)} slots"
+    return f"a larger pod range: it is the size of one node's, or less; a /{usual - 8} holds 256 of /{usual}"

@@ -25,7 +25,9 @@ from janitor.core.findings import Severity
 from janitor.core.plan_check import examine
 from janitor.core.plan_values import HETZNER_GATEWAY, PRIVATE, RESERVED, SHARED
 
+BEYOND_RANGES = ("CIDR014",)  # the limits of a Hetzner network are what they are
 _SOURCE = "proposed"
+_DOCKER = ip_network("172.17.0.0/16")  # docker0's, where nobody has given it another
 _BLOCKS = 4096  # aligned blocks looked at in one search space, the nearest first
 _CANDIDATES = 12  # of each range that are tried against each other
 _DEFAULTS = {("pods", 4): "10.42.0.0/16", ("services", 4): "10.43.0.0/16", ("pods", 6): "fd00:42::/56",
@@ -43,15 +45,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A plan with no finding of warning or above, and how it differs from the one that was given."""
+    """A plan with no finding of warning or above that ranges could mend, and how it differs from the given one."""
 
     plan: AddressPlan
     changes: tuple[Change, ...]
 
 
 def clean(plan: AddressPlan) -> bool:
-    """Whether no rule has anything of warning or above against it."""
-    return all(finding.severity.rank < Severity.WARNING.rank for finding in examine(plan))
+    """Whether no rule has anything of warning or above against it that other ranges could mend."""
+    return all(f.severity.rank < Severity.WARNING.rank or f.id in BEYOND_RANGES for f in examine(plan))
 
 
 def propose(plan: AddressPlan) -> Proposal | None:
@@ -177,7 +179,7 @@ def _near(
     """Free blocks of the same size as `value` or else smaller ones, those of one size by their distance from it."""
     wish = (parse(value.value) if value else None) or ip_network(_DEFAULTS[kind, family])
     taken = [net for _, net in Layout(plan).occupied]
-    taken += [*RESERVED, SHARED, HETZNER_GATEWAY]
+    taken += [*RESERVED, SHARED, HETZNER_GATEWAY, _DOCKER]
     for stated in (other, plan.network):
         net = parse(stated.value) if stated else None
         if net is not None:

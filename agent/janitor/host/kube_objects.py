@@ -20,7 +20,11 @@ KINDS: Final = ("Node", "Service", "DaemonSet", "Deployment", "Event", "CSINode"
 
 def from_file(path: str) -> Objects:
     """The objects in a file. OSError, or ValueError that says what is wrong with it."""
-    document = parse_json(read_bounded(path, _LIMIT))
+    data = read_bounded(path, _LIMIT)
+    try:
+        document = parse_json(data)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON ({error}): make it with 'kubectl get nodes -o json'") from None
     if not isinstance(document, dict):
         raise ValueError("it is not what 'kubectl get nodes -o json' prints")
     items = document.get("items") if str(document.get("kind", "")).endswith("List") else [document]

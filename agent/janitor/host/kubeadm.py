@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from janitor.core.address_plan import as_address
 from janitor.core.evidence_node import Setting
 from janitor.host import yaml_files
 from janitor.host.secrets import hidden
@@ -24,6 +25,8 @@ def settings(document: dict[str, Any], source: str) -> tuple[Setting, ...]:
     match document.get("kind"):
         case "ClusterConfiguration":
             return tuple(_cluster(document, source))
+        case "InitConfiguration" | "JoinConfiguration":
+            return tuple(_endpoint(document, source))
         case "KubeletConfiguration":
             return tuple(_kubelet(document, source))
         case "KubeProxyConfiguration":
@@ -39,12 +42,27 @@ def _cluster(document: dict[str, Any], source: str) -> list[Setting]:
     for name, key in _NETWORKING.items():
         if isinstance(networking, dict) and networking.get(name):
             found.append(Setting("kubeadm", key, yaml_files.scalar(networking[name]), source))
+    endpoint = _text(document, "controlPlaneEndpoint")
+    if as_address(address := endpoint.rpartition(":")[0].strip("[]") if not as_address(endpoint) else endpoint):
+        found.append(Setting("kubeadm", "endpoint", address, f"{source}, controlPlaneEndpoint"))
     for name, component in _COMPONENTS.items():
         section = document.get(name)
         extra = section.get("extraArgs") if isinstance(section, dict) else None
         for flag, value in arguments(extra):
             found.append(Setting(component, flag, hidden(flag, value), source))
     return found
+
+
+def _endpoint(document: dict[str, Any], source: str) -> list[Setting]:
+    """Addresses of nodes, as far as they are written as such: a name says nothing."""
+    plane = document.get("controlPlane")
+    places = [part.get("localAPIEndpoint") for part in (document, plane) if isinstance(part, dict)]
+    found = [_text(place, "advertiseAddress") for place in places]
+    return [Setting("kubeadm", "endpoint", one, f"{source}, localAPIEndpoint") for one in found if as_address(one)]
+
+
+def _text(section: Any, key: str) -> str:
+    return yaml_files.scalar(section.get(key)) if isinstance(section, dict) and section.get(key) else ""
 
 
 def arguments(extra: Any) -> list[tuple[str, str]]:
@@ -68,12 +86,13 @@ def _kubelet(document: dict[str, Any], source: str) -> list[Setting]:
 def k0s_settings(document: dict[str, Any], source: str) -> tuple[Setting, ...]:
     """A k0s ClusterConfig: its ranges are in `spec.network`."""
     spec = document.get("spec")
+    api = _text(spec.get("api"), "address") if isinstance(spec, dict) else ""
+    found = [Setting("k0s", "endpoint", api, f"{source}, spec.api.address")] if as_address(api) else []
     network = spec.get("network") if isinstance(spec, dict) else None
     if not isinstance(network, dict):
-        return ()
+        return tuple(found)
     dual = network.get("dualStack")
     second = dual if isinstance(dual, dict) and dual.get("enabled") is True else {}
-    found = []
     for key, first, other, default in (("cluster-cidr", "podCIDR", "IPv6podCIDR", "10.244.0.0/16"),
                                        ("service-cidr", "serviceCIDR", "IPv6serviceCIDR", "10.96.0.0/12")):  # fmt: skip
         values = [network.get(first) or (default if second.get(other) else ""), second.get(other)]

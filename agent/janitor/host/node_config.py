@@ -6,7 +6,6 @@ from typing import Final
 
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Component, Distribution, NodeConfig, Objects, Setting, Unit
-from janitor.core.systemd_syntax import environment_file
 from janitor.host import (
     cni_files,
     components,
@@ -20,7 +19,7 @@ from janitor.host import (
     systemd_units,
     yaml_files,
 )
-from janitor.host.files import inside, names, read_bounded, said, unknown
+from janitor.host.files import inside, names, printable, read_bounded, said, unknown
 
 _UNITS: Final = (
     "kubelet.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service",
@@ -142,6 +141,15 @@ def _hostname(root: str, proc: procfs.Proc | Unknown) -> str:
     return ""
 
 
+def written_hostname(root: str) -> str:
+    """The name in /etc/hostname; "" where there is none, or one that every machine has."""
+    try:
+        name = read_bounded(inside(root, "/etc/hostname"), 256).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+    return "" if name.startswith("localhost") else printable(name)
+
+
 def _compared(root: str, unit: Unit, found: tuple[Component, ...] | Unknown) -> Unit:
     """The unit beside what runs: what has changed since the service was started, and what nobody reads."""
     if unit.name != "kubelet.service":
@@ -150,21 +158,15 @@ def _compared(root: str, unit: Unit, found: tuple[Component, ...] | Unknown) -> 
     started = next((c.started_ns for c in (() if isinstance(found, Unknown) else found) if c.name == "kubelet"), 0)
     files = [unit.fragment, *unit.drop_ins, *(f.path for f in unit.environment_files if f.state == "read")]
     named = {os.path.normpath(file.path) for file in unit.environment_files}
+    unread = [one for path in _STRAYS if path not in named for one in systemd_units.extra_arguments(root, path)]
     return replace(
         unit,
-        strays=tuple(path for path in _STRAYS if path not in named and _sets_flags(root, path)),
+        strays=tuple(dict.fromkeys(one.source for one in unread)),
+        unread=tuple(unread),
         main_pid=int(shown.get("MainPID", "0")),
         need_reload={"yes": True, "no": False}.get(shown.get("NeedDaemonReload", "")),
         newer=tuple(path for path in files if started and _changed_after(root, path, started)),
     )
-
-
-def _sets_flags(root: str, path: str) -> bool:
-    try:
-        text = read_bounded(inside(root, path), 1 << 18).decode("utf-8", "replace")
-    except OSError:
-        return False
-    return any(name.endswith("KUBELET_EXTRA_ARGS") and value.strip() for name, value in environment_file(text))
 
 
 def _changed_after(root: str, path: str, started_ns: int) -> bool:

@@ -1,5 +1,6 @@
 """A file that holds an address plan, whichever kind it is: kube.tf, or the configuration of k3s, kubeadm or k0s."""
 
+import difflib
 import os
 from typing import Any
 
@@ -15,6 +16,11 @@ _DEFAULTS = {
 }
 
 
+_K3S_KEYS = ("cluster-cidr", "service-cidr", "cluster-dns", "node-ip", "kube-controller-manager-arg", "kubelet-arg")
+_KUBEADM_KEYS = ("podSubnet", "serviceSubnet", "dnsDomain")
+_K0S_KEYS = ("podCIDR", "serviceCIDR", "dualStack")
+
+
 def settings(path: str, given: frozenset[str] = frozenset()) -> tuple[Setting, ...]:
     """The plan's options in the file at `path`, with its distribution's defaults for what it leaves out.
 
@@ -28,10 +34,14 @@ def settings(path: str, given: frozenset[str] = frozenset()) -> tuple[Setting, .
         return terraform.settings(data.decode("utf-8", "replace"), path, given)
     documents = yaml_files.documents(data)
     if any(document.get("kind") == "ClusterConfiguration" for document in documents):
+        for document in documents:
+            _spelled(document.get("networking"), _KUBEADM_KEYS, "kubeadm does")
         found = tuple(setting for document in documents for setting in kubeadm.settings(document, path))
         return (*_defaults(found, "kubeadm"), *found)
     configs = [config for document in documents if (config := _k0s(document))]
     if configs:
+        spec = configs[0].get("spec")
+        _spelled(spec.get("network") if isinstance(spec, dict) else None, _K0S_KEYS, "k0s does")
         found = kubeadm.k0s_settings(configs[0], path)
         return (*_defaults(found, "k0s"), *found)
     if any("kind" in document for document in documents):
@@ -41,8 +51,24 @@ def settings(path: str, given: frozenset[str] = frozenset()) -> tuple[Setting, .
         raise ValueError("it is neither a kube.tf nor a configuration of k3s, RKE2, k0s or kubeadm")
     if documents[0].get("server") and not any(k in documents[0] for k in ("cluster-cidr", "service-cidr")):
         raise ValueError("it is an agent's configuration: the address plan is in that of the server")
+    for document in documents:
+        _spelled(document, _K3S_KEYS, "k3s and RKE2 do")
     found = k3s_config.settings("/", "k3s", os.path.abspath(path))
     return (*_defaults(found, "k3s"), *found)
+
+
+def _spelled(section: Any, keys: tuple[str, ...], reader: str) -> None:
+    """ValueError for a key that is not read, and that somebody will have meant: clusterCidr for cluster-cidr."""
+    plain = {_letters(key): key for key in keys}
+    for name in section if isinstance(section, dict) else ():
+        key = str(name).removesuffix("+")
+        near = difflib.get_close_matches(_letters(key), plain, 1, 0.85)
+        if near and key != plain[near[0]]:
+            raise ValueError(f"{reader} not read {name}: it is called {plain[near[0]]}")
+
+
+def _letters(key: str) -> str:
+    return "".join(c for c in key.lower() if c.isalnum())
 
 
 def _k0s(document: dict[str, Any]) -> dict[str, Any] | None:

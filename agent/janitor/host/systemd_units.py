@@ -226,6 +226,16 @@ def _command(merged: _Merged, environment: dict[str, str]) -> tuple[str, ...]:
     return without_secrets(parts if literal else parts[:1] + expand(parts[1:], environment))
 
 
+def extra_arguments(root: str, path: str) -> list[Assignment]:
+    """What a file that no unit names would add to the kubelet's flags; nothing where it cannot be read."""
+    try:
+        text = read_bounded(inside(root, path), _LIMIT).decode("utf-8", "replace")
+    except OSError:
+        return []
+    found = [pair for pair in environment_file(text) if pair[0].endswith("KUBELET_EXTRA_ARGS") and pair[1].strip()]
+    return [Assignment(name, hidden(name, value), path, True) for name, value in found]
+
+
 def variables(unit: Unit) -> dict[str, str]:
     """What the service's variables are in the end."""
     return {a.variable: a.value for a in unit.assignments}

@@ -70,19 +70,56 @@ def settings(text: str, source: str, given: frozenset[str] = frozenset()) -> tup
             result.append(Setting(KUBE_HETZNER, key, value, source))
         elif value is not None:
             raise ValueError(f"{name} is not a string")
+    if "cluster_dns_ipv4" not in found and "cluster-dns" not in given:
+        result += _old_dns(found)
     if "node-subnet" not in given:
         result += _subnets(found, source)
-    pools: dict[str, list[int]] = {}
+    return (*result, *_pools(found, source, given))
+
+
+def _old_dns(found: dict[str, Value]) -> list[Setting]:
+    """Before kube-hetzner#1691 (April 2025) the cluster DNS did not follow the Service range. Exact versions only."""
+    exact = re.fullmatch(r"=?\s*v?(\d+)\.(\d+)\.\d+", str(found.get("version", "")))
+    if exact and (2, 11) <= (int(exact[1]), int(exact[2])) < (2, 15):
+        return [Setting(KUBE_HETZNER, "cluster-dns", "10.43.0.10", f"kube-hetzner {found['version']}'s default")]
+    return []
+
+
+def _pools(found: dict[str, Value], source: str, given: frozenset[str]) -> list[Setting]:
+    """How many nodes each pool has, and all of them with those that the autoscaler may make."""
+    result: list[Setting] = []
+    known, fixed = True, 0
     for name, key in (("control_plane_nodepools", "control-plane-pools"), ("agent_nodepools", "agent-pools")):
-        value = found.get(name)
-        if isinstance(value, list) and value:
-            pools[key] = [_count(pool) for pool in value]
-            result.append(Setting(KUBE_HETZNER, key, ",".join(map(str, pools[key])), source))
-    most = found.get("autoscaler_nodepools")
-    if isinstance(most, list):
-        scaled = sum(n for pool in most if isinstance(pool, dict) and isinstance(n := pool.get("max_nodes"), int))
-        result.append(Setting(KUBE_HETZNER, "nodes", str(sum(map(sum, pools.values())) + scaled), source))
-    return tuple(result)
+        if key in given:
+            known = False
+        elif name in found and (counts := [_count(pool, name, key, given) for pool in _listed(found, name, key)]):
+            result.append(Setting(KUBE_HETZNER, key, ",".join(map(str, counts)), source))
+            fixed += sum(counts)
+    if "autoscaler_nodepools" in found and "nodes" not in given:
+        scaled = 0
+        for pool in _listed(found, "autoscaler_nodepools", "nodes"):
+            most = pool.get("max_nodes", 0)
+            if not isinstance(most, int):
+                raise ValueError(_refused("max_nodes of a pool in autoscaler_nodepools", most, "nodes"))
+            scaled += most
+        if scaled and not known:
+            raise ValueError("pools are given otherwise, and the autoscaler adds to them: give --nodes as well")
+        result.append(Setting(KUBE_HETZNER, "nodes", str(fixed + scaled), source))
+    return result
+
+
+def _listed(found: dict[str, Value], name: str, key: str) -> list[dict[str, Value]]:
+    value = found[name]
+    pools = value if isinstance(value, list) else [value]
+    for pool in pools:
+        if not isinstance(pool, dict):
+            raise ValueError(_refused(name, pool, key))
+    return [pool for pool in pools if isinstance(pool, dict)]
+
+
+def _refused(what: str, value: Value, key: str) -> str:
+    where = f"line {value.line}: " if isinstance(value, Expression) else ""
+    return f"{where}{what} is an expression; give --{_flag(key)}"
 
 
 def _subnets(found: dict[str, Value], source: str) -> list[Setting]:
@@ -137,22 +174,25 @@ def _closing(tokens: list[_Token], at: int) -> int:
     while at < len(tokens) and depth:
         depth += (tokens[at].text == "{") - (tokens[at].text == "}")
         at += 1
-    return at - 1 if not depth else at
+    if depth:
+        raise ValueError("a block in it is not closed: it is cut off, or a brace is missing")
+    return at - 1
 
 
 def _flag(key: str) -> str:
     return {"cluster-cidr": "pods", "service-cidr": "services", "cluster-dns": "dns"}.get(key, key)
 
 
-def _count(pool: Value) -> int:
-    if isinstance(pool, dict):
-        nodes = pool.get("nodes")
-        number = pool.get("count")
-        if isinstance(nodes, dict):
-            return len(nodes)
-        if isinstance(number, int):
-            return number
-    return 1
+def _count(pool: dict[str, Value], name: str, key: str, given: frozenset[str]) -> int:
+    nodes, number = pool.get("nodes"), pool.get("count", 1)
+    if isinstance(nodes, dict):
+        return len(nodes)
+    wrong = number if nodes is None else nodes
+    if isinstance(wrong, int):
+        return wrong
+    if "nodes" in given:
+        return 1  # where its nodes are depends little on their number, and all of them are counted otherwise
+    raise ValueError(f"{_refused(f'the number of nodes of a pool in {name}', wrong, key)} and --nodes")
 
 
 def _assignments(tokens: list[_Token]) -> dict[str, Value]:
@@ -185,6 +225,9 @@ def _value(tokens: list[_Token], at: int) -> tuple[Value, int]:
     """The value that begins at `at`, and where it ends."""
     first = tokens[at] if at < len(tokens) else _Token("mark", "", 0)
     value: Value = Expression(first.line)
+    following = tokens[at + 1].text if first.text in ("[", "{") and at + 1 < len(tokens) else ""
+    if following == "for":
+        return Expression(first.line), _end(tokens, at)
     if first.text == "[":
         value, at = _list(tokens, at + 1)
     elif first.text == "{":
@@ -223,6 +266,7 @@ def _list(tokens: list[_Token], at: int) -> tuple[Value, int]:
             continue
         item, at = _value(tokens, at)
         items.append(item)
+    _closed(tokens, at)
     return items, at + 1
 
 
@@ -234,4 +278,10 @@ def _object(tokens: list[_Token], at: int) -> tuple[Value, int]:
             items[name], at = _value(tokens, at + 2)
         else:
             at += 1
+    _closed(tokens, at)
     return items, at + 1
+
+
+def _closed(tokens: list[_Token], at: int) -> None:
+    if at >= len(tokens):
+        raise ValueError("a list or an object in it is not closed: it is cut off, or a bracket is missing")

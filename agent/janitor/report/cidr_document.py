@@ -27,7 +27,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """The nearest plan without a finding of warning or above."""
+    """The nearest plan without a finding of warning or above, but for those that no range mends (CIDR014)."""
 
     changes: tuple[Change, ...]
     values: tuple[Value, ...]
@@ -57,6 +57,8 @@ def make_report(plan: AddressPlan, fail_on: Severity = Severity.WARNING) -> Plan
     findings = examine(plan)
     is_clean = all(f.severity.rank < Severity.WARNING.rank for f in findings)
     better = None if is_clean else propose(plan)
+    if better is not None and not better.changes:
+        better = None
     return PlanReport(
         SCHEMA_VERSION, janitor.__version__,
         "findings" if any(f.severity.rank >= fail_on.rank for f in findings) else "ok", fail_on, is_clean,
@@ -71,8 +73,8 @@ def _values(plan: AddressPlan) -> tuple[Value, ...]:
         found += [Value(name, one.value, one.source) for one in stated]
     families = {part.net.version for part in Layout(plan).pods}
     found += [
-        Value("node mask", f"/{mask}", "")
-        for family, mask in ((4, plan.node_mask), (6, plan.node_mask_v6))
+        Value(name, f"/{mask}", "")
+        for name, family, mask in (("node_mask", 4, plan.node_mask), ("node_mask_v6", 6, plan.node_mask_v6))
         if family in families
     ]
     return tuple(found)

@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from janitor.core.findings import Severity
+from janitor.core.proposal import BEYOND_RANGES
 from janitor.core.prose import count, listing, safe
 from janitor.report.cidr_document import PlanReport, Suggestion, Value
 from janitor.report.cidr_picture import LEGEND, Picture
@@ -32,16 +33,32 @@ def to_table(report: PlanReport, *, width: int, colour: bool) -> str:
         console.print()
         print_finding(console, finding)
     if report.proposal is not None:
-        _proposal(console, report.proposal, width)
+        _proposal(console, report, report.proposal, width)
     elif not report.clean:
         console.print()
-        console.print("No clean plan was found: there is no room beside what must stay. Give it a larger --network.")
+        console.print(escape(_why_none(report)))
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def _why_none(report: PlanReport) -> str:
+    """Why there is no proposal, as far as that is known."""
+    bad = {f.id for f in report.findings if f.severity.rank >= Severity.WARNING.rank}
+    if bad <= set(BEYOND_RANGES):
+        return f"Other ranges would not help against {listing(sorted(bad))}: its fix says what does."
+    if "CIDR001" in bad:
+        return "Nothing is proposed as long as a value cannot be used as it is written (CIDR001)."
+    if any(value.name == "network" for value in report.values):
+        return "No clean plan was found in this network near the one given: see the fixes, or try a larger --network."
+    return "No clean plan was found near the one given, beside the subnets and nodes that stay as they are."
 
 
 def headline(report: PlanReport) -> str:
     """The verdict in one sentence."""
     bad = [f for f in report.findings if f.severity.rank >= Severity.WARNING.rank]
+    names = {value.name for value in report.values}
+    unsaid = [what for name, what in (("pods", "pods"), ("services", "Services")) if name not in names]
+    if not bad and unsaid:
+        return f"nothing is wrong in what is given; no range of {' and '.join(unsaid)} is, so much was not judged"
     if not bad:
         room = f"; room for {count(report.limits[0].nodes, 'node')}: {report.limits[0].reason}" if report.limits else ""
         return safe(f"this plan has no fault{room}")
@@ -50,10 +67,14 @@ def headline(report: PlanReport) -> str:
     return safe(f"{worst.severity}: {worst.id}: {worst.summary}{more}")
 
 
+def _shown(name: str) -> str:
+    return name.replace("_v6", " (IPv6)").replace("_", " ")
+
+
 def _values(values: tuple[Value, ...]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for one in values:
-        table.add_row(one.name, escape(safe(one.value)), escape(safe(one.source)))
+        table.add_row(_shown(one.name), escape(safe(one.value)), escape(safe(one.source)))
     return table
 
 
@@ -91,15 +112,20 @@ def _limits(console: Console, report: PlanReport) -> None:
         console.print(escape(f"how many agent pools fit: {report.pools}"))
 
 
-def _proposal(console: Console, proposal: Suggestion, width: int) -> None:
+def _proposal(console: Console, report: PlanReport, proposal: Suggestion, width: int) -> None:
     console.print()
-    console.print("The nearest plan without a finding:", style="bold")
+    bad = {f.id for f in report.findings if f.severity.rank >= Severity.WARNING.rank}
+    stays = listing(sorted(bad & set(BEYOND_RANGES)))
+    but = f" but {stays}, which no range mends" if stays else ""
+    console.print(f"The nearest plan without a finding{but}:", style="bold")
     table = Table.grid(padding=(0, 2, 0, 0))
     for change in proposal.changes:
-        table.add_row(change.name, escape(safe(change.before or "(none)")), "->", f"[bold]{escape(change.after)}[/]")
+        table.add_row(
+            _shown(change.name), escape(safe(change.before or "(none)")), "->", f"[bold]{escape(change.after)}[/]"
+        )
     console.print(Padding(table, (0, 0, 0, 2)))
     names = {change.name for change in proposal.changes}
-    kept = [f"{v.name} {v.value}" for v in proposal.values if v.name.replace(" ", "_") not in names]
+    kept = [f"{_shown(v.name)} {v.value}" for v in proposal.values if v.name not in names]
     if kept:
         console.print(escape(safe(f"  unchanged: {', '.join(kept)}")))
     _picture(console, proposal.picture, width)

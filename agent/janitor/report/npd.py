@@ -8,8 +8,9 @@ _LONGEST = 79
 
 def to_line(report: Report) -> str:
     """The worst of all findings, or how much is free."""
-    problems = [f for f in report.findings if f.status == "unknown"] if report.status == "unknown" else []
-    problems = problems or [f for f in report.findings if f.severity.rank >= report.fail_on.rank]
+    problems = [f for f in report.findings if f.severity.rank >= report.fail_on.rank or f.status == "unknown"]
+    if report.status == "unknown":  # what could not be seen comes first, and does not hide the rest
+        problems.sort(key=lambda f: f.status != "unknown")
     if report.status != "ok" and problems:
         more = f" (+{len(problems) - 1})" if len(problems) > 1 else ""
         return f"{_cut(f'{problems[0].id} {problems[0].summary}', _LONGEST - len(more))}{more}"

@@ -1,0 +1,50 @@
+"""How a node leaves its cluster and joins again, in words for people: not every distribution lets it do so unharmed."""
+
+from typing import Final
+
+from janitor.core.evidence import Evidence, known
+from janitor.core.evidence_node import NodeConfig
+from janitor.core.node_view import node_name, own_node
+
+_SERVICES: Final = {
+    ("k3s", True): "k3s", ("k3s", False): "k3s-agent", ("rke2", True): "rke2-server", ("rke2", False): "rke2-agent",
+    ("k0s", True): "k0scontroller", ("k0s", False): "k0sworker", ("microk8s", True): "snap.microk8s.daemon-kubelite",
+    ("microk8s", False): "snap.microk8s.daemon-kubelite",
+}  # fmt: skip
+ETCD: Final = (
+    "where it holds a member of an embedded etcd, k3s and RKE2 remove that member with its Node (rancher/rke2#1874), "
+    "and with a single server that is the cluster"
+)
+
+
+def service(node: NodeConfig) -> str:
+    """The unit that the kubelet lives in: its own, or the distribution's. "" where that is not known."""
+    units = [unit.name.removesuffix(".service") for unit in known(node.units)]
+    named = next((name for name in units if name in _SERVICES.values()), "")
+    if named or node.distribution in ("kubeadm", ""):
+        return named or "kubelet"
+    return _SERVICES.get((node.distribution, node.server), "") if node.server is not None else ""
+
+
+def rejoin(evidence: Evidence) -> str:
+    """The commands with which this node's Node is made anew; a warning instead where that could end the cluster."""
+    node, own = evidence.node_config, own_node(evidence)
+    unit = service(node)
+    name = own.name if own else node_name(node) or "NAME"
+    if node.distribution in ("k3s", "rke2") and node.server is not False:
+        return (
+            f"restart {unit or 'its service'}. A Node that has joined already would have to be made anew, but this "
+            f"node is a server, or may be one. Do not delete its Node as it is: {ETCD}. Take a snapshot "
+            f"({node.distribution} etcd-snapshot save), and replace the server by a new one, with two others in health"
+        )
+    if not unit:
+        return "restart the service that runs its kubelet; a Node that has joined already has to be made anew"
+    return (
+        "where the node has joined already, make its Node anew, which ends its pods and loses labels and taints that "
+        f"were given by hand{_role(node)}: kubectl drain {name} --ignore-daemonsets && kubectl delete node {name}; "
+        f"on the node: systemctl restart {unit}"
+    )
+
+
+def _role(node: NodeConfig) -> str:
+    return ", a control plane's role too" if node.server and node.distribution in ("kubeadm", "") else ""
