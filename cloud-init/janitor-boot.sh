@@ -20,6 +20,8 @@ root=/ strict=0 ledger_only='' work=''
 later="on a running node use 'janitor clean'"
 sockets='/run/containerd/containerd.sock /run/k3s/containerd/containerd.sock /run/k0s/containerd.sock
     /var/snap/microk8s/common/run/containerd.sock /run/crio/crio.sock /run/cri-dockerd.sock /run/docker/containerd/containerd.sock'
+caches='/var/lib/cni/results /var/lib/cni/cache/results /var/lib/cni/multus/results'
+shared=/etc/cni/net.d
 early='it was there before any container runtime of this boot had started, so nothing that lives can own it'
 
 say() { # PRIORITY SENTENCE
@@ -201,10 +203,15 @@ function plain(path,   part, k, i, out, m, up) { # as normpath has it
     for (i = 1; i <= m; i++) out = out "/" up[i]
     return (path ~ "^//[^/]" ? "/" : "") out
 }
-function networks(path, name, tag,   i, k, at, gc, wall, where) {
-    gc = T[path "/disableGC"] == "true" || is(path "/disableGC", "true")
+function collected(path) { return T[path "/disableGC"] == "true" || is(path "/disableGC", "true") ? 0 : 1 }
+function walled(path,   i, k) {
     k = (path "/plugins") in T ? L[path "/plugins"] : 1
-    for (i = 0; i < k; i++) if (is(((path "/plugins") in T ? path "/plugins/" i : path) "/type", "firewall")) wall = 1
+    for (i = 0; i < k; i++) if (is(((path "/plugins") in T ? path "/plugins/" i : path) "/type", "firewall")) return 1
+    return 0
+}
+function networks(path, name, tag,   i, k, at, gc, wall, where) {
+    gc = !collected("") || !collected(path); wall = walled("") || walled(path) # what stands around a delegate holds for it as well
+    k = (path "/plugins") in T ? L[path "/plugins"] : 1
     for (i = 0; i < k; i++) {
         at = (path "/plugins") in T ? path "/plugins/" i : path
         if (is(at "/type", "flannel")) { if (T[at "/ipam"] == "object" && (at "/ipam/type") in T && !is(at "/ipam/type", "host-local")) continue }
@@ -232,7 +239,7 @@ END {
     for (i = 0; i < k; i++) {
         at = "/plugins" in T ? "/plugins/" i : ""
         if (!is(at "/type", "multus") && !is(at "/type", "multus-shim")) continue
-        if (T[at "/clusterNetwork"] == "text") print "cluster\t" V[at "/clusterNetwork"]
+        if (T[at "/clusterNetwork"] == "text") printf "cluster\t%s\t%d\t%d\n", V[at "/clusterNetwork"], !collected(""), walled("")
         if (T[at "/delegates"] == "array") for (j = 0; j < L[at "/delegates"]; j++) {
             d = at "/delegates/" j
             if (T[d] != "object" || !usable(d) || ((d "/name") in T && !named(d))) continue
@@ -241,32 +248,42 @@ END {
     }
 }'
 
-# stdin: 'directory', then for each of its files 'file NAME' and what configuration has printed. Prints 'unknown' where it cannot be
-# told which networks CRI uses, 'named DIRECTORY', and 'network DIRECTORY NAME USED DISABLEGC FIREWALL'.
+# stdin: 'directory DIRECTORY', then for each of its files 'file NAME' and what configuration has printed. Prints 'unknown' where it
+# cannot be told which networks CRI uses, and 'network DIRECTORY NAME USED DISABLEGC FIREWALL'. Where a distribution has a directory
+# of its own, CRI uses $shared only for networks that are in both.
 # shellcheck disable=SC2016
 networks='
 function base(path) { sub(".*/", "", path); return path }
-function close_directory(   i, j, c, used) {
+function close_directory(   i, j, c, used, gc, wall) {
+    if (lists && directory != shared) distribution = 1
     for (i = 1; i <= lists; i++) {
-        used = i == 1
+        used = i == 1; gc = wall = 0
         for (c = 1; c <= clusters && i > 1; c++)
-            if (!(name[i] in first) || first[name[i]] == i) if (name[i] == cluster[c] || base(file[i]) == base(cluster[c])) used = 1
+            if (!(name[i] in first) || first[name[i]] == i) if (name[i] == cluster[c] || base(file[i]) == base(cluster[c])) {
+                used = 1; gc += outer_gc[c]; wall += outer_wall[c]
+            }
         for (j = 1; j <= count[i]; j++) {
             split(net[i, j], f, "\t")
-            if (f[1] == "net") print "named\t" f[3] "/" f[2]
-            if (f[1] == "net" || i == 1) print "network\t" f[3] "/" f[2] "\t" f[2] "\t" used "\t" f[4] "\t" f[5]
+            if (f[1] != "net" && i > 1) continue
+            if (used && directory != shared) own[f[2]] = 1
+            rows++; guest[rows] = directory == shared; called[rows] = f[2]; uses[rows] = used
+            before[rows] = "network\t" f[3] "/" f[2] "\t" f[2]; after[rows] = (f[4] + gc) "\t" (f[5] + wall)
         }
     }
     lists = clusters = 0; split("", first)
 }
 BEGIN { FS = "\t" }
-$1 == "directory" { close_directory() }
+$1 == "directory" { close_directory(); directory = $2 }
 $1 == "file" { source = $2 }
 $1 == "bad" && !lists { unknown = 1 }
 $1 == "list" { anything = 1; file[++lists] = source; name[lists] = $2; count[lists] = 0; if (!($2 in first)) first[$2] = lists }
 $1 == "net" || $1 == "delegate" { net[lists, ++count[lists]] = $0 }
-$1 == "cluster" && lists == 1 { cluster[++clusters] = $2 }
-END { close_directory(); if (unknown || !anything) print "unknown" }'
+$1 == "cluster" && lists == 1 { cluster[++clusters] = $2; outer_gc[clusters] = $3; outer_wall[clusters] = $4 }
+END {
+    close_directory()
+    for (i = 1; i <= rows; i++) print before[i] "\t" (uses[i] && !(guest[i] && distribution && !(called[i] in own)) ? 1 : 0) "\t" after[i]
+    if (unknown || !anything) print "unknown"
+}'
 
 # stdin: the names in a directory, a line each. Prints those that are addresses as host-local writes them; the others go to $others.
 # shellcheck disable=SC2016
@@ -419,7 +436,42 @@ ledger_lines() {
               printf "{\"path\": \"%s/%s\", \"device\": %s, \"inode\": %s, \"mtime_ns\": %s, \"size\": %s, \"digest\": \"%s\"}\n", directory, $2, f[2], f[3], ns == "" ? 0 : ns, f[5], $1 }'
 }
 
-# Go's JSON is more lenient than the one here: a file that cannot be understood may still guard the network $1.
+# stdin: what may be about firewall or disableGC: into $work/obscure if it is. Of $1, "any", any network may be meant.
+doubt() {
+    tr -d '\000' >"$work/said" || return 1
+    grep -qiE 'firewall|disablegc|\\u' "$work/said" || return 0
+    cat "$work/said" >>"$work/obscure" || return 1
+    [ "$1" != any ] || ! grep -q multus "$work/said" || echo '\u' >>"$work/obscure" # its delegates may be in files of their own
+}
+
+# Where there is no configuration: what libcni's cache remembers of one, as far as it may be about firewall or disableGC. Of an
+# entry without a configuration, but not blank as power cuts leave them, its name: it may have been about them.
+remembered() {
+    : >"$work/configs"
+    for cache in $caches; do
+        here=$(inside "$base" "$cache") && [ -d "$here" ] || continue
+        (
+            cd "$here" || exit 1
+            listing ! -type f >>"$work/obscure" || exit 1
+            listing -type f >"$work/entries" || exit 1
+            grep -vx '[A-Za-z0-9_./@:+-]*' "$work/entries" >>"$work/obscure"
+            grep -x '[A-Za-z0-9_./@:+-]*' "$work/entries" | sed 's|^|./|' >"$work/names" || exit 1
+            xargs -r grep -L '"config": *"[^"]*"' <"$work/names" | while read -r name; do
+                [ "$(tr -d '\000' <"$name" | head -c 1 | wc -c)" -eq 0 ] || echo "$name"
+            done >>"$work/obscure"
+            xargs -r sed -n 's/.*"config": *"\([^"]*\)".*/\1/p' <"$work/names" >>"$work/configs"
+        ) || return 1
+    done
+    sort -u "$work/configs" >"$work/unique" || return 1
+    while read -r config; do
+        printf '%s' "$config" | base64 -d 2>/dev/null >"$work/text" || echo '\u' >"$work/text"
+        case $((${#config} % 4))$config in 0*) ;; *) echo '\u' >"$work/text" ;; esac # busybox lets a lot pass
+        case $config in *[!A-Za-z0-9+/=]*) echo '\u' >"$work/text" ;; esac
+        doubt any <"$work/text" || return 1
+    done <"$work/unique"
+}
+
+# A text that cannot be understood here, or is not in force any more, may still guard the network $1.
 obscured() { grep -qF -e "$1" -e '\u' "$work/obscure"; }
 
 # Once in a boot: it says that the boot stage has run, and is never replaced.
@@ -445,11 +497,10 @@ refused() {
     esac
     if obscured "$name"; then echo 'a CNI configuration that cannot be understood may be about it, and about firewall or disableGC' && return; fi
     if [ -n "$unknown" ]; then
-        grep -qxF "named	$1" "$work/networks" &&
-            echo 'a CNI configuration names it, but whether CRI uses that cannot be told' && return
+        [ -n "$absent" ] || { echo 'the CNI configuration cannot be read, and may say firewall or disableGC; recorded only' && return; }
         case $name in podman | bridge | buildkit | nerdctl*) echo 'another engine keeps its leases there' && return ;; esac
         if [ -s "$work/$2.others" ] || awk -F '\t' '$2 != "whole" { found = 1 } END { exit !found }' "$work/$2.shapes"; then
-            echo "no CNI configuration can be read, and not all in it are CRI's leases"
+            echo "there is no CNI configuration, and not all in it are CRI's leases"
         fi
         return
     fi
@@ -462,7 +513,7 @@ refused() {
 
 # Blank entries of libcni's cache that belong to the networks in $work/eligible: 'discard DIRECTORY NAME ID INTERFACE' lines.
 blank_entries() {
-    for cache in /var/lib/cni/results /var/lib/cni/cache/results /var/lib/cni/multus/results; do
+    for cache in $caches; do
         here=$(inside "$base" "$cache") && [ -d "$here" ] || continue
         (
             cd "$here" || exit 1
@@ -595,25 +646,34 @@ trap time_over TERM
 for name in configuration before eligible obscure plan quarantines outcomes; do : >"$work/$name"; done
 
 # What there is.
-for directory in /etc/cni/net.d /var/lib/rancher/k3s/agent/etc/cni/net.d /var/lib/rancher/rke2/agent/etc/cni/net.d \
+absent=1
+for directory in "$shared" /var/lib/rancher/k3s/agent/etc/cni/net.d /var/lib/rancher/rke2/agent/etc/cni/net.d \
     /var/snap/microk8s/current/args/cni-network; do
     here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
-    echo directory >>"$work/configuration"
-    (cd "$here" && listing | grep -E '\.(conf|conflist|json)$' | sort) >"$work/files"
+    printf 'directory\t%s\n' "$directory" >>"$work/configuration"
+    (cd "$here" && listing | sort) >"$work/files"
     while IFS= read -r file; do
-        printf 'file\t%s\n' "$file"
         path=$(inside "$base" "$directory/$file")
-        if [ ! -f "$path" ]; then echo bad && continue; fi
+        case $file in
+        *.conf | *.conflist | *.json) absent='' ;;
+        *) # an old configuration that somebody has put aside may say so
+            [ ! -f "$path" ] || head -c 262145 "$path" | doubt this
+            continue
+            ;;
+        esac
+        printf 'file\t%s\n' "$file" >>"$work/configuration"
+        if [ ! -f "$path" ]; then echo bad >>"$work/configuration" && continue; fi
         head -c 262145 "$path" >"$work/text"
         od -v -An -tu1 <"$work/text" | awk "$configuration" >"$work/understood"
         [ -s "$work/understood" ] || echo bad >"$work/understood"
-        cat "$work/understood"
+        cat "$work/understood" >>"$work/configuration"
         grep -qx bad "$work/understood" || continue
         [ "$(wc -c <"$work/text")" -le 262144 ] || printf '%s' '\u' >>"$work/text" # anything may be in the rest of it
-        tr -d '\000' <"$work/text" | grep -qiE 'firewall|disablegc|\\u' && tr -d '\000' <"$work/text" >>"$work/obscure"
-    done <"$work/files" >>"$work/configuration"
+        tr -d '\000' <"$work/text" >>"$work/obscure"
+    done <"$work/files"
 done
-awk "$networks" "$work/configuration" >"$work/networks"
+[ -z "$absent" ] || remembered || late "what libcni remembers of the configuration cannot be read"
+awk -v shared="$shared" "$networks" "$work/configuration" >"$work/networks"
 grep -qx unknown "$work/networks" && unknown=1 || unknown=''
 {
     here=$(inside "$base" /var/lib/cni/networks) && [ -d "$here" ] &&

@@ -147,6 +147,22 @@ def test_a_socket_unit_waits_for_the_first_to_come(machine: EarlyMachine, stage:
             assert machine.quarantined() == sorted(FILES[path] for path in GONE)
 
 
+def test_a_distribution_with_a_configuration_of_its_own(machine: EarlyMachine, stage: Stage) -> None:
+    """k3s does not load /etc/cni/net.d: what podman has there is podman's, unless k3s has the same network."""
+    machine.run(["sh", "-c", "mount -t tmpfs lab /var/lib/rancher || mkdir -p /var/lib/rancher"])
+    own = machine.root / "var/lib/rancher/k3s/agent/etc/cni/net.d"
+    own.mkdir(parents=True)
+    flannel = b'{"name": "cbr0", "plugins": [{"type": "flannel", "delegate": {}}]}'
+    cilium = b'{"name": "cilium", "plugins": [{"type": "cilium-cni"}]}'
+    pods = "networks/cbr0/10.42.0.2"
+    for content, gone in ((flannel, {pods: b""}), (CONFIGURATION["10-canal.conflist"], FILES), (cilium, {})):
+        machine.lay_out({**FILES, pods: b""}, CONFIGURATION)
+        (own / "10.conflist").write_bytes(content)
+        done = machine.stage(stage)
+        kept = {path: data for path, data in {**FILES, pods: b""}.items() if path not in gone or data == b"mine"}
+        assert (done.returncode, machine.held()) == (0, kept), done
+
+
 def test_a_network_namespace_is_mounted(machine: EarlyMachine, stage: Stage) -> None:
     machine.run(["ip", "netns", "add", "cni-1"], check=True)
     refused(machine, stage, "network namespace")
