@@ -15,6 +15,9 @@ LC_ALL=C
 export LC_ALL
 umask 077
 (true >&2) || exec 2>/dev/null # or files that are opened would get its number
+exec 3>&2                      # for the one line that is said; programs are checked, not heard
+to_journal=''                  # systemd.exec(5): whose device and inode these are, for services pass it on
+[ -z "${JOURNAL_STREAM-}" ] || [ "$(stat -L -c %d:%i /proc/self/fd/3)" != "$JOURNAL_STREAM" ] || to_journal=1
 
 root=/ strict=0 ledger_only='' work=''
 later="on a running node use 'janitor clean'"
@@ -25,8 +28,8 @@ shared=/etc/cni/net.d
 early='it was there before any container runtime of this boot had started, so nothing that lives can own it'
 
 say() { # PRIORITY SENTENCE
-    [ -n "${JOURNAL_STREAM-}" ] || set -- '' "$2"
-    printf '%sjanitor-boot: %s\n' "$1" "$2" >&2 || : # nobody else can be told
+    [ -n "$to_journal" ] || set -- '' "$2"
+    printf '%sjanitor-boot: %s\n' "$1" "$2" >&3 || : # nobody else can be told
 }
 
 leases() { if [ "$1" -eq 1 ]; then echo '1 lease'; else echo "$1 leases"; fi; }
@@ -386,13 +389,14 @@ mount_of() {
         END { print found }' /proc/self/mountinfo
 }
 
-mount_above() { # the same for a path that need not exist yet
+mount_above() { # the same for a path that need not exist yet, and its device: a subvolume of btrfs has one of its own
     above=$1
     while [ ! -e "$above" ] && [ ! -L "$above" ]; do above=${above%/*}; done
     mount_of "${above:-/}"
+    stat -L -c %d "${above:-/}"
 }
 
-# Where files of the directory $1 go: rename(2) does not cross mounts.
+# Where files of the directory $1 go: rename(2) does not cross mounts or subvolumes, and what mv copies nobody can put back.
 place_for() {
     data=${1%/*}
     wanted=$(mount_above "$(inside "$base" "$1")")
@@ -412,8 +416,9 @@ look() {
     : >"$work/$2.others"
     (
         cd "$here" || exit 1
-        listing -type f | awk -v others="$work/$2.others" "$addresses" >"$work/$2.addresses"
+        listing -type f | awk -v others="$work/$2.others" "$addresses" >"$work/$2.addresses" || exit 1
         listing ! -type f | grep -vxE 'lock|last_reserved_ip(\.[0-9]+)?' >>"$work/$2.others"
+        [ $? -le 1 ] || exit 1
         stamps "$work/$2.addresses" >"$work/$2.stamps" || exit 1
         xargs -r stat -c '%s %n' <"$work/$2.addresses" >"$work/$2.sizes" || exit 1
         awk '$1 > 0 { print $2 }' "$work/$2.sizes" | xargs -r head -v -c 4096 | od -v -An -tu1 |
@@ -481,7 +486,36 @@ write_ledger() {
         [ ! -f "$work/ledger" ] || sed '$!s/$/,/' "$work/ledger"
         printf ']}\n'
     } 2>/dev/null >"$state/ledger.json.new" && chmod 644 "$state/ledger.json.new" && mv "$state/ledger.json.new" "$state/ledger.json" ||
-        late "$state/ledger.json cannot be written"
+        { rm -f "$state/ledger.json.new"; late "$state/ledger.json cannot be written"; }
+}
+
+# The CNI configuration, understood, in $work/configuration; what cannot be understood in $work/obscure; $work/present if there is any.
+read_configuration() {
+    for directory in "$shared" /var/lib/rancher/k3s/agent/etc/cni/net.d /var/lib/rancher/rke2/agent/etc/cni/net.d \
+        /var/snap/microk8s/current/args/cni-network; do
+        here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
+        printf 'directory\t%s\n' "$directory" >>"$work/configuration" && (cd "$here" && listing | sort) >"$work/files" || return 1
+        while IFS= read -r file; do
+            path=$(inside "$base" "$directory/$file")
+            case $file in
+            *.conf | *.conflist | *.json) : >"$work/present" ;;
+            *) # an old configuration that somebody has put aside may say so
+                [ ! -f "$path" ] || head -c 262145 "$path" | doubt this || return 1
+                continue
+                ;;
+            esac
+            printf 'file\t%s\n' "$file" >>"$work/configuration" || return 1
+            if [ ! -f "$path" ]; then echo bad >>"$work/configuration" && continue || return 1; fi
+            head -c 262145 "$path" >"$work/text" && size=$(wc -c <"$work/text") || return 1
+            [ "$size" -eq "$(head -c 262145 "$path" | wc -c)" ] || return 1
+            od -v -An -tu1 <"$work/text" | awk "$configuration" >"$work/understood" || return 1
+            [ -s "$work/understood" ] || echo bad >"$work/understood" || return 1
+            cat "$work/understood" >>"$work/configuration" || return 1
+            grep -qx bad "$work/understood" || continue
+            tr -d '\000' <"$work/text" >>"$work/obscure" || return 1
+            [ "$size" -le 262144 ] || echo '\u' >>"$work/obscure" || return 1 # anything may be in the rest of it
+        done <"$work/files"
+    done
 }
 
 # Why the leases of the directory $1 are not CRI's to free; nothing if they may be. $2: how it was looked at.
@@ -526,7 +560,7 @@ blank_entries() {
             cut -f 1 "$work/entries" >"$work/names"
             stamps "$work/names" | sed "s|^|$cache/|" >>"$work/before"
             xargs -r stat -c '%s %n' <"$work/names" >"$work/sizes"
-            awk '$1 == 0 { print $2 }' "$work/sizes" >"$work/blank"
+            awk '$1 == 0 { print $2 }' "$work/sizes" >"$work/blank" || exit 1
             # What libcni writes begins with a brace; the few that do not are looked at one by one.
             awk '$1 > 0 && $1 <= 1048576 { print $2 }' "$work/sizes" | xargs -r grep -L '^{' | while read -r name; do
                 [ "$(tr -d '\000' <"$name" | head -c 1 | wc -c)" -ne 0 ] || echo "$name"
@@ -534,7 +568,7 @@ blank_entries() {
             awk -F '\t' -v blank="$work/blank" -v cache="$cache" '
                 BEGIN { while ((getline name <blank) > 0) is[name] = 1 }
                 $1 in is { print "discard\t" cache "\t" $0 "\tit is empty, or all of it NUL bytes" }' "$work/entries"
-        )
+        ) || return 1
     done
 }
 
@@ -553,7 +587,9 @@ time_over() {
 # Move the $3 ('free' or 'discard') of directory $1 in $work/moves to its place $2, under host-local's lock. Outcomes to $work/outcomes.
 move_all() {
     here=$(inside "$base" "$1") reason=''
-    if [ "$3" = free ]; then
+    if [ "$(mount_above "$here")" != "$(mount_above "$2")" ]; then
+        reason="no place in quarantine is on the same file system as $1"
+    elif [ "$3" = free ]; then
         if [ ! -f "$here/lock" ] || [ -L "$here/lock" ]; then
             reason="$1 has no lock file: host-local has not been at work there, or somebody removed it"
         elif [ -n "$flock" ]; then
@@ -597,6 +633,8 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+exec 2>/dev/null
 
 # Which node this is about. Before switch_root(8) this kernel runs nothing of the node on the disk, and the /proc and /run it
 # is going to have are those that are here, seen from beside its root or from a chroot(2) in it.
@@ -646,35 +684,12 @@ trap time_over TERM
 for name in configuration before eligible obscure plan quarantines outcomes; do : >"$work/$name"; done
 
 # What there is.
-absent=1
-for directory in "$shared" /var/lib/rancher/k3s/agent/etc/cni/net.d /var/lib/rancher/rke2/agent/etc/cni/net.d \
-    /var/snap/microk8s/current/args/cni-network; do
-    here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
-    printf 'directory\t%s\n' "$directory" >>"$work/configuration"
-    (cd "$here" && listing | sort) >"$work/files"
-    while IFS= read -r file; do
-        path=$(inside "$base" "$directory/$file")
-        case $file in
-        *.conf | *.conflist | *.json) absent='' ;;
-        *) # an old configuration that somebody has put aside may say so
-            [ ! -f "$path" ] || head -c 262145 "$path" | doubt this
-            continue
-            ;;
-        esac
-        printf 'file\t%s\n' "$file" >>"$work/configuration"
-        if [ ! -f "$path" ]; then echo bad >>"$work/configuration" && continue; fi
-        head -c 262145 "$path" >"$work/text"
-        od -v -An -tu1 <"$work/text" | awk "$configuration" >"$work/understood"
-        [ -s "$work/understood" ] || echo bad >"$work/understood"
-        cat "$work/understood" >>"$work/configuration"
-        grep -qx bad "$work/understood" || continue
-        [ "$(wc -c <"$work/text")" -le 262144 ] || printf '%s' '\u' >>"$work/text" # anything may be in the rest of it
-        tr -d '\000' <"$work/text" >>"$work/obscure"
-    done <"$work/files"
-done
-[ -z "$absent" ] || remembered || late "what libcni remembers of the configuration cannot be read"
-awk -v shared="$shared" "$networks" "$work/configuration" >"$work/networks"
-grep -qx unknown "$work/networks" && unknown=1 || unknown=''
+unread="the CNI configuration cannot be written down in $work"
+absent='' unknown=''
+read_configuration && awk -v shared="$shared" "$networks" "$work/configuration" >"$work/networks" || late "$unread"
+[ -e "$work/present" ] || absent=1
+[ -z "$absent" ] || remembered || late 'what libcni remembers of the configuration cannot be read'
+! grep -qx unknown "$work/networks" || unknown=1
 {
     here=$(inside "$base" /var/lib/cni/networks) && [ -d "$here" ] &&
         (cd "$here" && listing) | grep '^[A-Za-z0-9]' | sed 's|^|/var/lib/cni/networks/|'
@@ -685,7 +700,7 @@ while read -r directory; do
     number=$((number + 1))
     here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
     look "$directory" "$number" || late "$directory cannot be read"
-    ledger_lines "$directory" "$number" >>"$work/ledger"
+    ledger_lines "$directory" "$number" >>"$work/ledger" || late "$work cannot be written"
     recorded=$((recorded + $(wc -l <"$work/$number.addresses")))
 done <"$work/directories"
 
@@ -702,7 +717,7 @@ if [ -n "$ledger_only" ]; then
 fi
 
 # What may go.
-kept='' number=0
+kept='' number=0 full="$work cannot hold what is to be done, so nothing is moved"
 while read -r directory; do
     number=$((number + 1))
     [ -f "$work/$number.shapes" ] || continue
@@ -716,14 +731,14 @@ while read -r directory; do
     awk -F '\t' -v directory="$directory" '
         $2 == "foreign" { next }
         { note = $2 == "corrupt" ? "it is empty, or host-local did not finish writing it" : "it names a CRI sandbox"
-          print "free\t" directory "\t" $1 "\t" $3 "\t" $4 "\t" note }' "$work/$number.shapes" >>"$work/plan"
-    sed "s|^|$directory/|" "$work/$number.stamps" >>"$work/before"
+          print "free\t" directory "\t" $1 "\t" $3 "\t" $4 "\t" note }' "$work/$number.shapes" >>"$work/plan" &&
+        sed "s|^|$directory/|" "$work/$number.stamps" >>"$work/before" || late "$full"
 done <"$work/directories"
 [ -n "$unknown" ] || awk -F '\t' '
     $1 == "network" { name[$2] = $3; used[$2] += $4; left[$2] += $5 + $6 }
     END { for (d in name) if (used[d] && !left[d] && name[d] ~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/ && d !~ /[^A-Za-z0-9_.\/@:+-]/) print name[d] }' \
-    "$work/networks" | while read -r name; do obscured "$name" || echo "$name"; done >"$work/eligible"
-blank_entries >>"$work/plan"
+    "$work/networks" | while read -r name; do obscured "$name" || echo "$name" || exit 1; done >"$work/eligible" || late "$full"
+blank_entries >>"$work/plan" || late "$full"
 
 # Into the journal and onto the disk; then the renames; then what became of them.
 # The ledger comes when the disk has taken them: where nothing can be moved, a later run in this boot may do it.
@@ -732,7 +747,7 @@ if [ -s "$work/plan" ]; then
     : >"$work/places"
     cut -f 2 "$work/plan" | sort -u >"$work/places.directories"
     while read -r directory; do
-        printf '%s\t%s/%s\n' "$directory" "$(place_for "$directory")" "$pass" >>"$work/places"
+        printf '%s\t%s/%s\n' "$directory" "$(place_for "$directory")" "$pass" >>"$work/places" || late "$full"
     done <"$work/places.directories"
     awk -F '\t' -v places="$work/places" -v moves="$work/moves" -v pass="$pass" -v at="$(date +%s)" -v boot="$boot_id" -v early="$early" '
         BEGIN { while ((getline line <places) > 0) { split(line, f, "\t"); place[f[1]] = f[2] } }
@@ -740,7 +755,12 @@ if [ -s "$work/plan" ]; then
           print n "\t" $1 "\t" $2 "\t" $3 "\t" target >moves
           printf "{\"event\":\"intend\",\"pass\":\"%s\",\"n\":%d,\"at\":%s,\"boot_id\":\"%s\",\"quarantine\":\"%s/%s\",", pass, n, at, boot, place[$2], target
           printf "\"action\":{\"kind\":\"%s\",\"directory\":\"%s\",\"name\":\"%s\",\"container_id\":\"%s\",\"interface\":\"%s\",\"pod\":\"\",", $1, $2, $3, $4, $5
-          printf "\"proof\":[\"%s\",\"%s\"],\"file\":null,\"ctime_ns\":0,\"chain\":\"\"}}\n", $6, early }' "$work/plan" >"$work/intentions"
+          printf "\"proof\":[\"%s\",\"%s\"],\"file\":null,\"ctime_ns\":0,\"chain\":\"\"}}\n", $6, early }' "$work/plan" >"$work/intentions" || late "$full"
+    # Whatever has run out of room, it is seen here: a line for each, whole to its end, and room for what comes.
+    awk -F '\t' 'NF != 6 { exit 1 }' "$work/plan" && awk '!/}$/ { exit 1 }' "$work/intentions" || late "$full"
+    planned=$(wc -l <"$work/plan")
+    [ "$(wc -l <"$work/moves")" -eq "$planned" ] && [ "$(wc -l <"$work/intentions")" -eq "$planned" ] &&
+        cat "$work/moves" "$work/moves" "$work/before" >"$work/room" && rm "$work/room" || late "$full"
     journal=$(inside "$base" /var/lib/janitor/journal)
     cut -f 2 "$work/places" | sort -u >"$work/quarantines"
     while read -r place; do
@@ -751,8 +771,12 @@ if [ -s "$work/plan" ]; then
     # One byte is read before anything is written: a torn line is ended.
     torn=''
     [ ! -s "$journal" ] || [ -z "$(tail -c 1 "$journal")" ] || torn=1
-    { [ -z "$torn" ] || echo; cat "$work/intentions"; } 2>/dev/null >>"$journal" && sync ||
+    length=$(stat -c %s "$journal" 2>/dev/null) || length=0
+    { [ -z "$torn" ] || echo; cat "$work/intentions"; } 2>/dev/null >>"$journal" && sync || {
+        dd of="$journal" bs=1 seek="$length" count=0 2>/dev/null </dev/null # the disk is full: not of this
+        [ "$length" -gt 0 ] || rm -f "$journal"
         late "the journal $journal cannot be written, so nothing is moved"
+    }
     write_ledger
     prove_early
     while IFS='	' read -r directory place; do

@@ -217,10 +217,12 @@ def sentence(report: Report) -> str:
 
 def _say(priority: str, text: str) -> None:
     """On standard error, if there is one and it takes it: nobody else can be told."""
-    line = f"{priority if 'JOURNAL_STREAM' in os.environ else ''}janitor-boot: {text}\n"
     try:
         if sys.stderr is not None:
-            os.write(2, os.fsencode(line))
+            there = os.fstat(2)
+            # systemd.exec(5): whose device and inode it is, because services pass the variable on.
+            journal = os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
+            os.write(2, os.fsencode(f"{priority if journal else ''}janitor-boot: {text}\n"))
     except OSError:
         pass
 

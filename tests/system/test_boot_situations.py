@@ -163,6 +163,21 @@ def test_a_distribution_with_a_configuration_of_its_own(machine: EarlyMachine, s
         assert (done.returncode, machine.held()) == (0, kept), done
 
 
+@pytest.mark.parametrize("place", ["/var/lib/janitor", "/run/janitor"])
+def test_a_full_disk(machine: EarlyMachine, stage: Stage, place: str) -> None:
+    """What was begun on a disk that has no room for it is not left there, and nothing is moved."""
+    files = {f"{CANAL}/10.52.{n // 250}.{n % 250 + 2}": LEASE for n in range(1500)}
+    machine.lay_out(files, CONFIGURATION)
+    made = machine.run(["sh", "-c", f"mkdir -p {place} && mount -t tmpfs -o size=256k lab {place}"])
+    assert made.returncode == 0, made
+    done = machine.stage(stage)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done
+    assert "nothing done: " in done.stderr
+    assert machine.held() == files
+    used = int(machine.run(["df", "--output=used", place]).stdout.split()[1])
+    assert used <= 8, machine.run(["ls", "-lR", place]).stdout  # KiB: a lock, and empty directories
+
+
 def test_a_network_namespace_is_mounted(machine: EarlyMachine, stage: Stage) -> None:
     machine.run(["ip", "netns", "add", "cni-1"], check=True)
     refused(machine, stage, "network namespace")
@@ -387,8 +402,15 @@ def test_the_command_is_the_same(machine: EarlyMachine) -> None:
         done
     )
     assert done.stderr.startswith("janitor-boot: ")
-    done = machine.run([str(JANITOR), "boot"], env={"JOURNAL_STREAM": "8:1"})
-    assert done.stderr.startswith("<4>janitor-boot: nothing done: ")
+
+
+def test_the_journal_gets_a_priority_and_nobody_else(machine: EarlyMachine, stage: Stage) -> None:
+    """A service passes JOURNAL_STREAM on to what it starts, wherever that writes to."""
+    program = f"PATH={stage.path} {' '.join(stage.command)}"
+    own = "$(stat -L -c %d:%i /proc/self/fd/2)"
+    for stream, said in ((own, "<5>janitor-boot: recorded"), ("8:1", "janitor-boot: ")):
+        done = machine.run(["sh", "-c", f"export JOURNAL_STREAM={stream}; {program}"])
+        assert done.stderr.startswith(said), done
 
 
 def test_what_the_firewall_plugin_guards_can_be_cleaned_later(node: NodeFactory) -> None:
