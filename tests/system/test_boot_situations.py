@@ -147,6 +147,32 @@ def test_a_socket_unit_waits_for_the_first_to_come(machine: EarlyMachine, stage:
             assert machine.quarantined() == sorted(FILES[path] for path in GONE)
 
 
+# As above, but the socket unit's path has been taken by a runtime: the unit's own socket is at no name any more.
+_TAKEN = """
+import os, socket, subprocess, sys
+open("/proc/self/comm", "w").write("systemd")
+path = "/run/cri-dockerd.sock"
+listens = socket.socket(socket.AF_UNIX)
+listens.bind(path)
+listens.listen()
+os.unlink(path)
+listen = "import socket,time; s=socket.socket(1); s.bind(%r); s.listen(); print(1,flush=True); time.sleep(99)"
+runtime = subprocess.Popen(["python3", "-c", listen % path], stdout=subprocess.PIPE)
+runtime.stdout.readline()
+code = subprocess.run(sys.argv[1:]).returncode
+runtime.kill()
+sys.exit(code)
+"""
+
+
+def test_a_runtime_has_taken_the_path_of_a_socket_unit(machine: EarlyMachine, stage: Stage) -> None:
+    program = ["/usr/bin/env", f"PATH={stage.path}", *stage.command, "--strict"]
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "python3", "-c", _TAKEN]
+    done = machine.run([*unshare, *program])
+    assert (done.returncode, "answers at /run/cri-dockerd.sock already" in done.stderr) == (1, True), done
+    assert machine.held() == FILES
+
+
 def test_a_distribution_with_a_configuration_of_its_own(machine: EarlyMachine, stage: Stage) -> None:
     """k3s does not load /etc/cni/net.d: what podman has there is podman's, unless k3s has the same network."""
     machine.run(["sh", "-c", "mount -t tmpfs lab /var/lib/rancher || mkdir -p /var/lib/rancher"])
