@@ -15,16 +15,21 @@ LC_ALL=C
 export LC_ALL
 umask 077
 (true >&2) || exec 2>/dev/null # or files that are opened would get its number
+exec 3>&2                      # for the one line that is said; programs are checked, not heard
+to_journal=''                  # systemd.exec(5): whose device and inode these are, for services pass it on
+[ -z "${JOURNAL_STREAM-}" ] || [ "$(stat -L -c %d:%i /proc/self/fd/3)" != "$JOURNAL_STREAM" ] || to_journal=1
 
 root=/ strict=0 ledger_only='' work=''
 later="on a running node use 'janitor clean'"
 sockets='/run/containerd/containerd.sock /run/k3s/containerd/containerd.sock /run/k0s/containerd.sock
     /var/snap/microk8s/common/run/containerd.sock /run/crio/crio.sock /run/cri-dockerd.sock /run/docker/containerd/containerd.sock'
+caches='/var/lib/cni/results /var/lib/cni/cache/results /var/lib/cni/multus/results'
+shared=/etc/cni/net.d
 early='it was there before any container runtime of this boot had started, so nothing that lives can own it'
 
 say() { # PRIORITY SENTENCE
-    [ -n "${JOURNAL_STREAM-}" ] || set -- '' "$2"
-    printf '%sjanitor-boot: %s\n' "$1" "$2" >&2 || : # nobody else can be told
+    [ -n "$to_journal" ] || set -- '' "$2"
+    printf '%sjanitor-boot: %s\n' "$1" "$2" >&3 || : # nobody else can be told
 }
 
 leases() { if [ "$1" -eq 1 ]; then echo '1 lease'; else echo "$1 leases"; fi; }
@@ -201,10 +206,15 @@ function plain(path,   part, k, i, out, m, up) { # as normpath has it
     for (i = 1; i <= m; i++) out = out "/" up[i]
     return (path ~ "^//[^/]" ? "/" : "") out
 }
-function networks(path, name, tag,   i, k, at, gc, wall, where) {
-    gc = T[path "/disableGC"] == "true" || is(path "/disableGC", "true")
+function collected(path) { return T[path "/disableGC"] == "true" || is(path "/disableGC", "true") ? 0 : 1 }
+function walled(path,   i, k) {
     k = (path "/plugins") in T ? L[path "/plugins"] : 1
-    for (i = 0; i < k; i++) if (is(((path "/plugins") in T ? path "/plugins/" i : path) "/type", "firewall")) wall = 1
+    for (i = 0; i < k; i++) if (is(((path "/plugins") in T ? path "/plugins/" i : path) "/type", "firewall")) return 1
+    return 0
+}
+function networks(path, name, tag,   i, k, at, gc, wall, where) {
+    gc = !collected("") || !collected(path); wall = walled("") || walled(path) # what stands around a delegate holds for it as well
+    k = (path "/plugins") in T ? L[path "/plugins"] : 1
     for (i = 0; i < k; i++) {
         at = (path "/plugins") in T ? path "/plugins/" i : path
         if (is(at "/type", "flannel")) { if (T[at "/ipam"] == "object" && (at "/ipam/type") in T && !is(at "/ipam/type", "host-local")) continue }
@@ -232,7 +242,7 @@ END {
     for (i = 0; i < k; i++) {
         at = "/plugins" in T ? "/plugins/" i : ""
         if (!is(at "/type", "multus") && !is(at "/type", "multus-shim")) continue
-        if (T[at "/clusterNetwork"] == "text") print "cluster\t" V[at "/clusterNetwork"]
+        if (T[at "/clusterNetwork"] == "text") printf "cluster\t%s\t%d\t%d\n", V[at "/clusterNetwork"], !collected(""), walled("")
         if (T[at "/delegates"] == "array") for (j = 0; j < L[at "/delegates"]; j++) {
             d = at "/delegates/" j
             if (T[d] != "object" || !usable(d) || ((d "/name") in T && !named(d))) continue
@@ -241,32 +251,42 @@ END {
     }
 }'
 
-# stdin: 'directory', then for each of its files 'file NAME' and what configuration has printed. Prints 'unknown' where it cannot be
-# told which networks CRI uses, 'named DIRECTORY', and 'network DIRECTORY NAME USED DISABLEGC FIREWALL'.
+# stdin: 'directory DIRECTORY', then for each of its files 'file NAME' and what configuration has printed. Prints 'unknown' where it
+# cannot be told which networks CRI uses, and 'network DIRECTORY NAME USED DISABLEGC FIREWALL'. Where a distribution has a directory
+# of its own, CRI uses $shared only for networks that are in both.
 # shellcheck disable=SC2016
 networks='
 function base(path) { sub(".*/", "", path); return path }
-function close_directory(   i, j, c, used) {
+function close_directory(   i, j, c, used, gc, wall) {
+    if (lists && directory != shared) distribution = 1
     for (i = 1; i <= lists; i++) {
-        used = i == 1
+        used = i == 1; gc = wall = 0
         for (c = 1; c <= clusters && i > 1; c++)
-            if (!(name[i] in first) || first[name[i]] == i) if (name[i] == cluster[c] || base(file[i]) == base(cluster[c])) used = 1
+            if (!(name[i] in first) || first[name[i]] == i) if (name[i] == cluster[c] || base(file[i]) == base(cluster[c])) {
+                used = 1; gc += outer_gc[c]; wall += outer_wall[c]
+            }
         for (j = 1; j <= count[i]; j++) {
             split(net[i, j], f, "\t")
-            if (f[1] == "net") print "named\t" f[3] "/" f[2]
-            if (f[1] == "net" || i == 1) print "network\t" f[3] "/" f[2] "\t" f[2] "\t" used "\t" f[4] "\t" f[5]
+            if (f[1] != "net" && i > 1) continue
+            if (used && directory != shared) own[f[2]] = 1
+            rows++; guest[rows] = directory == shared; called[rows] = f[2]; uses[rows] = used
+            before[rows] = "network\t" f[3] "/" f[2] "\t" f[2]; after[rows] = (f[4] + gc) "\t" (f[5] + wall)
         }
     }
     lists = clusters = 0; split("", first)
 }
 BEGIN { FS = "\t" }
-$1 == "directory" { close_directory() }
+$1 == "directory" { close_directory(); directory = $2 }
 $1 == "file" { source = $2 }
 $1 == "bad" && !lists { unknown = 1 }
 $1 == "list" { anything = 1; file[++lists] = source; name[lists] = $2; count[lists] = 0; if (!($2 in first)) first[$2] = lists }
 $1 == "net" || $1 == "delegate" { net[lists, ++count[lists]] = $0 }
-$1 == "cluster" && lists == 1 { cluster[++clusters] = $2 }
-END { close_directory(); if (unknown || !anything) print "unknown" }'
+$1 == "cluster" && lists == 1 { cluster[++clusters] = $2; outer_gc[clusters] = $3; outer_wall[clusters] = $4 }
+END {
+    close_directory()
+    for (i = 1; i <= rows; i++) print before[i] "\t" (uses[i] && !(guest[i] && distribution && !(called[i] in own)) ? 1 : 0) "\t" after[i]
+    if (unknown || !anything) print "unknown"
+}'
 
 # stdin: the names in a directory, a line each. Prints those that are addresses as host-local writes them; the others go to $others.
 # shellcheck disable=SC2016
@@ -369,13 +389,14 @@ mount_of() {
         END { print found }' /proc/self/mountinfo
 }
 
-mount_above() { # the same for a path that need not exist yet
+mount_above() { # the same for a path that need not exist yet, and its device: a subvolume of btrfs has one of its own
     above=$1
     while [ ! -e "$above" ] && [ ! -L "$above" ]; do above=${above%/*}; done
     mount_of "${above:-/}"
+    stat -L -c %d "${above:-/}"
 }
 
-# Where files of the directory $1 go: rename(2) does not cross mounts.
+# Where files of the directory $1 go: rename(2) does not cross mounts or subvolumes, and what mv copies nobody can put back.
 place_for() {
     data=${1%/*}
     wanted=$(mount_above "$(inside "$base" "$1")")
@@ -395,8 +416,9 @@ look() {
     : >"$work/$2.others"
     (
         cd "$here" || exit 1
-        listing -type f | awk -v others="$work/$2.others" "$addresses" >"$work/$2.addresses"
+        listing -type f | awk -v others="$work/$2.others" "$addresses" >"$work/$2.addresses" || exit 1
         listing ! -type f | grep -vxE 'lock|last_reserved_ip(\.[0-9]+)?' >>"$work/$2.others"
+        [ $? -le 1 ] || exit 1
         stamps "$work/$2.addresses" >"$work/$2.stamps" || exit 1
         xargs -r stat -c '%s %n' <"$work/$2.addresses" >"$work/$2.sizes" || exit 1
         awk '$1 > 0 { print $2 }' "$work/$2.sizes" | xargs -r head -v -c 4096 | od -v -An -tu1 |
@@ -419,7 +441,42 @@ ledger_lines() {
               printf "{\"path\": \"%s/%s\", \"device\": %s, \"inode\": %s, \"mtime_ns\": %s, \"size\": %s, \"digest\": \"%s\"}\n", directory, $2, f[2], f[3], ns == "" ? 0 : ns, f[5], $1 }'
 }
 
-# Go's JSON is more lenient than the one here: a file that cannot be understood may still guard the network $1.
+# stdin: what may be about firewall or disableGC: into $work/obscure if it is. Of $1, "any", any network may be meant.
+doubt() {
+    tr -d '\000' >"$work/said" || return 1
+    grep -qiE 'firewall|disablegc|\\u' "$work/said" || return 0
+    cat "$work/said" >>"$work/obscure" || return 1
+    [ "$1" != any ] || ! grep -q multus "$work/said" || echo '\u' >>"$work/obscure" # its delegates may be in files of their own
+}
+
+# Where there is no configuration: what libcni's cache remembers of one, as far as it may be about firewall or disableGC. Of an
+# entry without a configuration, but not blank as power cuts leave them, its name: it may have been about them.
+remembered() {
+    : >"$work/configs"
+    for cache in $caches; do
+        here=$(inside "$base" "$cache") && [ -d "$here" ] || continue
+        (
+            cd "$here" || exit 1
+            listing ! -type f >>"$work/obscure" || exit 1
+            listing -type f >"$work/entries" || exit 1
+            grep -vx '[A-Za-z0-9_./@:+-]*' "$work/entries" >>"$work/obscure"
+            grep -x '[A-Za-z0-9_./@:+-]*' "$work/entries" | sed 's|^|./|' >"$work/names" || exit 1
+            xargs -r grep -L '"config": *"[^"]*"' <"$work/names" | while read -r name; do
+                [ "$(tr -d '\000' <"$name" | head -c 1 | wc -c)" -eq 0 ] || echo "$name"
+            done >>"$work/obscure"
+            xargs -r sed -n 's/.*"config": *"\([^"]*\)".*/\1/p' <"$work/names" >>"$work/configs"
+        ) || return 1
+    done
+    sort -u "$work/configs" >"$work/unique" || return 1
+    while read -r config; do
+        printf '%s' "$config" | base64 -d 2>/dev/null >"$work/text" || echo '\u' >"$work/text"
+        case $((${#config} % 4))$config in 0*) ;; *) echo '\u' >"$work/text" ;; esac # busybox lets a lot pass
+        case $config in *[!A-Za-z0-9+/=]*) echo '\u' >"$work/text" ;; esac
+        doubt any <"$work/text" || return 1
+    done <"$work/unique"
+}
+
+# A text that cannot be understood here, or is not in force any more, may still guard the network $1.
 obscured() { grep -qF -e "$1" -e '\u' "$work/obscure"; }
 
 # Once in a boot: it says that the boot stage has run, and is never replaced.
@@ -429,7 +486,36 @@ write_ledger() {
         [ ! -f "$work/ledger" ] || sed '$!s/$/,/' "$work/ledger"
         printf ']}\n'
     } 2>/dev/null >"$state/ledger.json.new" && chmod 644 "$state/ledger.json.new" && mv "$state/ledger.json.new" "$state/ledger.json" ||
-        late "$state/ledger.json cannot be written"
+        { rm -f "$state/ledger.json.new"; late "$state/ledger.json cannot be written"; }
+}
+
+# The CNI configuration, understood, in $work/configuration; what cannot be understood in $work/obscure; $work/present if there is any.
+read_configuration() {
+    for directory in "$shared" /var/lib/rancher/k3s/agent/etc/cni/net.d /var/lib/rancher/rke2/agent/etc/cni/net.d \
+        /var/snap/microk8s/current/args/cni-network; do
+        here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
+        printf 'directory\t%s\n' "$directory" >>"$work/configuration" && (cd "$here" && listing | sort) >"$work/files" || return 1
+        while IFS= read -r file; do
+            path=$(inside "$base" "$directory/$file")
+            case $file in
+            *.conf | *.conflist | *.json) : >"$work/present" ;;
+            *) # an old configuration that somebody has put aside may say so
+                [ ! -f "$path" ] || head -c 262145 "$path" | doubt this || return 1
+                continue
+                ;;
+            esac
+            printf 'file\t%s\n' "$file" >>"$work/configuration" || return 1
+            if [ ! -f "$path" ]; then echo bad >>"$work/configuration" && continue || return 1; fi
+            head -c 262145 "$path" >"$work/text" && size=$(wc -c <"$work/text") || return 1
+            [ "$size" -eq "$(head -c 262145 "$path" | wc -c)" ] || return 1
+            od -v -An -tu1 <"$work/text" | awk "$configuration" >"$work/understood" || return 1
+            [ -s "$work/understood" ] || echo bad >"$work/understood" || return 1
+            cat "$work/understood" >>"$work/configuration" || return 1
+            grep -qx bad "$work/understood" || continue
+            tr -d '\000' <"$work/text" >>"$work/obscure" || return 1
+            [ "$size" -le 262144 ] || echo '\u' >>"$work/obscure" || return 1 # anything may be in the rest of it
+        done <"$work/files"
+    done
 }
 
 # Why the leases of the directory $1 are not CRI's to free; nothing if they may be. $2: how it was looked at.
@@ -445,11 +531,10 @@ refused() {
     esac
     if obscured "$name"; then echo 'a CNI configuration that cannot be understood may be about it, and about firewall or disableGC' && return; fi
     if [ -n "$unknown" ]; then
-        grep -qxF "named	$1" "$work/networks" &&
-            echo 'a CNI configuration names it, but whether CRI uses that cannot be told' && return
+        [ -n "$absent" ] || { echo 'the CNI configuration cannot be read, and may say firewall or disableGC; recorded only' && return; }
         case $name in podman | bridge | buildkit | nerdctl*) echo 'another engine keeps its leases there' && return ;; esac
         if [ -s "$work/$2.others" ] || awk -F '\t' '$2 != "whole" { found = 1 } END { exit !found }' "$work/$2.shapes"; then
-            echo "no CNI configuration can be read, and not all in it are CRI's leases"
+            echo "there is no CNI configuration, and not all in it are CRI's leases"
         fi
         return
     fi
@@ -462,7 +547,7 @@ refused() {
 
 # Blank entries of libcni's cache that belong to the networks in $work/eligible: 'discard DIRECTORY NAME ID INTERFACE' lines.
 blank_entries() {
-    for cache in /var/lib/cni/results /var/lib/cni/cache/results /var/lib/cni/multus/results; do
+    for cache in $caches; do
         here=$(inside "$base" "$cache") && [ -d "$here" ] || continue
         (
             cd "$here" || exit 1
@@ -475,7 +560,7 @@ blank_entries() {
             cut -f 1 "$work/entries" >"$work/names"
             stamps "$work/names" | sed "s|^|$cache/|" >>"$work/before"
             xargs -r stat -c '%s %n' <"$work/names" >"$work/sizes"
-            awk '$1 == 0 { print $2 }' "$work/sizes" >"$work/blank"
+            awk '$1 == 0 { print $2 }' "$work/sizes" >"$work/blank" || exit 1
             # What libcni writes begins with a brace; the few that do not are looked at one by one.
             awk '$1 > 0 && $1 <= 1048576 { print $2 }' "$work/sizes" | xargs -r grep -L '^{' | while read -r name; do
                 [ "$(tr -d '\000' <"$name" | head -c 1 | wc -c)" -ne 0 ] || echo "$name"
@@ -483,7 +568,7 @@ blank_entries() {
             awk -F '\t' -v blank="$work/blank" -v cache="$cache" '
                 BEGIN { while ((getline name <blank) > 0) is[name] = 1 }
                 $1 in is { print "discard\t" cache "\t" $0 "\tit is empty, or all of it NUL bytes" }' "$work/entries"
-        )
+        ) || return 1
     done
 }
 
@@ -502,7 +587,9 @@ time_over() {
 # Move the $3 ('free' or 'discard') of directory $1 in $work/moves to its place $2, under host-local's lock. Outcomes to $work/outcomes.
 move_all() {
     here=$(inside "$base" "$1") reason=''
-    if [ "$3" = free ]; then
+    if [ "$(mount_above "$here")" != "$(mount_above "$2")" ]; then
+        reason="no place in quarantine is on the same file system as $1"
+    elif [ "$3" = free ]; then
         if [ ! -f "$here/lock" ] || [ -L "$here/lock" ]; then
             reason="$1 has no lock file: host-local has not been at work there, or somebody removed it"
         elif [ -n "$flock" ]; then
@@ -546,6 +633,8 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+exec 2>/dev/null
 
 # Which node this is about. Before switch_root(8) this kernel runs nothing of the node on the disk, and the /proc and /run it
 # is going to have are those that are here, seen from beside its root or from a chroot(2) in it.
@@ -595,26 +684,12 @@ trap time_over TERM
 for name in configuration before eligible obscure plan quarantines outcomes; do : >"$work/$name"; done
 
 # What there is.
-for directory in /etc/cni/net.d /var/lib/rancher/k3s/agent/etc/cni/net.d /var/lib/rancher/rke2/agent/etc/cni/net.d \
-    /var/snap/microk8s/current/args/cni-network; do
-    here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
-    echo directory >>"$work/configuration"
-    (cd "$here" && listing | grep -E '\.(conf|conflist|json)$' | sort) >"$work/files"
-    while IFS= read -r file; do
-        printf 'file\t%s\n' "$file"
-        path=$(inside "$base" "$directory/$file")
-        if [ ! -f "$path" ]; then echo bad && continue; fi
-        head -c 262145 "$path" >"$work/text"
-        od -v -An -tu1 <"$work/text" | awk "$configuration" >"$work/understood"
-        [ -s "$work/understood" ] || echo bad >"$work/understood"
-        cat "$work/understood"
-        grep -qx bad "$work/understood" || continue
-        [ "$(wc -c <"$work/text")" -le 262144 ] || printf '%s' '\u' >>"$work/text" # anything may be in the rest of it
-        tr -d '\000' <"$work/text" | grep -qiE 'firewall|disablegc|\\u' && tr -d '\000' <"$work/text" >>"$work/obscure"
-    done <"$work/files" >>"$work/configuration"
-done
-awk "$networks" "$work/configuration" >"$work/networks"
-grep -qx unknown "$work/networks" && unknown=1 || unknown=''
+unread="the CNI configuration cannot be written down in $work"
+absent='' unknown=''
+read_configuration && awk -v shared="$shared" "$networks" "$work/configuration" >"$work/networks" || late "$unread"
+[ -e "$work/present" ] || absent=1
+[ -z "$absent" ] || remembered || late 'what libcni remembers of the configuration cannot be read'
+! grep -qx unknown "$work/networks" || unknown=1
 {
     here=$(inside "$base" /var/lib/cni/networks) && [ -d "$here" ] &&
         (cd "$here" && listing) | grep '^[A-Za-z0-9]' | sed 's|^|/var/lib/cni/networks/|'
@@ -625,7 +700,7 @@ while read -r directory; do
     number=$((number + 1))
     here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
     look "$directory" "$number" || late "$directory cannot be read"
-    ledger_lines "$directory" "$number" >>"$work/ledger"
+    ledger_lines "$directory" "$number" >>"$work/ledger" || late "$work cannot be written"
     recorded=$((recorded + $(wc -l <"$work/$number.addresses")))
 done <"$work/directories"
 
@@ -642,7 +717,7 @@ if [ -n "$ledger_only" ]; then
 fi
 
 # What may go.
-kept='' number=0
+kept='' number=0 full="$work cannot hold what is to be done, so nothing is moved"
 while read -r directory; do
     number=$((number + 1))
     [ -f "$work/$number.shapes" ] || continue
@@ -656,14 +731,14 @@ while read -r directory; do
     awk -F '\t' -v directory="$directory" '
         $2 == "foreign" { next }
         { note = $2 == "corrupt" ? "it is empty, or host-local did not finish writing it" : "it names a CRI sandbox"
-          print "free\t" directory "\t" $1 "\t" $3 "\t" $4 "\t" note }' "$work/$number.shapes" >>"$work/plan"
-    sed "s|^|$directory/|" "$work/$number.stamps" >>"$work/before"
+          print "free\t" directory "\t" $1 "\t" $3 "\t" $4 "\t" note }' "$work/$number.shapes" >>"$work/plan" &&
+        sed "s|^|$directory/|" "$work/$number.stamps" >>"$work/before" || late "$full"
 done <"$work/directories"
 [ -n "$unknown" ] || awk -F '\t' '
     $1 == "network" { name[$2] = $3; used[$2] += $4; left[$2] += $5 + $6 }
     END { for (d in name) if (used[d] && !left[d] && name[d] ~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/ && d !~ /[^A-Za-z0-9_.\/@:+-]/) print name[d] }' \
-    "$work/networks" | while read -r name; do obscured "$name" || echo "$name"; done >"$work/eligible"
-blank_entries >>"$work/plan"
+    "$work/networks" | while read -r name; do obscured "$name" || echo "$name" || exit 1; done >"$work/eligible" || late "$full"
+blank_entries >>"$work/plan" || late "$full"
 
 # Into the journal and onto the disk; then the renames; then what became of them.
 # The ledger comes when the disk has taken them: where nothing can be moved, a later run in this boot may do it.
@@ -672,7 +747,7 @@ if [ -s "$work/plan" ]; then
     : >"$work/places"
     cut -f 2 "$work/plan" | sort -u >"$work/places.directories"
     while read -r directory; do
-        printf '%s\t%s/%s\n' "$directory" "$(place_for "$directory")" "$pass" >>"$work/places"
+        printf '%s\t%s/%s\n' "$directory" "$(place_for "$directory")" "$pass" >>"$work/places" || late "$full"
     done <"$work/places.directories"
     awk -F '\t' -v places="$work/places" -v moves="$work/moves" -v pass="$pass" -v at="$(date +%s)" -v boot="$boot_id" -v early="$early" '
         BEGIN { while ((getline line <places) > 0) { split(line, f, "\t"); place[f[1]] = f[2] } }
@@ -680,7 +755,12 @@ if [ -s "$work/plan" ]; then
           print n "\t" $1 "\t" $2 "\t" $3 "\t" target >moves
           printf "{\"event\":\"intend\",\"pass\":\"%s\",\"n\":%d,\"at\":%s,\"boot_id\":\"%s\",\"quarantine\":\"%s/%s\",", pass, n, at, boot, place[$2], target
           printf "\"action\":{\"kind\":\"%s\",\"directory\":\"%s\",\"name\":\"%s\",\"container_id\":\"%s\",\"interface\":\"%s\",\"pod\":\"\",", $1, $2, $3, $4, $5
-          printf "\"proof\":[\"%s\",\"%s\"],\"file\":null,\"ctime_ns\":0,\"chain\":\"\"}}\n", $6, early }' "$work/plan" >"$work/intentions"
+          printf "\"proof\":[\"%s\",\"%s\"],\"file\":null,\"ctime_ns\":0,\"chain\":\"\"}}\n", $6, early }' "$work/plan" >"$work/intentions" || late "$full"
+    # Whatever has run out of room, it is seen here: a line for each, whole to its end, and room for what comes.
+    awk -F '\t' 'NF != 6 { exit 1 }' "$work/plan" && awk '!/}$/ { exit 1 }' "$work/intentions" || late "$full"
+    planned=$(wc -l <"$work/plan")
+    [ "$(wc -l <"$work/moves")" -eq "$planned" ] && [ "$(wc -l <"$work/intentions")" -eq "$planned" ] &&
+        cat "$work/moves" "$work/moves" "$work/before" >"$work/room" && rm "$work/room" || late "$full"
     journal=$(inside "$base" /var/lib/janitor/journal)
     cut -f 2 "$work/places" | sort -u >"$work/quarantines"
     while read -r place; do
@@ -691,8 +771,12 @@ if [ -s "$work/plan" ]; then
     # One byte is read before anything is written: a torn line is ended.
     torn=''
     [ ! -s "$journal" ] || [ -z "$(tail -c 1 "$journal")" ] || torn=1
-    { [ -z "$torn" ] || echo; cat "$work/intentions"; } 2>/dev/null >>"$journal" && sync ||
+    length=$(stat -c %s "$journal" 2>/dev/null) || length=0
+    { [ -z "$torn" ] || echo; cat "$work/intentions"; } 2>/dev/null >>"$journal" && sync || {
+        dd of="$journal" bs=1 seek="$length" count=0 2>/dev/null </dev/null # the disk is full: not of this
+        [ "$length" -gt 0 ] || rm -f "$journal"
         late "the journal $journal cannot be written, so nothing is moved"
+    }
     write_ledger
     prove_early
     while IFS='	' read -r directory place; do

@@ -3,7 +3,8 @@
 #
 # The programs they start are expected in /opt/janitor/bin; see README.md. janitor.service comes along where there is a
 # janitor beside janitor-boot. --root works on a tree that is not running (an image, a mounted disk). --tmpfs installs
-# and enables the mounts that keep leases in memory as well. --remove takes all of it away again, but for the programs.
+# and enables the mounts that keep leases in memory as well. --remove takes all of it away again, but for the programs, and
+# leaves a mark that tells cloud-init's bootcmd to leave the boot stage alone.
 set -eu
 mounts='var-lib-cni-networks.mount var-lib-cni-results.mount' # all of it in the order of a boot
 units='janitor-boot.service janitor.service'
@@ -21,6 +22,7 @@ while [ $# -gt 0 ]; do
 done
 root=${root%/}
 place=$root/etc/systemd/system
+removed=$root/etc/janitor/boot-stage-removed
 
 if [ -n "$remove" ]; then
     for unit in janitor.service janitor-boot.service $mounts; do
@@ -30,6 +32,13 @@ if [ -n "$remove" ]; then
         [ -n "$root" ] || [ "$unit" != janitor.service ] || systemctl stop "$unit"
         rm "$place/$unit"
     done
+    for unit in $units; do # a masked one's is left by systemctl
+        if [ -L "$place/$unit" ] || [ ! -e "$place/$unit" ]; then rm -f "$place/multi-user.target.wants/$unit"; fi
+        [ ! -d "$place/$unit.d" ] || echo "install.sh: $place/$unit.d is yours, and has been left" >&2
+    done
+    mkdir -p "${removed%/*}"
+    : >"$removed"
+    echo "install.sh: $removed keeps user-data.yaml's bootcmd from running the boot stage; remove it with /opt/janitor" >&2
     [ -n "$root" ] || systemctl daemon-reload
     exit 0
 fi
@@ -52,6 +61,7 @@ for unit in ${tmpfs:+$mounts} $units; do
     with="$with $unit"
 done
 mkdir -p "$place"
+rm -f "$removed"
 for unit in $with; do
     cp "$here/$unit" "$place/$unit"
     chmod 644 "$place/$unit"

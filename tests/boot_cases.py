@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ def conflist(name: str = "k8s-pod-network", *chain: str, ipam: Mapping[str, Any]
     ).encode()
 
 
+WALLED = conflist("k8s-pod-network", "portmap", "firewall")
 PODMAN = conflist("podman", "portmap", "firewall", "tuning")
 FLANNEL = b'{"name": "cbr0", "plugins": [{"type": "flannel", "delegate": {}}]}'
 
@@ -55,6 +57,24 @@ def configured(name: str, content: bytes, *, gone: bool) -> Case:
 
 def replaced(old: str, new: str) -> bytes:
     return conflist().replace(old.encode(), new.encode())
+
+
+def cached(configuration: bytes) -> bytes:
+    """An entry of libcni's cache."""
+    config = base64.b64encode(configuration).decode()
+    return json.dumps({"kind": "cniCacheV1", "containerId": ID, "config": config, "ifName": "eth0"}).encode()
+
+
+def remembered(name: str, entry: bytes, *, gone: bool) -> Case:
+    """No configuration, and a whole lease whose entry is this."""
+    lease = f"{CANAL}/10.52.0.7"
+    return Case(f"remembered: {name}", {lease: LEASE, CACHED: entry}, frozenset({lease} if gone else ()), {})
+
+
+def multus(*chain: str, **more: Any) -> bytes:
+    """A chain around multus, which delegates to k8s-pod-network."""
+    plugins = [{"type": "multus", "delegates": [json.loads(conflist())]}, *({"type": t} for t in chain)]
+    return json.dumps({"name": "multus-cni-network", "plugins": plugins, **more}).encode()
 
 
 def obscure(plugin: str = "portmap", name: str = "k8s-pod-network") -> bytes:
@@ -241,6 +261,22 @@ CASES = (
         gone=True,
         content=b"",
     ),
+    one("a chain around multus", {"00-multus.conflist": multus("tuning")}, gone=True, content=b""),
+    one("a firewall around multus", {"00-multus.conflist": multus("firewall")}, gone=False),
+    one("disableGC around multus", {"00-multus.conflist": multus(disableGC=True)}, gone=False),
+    one(
+        "a firewall around a network that multus names",
+        {
+            "00-multus.conf": json.dumps(
+                {
+                    "name": "m",
+                    "plugins": [{"type": "multus", "clusterNetwork": "k8s-pod-network"}, {"type": "firewall"}],
+                }
+            ).encode(),
+            "10-canal.conflist": conflist(),
+        },
+        gone=False,
+    ),
     one(
         "a delegate without a name",
         {
@@ -353,11 +389,19 @@ CASES = (
     one("a name of two lines", {"1\n0.conf": conflist(), "10.conf": conflist()}, gone=False, content=b""),
     one("a name of two lines, later", {"10.conf": conflist(), "2\n.conf": conflist("a")}, gone=True, content=b""),
     # What Go may understand though we do not: the firewall plugin, or disableGC, may be in it.
-    one("an obscure file", {"10.conf": conflist(), "20.conf": obscure()}, gone=True, content=b""),
+    one("an obscure file", {"10.conf": conflist(), "20.conf": obscure()}, gone=False),
     one("an obscure file with a firewall", {"10.conf": conflist(), "20.conf": obscure("firewall")}, gone=False),
     one("an obscure file of another network", {"10.conf": conflist(), "20.conf": obscure("firewall", "b")}, gone=True),
     one("an obscure file with escapes", {"10.conf": conflist(), "20.conf": obscure("\\u0066irewall", "b")}, gone=False),
-    one("nothing but an obscure file", {"10.conf": obscure()}, gone=True),
+    one("nothing but an obscure file", {"10.conf": obscure()}, gone=False),
+    one("the first half of a file", {"10.conf": WALLED[:-60]}, gone=False),
+    one("the first half, and NULs", {"10.conf": WALLED[:-60] + bytes(200)}, gone=False),
+    one("half a file behind", {"10.conf": conflist(), "20.conf": WALLED[:-60]}, gone=False),
+    one(
+        "half a file of another behind", {"10.conf": conflist(), "20.conf": conflist("b")[:60]}, gone=True, content=b""
+    ),
+    one("a firewall put aside", {"10-canal.conflist.cni-bak": WALLED}, gone=False),
+    one("another file put aside", {"10.conf": conflist(), "1.cni-bak": conflist(), "kubeconfig": b"k8s"}, gone=True),
     one("nothing but an obscure file with disableGC", {"10.conf": obscure('", "DisableGC": true, "": "')}, gone=False),
     configured("an array", b"[" + conflist() + b"]", gone=False),
     configured("no plugins", b'{"name": "k8s-pod-network", "plugins": []}', gone=False),
@@ -387,7 +431,21 @@ CASES = (
         frozenset({f"{CANAL}/10.52.0.2", CACHED}),
         {},
     ),
-    one("an empty configuration", {"10-canal.conflist": b""}, gone=True),
+    one("an empty configuration", {"10-canal.conflist": b""}, gone=False),
+    # What libcni remembers of a configuration that is gone.
+    remembered("a plain chain", cached(conflist()), gone=True),
+    remembered("a firewall", cached(WALLED), gone=False),
+    remembered("disableGC", cached(conflist(disableGC=True)), gone=False),
+    remembered("another network's firewall", cached(conflist("b", "firewall")), gone=True),
+    remembered("multus and a firewall", cached(conflist("b", "multus", "firewall")), gone=False),
+    remembered("half an entry", cached(conflist())[:60], gone=False),
+    remembered("no base64", cached(conflist()).replace(b'"config": "', b'"config": "!'), gone=False),
+    remembered("the old format", b'{"cniVersion": "0.2.0", "ip4": {}}', gone=False),
+    Case(
+        "a firewall in the cache, and a readable configuration",
+        {f"{CANAL}/10.52.0.7": b"", CACHED: cached(WALLED), f"results/k8s-pod-network-{ID[::-1]}-eth0": b""},
+        frozenset({f"{CANAL}/10.52.0.7", f"results/k8s-pod-network-{ID[::-1]}-eth0"}),
+    ),
     one(
         "an empty configuration, and its network readable",
         {"10-canal.conflist": b"", "20-canal.conflist": conflist()},

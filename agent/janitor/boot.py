@@ -21,11 +21,11 @@ from janitor import __version__, early
 from janitor.core.action import Plan, Refusal
 from janitor.core.age import identity
 from janitor.core.boot import Configured, plan_at_boot
-from janitor.core.evidence import FileIdentity, LeaseDirectory, Unknown, known
+from janitor.core.evidence import FileIdentity, LeaseDirectory, Network, Unknown, known
 from janitor.core.lease import parse_lease
 from janitor.core.outcome import Outcome
 from janitor.core.prose import count, listing
-from janitor.host import cni, cni_cache, leases, mounts, state
+from janitor.host import cni, cni_cache, cni_doubts, leases, mounts, state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.files import inside, said
 from janitor.host.journal import Journal, new_pass_id
@@ -120,7 +120,7 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
         state.write_ledger(place.run, place.boot_id, recorded)
         return Report(len(recorded))
     linked = tuple(d for d in there if _is_link(place.root, d.path))
-    configured = Configured(networks, cni.named_directories(place.root), cni.obscure_files(place.root))
+    configured = _configured(place.root, networks)
     plan = plan_at_boot(configured, tuple(d for d in there if d not in linked), known(cache))
     refusals = (*plan.refusals, *(Refusal(d.path, "left: it is a symbolic link") for d in linked))
     if not plan.actions:
@@ -128,6 +128,16 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
         return Report(len(recorded), refusals)
     pass_id, outcomes = _move(place, plan, own, recorded)
     return Report(len(recorded), refusals, pass_id, outcomes)
+
+
+def _configured(root: str, networks: tuple[Network, ...] | Unknown) -> Configured:
+    """Late where it cannot be told what of it is obscure."""
+    absent = not cni_doubts.any_configuration(root)
+    try:
+        remembered = cni_doubts.remembered(root) if absent else ()
+    except OSError as error:
+        raise early.Late(f"what libcni remembers of the configuration cannot be read: {said(error)}") from None
+    return Configured(networks, (*cni_doubts.obscure_files(root), *remembered), absent)
 
 
 def _move(
@@ -207,10 +217,12 @@ def sentence(report: Report) -> str:
 
 def _say(priority: str, text: str) -> None:
     """On standard error, if there is one and it takes it: nobody else can be told."""
-    line = f"{priority if 'JOURNAL_STREAM' in os.environ else ''}janitor-boot: {text}\n"
     try:
         if sys.stderr is not None:
-            os.write(2, os.fsencode(line))
+            there = os.fstat(2)
+            # systemd.exec(5): whose device and inode it is, because services pass the variable on.
+            journal = os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
+            os.write(2, os.fsencode(f"{priority if journal else ''}janitor-boot: {text}\n"))
     except OSError:
         pass
 

@@ -40,7 +40,7 @@ def planned(
     networks: tuple[Network, ...] | Unknown = (NETWORK,),
     cache: tuple[CacheEntry, ...] = (),
 ) -> Plan:
-    return plan_at_boot(Configured(networks, frozenset()), directories, cache)
+    return plan_at_boot(Configured(networks, absent=isinstance(networks, Unknown)), directories, cache)
 
 
 def names(plan: Plan) -> list[str]:
@@ -99,11 +99,12 @@ def test_without_a_configuration_only_what_can_be_nobody_elses() -> None:
     for other in (EMPTY, file("10.52.0.4", b"mine"), file("note", b""), file("10.52.0.5", ID.encode())):
         plan = planned(directory(WHOLE, other), networks=NOTHING)
         assert names(plan) == []
-        assert "no CNI configuration can be read" in plan.refusals[0].reason
+        assert "there is no CNI configuration" in plan.refusals[0].reason
     for name in ("podman", "bridge", "buildkit", "nerdctl-x"):
         assert names(planned(directory(WHOLE, name=name), networks=NOTHING)) == []
-    named = Configured(NOTHING, frozenset({"/var/lib/cni/networks/k8s-pod-network"}))
-    assert plan_at_boot(named, (directory(WHOLE),), ()).actions == ()
+    assert plan_at_boot(Configured(NOTHING), (directory(WHOLE),), ()).actions == ()
+    remembered = Configured(NOTHING, (f'{{"name": "{NAME}", "disableGC": true}}',), absent=True)
+    assert plan_at_boot(remembered, (directory(WHOLE),), ()).actions == ()
 
 
 def test_blank_cache_entries_of_these_networks() -> None:

@@ -112,6 +112,7 @@ def test_cloud_init_installs_and_enables_it(wheels: Path) -> None:
 
         # The unit is lost, as with an /etc that is made anew: bootcmd stands in for it.
         (node.disk / "etc/systemd/system/multi-user.target.wants/janitor-boot.service").unlink()
+        (node.disk / "etc/systemd/system/janitor-boot.service").unlink()
         lease(node.disk, "10.52.0.99", b"")
         node.boot()
         assert node.addresses() == {}
@@ -144,7 +145,13 @@ def test_install_sh_takes_what_is_there_and_away_again(tmp_path: Path) -> None:
     install(tmp_path, "--remove")
     assert [path.name for path in place.rglob("*") if not path.is_dir()] == ["mine.service"]
     install(tmp_path, "--remove")
+    assert (tmp_path / "etc/janitor/boot-stage-removed").exists()
     (place / "janitor.service").symlink_to("/dev/null")
+    (place / "multi-user.target.wants").mkdir(exist_ok=True)
+    (place / "multi-user.target.wants/janitor.service").symlink_to("../janitor.service")
+    install(tmp_path, "--remove")
+    assert (place / "janitor.service").is_symlink()
+    assert not (place / "multi-user.target.wants/janitor.service").is_symlink()
     done = subprocess.run(["sh", str(UNITS / "install.sh"), "--root", str(tmp_path)], capture_output=True, text=True)
     assert (done.returncode, "is it masked?" in done.stderr) == (2, True)
     assert not (place / "janitor-boot.service").exists()

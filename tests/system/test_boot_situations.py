@@ -147,6 +147,63 @@ def test_a_socket_unit_waits_for_the_first_to_come(machine: EarlyMachine, stage:
             assert machine.quarantined() == sorted(FILES[path] for path in GONE)
 
 
+# As above, but the socket unit's path has been taken by a runtime: the unit's own socket is at no name any more.
+_TAKEN = """
+import os, socket, subprocess, sys
+open("/proc/self/comm", "w").write("systemd")
+path = "/run/cri-dockerd.sock"
+listens = socket.socket(socket.AF_UNIX)
+listens.bind(path)
+listens.listen()
+os.unlink(path)
+listen = "import socket,time; s=socket.socket(1); s.bind(%r); s.listen(); print(1,flush=True); time.sleep(99)"
+runtime = subprocess.Popen(["python3", "-c", listen % path], stdout=subprocess.PIPE)
+runtime.stdout.readline()
+code = subprocess.run(sys.argv[1:]).returncode
+runtime.kill()
+sys.exit(code)
+"""
+
+
+def test_a_runtime_has_taken_the_path_of_a_socket_unit(machine: EarlyMachine, stage: Stage) -> None:
+    program = ["/usr/bin/env", f"PATH={stage.path}", *stage.command, "--strict"]
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "python3", "-c", _TAKEN]
+    done = machine.run([*unshare, *program])
+    assert (done.returncode, "answers at /run/cri-dockerd.sock already" in done.stderr) == (1, True), done
+    assert machine.held() == FILES
+
+
+def test_a_distribution_with_a_configuration_of_its_own(machine: EarlyMachine, stage: Stage) -> None:
+    """k3s does not load /etc/cni/net.d: what podman has there is podman's, unless k3s has the same network."""
+    machine.run(["sh", "-c", "mount -t tmpfs lab /var/lib/rancher || mkdir -p /var/lib/rancher"])
+    own = machine.root / "var/lib/rancher/k3s/agent/etc/cni/net.d"
+    own.mkdir(parents=True)
+    flannel = b'{"name": "cbr0", "plugins": [{"type": "flannel", "delegate": {}}]}'
+    cilium = b'{"name": "cilium", "plugins": [{"type": "cilium-cni"}]}'
+    pods = "networks/cbr0/10.42.0.2"
+    for content, gone in ((flannel, {pods: b""}), (CONFIGURATION["10-canal.conflist"], FILES), (cilium, {})):
+        machine.lay_out({**FILES, pods: b""}, CONFIGURATION)
+        (own / "10.conflist").write_bytes(content)
+        done = machine.stage(stage)
+        kept = {path: data for path, data in {**FILES, pods: b""}.items() if path not in gone or data == b"mine"}
+        assert (done.returncode, machine.held()) == (0, kept), done
+
+
+@pytest.mark.parametrize("place", ["/var/lib/janitor", "/run/janitor"])
+def test_a_full_disk(machine: EarlyMachine, stage: Stage, place: str) -> None:
+    """What was begun on a disk that has no room for it is not left there, and nothing is moved."""
+    files = {f"{CANAL}/10.52.{n // 250}.{n % 250 + 2}": LEASE for n in range(1500)}
+    machine.lay_out(files, CONFIGURATION)
+    made = machine.run(["sh", "-c", f"mkdir -p {place} && mount -t tmpfs -o size=256k lab {place}"])
+    assert made.returncode == 0, made
+    done = machine.stage(stage)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done
+    assert "nothing done: " in done.stderr
+    assert machine.held() == files
+    used = int(machine.run(["df", "--output=used", place]).stdout.split()[1])
+    assert used <= 8, machine.run(["ls", "-lR", place]).stdout  # KiB: a lock, and empty directories
+
+
 def test_a_network_namespace_is_mounted(machine: EarlyMachine, stage: Stage) -> None:
     machine.run(["ip", "netns", "add", "cni-1"], check=True)
     refused(machine, stage, "network namespace")
@@ -371,8 +428,15 @@ def test_the_command_is_the_same(machine: EarlyMachine) -> None:
         done
     )
     assert done.stderr.startswith("janitor-boot: ")
-    done = machine.run([str(JANITOR), "boot"], env={"JOURNAL_STREAM": "8:1"})
-    assert done.stderr.startswith("<4>janitor-boot: nothing done: ")
+
+
+def test_the_journal_gets_a_priority_and_nobody_else(machine: EarlyMachine, stage: Stage) -> None:
+    """A service passes JOURNAL_STREAM on to what it starts, wherever that writes to."""
+    program = f"PATH={stage.path} {' '.join(stage.command)}"
+    own = "$(stat -L -c %d:%i /proc/self/fd/2)"
+    for stream, said in ((own, "<5>janitor-boot: recorded"), ("8:1", "janitor-boot: ")):
+        done = machine.run(["sh", "-c", f"export JOURNAL_STREAM={stream}; {program}"])
+        assert done.stderr.startswith(said), done
 
 
 def test_what_the_firewall_plugin_guards_can_be_cleaned_later(node: NodeFactory) -> None:

@@ -187,3 +187,24 @@ def test_a_file_name_that_is_not_unicode(tmp_path: Path) -> None:
 
 def test_no_configuration_at_all(tmp_path: Path) -> None:
     assert "no CNI configuration was found in /etc/cni/net.d" in problem(tmp_path)
+
+
+def test_the_shared_directory_beside_a_distributions_own_is_not_cris(tmp_path: Path) -> None:
+    """What podman has in /etc/cni/net.d on k3s; but canal, where k3s has an old copy of it."""
+    own = "/var/lib/rancher/k3s/agent/etc/cni/net.d"
+    write(tmp_path, "/etc/cni/net.d/10-mynet.conf", BRIDGE)
+    assert networks(tmp_path)["mynet"].used_by_cri
+    write(tmp_path, f"{own}/10-cilium.conflist", {"name": "cilium", "plugins": [{"type": "cilium-cni"}]})
+    assert not networks(tmp_path)["mynet"].used_by_cri
+    assert networks(tmp_path, "/etc/cni/net.d")["mynet"].used_by_cri, "the runtime says that it looks there"
+    write(tmp_path, f"{own}/10-cilium.conflist", BRIDGE)
+    assert all(network.used_by_cri for network in read_networks(str(tmp_path), ()))  # type: ignore[union-attr]
+
+
+def test_what_stands_around_multus_holds_for_its_delegates(tmp_path: Path) -> None:
+    chain = [{"type": "multus", "delegates": [BRIDGE], "clusterNetwork": "cbr0"}, {"type": "firewall"}]
+    write(tmp_path, "/etc/cni/net.d/00.conflist", {"name": "multus", "plugins": chain, "disableGC": True})
+    write(tmp_path, "/etc/cni/net.d/10.conflist", FLANNEL)
+    found = networks(tmp_path)
+    assert [(n.used_by_cri, n.disable_gc, "firewall" in n.plugins) for n in found.values()] == [(True, True, True)] * 2
+    assert sorted(found) == ["cbr0", "mynet"]

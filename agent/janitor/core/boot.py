@@ -7,9 +7,11 @@ rule, and tests/system/test_boot_table.py holds the two together.
 1. The directory belongs to a host-local network that CRI uses by the configuration on the disk. No `disableGC`, no
    network file system, a name that CNI allows. A chain with the `firewall` plugin is left alone: its DEL, still to come
    for the old sandboxes, goes by address, and would cut off the next pod that has it.
-   Nor is a network freed that a file speaks of which cannot be understood here, if it may say either of the two.
-2. Where no configuration can be read (none, or a damaged one), a directory is taken for CRI's only if it holds nothing
-   but whole CRI leases and bookkeeping, no readable configuration names it, and no other engine is known to use it.
+   Nor is a network freed that a file speaks of which cannot be understood here: it may say either of the two. What
+   multus delegates to has what the chain around it says as well.
+2. Where there is no configuration at all, a directory is taken for CRI's only if it holds nothing but whole CRI leases
+   and bookkeeping, no other engine is known to use it, and libcni's cache remembers neither of the two of it. Where
+   there is one, but damaged, nothing is freed.
 3. In such a directory: files named after an address that name a CRI sandbox; in case 1 also what host-local never
    finishes writing, empty above all. Everything else stays.
 4. Of libcni's cache, entries of these networks that are empty or all NUL: while one is there, the runtime
@@ -48,13 +50,13 @@ _BLANK: Final = re.compile(r"it is empty|it holds \d+ NUL bytes")
 class Configured:
     """CNI configuration at boot.
 
-    `named` are the directories that any readable file of it names, `obscure` the texts of files that cannot be
-    understood and may be about `firewall` or `disableGC`.
+    `obscure` are the texts of what cannot be understood and may be about `firewall` or `disableGC`; `absent` is
+    whether there is no configuration at all, not even a damaged one.
     """
 
     networks: tuple[Network, ...] | Unknown
-    named: frozenset[str]
     obscure: tuple[str, ...] = ()
+    absent: bool = False
 
 
 def plan_at_boot(
@@ -101,8 +103,8 @@ def _refused(path: str, name: str, configured: Configured) -> str:
     if any(name in text or "\\u" in text for text in configured.obscure):
         return "a CNI configuration that cannot be understood may be about it, and about firewall or disableGC"
     if isinstance(configured.networks, Unknown):
-        if path in configured.named:
-            return "a CNI configuration names it, but whether CRI uses that cannot be told"
+        if not configured.absent:
+            return "the CNI configuration cannot be read, and may say firewall or disableGC; recorded only"
         return "another engine keeps its leases there" if name in ENGINES or name.startswith("nerdctl") else ""
     here = [network for network in configured.networks if network.directory == path]
     if not any(network.used_by_cri for network in here):
@@ -118,12 +120,12 @@ def _mixed(leases: list[ParsedLease]) -> str:
     """Without a configuration: why a directory may be somebody else's. "" if all of it is CRI's."""
     whole = [p for p in leases if p.shape == "lease" and p.interface and not p.stuck]
     others = [p for p in leases if p.shape != "bookkeeping"]
-    return "" if len(whole) == len(others) else "no CNI configuration can be read, and not all in it are CRI's leases"
+    return "" if len(whole) == len(others) else "there is no CNI configuration, and not all in it are CRI's leases"
 
 
 def _guessed(configured: Configured) -> tuple[str, ...]:
     if isinstance(configured.networks, Unknown):
-        return ("no CNI configuration can be read, but its directory holds nothing but leases of CRI sandboxes",)
+        return ("there is no CNI configuration, but its directory holds nothing but leases of CRI sandboxes",)
     return ()
 
 

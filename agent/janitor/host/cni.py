@@ -7,7 +7,7 @@ comes before `10-a.conflist`; the runtime uses the first one (`max_conf_num = 1`
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any, Final
 
@@ -16,22 +16,22 @@ from janitor.core.evidence import AddressRange, Network, Unknown
 from janitor.host.files import inside, names, parse_json, printable, read_bounded, unknown
 from janitor.host.leases import DEFAULT_DATA_DIR
 
+SHARED: Final = "/etc/cni/net.d"  # kubeadm, RKE2, k0s, cri-o; podman and nerdctl as well
 WELL_KNOWN: Final = (
-    "/etc/cni/net.d",  # kubeadm, RKE2, k0s, cri-o
+    SHARED,
     "/var/lib/rancher/k3s/agent/etc/cni/net.d",
     "/var/lib/rancher/rke2/agent/etc/cni/net.d",
     "/var/snap/microk8s/current/args/cni-network",
 )
 
-_EXTENSIONS = (".conf", ".conflist", ".json")
+EXTENSIONS: Final = (".conf", ".conflist", ".json")
 _FLANNEL_SUBNET_FILE: Final = "/run/flannel/subnet.env"
-_LIMIT = 256 << 10  # bytes; a shell with awk reads this in a second
+LIMIT: Final = 256 << 10  # bytes; a shell with awk reads this in a second
 _DEEPEST = 100
 # Keys on which it depends whose leases are where.
 _KEYS = {
     k.lower(): k for k in ("name", "plugins", "type", "ipam", "dataDir", "disableGC", "delegates", "clusterNetwork")
 }
-_OBSCURED = re.compile(r"firewall|disablegc|\\u", re.IGNORECASE)
 
 Conf = dict[str, Any]
 RangeSets = tuple[tuple[AddressRange, ...], ...]
@@ -46,6 +46,7 @@ class _List:
     cni_version: str
     plugins: tuple[Conf, ...]
     disable_gc: bool
+    around: tuple[str, ...] = ()  # the types of the chain that delegates to it
 
 
 def read_networks(root: str, directories: tuple[str, ...]) -> tuple[Network, ...] | Unknown:
@@ -56,73 +57,43 @@ def read_networks(root: str, directories: tuple[str, ...]) -> tuple[Network, ...
     """
     wanted = directories or WELL_KNOWN
     found: list[Network] = []
-    anything = False
+    anything = own = False
     for directory in dict.fromkeys(wanted):
         lists = _read_directory(root, directory)
         if isinstance(lists, Unknown):
             return lists
         anything = anything or bool(lists)
+        own = own or (bool(lists) and directory != SHARED)
         by_name = {one.name: one for one in reversed(lists)}
         used = list(_used(lists[0], by_name)) if lists else []
         found += [network for one in used for network in _networks(root, one, True)]
-        rest = [one for one in lists if one not in used]
+        rest = [one for one in lists if one.source not in {other.source for other in used}]
         found += [network for one in rest for network in _networks(root, one, False)]
     if not anything:
         return Unknown(
             f"no CNI configuration was found in {', '.join(wanted)}, so nobody can say which leases are the pods'",
             "is this a Kubernetes node, and has its network been installed?",
         )
+    if own and not directories:
+        found = _without_guests(found)
     return tuple(sorted(dict.fromkeys(found), key=lambda n: not n.used_by_cri))
 
 
-def named_directories(root: str) -> frozenset[str]:
-    """The lease directories that any readable file in the usual places names, whether used or not."""
-    found: set[str] = set()
-    for name, content in _files(root):
-        try:
-            one = _parse(name, content)
-        except ValueError:
-            continue
-        found |= {network.directory for network in _networks(root, one, False)}
-    return frozenset(found)
-
-
-def obscure_files(root: str) -> tuple[str, ...]:
-    """Files in the usual places that cannot be understood here, and that may be about `firewall` or `disableGC`.
-
-    The text of each, byte for byte: Go's JSON is more lenient than ours, so a runtime may well have loaded it. Where
-    there is a \\u in it, any name may be.
-    """
-    found = []
-    for name, content in _files(root):
-        try:
-            _parse(name, content)
-        except ValueError:
-            text = content.replace(b"\0", b"").decode("latin-1")
-            text += "\\u" if len(content) > _LIMIT else ""  # anything may be in the rest of it
-            found += [text] if _OBSCURED.search(text) else []
-    return tuple(found)
-
-
-def _files(root: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each configuration in the usual places that can be read."""
-    for directory in WELL_KNOWN:
-        try:
-            files = [n for n in names(inside(root, directory)) if n.endswith(_EXTENSIONS) and "\n" not in n]
-        except OSError:
-            continue
-        for name in files:
-            try:
-                yield name, read_bounded(inside(root, f"{directory}/{name}"), _LIMIT + 1)
-            except OSError:
-                continue
+def _without_guests(found: list[Network]) -> list[Network]:
+    """Where a distribution has a directory of its own, CRI uses the shared one only for networks that are in both."""
+    shared = [posixpath.dirname(network.source) == SHARED for network in found]
+    own = {network.name for network, guest in zip(found, shared, strict=True) if network.used_by_cri and not guest}
+    return [
+        replace(network, used_by_cri=network.used_by_cri and (not guest or network.name in own))
+        for network, guest in zip(found, shared, strict=True)
+    ]
 
 
 def _read_directory(root: str, directory: str) -> list[_List] | Unknown:
     """The lists of one directory, in libcni's order. What comes after the first good one may be garbage."""
     lists: list[_List] = []
     try:
-        files = [name for name in names(inside(root, directory)) if name.endswith(_EXTENSIONS)]
+        files = [name for name in names(inside(root, directory)) if name.endswith(EXTENSIONS)]
     except OSError as error:
         return unknown(f"listing the CNI configuration in {directory}", error)
     for name in files:
@@ -130,7 +101,7 @@ def _read_directory(root: str, directory: str) -> list[_List] | Unknown:
         try:
             if "\n" in name:  # a shell that reads names line by line cannot open it
                 raise ValueError("its name has a line break")
-            lists.append(_parse(printable(path), read_bounded(inside(root, path), _LIMIT + 1)))
+            lists.append(understand(printable(path), read_bounded(inside(root, path), LIMIT + 1)))
         except OSError as error:
             problem = unknown(f"reading the CNI configuration {path}", error)
         except ValueError as error:
@@ -145,12 +116,12 @@ def _read_directory(root: str, directory: str) -> list[_List] | Unknown:
     return lists
 
 
-def _parse(path: str, content: bytes) -> _List:
+def understand(path: str, content: bytes) -> _List:
     """One file; ValueError says what is wrong with it."""
     if not content.strip(b"\0 \t\r\n"):
         raise ValueError("it is empty")
-    if len(content) > _LIMIT:
-        raise ValueError(f"it holds more than {_LIMIT >> 10} KiB")
+    if len(content) > LIMIT:
+        raise ValueError(f"it holds more than {LIMIT >> 10} KiB")
     try:
         document = _document(content)
     except ValueError as error:
@@ -200,7 +171,11 @@ def _list(path: str, document: Conf) -> _List:
 
 
 def _used(first: _List, by_name: dict[str, _List]) -> Iterator[_List]:
-    """The list the runtime loads, and through multus the ones that one delegates to."""
+    """The list the runtime loads, and through multus the ones that one delegates to.
+
+    What stands around a delegate holds for its leases as well: a firewall's DEL gets their addresses, and no GC comes.
+    """
+    around = tuple(str(plugin["type"]) for plugin in first.plugins)
     yield first
     for plugin in first.plugins:
         if plugin["type"] not in ("multus", "multus-shim"):
@@ -210,18 +185,19 @@ def _used(first: _List, by_name: dict[str, _List]) -> Iterator[_List]:
             file = posixpath.basename(cluster)
             for one in by_name.values():
                 if one is not first and (one.name == cluster or posixpath.basename(one.source) == file):
-                    yield one
+                    yield replace(one, around=around, disable_gc=one.disable_gc or first.disable_gc)
         delegates = plugin.get("delegates")
         for delegate in delegates if isinstance(delegates, list) else ():
             try:
-                yield _list(first.source, {"name": first.name, "cniVersion": first.cni_version} | delegate)
+                inner = _list(first.source, {"name": first.name, "cniVersion": first.cni_version} | delegate)
             except (TypeError, ValueError):
                 continue  # multus would refuse it too
+            yield replace(inner, around=around, disable_gc=inner.disable_gc or first.disable_gc)
 
 
 def _networks(root: str, one: _List, used: bool) -> Iterator[Network]:
     """The host-local networks of one list: at most one for each plugin with an IPAM section."""
-    types = tuple(str(plugin["type"]) for plugin in one.plugins)
+    types = (*one.around, *(str(plugin["type"]) for plugin in one.plugins))
     for plugin in one.plugins:
         ipam = plugin.get("ipam")
         ipam = dict(ipam) if isinstance(ipam, dict) else {}

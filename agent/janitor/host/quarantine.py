@@ -23,8 +23,9 @@ HIDDEN: Final = ".janitor-quarantine"
 def place_for(root: str, directory: str, mounts: Mounts) -> str:
     """The quarantine for files of `directory`: the usual one, or the nearest that the same mount can reach.
 
-    rename(2) does not cross mounts. Where the leases have a mount of their own, files go beside the data directory, and
-    where even that is another mount, into it, beside the networks.
+    rename(2) does not cross mounts, nor the subvolumes of btrfs, which have device numbers of their own. Where the
+    leases have a mount of their own, files go beside the data directory, and where even that is another mount, into
+    it, beside the networks.
     """
     data_dir = os.path.dirname(directory)
     wanted = _mount(root, directory, mounts)
@@ -34,12 +35,12 @@ def place_for(root: str, directory: str, mounts: Mounts) -> str:
     return f"{data_dir}/{HIDDEN}"
 
 
-def _mount(root: str, path: str, mounts: Mounts) -> str | None:
+def _mount(root: str, path: str, mounts: Mounts) -> tuple[str | None, int]:
     here = inside(root, path)
-    while not os.path.lexists(here):
+    while not os.path.exists(here):
         here = os.path.dirname(here)
     mount = mounts.mount_of(here)
-    return mount.number if mount is not None else None
+    return mount.number if mount is not None else None, os.stat(here).st_dev
 
 
 def make_place(path: str) -> None:

@@ -23,21 +23,22 @@ DOCKER: Final = "/run/docker/containerd/containerd.sock"
 
 
 def only_units_listen(proc: Proc) -> frozenset[str]:
-    """The paths at which nobody but the first process listens: a socket unit, whose service is not running.
+    """The paths at which nobody but the first process listens, with any socket: a unit, whose service is not running.
 
     To connect there would start it. OSError where it cannot be told.
     """
-    found: dict[str, str] = {}
+    found: dict[str, set[str]] = {}
     for line in read_bounded(f"{proc.path}/1/net/unix", _LIMIT).split(b"\n")[1:]:
         fields = line.split(None, 7)  # a path may have spaces in it
         if len(fields) == 8 and int(fields[3], 16) & _LISTENS:
-            found[f"socket:[{int(fields[6])}]"] = os.fsdecode(fields[7])
-    wanted = {link for link, path in found.items() if _plain(path) in (*CRI, DOCKER)}
+            found.setdefault(_plain(os.fsdecode(fields[7])), set()).add(f"socket:[{int(fields[6])}]")
+    wanted = {path: links for path, links in found.items() if path in (*CRI, DOCKER)}
     if not wanted:
         return frozenset()
     holders = {pid: _open_files(f"{proc.path}/{pid}/fd") for pid in proc.pids()}
     elsewhere = frozenset().union(*(links for pid, links in holders.items() if pid != 1))
-    return frozenset(_plain(found[link]) for link in wanted & holders.get(1, frozenset()) - elsewhere)
+    units = holders.get(1, frozenset()) - elsewhere
+    return frozenset(path for path, links in wanted.items() if links <= units)
 
 
 def _plain(path: str) -> str:

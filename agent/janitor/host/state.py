@@ -136,9 +136,13 @@ def _write(root: str, path: str, document: dict[str, Any]) -> None:
     except FileNotFoundError:
         pass
     fd = os.open(f"{target}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="ascii") as file:
-        json.dump(document, file)
-    os.rename(f"{target}.new", target)
+    try:
+        with open(fd, "w", encoding="ascii") as file:
+            json.dump(document, file)
+        os.rename(f"{target}.new", target)
+    except OSError:
+        os.unlink(f"{target}.new")  # where there is no room, half of it would only take more
+        raise
 
 
 def _read(root: str, path: str, boot_id: str | Unknown) -> dict[str, Any] | Unknown:
