@@ -60,6 +60,7 @@ _GUEST_NEEDS: Final = (
     "typer",
     "msgspec",
     "psutil",
+    "pyroute2",
     "jinja2",
     "prometheus-client",
     "pyyaml",
@@ -149,15 +150,8 @@ def _furnish(root: Path) -> None:
     (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 0\n")
     (root / "etc/systemd/system/lab.service").write_text(_PLAY)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary=:all:"]
-    for_guest = [
-        "--python-version",
-        "3.11",
-        "-c",
-        str(REPOSITORY / "constraints.txt"),
-        "--target",
-        str(root / "opt/site"),
-    ]
-    done = subprocess.run([*pip, *for_guest, *_GUEST_NEEDS], capture_output=True, text=True)
+    pip += ["--python-version", "3.11", "-c", str(REPOSITORY / "constraints.txt"), "--target", str(root / "opt/site")]
+    done = subprocess.run([*pip, *_GUEST_NEEDS], capture_output=True, text=True)
     if done.returncode != 0:
         raise MissingError(f"pip: {done.stderr.strip()[-400:]}")
     subprocess.run(["systemctl", f"--root={root}", "mask", *_MASKED], check=True, capture_output=True)
@@ -166,15 +160,15 @@ def _furnish(root: Path) -> None:
 
 def _install(root: Path, form: str) -> None:
     """The boot stage in one of its forms, by install.sh; the daemon by its unit; nothing for `without`."""
-    unit = root / "etc/systemd/system/janitor.service"
+    unit, daemon = root / "etc/systemd/system/janitor.service", root / "opt/janitor/bin/janitor"
     wanted = root / "etc/systemd/system/multi-user.target.wants" / unit.name
-    for path in (unit, wanted):
+    for path in (unit, wanted, daemon):
         path.unlink(missing_ok=True)
     if form == "without":
         return
     if form == "daemon":
         for path, text in (
-            (root / "opt/janitor/bin/janitor", _DAEMON),
+            (daemon, _DAEMON),
             (root / "etc/janitor/janitor.toml", _ONLY_DURABLE),
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
