@@ -6,8 +6,8 @@
 # and one table of cases holds the three together (tests/system/test_boot_table.py). Files go to the same quarantine,
 # with the same journal: 'janitor undo' puts them back.
 #
-# POSIX sh; awk, cat, chmod, cut, date, find, grep, head, id, mkdir, mv, od, readlink, rm, sed, sha256sum, sleep, sort, stat,
-# sync, tail, tr, wc and xargs as busybox has them. flock(1) is used where there is one; without it, being provably early has to do, and that is said.
+# POSIX sh; awk, base64, cat, chmod, cut, date, dd, find, grep, head, id, ls, mkdir, mv, od, readlink, rm, rmdir, sed,
+# sha256sum, sleep, sort, stat, sync, tail, tr, wc and xargs as busybox has them. flock(1) is used where there is one; without it, being provably early has to do, and that is said.
 # It exits 0 whatever happens, unless --strict. All of it is one file, because it is copied to hosts by hand.
 # shellcheck disable=SC2015 # in 'a && b || c', c is meant for the failure of either
 set -u

@@ -16,6 +16,7 @@ while [ $# -gt 0 ]; do
     --root) root=${2:?--root takes a directory} && shift ;;
     --tmpfs) tmpfs=1 ;;
     --remove) remove=1 ;;
+    -h | --help) sed -n 's/^# \{0,1\}//p' "$0" | sed '/^shellcheck/d' && exit 0 ;;
     *) echo "install.sh: $1 is not known; it takes --root DIR, --tmpfs and --remove" >&2 && exit 64 ;;
     esac
     shift
@@ -37,20 +38,20 @@ if [ -n "$remove" ]; then
         [ ! -d "$place/$unit.d" ] || echo "install.sh: $place/$unit.d is yours, and has been left" >&2
     done
     mkdir -p "${removed%/*}"
-    : >"$removed"
+    echo 'install.sh --remove was run here: cloud-init (bootcmd) is not to run the boot stage of janitor' >"$removed"
     echo "install.sh: $removed keeps user-data.yaml's bootcmd from running the boot stage; remove it with /opt/janitor" >&2
     [ -n "$root" ] || systemctl daemon-reload
     exit 0
 fi
 
-with=''
+with='' enable=''
 for unit in ${tmpfs:+$mounts} $units; do
     program=$root/opt/janitor/bin/${unit%.service}
     case $unit in
     *.mount) ;;
     *) if [ ! -x "$program" ] && [ ! -L "$program" ]; then
         [ "$unit" = janitor.service ] && continue # the boot stage alone, as where there is no Python
-        echo "install.sh: $program is not there: install janitor first (README.md)" >&2
+        echo "install.sh: $program is not there: install janitor first (systemd/README.md)" >&2
         exit 2
     fi ;;
     esac
@@ -59,6 +60,11 @@ for unit in ${tmpfs:+$mounts} $units; do
         exit 2
     fi
     with="$with $unit"
+    if [ "$(systemctl ${root:+--root="$root"} is-enabled "$unit" 2>/dev/null)" = disabled ]; then
+        echo "install.sh: $unit has been disabled, and stays so; 'systemctl enable $unit' ends that" >&2
+    else
+        enable="$enable $unit"
+    fi
 done
 mkdir -p "$place"
 rm -f "$removed"
@@ -67,5 +73,5 @@ for unit in $with; do
     chmod 644 "$place/$unit"
 done
 # shellcheck disable=SC2086 # a list
-systemctl ${root:+--root="$root"} enable $with
+[ -z "$enable" ] || systemctl ${root:+--root="$root"} enable $enable
 [ -n "$root" ] || systemctl daemon-reload

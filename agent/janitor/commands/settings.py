@@ -47,6 +47,12 @@ def _drop_in(where: "Options") -> "Action | None":
     from janitor.core.networkd import DROP_IN, drop_in_text, has_opt_out, overruled_by, wipes
     from janitor.host import networkd, procfs
 
+    if procfs.node_root(where.root) != where.root:
+        # The file would go into the container, where nobody reads it.
+        raise Stop(
+            f"{where.root} has parts of the node, but not /etc/systemd: do this on the node itself, or with its '/' "
+            "mounted there"
+        )
     found = networkd.read_networkd(where.root, procfs.find_proc(where.root))
     if isinstance(found, Unknown):
         raise Stop(f"looking at systemd-networkd: {found.reason}")

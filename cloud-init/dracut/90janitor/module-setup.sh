@@ -11,8 +11,8 @@ depends() {
 }
 
 install() {
-    inst_multiple awk cat chmod cut date find grep head id mkdir mv od readlink rm sed sha256sum sh sleep sort stat sync tail \
-        timeout tr wc xargs
+    inst_multiple awk base64 cat chmod cut date dd find grep head id ls mkdir mv od readlink rm rmdir sed sha256sum sh sleep \
+        sort stat sync tail timeout tr wc xargs
     inst_multiple -o flock
     inst_simple "${moddir:?}/janitor-boot.sh" /usr/bin/janitor-boot.sh
     chmod 755 "${initdir:?}/usr/bin/janitor-boot.sh"
