@@ -274,7 +274,7 @@ def stop_its_child(part: Textfile) -> None:
         if stat[0] == "T" and not select.select([part._child.fileno()], [], [], 0)[0]:
             return
         os.kill(part._child.pid, signal.SIGCONT)
-        drive(part, lambda: part.written is not None)
+        drive(part, lambda: part._child is None)
         part.written = None
 
 
