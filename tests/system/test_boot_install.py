@@ -140,6 +140,9 @@ def test_install_sh_takes_what_is_there_and_away_again(tmp_path: Path) -> None:
         install(tmp_path)
         enabled.append(sorted(path.name for path in (place / "multi-user.target.wants").iterdir()))
     assert enabled == [["janitor-boot.service"], ["janitor-boot.service", "janitor.service"]]
+    (place / "multi-user.target.wants/janitor.service").unlink()  # as `systemctl disable` does
+    install(tmp_path)
+    assert not (place / "multi-user.target.wants/janitor.service").is_symlink(), "what was disabled stays so"
     install(tmp_path, "--tmpfs")
     (place / "mine.service").write_text("")
     install(tmp_path, "--remove")
@@ -183,6 +186,10 @@ def test_install_sh(tmp_path: Path) -> None:
         assert node.show("janitor-boot.service", "Result") == "success"
         old = [node.kubelet.run() for _ in range(3)]
         assert [pod.ip for pod in old] == ["10.52.0.2", "10.52.0.3", "10.52.0.4"]
+        # Never over what running pods have, whoever starts it.
+        for verb in ("stop", "start"):
+            node.run(["systemctl", verb, "var-lib-cni-results.mount"])
+        assert node.run(["sh", "-c", "findmnt /var/lib/cni/results || echo none"]).stdout.strip() == "none"
         node.cut("empty")
         node.boot()
         for pod in old:
