@@ -5,7 +5,6 @@ milliseconds. So it is a child of its own (host/child.py): the loop stays one th
 hangs or is killed for its memory is one failed pass, and whatever a pass has taken of memory is given back.
 """
 
-import gc
 import math
 import signal
 from collections import Counter, deque
@@ -154,7 +153,6 @@ class Passing:
         self._end, self._asked_ns = None, 0
 
         def work(tell: child.Tell) -> None:
-            gc.disable()  # it ends soon, and looking for cycles would make every page of ours its own
             child.offer_to_the_oom_killer()
 
             def say(line: Line) -> None:
