@@ -49,6 +49,7 @@ def _unit(data_dir: str) -> str:
 [Unit]
 Description=CNI leases in memory: none can be alive after a boot
 Before={" ".join(f"{name}.service" for name in _RUNTIMES)}
+ConditionPathExists=!/run/netns
 [Mount]
 What=tmpfs
 Where={data_dir}
