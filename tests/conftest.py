@@ -25,10 +25,11 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A skip of a test marked `system` becomes a failure, whoever decided it: a fixture, a mark or the test."""
+    """A skip of a test marked `system`, or lying with those, becomes a failure: a fixture's, a mark's or its own."""
     report = yield
+    system = item.get_closest_marker("system") is not None or item.nodeid.startswith(SYSTEM)
     # An expected failure is reported as skipped as well; that one is meant.
-    if report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("system") and _required():
+    if report.skipped and not hasattr(report, "wasxfail") and system and _required():
         report.longrepr = _reason(report)
         report.outcome = "failed"
     return report

@@ -16,7 +16,10 @@ from tests.system.test_daemon import aged
 
 UNIT = REPOSITORY / "systemd/janitor.service"
 AIM = 3.0
-systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze"),
+]
 
 
 @pytest.fixture
@@ -27,13 +30,11 @@ def unit(tmp_path: Path) -> Path:
     return path
 
 
-@systemd
 def test_systemd_understands_it(unit: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     assert [line for line in done.stderr.splitlines() if "janitor" in line] == []
 
 
-@systemd
 def test_it_is_closed(unit: Path) -> None:
     argv = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -42,7 +43,6 @@ def test_it_is_closed(unit: Path) -> None:
     assert float(found[1]) < AIM, done.stdout
 
 
-@pytest.mark.system
 def test_its_capabilities_suffice(node: NodeFactory) -> None:
     """Everything that it does on a node with orphans, with the unit's bounding set and without new privileges."""
     machine = node()

@@ -83,6 +83,7 @@ def test_a_directory_behind_a_link_is_not_synced_and_that_is_said(tmp_path: Path
     assert said[0].startswith(f"trouble {top}/networks: it is a symbolic link".encode())
 
 
+@pytest.mark.system
 def test_more_than_can_be_queued(syncer: Syncer) -> None:
     """While it is stopped: the kernel drops what does not fit, and it looks for itself what is young."""
     most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())

@@ -15,6 +15,7 @@ from janitor.core.node_view import (
     cluster_dns,
     component,
     kubernetes_missing,
+    nothing_shown,
     objects,
     own_node,
     own_pod_cidrs,
@@ -51,7 +52,7 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
     if len(cluster_cidrs(node)) < 2:
         yield Skipped(("CIDR024",), "fewer than two components on this node say which range the pods have")
     if shown is None:
-        reason = node.objects.reason if isinstance(node.objects, Unknown) else "no Nodes were given"
+        reason = nothing_shown(node, "Nodes")
         yield Skipped(("CIDR012", "CIDR023", "CIDR027"), reason)
     elif not cluster_cidrs(node):
         yield Skipped(("CIDR023",), "no component on this node says which range the pods have")

@@ -7,7 +7,16 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Component, NodeConfig
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
-from janitor.core.node_view import HCCM, cloud_controller, cluster_cidrs, flag, flags, kubernetes_missing, objects
+from janitor.core.node_view import (
+    HCCM,
+    cloud_controller,
+    cluster_cidrs,
+    flag,
+    flags,
+    kubernetes_missing,
+    nothing_shown,
+    objects,
+)
 from janitor.core.prose import count, listing
 
 IDS = ("HCCM001", "HCCM002", "HCCM003", "HCCM005")
@@ -57,9 +66,8 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
         return
     if cloud_controller(node) is None:
         yield Skipped(("HCCM001", "HCCM002"), "Hetzner's cloud controller does not run on this node")
-    reason = node.objects.reason if isinstance(node.objects, Unknown) else "no objects were given"
     if shown is None:
-        yield Skipped(("HCCM003", "HCCM005"), reason)
+        yield Skipped(("HCCM003", "HCCM005"), nothing_shown(node))
     elif isinstance(shown.events, Unknown):
         yield Skipped(("HCCM003",), shown.events.reason)
 

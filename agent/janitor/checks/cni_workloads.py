@@ -8,7 +8,7 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Workload
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
-from janitor.core.node_view import kubernetes_missing, makes_routes, objects
+from janitor.core.node_view import kubernetes_missing, makes_routes, nothing_shown, objects
 
 IDS = ("CNI004",)
 
@@ -62,7 +62,6 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
     if missing := kubernetes_missing(evidence.node_config):
         yield Skipped(IDS, missing)
     elif shown is None:
-        unseen = evidence.node_config.objects
-        yield Skipped(IDS, unseen.reason if isinstance(unseen, Unknown) else "no objects were given")
+        yield Skipped(IDS, nothing_shown(evidence.node_config))
     elif isinstance(shown.workloads, Unknown):
         yield Skipped(IDS, shown.workloads.reason)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
-from janitor.core.node_view import component, kubernetes_missing, objects, own_node
+from janitor.core.node_view import component, kubernetes_missing, nothing_shown, objects, own_node
 from janitor.core.prose import duration
 
 IDS = ("CSI001",)
@@ -38,7 +38,7 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
     if missing := kubernetes_missing(node):
         yield Skipped(IDS, missing)
     elif shown is None:
-        yield Skipped(IDS, node.objects.reason if isinstance(node.objects, Unknown) else "no objects were given")
+        yield Skipped(IDS, nothing_shown(node))
     elif isinstance(shown.csi_nodes, Unknown):
         yield Skipped(IDS, shown.csi_nodes.reason)
     elif own_node(evidence) is None or _up(evidence) is None:

@@ -15,6 +15,7 @@ from janitor.core.node_view import (
     makes_routes,
     node_ips,
     node_name,
+    nothing_shown,
     objects,
     own_node,
 )
@@ -55,7 +56,7 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
     named = ("NODE003",) if own else ()  # without the Node it is among those above
     if own is None:
         shown = objects(node)
-        reason = node.objects.reason if isinstance(node.objects, Unknown) else "no Nodes were given"
+        reason = nothing_shown(node, "Nodes")
         if shown is not None:
             reason = f"{shown.source} has no Node called {node_name(node) or '(this host has no name)'}"
         yield Skipped(("NODE001", "NODE002", "NODE003", "NODE006"), reason)

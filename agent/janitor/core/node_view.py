@@ -124,6 +124,11 @@ def objects(node: NodeConfig) -> Objects | None:
     return next(iter(known(node.objects)), None)
 
 
+def nothing_shown(node: NodeConfig, wanted: str = "objects") -> str:
+    """Why there is nothing of the cluster to look at, for `skipped`."""
+    return node.objects.reason if isinstance(node.objects, Unknown) else f"no {wanted} were given"
+
+
 def kubelet_unit(node: NodeConfig) -> Unit | None:
     """The unit of a kubelet that systemd runs."""
     return next((unit for unit in known(node.units) if unit.name == "kubelet.service"), None)
