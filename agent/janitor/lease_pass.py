@@ -13,10 +13,12 @@ from typing import Final
 
 from janitor.cleaning import STOPPED, Look, carry_out, look
 from janitor.core.action import Action, Policy
-from janitor.core.judgement import FREEABLE
+from janitor.core.judgement import FREEABLE, Verdict
+from janitor.core.mark import Mark
 from janitor.core.outcome import Entry, action_of
 from janitor.host import state
 from janitor.host.files import said
+from janitor.host.glance import glance, places
 from janitor.host.journal import Journal
 from janitor.host.locks import DAEMON, Busy, only_janitor
 from janitor.host.procfs import clock
@@ -24,7 +26,7 @@ from janitor.host.undo import purge, recover
 from janitor.pipeline import Options
 from janitor.report.document import make_report
 from janitor.report.page import page
-from janitor.report.pass_lines import Event, FindingFigures, Line, Looked, NetworkFigures
+from janitor.report.pass_lines import Event, FindingFigures, Line, Looked, NetworkFigures, Unchanged
 
 _NAMES: Final = {"free": "lease", "discard": "cache entry", "reserve": "lease"}
 _DONE: Final = {"free": "freed", "discard": "discarded", "reserve": "reserved"}
@@ -39,11 +41,20 @@ class Order:
     keep_days: float
     tidy: bool
     postponed: frozenset[str] = frozenset()  # keys of actions that are not to be tried yet
+    mark: Mark = field(default_factory=Mark)  # of the pass before
 
 
 def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
-    """One pass from beginning to end; tells each action once it is written down, and at last what there is now."""
+    """One pass from beginning to end; tells each action once it is written down, and at last what there is now.
+
+    Where the pass before saw all, found nothing to do and nothing to wait for, and a glance is the same as before
+    that pass, this one ends with the glance.
+    """
     began = clock()
+    digest = glance(order.options.root, order.mark)
+    if digest and digest == order.mark.digest and not order.tidy:
+        tell(Unchanged())
+        return
     order = replace(order, policy=replace(order.policy, postponed=order.postponed))
 
     def say(event: str, **fields: str) -> None:
@@ -61,7 +72,18 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
             if acting.act(now):
                 now = _look(order, not still(), say)
             settled = acting.settled
-    tell(_looked(now, began.boottime_ns, settled=settled))
+    tell(_looked(now, began.boottime_ns, settled=settled, mark=_mark(now, order.mark, digest)))
+
+
+def _mark(now: Look, before: Mark, digest: str) -> Mark:
+    """For the next pass. The digest is from before the look: what changed meanwhile shows as a change."""
+    try:
+        there = places(now.evidence)
+    except OSError:
+        return Mark()
+    idle = not (now.plan.actions or now.plan.refusals or now.judgement.unseen)
+    idle = idle and all(lease.verdict in (Verdict.LIVE, Verdict.FOREIGN) for lease in now.judgement.leases)
+    return replace(there, digest=digest) if idle and there == replace(before, digest="") else there
 
 
 def _event(pass_id: str, action: Action, done: bool, detail: str) -> tuple[str, dict[str, str]]:
@@ -168,7 +190,7 @@ def _untold(root: str, boot_id: str, journal: Journal) -> list[Entry]:
     return [e for e in journal.entries.values() if e.pass_id == pass_id and e.state == "done"][told:]
 
 
-def _looked(now: Look, began_ns: int, *, settled: bool) -> Looked:
+def _looked(now: Look, began_ns: int, *, settled: bool, mark: Mark) -> Looked:
     report = make_report(now.evidence, now.judgement, now.findings)
     wall = clock().realtime_ns
     ages = [
@@ -195,4 +217,5 @@ def _looked(now: Look, began_ns: int, *, settled: bool) -> Looked:
         soonest_s=min(waits, default=None),
         page=page(report, wall / 1e9),
         settled=settled,
+        mark=mark,
     )

@@ -9,18 +9,19 @@ import math
 import signal
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from janitor.core.backoff import Backoff
 from janitor.core.forecast import exhaustion_s
+from janitor.core.mark import Mark
 from janitor.core.prose import duration, listing
 from janitor.host import child, state
 from janitor.host.files import said
 from janitor.host.procfs import boot_id as boot_id_of
 from janitor.host.procfs import clock, find_proc
 from janitor.lease_pass import Order, lease_pass
-from janitor.report.pass_lines import Event, Failed, Line, Looked, decode, encode
+from janitor.report.pass_lines import Event, Failed, Line, Looked, Unchanged, decode, encode
 from janitor.restoring import Say
 
 SECOND: Final = 1_000_000_000
@@ -30,6 +31,8 @@ _KILL_AFTER_S: Final = 10
 _SOONEST_S: Final = 5
 _TIDY_EVERY_S: Final = 86_400
 _SAMPLES: Final = 720
+_GLANCES: Final = 4
+"""So many passes in a row may end with a glance: what it cannot see is seen by the next one."""
 
 
 @dataclass(slots=True)
@@ -42,12 +45,15 @@ class Passing:
     looked: Looked | None = None
     problem: str = ""  # why the last pass came to no end; "" after one that did
     ended_ns: int = 0  # when a pass last came to its end, on CLOCK_BOOTTIME
+    looked_ns: int = 0  # and when one that was more than a glance did
     complete_at: float = 0.0  # since the epoch: when one last saw everything
-    results: Counter[str] = field(default_factory=Counter)  # complete, incomplete, failed
+    results: Counter[str] = field(default_factory=Counter)  # complete, incomplete, unchanged, failed
     done: Counter[str] = field(default_factory=Counter)  # by kind of action
     free: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
     _child: child.Child | None = None
-    _end: Looked | Failed | None = None
+    _end: Looked | Unchanged | Failed | None = None
+    _mark: Mark = field(default_factory=Mark)
+    _glances: int = 0
     _next_ns: int = 1
     _failures: int = 0
     _order: Order | None = None  # that of the pass that is under way
@@ -71,7 +77,8 @@ class Passing:
         return self._child.began_ns + LONGEST_S * SECOND
 
     def soon(self) -> None:
-        """Let the next pass begin now, unless one is under way; what was refused is tried again."""
+        """Let the next pass begin now, unless one is under way, and look at all; what was refused is tried again."""
+        self._mark = Mark()
         self._backoff.try_all(clock().boottime_ns)
         if self._child is None:
             self._next_ns = 1
@@ -137,7 +144,8 @@ class Passing:
 
     def go_on_from(self, before: "Passing") -> None:
         """Know what another one has known that had to be ended."""
-        self.looked, self.problem, self.ended_ns = before.looked, before.problem, before.ended_ns
+        self.looked, self.looked_ns = before.looked, before.looked_ns
+        self.problem, self.ended_ns = before.problem, before.ended_ns
         self.complete_at, self.results, self.done = before.complete_at, before.results, before.done
         self.free, self._told, self._tidied_ns = before.free, before._told, before._tidied_ns
         self._backoff, self._deeds = before._backoff, before._deeds
@@ -149,7 +157,8 @@ class Passing:
     def _begin(self) -> None:
         now = clock().boottime_ns
         tidy = not self._tidied_ns or now - self._tidied_ns > _TIDY_EVERY_S * SECOND
-        self._order = order = self.order(tidy, self._backoff.postponed(now))
+        mark = self._mark if self._glances < _GLANCES else replace(self._mark, digest="")
+        self._order = order = replace(self.order(tidy, self._backoff.postponed(now)), mark=mark)
         self._end, self._asked_ns = None, 0
 
         def work(tell: child.Tell) -> None:
@@ -199,7 +208,7 @@ class Passing:
     def _finish(self, now: int) -> None:
         assert self._child is not None  # noqa: S101 (for the type checker)
         began, status, self._child = self._child.began_ns, self._child.status, None
-        if isinstance(self._end, Looked):
+        if isinstance(self._end, Looked | Unchanged):
             self._came_to_an_end(self._end, now)
         else:
             self._tidied_ns = 0  # what it left behind is seen to by the next
@@ -207,8 +216,9 @@ class Passing:
             over, self._over, self._next_ns = self._over, None, now
             over()
             return
-        if isinstance(self._end, Looked):
-            wait = min(self.interval_s, max(_SOONEST_S, (self._end.soonest_s or self.interval_s) + 1))
+        if isinstance(self._end, Looked | Unchanged):
+            soonest = self._end.soonest_s if isinstance(self._end, Looked) else None
+            wait = min(self.interval_s, max(_SOONEST_S, (soonest or self.interval_s) + 1))
             self._next_ns = max(now, began + int(wait * SECOND))
             return
         why = self._end.why if isinstance(self._end, Failed) else f"its process ended with status {status}"
@@ -223,8 +233,17 @@ class Passing:
         self.problem, self._next_ns = why, now + int(wait * SECOND)
         self.say("pass failed", why=why, again_s=int(wait))
 
-    def _came_to_an_end(self, looked: Looked, now: int) -> None:
-        self.looked, self.ended_ns, self.problem, self._failures = looked, now, "", 0
+    def _came_to_an_end(self, end: Looked | Unchanged, now: int) -> None:
+        self.ended_ns, self.problem, self._failures = now, "", 0
+        if isinstance(end, Unchanged):
+            self._glances += 1
+            self.results["unchanged"] += 1
+            self._sample(now)
+        else:
+            self._saw(end, now)
+
+    def _saw(self, looked: Looked, now: int) -> None:
+        self.looked, self.looked_ns, self._mark, self._glances = looked, now, looked.mark, 0
         if looked.settled:
             self._note_told(None)
             self._tidied_ns = now if self._order is not None and self._order.tidy else self._tidied_ns
@@ -233,14 +252,17 @@ class Passing:
             self.complete_at = looked.at
         keys = {(n.name, n.data_dir) for n in looked.networks}
         self.free = {key: samples for key, samples in self.free.items() if key in keys}
-        for network in looked.networks:
-            if network.free is not None:
-                samples = self.free.setdefault((network.name, network.data_dir), deque(maxlen=_SAMPLES))
-                samples.append((now / SECOND, network.free))
+        self._sample(now)
         now_told = (looked.networks, looked.findings, looked.unseen)
         if now_told != self._told:
             self._tell(looked)
         self._told = now_told
+
+    def _sample(self, now: int) -> None:
+        for network in self.looked.networks if self.looked is not None else ():
+            if network.free is not None:
+                samples = self.free.setdefault((network.name, network.data_dir), deque(maxlen=_SAMPLES))
+                samples.append((now / SECOND, network.free))
 
     def _tell(self, looked: Looked) -> None:
         """One line when something is different from the last pass; every minute the same is no news."""

@@ -79,7 +79,7 @@ def figures(
         missing=tuple(lack.what for lack in missing),
         interval_s=settings.interval_s if settings.leases else None,
         dropped=dropped["lines"],
-        age_s=(clock().boottime_ns - passing.ended_ns) / SECOND if passing and passing.ended_ns else None,
+        age_s=(clock().boottime_ns - passing.looked_ns) / SECOND if passing and passing.looked_ns else None,
     )
 
 

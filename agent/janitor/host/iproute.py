@@ -1,12 +1,13 @@
 """Links, addresses, routes, and what the kernel would do with a packet, as pyroute2 asks for them."""
 
+import asyncio
 import errno
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
+from pyroute2 import AsyncIPRoute, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from janitor.core.routing import Link, Probe, Route
@@ -25,30 +26,29 @@ _LOOKUP_TABLE: Final = 0x1000  # RTM_F_LOOKUP_TABLE of linux/rtnetlink.h: withou
 
 def links() -> tuple[Link, ...]:
     """Every interface of this thread's network namespace, with its addresses. OSError."""
-    with _talking() as route:
-        addresses: dict[int, list[str]] = {}
-        for message in route.get_addr():
-            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            if address:
-                addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
-        return tuple(
-            Link(
-                message["index"],
-                printable(message.get_attr("IFLA_IFNAME") or ""),
-                bool(message["flags"] & _IFF_UP) and message.get_attr("IFLA_OPERSTATE") != "DOWN",
-                str(message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""),
-                tuple(addresses.get(message["index"], ())),
-            )
-            for message in route.get_links()
+    addresses: dict[int, list[str]] = {}
+    for message in _dumped(lambda route: route.get_addr()):
+        address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        if address:
+            addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
+    return tuple(
+        Link(
+            message["index"],
+            printable(message.get_attr("IFLA_IFNAME") or ""),
+            bool(message["flags"] & _IFF_UP) and message.get_attr("IFLA_OPERSTATE") != "DOWN",
+            str(message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""),
+            tuple(addresses.get(message["index"], ())),
         )
+        for message in _dumped(lambda route: route.get_links())
+    )
 
 
 def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route, ...]:
     """The routes of these tables. OSError."""
     by_index = {link.index: link.name for link in known_links}
-    with _talking(strict=True) as route:
-        found = [message for table in sorted(tables) for message in _routes(route, table)]
-        found += route.get_routes(family=socket.AF_INET6)  # a kernel may have one table only, and call it by any number
+    found = [message for table in sorted(tables) for message in _routes(table)]
+    # A kernel may have one IPv6 table only, and call it by any number.
+    found += _dumped(lambda route: route.get_routes(family=socket.AF_INET6), strict=True)
     return tuple(
         Route(
             _FAMILIES[message["family"]],
@@ -68,7 +68,7 @@ def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route
 def route_get(destination: str, source: str, interface: str) -> Probe:
     """What the kernel would do with a packet from `source` coming in on `interface`: `ip route get`. Never raises."""
     try:
-        with _talking() as route:
+        with IPRoute() as route:
             index = route.link_lookup(ifname=interface)
             answer = next(iter(route.route("get", dst=destination, src=source, iif=index[0], flags=_LOOKUP_TABLE)))
             outgoing = answer.get_attr("RTA_OIF")
@@ -79,32 +79,34 @@ def route_get(destination: str, source: str, interface: str) -> Probe:
         return Probe(destination, source, "", 0, os.strerror(number) if number else type(error).__name__)
 
 
-def _routes(route: Any, table: int) -> list[Any]:
+def _routes(table: int) -> list[Any]:
     try:
-        return list(route.get_routes(family=socket.AF_INET, table=table))
-    except NetlinkError as error:
-        if error.code == errno.ENOENT:  # nobody has made this table
+        return _dumped(lambda route: route.get_routes(family=socket.AF_INET, table=table), strict=True)
+    except OSError as error:
+        if error.errno == errno.ENOENT:  # nobody has made this table
             return []
         raise
 
 
-@contextmanager
-def _talking(*, strict: bool = False) -> Iterator[Any]:
-    """A pyroute2 socket for a few questions. OSError where it refuses.
+def _dumped(ask: Callable[[AsyncIPRoute], Any], *, strict: bool = False) -> list[Any]:
+    """All messages of one dump. OSError where the kernel refuses.
 
     `strict`: the kernel, not we, looks for what was asked for (NETLINK_GET_STRICT_CHK, Linux 4.20), much quicker
-    on a node with hundreds of pods. Without it the answers are the same: pyroute2 looks once more.
+    on a node with hundreds of pods. Without it the answers are the same: pyroute2 looks once more. Asynchronous,
+    because the other face of pyroute2 starts and stops an event loop for each message, which takes as long again.
     """
-    from pyroute2 import IPRoute  # a fifth of a second to import
 
-    try:
+    async def read() -> list[Any]:
         try:
-            opened = IPRoute(strict_check=strict)
+            opened = AsyncIPRoute(strict_check=strict)
         except OSError:
             if not strict:
                 raise
-            opened = IPRoute()
-        with opened as route:
-            yield route
+            opened = AsyncIPRoute()
+        async with opened as route:
+            return [message async for message in await ask(route)]
+
+    try:
+        return asyncio.run(read())
     except NetlinkError as error:
         raise OSError(error.code, os.strerror(error.code)) from None

@@ -25,7 +25,7 @@ def task_directories(root: str) -> tuple[TaskDirectory, ...] | Unknown:
     """Every task directory of containerd, runc, crun and conmon; IDs of 64 digits only."""
     found: list[TaskDirectory] = []
     try:
-        for parent in _parents(root):
+        for parent in task_parents(root):
             ids = [name for name in names(inside(root, parent)) if CRI_ID.fullmatch(name)]
             found += [TaskDirectory(f"{parent}/{container_id}", container_id) for container_id in ids]
     except OSError as error:
@@ -33,7 +33,8 @@ def task_directories(root: str) -> tuple[TaskDirectory, ...] | Unknown:
     return tuple(found)
 
 
-def _parents(root: str) -> list[str]:
+def task_parents(root: str) -> list[str]:
+    """Where there may be task directories. OSError."""
     parents = list(_MONITORED)
     for state in _STATES:
         for kind in _TASKS:

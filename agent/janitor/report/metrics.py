@@ -29,7 +29,7 @@ class Figures:
     sync_seconds: float
     missing: tuple[str, ...] = ()  # rights and parts of the node that it was not given
     dropped: int = 0  # lines of the log
-    age_s: float | None = None  # since the last pass came to its end, whatever the wall clock has done since
+    age_s: float | None = None  # since a pass last looked at all, whatever the wall clock has done since
     interval_s: float | None = None  # between two passes; None where the leases are not looked after
 
 
@@ -64,7 +64,7 @@ class _Once(Collector):
 
 def _passes(figures: Figures) -> Iterator[Metric]:
     results = CounterMetricFamily("janitor_passes", "Passes over the leases, by how they ended.", labels=["result"])
-    for result in ("complete", "incomplete", "failed"):
+    for result in ("complete", "incomplete", "unchanged", "failed"):
         results.add_metric([result], figures.results[result])
     yield results
     if figures.interval_s is not None:

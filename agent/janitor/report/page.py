@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from ipaddress import ip_network
 from itertools import islice
@@ -24,6 +23,19 @@ _LETTERS: Final = {
     Verdict.LIVE: "L", Verdict.HELD: "H", Verdict.PENDING: "P", Verdict.ORPHANED: "O", Verdict.CORRUPT: "C",
     Verdict.FOREIGN: "F", Verdict.MISSING: "M",
 }  # fmt: skip
+
+
+def _template(name: str) -> jinja2.Template:
+    text = files("janitor.report").joinpath(name).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(text)
+
+
+# Once, and by the daemon rather than by each of its passes.
+_PAGE: Final = _template("page.html")
+_DEEDS: Final = _template("deeds.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,7 @@ def page(report: Report, at: float) -> str:
         for network in report.networks
     ]
     dead = [lease for lease in report.leases if lease.verdict is not Verdict.LIVE]
-    return _template("page.html").render(
+    return _PAGE.render(
         report=report, at=_moment(at), networks=networks, deeds=DEEDS,
         leases=dead[:_MOST_ROWS], more=max(0, len(dead) - _MOST_ROWS), now=NOW,
         letters=[(letter, verdict.value) for verdict, letter in _LETTERS.items()],
@@ -73,16 +85,7 @@ def page(report: Report, at: float) -> str:
 
 def deeds_table(deeds: tuple[Deed, ...]) -> str:
     """What janitor did, the last first. Made for each answer: it is little."""
-    return _template("deeds.html").render(deeds=[(_moment(d.at), d) for d in deeds[:_MOST_ROWS]])
-
-
-@cache
-def _template(name: str) -> jinja2.Template:
-    text = files("janitor.report").joinpath(name).read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)
+    return _DEEDS.render(deeds=[(_moment(d.at), d) for d in deeds[:_MOST_ROWS]])
 
 
 def _moment(at: float) -> str:
@@ -98,7 +101,8 @@ def _cells(network: NetworkRow, leases: list[LeaseRow]) -> list[Cell]:
         addresses = list(taken)[:_MOST_CELLS]
     else:
         addresses = [address for subnet in subnets for address in _hosts(subnet)]
-        addresses += [address for address in taken if address not in set(addresses)]
+        within = set(addresses)
+        addresses += [address for address in taken if address not in within]
     return [_cell(address, taken.get(address), reserved.get(address)) for address in islice(addresses, _MOST_CELLS)]
 
 

@@ -4,6 +4,7 @@ import msgspec
 
 from janitor.core.findings import Severity
 from janitor.core.judgement import Verdict
+from janitor.core.mark import Mark
 
 
 class Event(msgspec.Struct, frozen=True, tag=True):
@@ -49,6 +50,11 @@ class Looked(msgspec.Struct, frozen=True, tag=True):
     soonest_s: int | None  # when something left alone could be decided
     page: str
     settled: bool = False  # the journal was put in order, and what earlier passes did has been told
+    mark: Mark = Mark()
+
+
+class Unchanged(msgspec.Struct, frozen=True, tag=True):
+    """The end of a pass that was no more than a glance: the node is as the last whole one has left it."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -57,7 +63,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     why: str
 
 
-Line = Event | Looked | Failed
+Line = Event | Looked | Unchanged | Failed
 
 
 def encode(line: Line) -> bytes:

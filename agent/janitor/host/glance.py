@@ -1,0 +1,83 @@
+"""Whether a node still is as it was when all of it was looked at, for a fraction of what such a look costs.
+
+Nothing is judged by a glance. What it can see is where whatever makes a live lease a dead one leaves a trace: leases,
+caches, CNI configuration, network namespaces, the runtimes' tasks, who listens on their sockets, the policy rules.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.mark import Mark
+from janitor.host import netlink, procfs
+from janitor.host.cni_cache import CACHES
+from janitor.host.files import entries, inside
+from janitor.host.leases import DEFAULT_DATA_DIR
+from janitor.host.namespaces import in_network
+from janitor.host.rpc import listener, socket_path
+from janitor.host.tasks import task_parents
+
+_MORE: Final = (
+    "/run/netns", "/etc/cni/net.d", "/run/flannel", "/run/systemd/netif/links", "/run/systemd/network",
+    "/etc/systemd/network",
+)  # fmt: skip
+
+
+def places(evidence: Evidence) -> Mark:
+    """All that this evidence's leases hang on, without a digest. OSError for a path that leads nowhere (ELOOP)."""
+    root, node = evidence.root, procfs.node_root(evidence.root)
+    directories = [directory.path for directory in known(evidence.lease_directories)]
+    written = [*CACHES, DEFAULT_DATA_DIR, *evidence.allowed_data_dirs, *directories]
+    configured = {os.path.dirname(network.source) for network in known(evidence.networks)}
+    read = [*sorted(configured), *_MORE, *task_parents(node)]
+    paths = [inside(root, path) for path in written] + [inside(node, path) for path in read]
+    return Mark(tuple(dict.fromkeys(paths)), tuple(endpoint.address for endpoint in known(evidence.endpoints)))
+
+
+def glance(root: str, where: Mark) -> str:
+    """A digest that is the same for as long as nothing changes there; "" where not everything could be looked at."""
+    proc = procfs.find_proc(root)
+    if isinstance(proc, Unknown) or not where.paths:
+        return ""
+    digest = hashlib.sha256()
+    try:
+        for seen in _sights(root, proc, where):
+            digest.update(repr(seen).encode("utf-8", "backslashreplace"))
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def _sights(root: str, proc: procfs.Proc, where: Mark) -> Iterator[object]:
+    yield procfs.boot_id(proc)
+    for path in where.paths:
+        yield path, _stat(path)
+        try:
+            yield sorted((entry.name, _identity(entry.stat(follow_symlinks=False))) for entry in entries(path))
+        except (FileNotFoundError, NotADirectoryError):
+            yield None  # it is not there, or one of its entries has just gone
+    for address in where.endpoints:
+        socket = socket_path(root, address)
+        yield socket if isinstance(socket, Unknown) else listener(socket, address, proc)
+    yield in_network(f"{proc.path}/1/ns/net", _rules)
+
+
+def _stat(path: str) -> tuple[int, ...] | None:
+    try:
+        return _identity(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _identity(info: os.stat_result) -> tuple[int, ...]:
+    return info.st_dev, info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+
+
+def _rules() -> tuple[bytes, ...]:
+    talk = netlink.RuleSocket()
+    try:
+        return tuple(rule.payload for rule in talk.dump())
+    finally:
+        talk.close()

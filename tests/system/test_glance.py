@@ -1,0 +1,123 @@
+"""A pass on a node where nothing has happened is a glance; whatever makes a live lease a dead one ends that at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.daemon import Daemon
+from tests.lab.kubelet import Pod
+from tests.lab.networkd import wait_for
+from tests.lab.node import Node
+
+pytestmark = pytest.mark.system
+
+_LOOK = """import sys
+from janitor.core.mark import Mark
+from janitor.host.glance import glance, places
+from janitor.pipeline import Options, observe
+mark = places(observe(Options(cri_endpoints=("unix:///run/containerd/containerd.sock",))))
+print(glance("/", mark), flush=True)
+for line in sys.stdin:
+    print(glance("/", mark), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Node]:
+    with Node() as made:
+        made.boot()
+        for _ in range(3):
+            made.kubelet.run()
+        yield made
+
+
+def results(daemon: Daemon) -> dict[str, float]:
+    """Passes by their result."""
+    lines = [line for line in daemon.get("/metrics")[1].splitlines() if line.startswith("janitor_passes_total{")]
+    return {line.split('"')[1]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+def test_a_glance_is_a_pass_but_every_fifth_looks_at_all(shared: Node) -> None:
+    with Daemon(shared) as daemon:
+        wait_for(lambda: results(daemon).get("unchanged", 0) >= 8, "eight glances", 40)
+        found = results(daemon)
+        # Two whole ones first: one to know where to glance, one to glance before it.
+        assert found["complete"] == 2 + (found["unchanged"] - 1) // 4, found
+        assert daemon.get("/healthz") == daemon.get("/readyz") == (200, "ok\n")
+        daemon.reload()
+        daemon.wait_for("configuration read")
+        wait_for(lambda: results(daemon)["complete"] >= found["complete"] + 2, "two whole passes after a reload")
+
+
+def test_on_a_node_with_anything_to_wait_for_no_pass_is_a_glance(shared: Node) -> None:
+    waiting = shared.leases() / "10.52.0.250"
+    waiting.write_bytes(b"")
+    try:
+        with Daemon(shared) as daemon:
+            wait_for(lambda: results(daemon).get("complete", 0) >= 6, "six passes", 30)
+            assert results(daemon)["unchanged"] == 0
+    finally:
+        waiting.unlink()
+
+
+def test_what_a_lease_hangs_on_shows(shared: Node) -> None:
+    node = shared
+    process = node.popen([sys.executable, "-c", _LOOK], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdout, stdin = process.stdout, process.stdin
+
+    def seen() -> str:
+        stdin.write("\n")
+        stdin.flush()
+        return stdout.readline().strip()
+
+    first = stdout.readline().strip()
+    assert len(first) == 64
+    assert [seen() for _ in range(5)] == [first] * 5
+
+    def differs(what: str) -> None:
+        nonlocal first
+        time.sleep(0.5)
+        now = seen()
+        assert now != first, what
+        assert len(now) == 64, what
+        time.sleep(1)
+        first = seen()
+
+    def lease(name: str) -> Path:
+        return node.leases() / name
+
+    try:
+        pod: Pod = node.kubelet.run()
+        differs("a pod came")
+        lease(pod.ip).write_bytes(b"")
+        differs("its lease was emptied")
+        pause = node.pause_of(pod)
+        assert pause is not None
+        node.machine.kill(pause, "KILL")
+        differs("its only process was killed")
+        node.kubelet.stop(pod)
+        node.kubelet.remove(pod)
+        lease(pod.ip).unlink(missing_ok=True)
+        differs("it went")
+        node.run(["ip", "rule", "add", "from", "10.42.0.0/24", "lookup", "77"], check=True)
+        differs("a rule was made")
+        configuration = next(path for path in sorted(node.net_d.iterdir()) if path.suffix == ".conflist")
+        os.utime(configuration)
+        differs("the CNI configuration was written anew")
+        node.kill_runtime()
+        differs("the runtime was killed")
+        node.start_runtime()
+        differs("and started")
+    finally:
+        stdin.close()
+        process.wait(10)
+        stdout.close()
