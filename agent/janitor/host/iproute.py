@@ -5,7 +5,8 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from pyroute2 import AsyncIPRoute, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -21,48 +22,66 @@ _IFF_UP: Final = 1
 _KINDS: Final = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "blackhole", 7: "unreachable",
                  8: "prohibit", 9: "throw"}  # fmt: skip
 
+_T = TypeVar("_T")
 _LOOKUP_TABLE: Final = 0x1000  # RTM_F_LOOKUP_TABLE of linux/rtnetlink.h: without it the kernel always says main
 
 
 def links() -> tuple[Link, ...]:
     """Every interface of this thread's network namespace, with its addresses. OSError."""
     addresses: dict[int, list[str]] = {}
-    for message in _dumped(lambda route: route.get_addr()):
-        address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        if address:
-            addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
-    return tuple(
-        Link(
+    for index, address in _dumped(lambda route: route.get_addr(), _address):
+        addresses.setdefault(index, []).extend(address)
+
+    def link(message: Any) -> Link:
+        return Link(
             message["index"],
             printable(message.get_attr("IFLA_IFNAME") or ""),
             bool(message["flags"] & _IFF_UP) and message.get_attr("IFLA_OPERSTATE") != "DOWN",
             str(message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""),
             tuple(addresses.get(message["index"], ())),
         )
-        for message in _dumped(lambda route: route.get_links())
-    )
+
+    return tuple(_dumped(lambda route: route.get_links(), link))
+
+
+def _address(message: Any) -> tuple[int, list[str]]:
+    address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return message["index"], [f"{address}/{message['prefixlen']}"] if address else []
 
 
 def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route, ...]:
     """The routes of these tables. OSError."""
     by_index = {link.index: link.name for link in known_links}
-    found = [message for table in sorted(tables) for message in _routes(table)]
-    # A kernel may have one IPv6 table only, and call it by any number.
-    found += _dumped(lambda route: route.get_routes(family=socket.AF_INET6), strict=True)
-    return tuple(
-        Route(
+
+    def route(message: Any) -> Route | None:
+        table = message.get_attr("RTA_TABLE") or message["table"]
+        if message["family"] not in _FAMILIES or table not in tables:
+            return None
+        everywhere = "::" if message["family"] == socket.AF_INET6 else "0.0.0.0"
+        return Route(
             _FAMILIES[message["family"]],
             table,
-            f"{message.get_attr('RTA_DST') or ('::' if message['family'] == socket.AF_INET6 else '0.0.0.0')}"
-            f"/{message['dst_len']}",
+            f"{message.get_attr('RTA_DST') or everywhere}/{message['dst_len']}",
             by_index.get(message.get_attr("RTA_OIF"), ""),
             str(message.get_attr("RTA_GATEWAY") or ""),
             message["proto"],
             _KINDS.get(message["type"], f"type {message['type']}"),
         )
-        for message in found
-        if message["family"] in _FAMILIES and (table := message.get_attr("RTA_TABLE") or message["table"]) in tables
-    )
+
+    found: list[Route | None] = []
+    for table in sorted(tables):
+        try:
+            found += _dumped(partial(_ask_routes, family=socket.AF_INET, table=table), route, strict=True)
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # that nobody has made this table
+                raise
+    # A kernel may have one IPv6 table only, and call it by any number.
+    found += _dumped(partial(_ask_routes, family=socket.AF_INET6), route, strict=True)
+    return tuple(one for one in found if one is not None)
+
+
+def _ask_routes(kernel: Any, **wanted: int) -> Any:
+    return kernel.get_routes(**wanted)
 
 
 def route_get(destination: str, source: str, interface: str) -> Probe:
@@ -79,24 +98,15 @@ def route_get(destination: str, source: str, interface: str) -> Probe:
         return Probe(destination, source, "", 0, os.strerror(number) if number else type(error).__name__)
 
 
-def _routes(table: int) -> list[Any]:
-    try:
-        return _dumped(lambda route: route.get_routes(family=socket.AF_INET, table=table), strict=True)
-    except OSError as error:
-        if error.errno == errno.ENOENT:  # nobody has made this table
-            return []
-        raise
-
-
-def _dumped(ask: Callable[[AsyncIPRoute], Any], *, strict: bool = False) -> list[Any]:
-    """All messages of one dump. OSError where the kernel refuses.
+def _dumped(ask: Callable[[AsyncIPRoute], Any], take: Callable[[Any], _T], *, strict: bool = False) -> list[_T]:
+    """What `take` makes of each message of one dump; none is kept. OSError where the kernel refuses.
 
     `strict`: the kernel, not we, looks for what was asked for (NETLINK_GET_STRICT_CHK, Linux 4.20), much quicker
     on a node with hundreds of pods. Without it the answers are the same: pyroute2 looks once more. Asynchronous,
     because the other face of pyroute2 starts and stops an event loop for each message, which takes as long again.
     """
 
-    async def read() -> list[Any]:
+    async def read() -> list[_T]:
         try:
             opened = AsyncIPRoute(strict_check=strict)
         except OSError:
@@ -104,7 +114,7 @@ def _dumped(ask: Callable[[AsyncIPRoute], Any], *, strict: bool = False) -> list
                 raise
             opened = AsyncIPRoute()
         async with opened as route:
-            return [message async for message in await ask(route)]
+            return [take(message) async for message in await ask(route)]
 
     try:
         return asyncio.run(read())
