@@ -6,6 +6,7 @@ that it is there for is seen to fail, and nothing is freed. Then comes the pod a
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import time
@@ -200,6 +201,15 @@ def test_the_pod_on_an_exhausted_node(stage: Stage) -> None:
     assert (passes.returncode, "250" in passes.stdout) == (0, True), passes.stdout + passes.stderr
     scan = json.loads(node.janitor("scan", "-o", "json").stdout)
     assert {lease["verdict"] for lease in scan["leases"]} == {"live"}
+
+
+def test_where_nothing_happens_a_pass_is_a_glance(stage: Stage) -> None:
+    objects = copy.deepcopy(stage.objects)
+    configured = next(one for one in objects if one["kind"] == "ConfigMap")["data"]
+    assert "interval = 60 " in configured["janitor.toml"]
+    configured["janitor.toml"] = configured["janitor.toml"].replace("interval = 60 ", "interval = 1 ")
+    with DaemonPod(stage.node, objects, container_image.NAME, lambda spec: None) as pod:
+        wait_for(lambda: 'janitor_passes_total{result="unchanged"} 3' in pod.get("/metrics")[1], "three glances", 40)
 
 
 def test_every_expression_of_the_dashboard_has_an_answer(stage: Stage, tmp_path: Path) -> None:
