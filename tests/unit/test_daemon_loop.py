@@ -26,10 +26,11 @@ from janitor.host.signals import Signals
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
 from janitor.part import Part
+from janitor.parts import carry_over
 from janitor.passing import SECOND, Passing
 from janitor.pipeline import Options
 from janitor.report.metrics import Figures
-from janitor.standing import Settings, carry_over, health
+from janitor.standing import Settings, health
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 from tests.limits import no_descriptor_left
@@ -125,12 +126,14 @@ def test_a_part_that_is_begun_anew_knows_what_it_knew() -> None:
 
 
 def test_a_part_that_raised_leaves_its_figures(tmp_path: Path) -> None:
-    daemon = Daemon(settings(tmp_path), lambda: pytest.fail(), Log())
+    log = Log()
+    daemon = Daemon(settings(tmp_path), lambda: pytest.fail(), log)
     broken = Passing(order, 60, Log(), ended_ns=clock().boottime_ns)
     broken.done["free"] = 3
-    daemon._parts["leases"] = broken
+    daemon._parts.there["leases"] = broken
     daemon._run_parts(frozenset())  # `order` raises
-    assert "leases" in daemon._broken
+    assert [line["part"] for line in log.of("part failed")] == ["leases"]
+    assert not daemon._parts.there
     assert daemon.figures().done == {"free": 3}
     assert daemon.health().ill == daemon.health().unready == ""
 
@@ -159,7 +162,7 @@ def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> N
         os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
         daemon._once(signals)
         assert log.of("waiting")
-        assert list(daemon._parts) == ["http"]
+        assert list(daemon._parts.there) == ["http"]
         with socket.create_connection(where) as caller:
             caller.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
             for _ in range(5):
