@@ -25,12 +25,12 @@ from janitor.host.rights import Lack
 from janitor.host.signals import Signals
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
-from janitor.part import Part
+from janitor.part import Part, Say
 from janitor.parts import Parts
 from janitor.passing import SECOND, Passing
 from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed
-from janitor.restoring import RuleKeeper, Say
+from janitor.rule_keeper import RuleKeeper
 from janitor.seen import Health, Seen
 from janitor.sole import Sole
 from janitor.standing import Settings, SettingsError, changes, figures, health, missing, mode, status

@@ -8,9 +8,8 @@ from typing import Final, TypeVar
 
 from janitor.host.procfs import clock
 from janitor.keeping import Keeping
-from janitor.part import Part
+from janitor.part import Part, Say
 from janitor.passing import SECOND, Passing
-from janitor.restoring import Say
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 

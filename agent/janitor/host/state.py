@@ -107,7 +107,7 @@ def all_told(root: str) -> None:
 
 
 def read_rules(root: str, boot_id: str | Unknown) -> dict[str, Any]:
-    """What the daemon last wrote of the policy rules (restoring.py); empty where it has not, or in another boot."""
+    """What the daemon last wrote of the policy rules (mirror_note.py); empty where it has not, or in another boot."""
     document = _read(root, RULES, boot_id)
     return {} if isinstance(document, Unknown) else document
 
