@@ -29,6 +29,9 @@ from janitor.report.pass_lines import Event, FindingFigures, Line, Looked, Netwo
 _NAMES: Final = {"free": "lease", "discard": "cache entry", "reserve": "lease"}
 _DONE: Final = {"free": "freed", "discard": "discarded", "reserve": "reserved"}
 
+_Acted = Callable[[str, Action, bool, str], None]
+"""Tells what became of an action of a pass: acted(pass_id, action, done, detail)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -61,6 +64,8 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
             if acting.act(now):
                 now = _look(order, not still(), say)
             settled = acting.settled
+        elif still is not None:
+            settled = _only_tell(order.options.root, now, say, acted)
     tell(_looked(now, began.boottime_ns, settled=settled))
 
 
@@ -100,7 +105,7 @@ class _Act:
 
     order: Order
     say: Callable[..., None]
-    acted: Callable[[str, Action, bool, str], None]
+    acted: _Acted
     still: Callable[[], str]
     asked: list[int] = field(default_factory=list)
     settled: bool = False
@@ -116,8 +121,7 @@ class _Act:
             for entry in recover(root, journal):
                 name = f"{entry.action['directory']}/{entry.action['name']}"
                 self.say("earlier pass was cut short", path=name, state=entry.state, detail=entry.detail)
-            for entry in untold:
-                self.acted(entry.pass_id, action_of(entry), True, "by a pass that was cut off before it could say so")
+            _tell(untold, self.acted)
         except OSError as error:
             self.say("journal not used", why=said(error), then="nothing is changed")
             return False
@@ -166,6 +170,26 @@ def _untold(root: str, boot_id: str, journal: Journal) -> list[Entry]:
     """What the last pass did and nobody has logged: its daemon was killed, or the pass itself."""
     pass_id, told = state.read_telling(root, boot_id)
     return [e for e in journal.entries.values() if e.pass_id == pass_id and e.state == "done"][told:]
+
+
+def _only_tell(root: str, now: Look, say: Callable[..., None], acted: _Acted) -> bool:
+    """For a pass that changes nothing: the journal is read, and what was cut short stays so. Whether all is told."""
+    boot_id = now.evidence.boot_id if isinstance(now.evidence.boot_id, str) else ""
+    if not state.read_telling(root, boot_id)[0]:
+        return False
+    journal = Journal(root)
+    try:
+        journal.load()
+    except OSError as error:
+        say("journal not read", why=said(error), then="what an earlier pass did is not told")
+        return False
+    _tell(_untold(root, boot_id, journal), acted)
+    return True
+
+
+def _tell(untold: list[Entry], acted: _Acted) -> None:
+    for entry in untold:
+        acted(entry.pass_id, action_of(entry), True, "by a pass that was cut off before it could say so")
 
 
 def _looked(now: Look, began_ns: int, *, settled: bool) -> Looked:

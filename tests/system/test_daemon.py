@@ -163,7 +163,7 @@ def test_it_ends_at_once_whatever_is_under_way(shared: Node) -> None:
         daemon.kill()
         daemon.process.wait()
         assert "lease freed" not in daemon.log()
-    with Daemon(shared) as daemon:
+    with Daemon(shared, config=OBSERVE) as daemon:  # which one that only observes may do as well
         told = daemon.wait_for('event="lease freed".*cut off before it could say so', len(left & set(leaked)))
         assert {found[1] for found in re.finditer('"lease freed" address=([^ ]+)', told)} == left & set(leaked)
         daemon.wait_for("event=pass ")
