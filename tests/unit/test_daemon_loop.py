@@ -23,10 +23,8 @@ from janitor.daemon import Daemon
 from janitor.host.http import Answer, Server
 from janitor.host.procfs import clock
 from janitor.host.signals import Signals
-from janitor.keeping import Keeping
 from janitor.lease_pass import Order
 from janitor.part import Part
-from janitor.parts import carry_over
 from janitor.passing import SECOND, Passing
 from janitor.pipeline import Options
 from janitor.report.metrics import Figures
@@ -111,31 +109,7 @@ def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_lat
     server.close()
 
 
-# What was counted, and for how long nothing happened.
-
-
-def test_a_part_that_is_begun_anew_knows_what_it_knew() -> None:
-    before, fresh = Passing(order, 60, Log()), Passing(order, 60, Log())
-    before.ended_ns, before.complete_at = 5, 6.0
-    before.done["free"] = 3
-    carry_over(before, fresh)
-    assert (fresh.ended_ns, fresh.complete_at, fresh.done) == (5, 6.0, Counter({"free": 3}))
-    keeping = Keeping(lambda: pytest.fail(), Log(), lambda _: None)
-    carry_over(Keeping(keeping.make, Log(), keeping.watching, None, Counter({"restored x": 2})), keeping)
-    assert keeping.counts == {"restored x": 2}
-
-
-def test_a_part_that_raised_leaves_its_figures(tmp_path: Path) -> None:
-    log = Log()
-    daemon = Daemon(settings(tmp_path), lambda: pytest.fail(), log)
-    broken = Passing(order, 60, Log(), ended_ns=clock().boottime_ns)
-    broken.done["free"] = 3
-    daemon._parts.there["leases"] = broken
-    daemon._run_parts(frozenset())  # `order` raises
-    assert [line["part"] for line in log.of("part failed")] == ["leases"]
-    assert not daemon._parts.there
-    assert daemon.figures().done == {"free": 3}
-    assert daemon.health().ill == daemon.health().unready == ""
+# For how long nothing happened, and why nothing happens.
 
 
 def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:

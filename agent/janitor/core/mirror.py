@@ -51,7 +51,7 @@ class Kept:
     place: int = 0  # among those of its priority, which the kernel has in the order in which they were made
 
     def put_back_lately(self, now_ns: int) -> bool:
-        """Whether we made it, so short a time ago that who made it as well, or spared it, did not know."""
+        """Whether we made it, and only a moment ago."""
         return self.ours and now_ns - self.restored_ns < COPY_NS
 
     @property
