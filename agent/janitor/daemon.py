@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container
 from typing import Final
 
+from janitor.clock_watch import ClockWatch
 from janitor.core.evidence import Unknown
 from janitor.host import procfs
 from janitor.host.http import Server
@@ -43,7 +44,7 @@ _ASLEEP_S: Final = 90
 _PATIENCE_S: Final = 0.4
 """What a pass is given to end after SIGTERM, of the second that all of it may take."""
 _DEEDS: Final = 100
-_EVERY: Final = ("rules", "leases", "durable", "http", "textfile")
+_EVERY: Final = ("clock", "rules", "leases", "durable", "http", "textfile")
 
 
 class Daemon:
@@ -63,7 +64,8 @@ class Daemon:
         self._broken: dict[str, int] = {}  # until when, by part
         self._ended: dict[str, Part] = {}  # parts that will be made anew, for what they have counted
         self._sole = Sole(lambda: self.settings.options.root, self.say)
-        self._began_ns = self._round_ns = clock().boottime_ns
+        self._round = clock()
+        self._began_ns = self._round.boottime_ns
         self._chores_ns = 0
         self._written_ns = 0
         self._status = ""
@@ -101,10 +103,13 @@ class Daemon:
         dues = [due for part in self._parts.values() if (due := part.due_ns())] + list(self._broken.values())
         dues += [] if self._sole.held else [self._sole.due_ns]
         wait_s = (min([*dues, self._chores_ns]) - clock().boottime_ns) / SECOND
-        ready = poll.poll(math.ceil(1000 * min(max(wait_s, 0), _LONGEST_WAIT_S)))
-        before, self._round_ns = self._round_ns, clock().boottime_ns
-        if self._round_ns - before > _ASLEEP_S * SECOND:
-            self._began_ns = self._round_ns  # what did not happen meanwhile is nobody's fault
+        wait_s = min(max(wait_s, 0), _LONGEST_WAIT_S)
+        ready = poll.poll(math.ceil(1000 * wait_s))
+        before, self._round = self._round, clock()
+        if self._round.boottime_ns - before.boottime_ns > _ASLEEP_S * SECOND:
+            self._began_ns = self._round.boottime_ns  # what did not happen meanwhile is nobody's fault
+        if isinstance(watch := self._parts.get("clock"), ClockWatch):
+            watch.turned(before, self._round, wait_s)
         self._stop_unless_sole()
         self._run_parts(frozenset(fd for fd, _ in ready if fd != signals.fileno()))
 
@@ -162,7 +167,8 @@ class Daemon:
     def _begin(self, only: Container[str] = _EVERY) -> None:
         """Make every part (of `only`) that is wanted, not there, and has not just failed."""
         wanted = self.settings
-        makers: dict[str, Callable[[], Part] | None] = {
+        makers: dict[str, Callable[[], Part] | None] = {  # the clock before the passes that read its note
+            "clock": (lambda: ClockWatch(wanted.options.root, self.say)) if wanted.leases else None,
             "rules": (lambda: Keeping(self._keeper, self.say, self._watching)) if wanted.rules else None,
             "leases": (lambda: Passing(self._order, wanted.interval_s, self.say)) if wanted.leases else None,
             "durable": lambda: Syncing(wanted.options.root, wanted.options.data_dirs, self.say),
