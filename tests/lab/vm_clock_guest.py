@@ -83,6 +83,8 @@ class Guest:
     live: list[Pod] = field(default_factory=list)
     born: dict[str, float] = field(default_factory=dict)
     gone: dict[str, float] = field(default_factory=dict)
+    health: set[int] = field(default_factory=set)  # every answer of /healthz
+    ages: list[float] = field(default_factory=list)  # every oldest orphan's
     taken: tuple[str, str] = ("", "")  # the address that was freed last before a step, and in which pass
 
     def watch(self) -> None:
@@ -93,6 +95,13 @@ class Guest:
             for name in [name for name in self.born if name not in there]:
                 self.gone.setdefault(name, now)
             time.sleep(0.2)
+
+    def look(self) -> None:
+        """For a thread: what the daemon shows, all the time."""
+        while True:
+            self.health.add(_get("/healthz")[0])
+            self.ages.append(_metric("janitor_oldest_orphan_age_seconds"))
+            time.sleep(2)
 
     def lease(self, address: str, *, empty: bool = False) -> None:
         """As the real host-local writes it, for a container that nobody lists; empty as a power cut leaves it."""
@@ -121,6 +130,7 @@ class Guest:
         # host-local gives the pod the address after the last one that it was asked for.
         offsets = {"old": 5, "empty": 1, "before": 7, "after": 8}
         ours = {name: f"10.52.0.{100 + 10 * number + offset}" for name, offset in offsets.items()}
+        self.health, self.ages = set(), []
         lines_before, restarts_before = len(_journal()), _restarts()
         self.lease(ours["old"])
         self.lease(ours["empty"], empty=True)
@@ -140,7 +150,7 @@ class Guest:
         moved = _clocks()
         _wait(lambda: _metric("janitor_passes_total") > passes, "a pass after it")
         next_pass_s = up_s() - set_s
-        seen = {name: _metric(f"janitor_{name}") for name in ("oldest_orphan_age_seconds", "pass_duration_seconds")}
+        took_s = _metric("janitor_pass_duration_seconds")
         forecast = _metric("janitor_exhaustion_forecast_seconds")
         undone = self._undo() if self.taken[0] else None
         _wait(lambda: ours["old"] in self.gone, "the oldest one to be freed", fatal=False)
@@ -161,11 +171,12 @@ class Guest:
             "live lost": sum(pod.ip not in here for pod in self.live),
             "pods ready": sum(pod.ready for pod in self.kubelet.list()) == len(self.live),
             "undone": undone,
-            "health": _get("/healthz")[0],
+            "health": sorted(self.health),
             "ready": _get("/readyz")[0],
             "restarts": _restarts() - restarts_before,
             "forecast": forecast,
-            **seen,
+            "pass took": round(took_s, 1),
+            "ages": [round(min(self.ages)), round(max(self.ages))],
             "lines": len(lines) - lines_before,
         }
         time.clock_settime(time.CLOCK_REALTIME, self.true_s + up_s())
@@ -253,8 +264,9 @@ def play() -> None:
     until_ready(guest.kubelet)
     import_image()
     guest.live = [guest.kubelet.run(timeout=_PATIENCE_S) for _ in range(2)]
-    threading.Thread(target=guest.watch, daemon=True).start()
     _wait(lambda: _get("/readyz")[0] == 200, "the daemon")
+    for body in (guest.watch, guest.look):
+        threading.Thread(target=body, daemon=True).start()
     say(begun=True)
     for number, way in enumerate(WAYS):
         say(**{way.name: guest.play(way, number)})

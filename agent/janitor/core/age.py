@@ -100,8 +100,8 @@ def age(path: str, file: LeaseFile, records: Records, *, anonymous: bool, grace_
         )
     return Age(
         "",
-        "it might still be being created: it is not in the boot ledger, not older than the running runtime, and has "
-        f"not been watched for {grace_s} s",
+        "it might still be being created: it is not in the boot ledger, not provably older than the running "
+        f"runtime, and has not been watched for {grace_s} s",
         grace_s - watched,
     )
 
