@@ -11,14 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from janitor.cleaning import Look
 from janitor.clock_watch import ClockWatch
+from janitor.core.action import Policy
 from janitor.core.evidence import Clock, FileIdentity, Observation, Unknown
+from janitor.core.judgement import judge
+from janitor.core.plan import plan
+from janitor.core.watched import identity_of
 from janitor.host import state
 from janitor.host.clock_set import ClockSet
 from janitor.host.procfs import boot_id, clock, find_proc
 from janitor.host.state import ClockNote
+from janitor.lease_pass import _looked
 from janitor.pipeline import Options, observe
 from tests.limits import no_descriptor_left
+from tests.situations import DIRECTORY, NOW, evidence, lease
 from tests.unit.test_daemon_loop import Log
 
 SECOND = 1_000_000_000
@@ -183,3 +190,14 @@ def test_a_pass_takes_it_for_sleep(tmp_path: Path) -> None:
     unread = observe(Options(root=str(tmp_path)))
     assert isinstance(unread.clock_set_ns, Unknown)
     assert isinstance(unread.observations, Unknown)
+
+
+def test_a_lease_that_is_not_written_yet_by_a_clock_that_was_set_back_is_as_old_as_it_was_watched() -> None:
+    future = lease(mtime_ns=clock().realtime_ns + 86_400 * SECOND)
+    this = identity_of(f"{DIRECTORY}/{future.name}", future)
+    seen = Observation(this, future.ctime_ns, NOW - 700 * SECOND, NOW - SECOND, 9)
+    found = evidence(future, observations=(seen,))
+    judgement = judge(found)
+    shown = _looked(Look(found, judgement, (), plan(found, judgement, Policy())), 0, settled=False)
+    assert shown.oldest_orphan_s is not None
+    assert 700 <= shown.oldest_orphan_s <= 702
