@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container
 from typing import Final
 
+from janitor.clock_watch import ClockWatch
 from janitor.core.evidence import Unknown
 from janitor.host import procfs
 from janitor.host.http import Server
@@ -41,7 +42,7 @@ _LONGEST_WAIT_S: Final = 60.0
 _ASLEEP_S: Final = 90
 """A round that took longer than it ever waits: the machine was suspended, or this process stopped."""
 _DEEDS: Final = 100
-_EVERY: Final = ("rules", "leases", "durable", "http", "textfile")
+_EVERY: Final = ("clock", "rules", "leases", "durable", "http", "textfile")
 _RESTS_ON: Final = {"rules": {"options", "repair_rules"}, "durable": {"options"}, "http": {"listen"}}
 """Which settings, when they change, end a part, so that it is begun anew; the others take a change as they are."""
 _ORDERED: Final = {"options", "policy", "keep_days"}
@@ -63,7 +64,8 @@ class Daemon:
         self._seen = Seen(self.figures, self.health, lambda: mode(self.settings), lambda: tuple(self._deeds))
         self._parts = Parts(self.say)
         self._sole = Sole(lambda: self.settings.options.root, self.say)
-        self._began_ns = self._round_ns = clock().boottime_ns
+        self._round = clock()
+        self._began_ns = self._round.boottime_ns
         self._chores_ns = 0
         self._shown_ns = 0  # the end of the pass whose figures the status and the textfile have
         self._status = ""
@@ -105,11 +107,13 @@ class Daemon:
             for fd in writers:
                 poll.register(fd, select.POLLOUT)
         dues = [*self._parts.dues_ns(), self._chores_ns, *([] if self._sole.held else [self._sole.due_ns])]
-        wait_s = (min(dues) - clock().boottime_ns) / SECOND
-        ready = poll.poll(math.ceil(1000 * min(max(wait_s, 0), _LONGEST_WAIT_S)))
-        before, self._round_ns = self._round_ns, clock().boottime_ns
-        if self._round_ns - before > _ASLEEP_S * SECOND:
-            self._began_ns = self._round_ns  # what did not happen meanwhile is nobody's fault
+        wait_s = min(max((min(dues) - clock().boottime_ns) / SECOND, 0), _LONGEST_WAIT_S)
+        ready = poll.poll(math.ceil(1000 * wait_s))
+        before, self._round = self._round, clock()
+        if self._round.boottime_ns - before.boottime_ns > _ASLEEP_S * SECOND:
+            self._began_ns = self._round.boottime_ns  # what did not happen meanwhile is nobody's fault
+        if watch := self._parts.one(ClockWatch):
+            watch.turned(before, self._round, wait_s)
         return frozenset(fd for fd, _ in ready if fd != signals.fileno())
 
     def _run_parts(self, ready: frozenset[int]) -> None:
@@ -156,7 +160,8 @@ class Daemon:
         wanted, listen = self.settings, self.settings.listen
         options = wanted.options
         durable = wanted.durable and wanted.leases
-        return {
+        return {  # the clock before the passes that read its note
+            "clock": (lambda: ClockWatch(options.root, self.say)) if wanted.leases else None,
             "rules": (lambda: Keeping(self._keeper, self.say, self._watching)) if wanted.rules else None,
             "leases": (lambda: Passing(self._order, wanted.interval_s, self.say)) if wanted.leases else None,
             "durable": (lambda: Syncing(options.root, options.data_dirs, self.say)) if durable else None,

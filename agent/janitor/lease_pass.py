@@ -13,8 +13,10 @@ from typing import Final
 
 from janitor.cleaning import STOPPED, Look, carry_out, look
 from janitor.core.action import Action, Policy
+from janitor.core.evidence import known
 from janitor.core.judgement import FREEABLE
 from janitor.core.outcome import Entry, action_of
+from janitor.core.watched import identity_of
 from janitor.host import state
 from janitor.host.files import said
 from janitor.host.journal import Journal
@@ -195,8 +197,10 @@ def _tell(untold: list[Entry], acted: _Acted) -> None:
 def _looked(now: Look, began_ns: int, *, settled: bool) -> Looked:
     report = make_report(now.evidence, now.judgement, now.findings)
     wall = clock().realtime_ns
+    # By a clock that was set back since, a lease is not yet written: it is at least as old as it has been watched.
+    watched = {o.file: now.evidence.finished.boottime_ns - o.first_ns for o in known(now.evidence.observations)}
     ages = [
-        (wall - lease.file.mtime_ns) / 1e9
+        max(wall - lease.file.mtime_ns, watched.get(identity_of(f"{lease.directory}/{lease.address}", lease.file), 0))
         for lease in now.judgement.leases
         if lease.verdict in FREEABLE and lease.file is not None
     ]
@@ -215,7 +219,7 @@ def _looked(now: Look, began_ns: int, *, settled: bool) -> Looked:
             if n.in_scope
         ),
         findings=tuple(FindingFigures(*key, number) for key, number in sorted(numbers.items())),
-        oldest_orphan_s=max(ages, default=None),
+        oldest_orphan_s=max(0, *ages) / 1e9 if ages else None,
         soonest_s=min(waits, default=None),
         page=page(report, wall / 1e9),
         settled=settled,

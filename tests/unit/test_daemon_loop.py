@@ -117,7 +117,8 @@ def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:
     passing = Passing(order, 60, Log(), ended_ns=now - 700 * SECOND)
     assert health(settings(tmp_path), {"leases": passing}, now - 900 * SECOND).ill
     daemon = Daemon(settings(tmp_path, leases=False), lambda: pytest.fail(), Log())
-    daemon._began_ns = daemon._round_ns = now - 900 * SECOND  # and then nothing, until now
+    daemon._began_ns = now - 900 * SECOND
+    daemon._round = replace(daemon._round, boottime_ns=daemon._began_ns)  # and then nothing, until now
     with Signals() as signals:
         os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
         daemon._once(signals)

@@ -97,7 +97,7 @@ def test_a_part_that_raised_leaves_its_figures(tmp_path: Path) -> None:
     assert daemon.health().ill == daemon.health().unready == ""
 
 
-ALL = {"rules", "leases", "durable", "http", "textfile"}
+ALL = {"clock", "rules", "leases", "durable", "http", "textfile"}
 
 
 @pytest.mark.parametrize(
