@@ -52,8 +52,9 @@ image: $(VENV)/.ready ## the container image, built by buildah without a registr
 	@mkdir -p dist
 	@cp "$$($(BIN)/python -m tests.lab.container_image)" dist/janitor.tar && echo dist/janitor.tar
 
-test-vm: $(VENV)/.ready ## real power cuts in qemu, without janitor, with the daemon, with the boot stage (a quarter of an hour)
+test-vm: $(VENV)/.ready ## real power cuts and a clock that is set, in qemu (forty minutes)
 	@$(BIN)/python -m tests.lab.vm
+	@$(BIN)/python -m tests.lab.vm_clock
 
 clean: ## everything made here
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

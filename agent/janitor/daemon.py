@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container
 from typing import Final
 
+from janitor.clock_watch import ClockWatch
 from janitor.core.evidence import Unknown
 from janitor.host import procfs
 from janitor.host.http import Server
@@ -25,25 +26,27 @@ from janitor.host.rights import Lack
 from janitor.host.signals import Signals
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
-from janitor.part import Part
+from janitor.part import Part, Say
+from janitor.parts import Parts
 from janitor.passing import SECOND, Passing
 from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed
-from janitor.restoring import RuleKeeper, Say
+from janitor.rule_keeper import RuleKeeper
 from janitor.seen import Health, Seen
 from janitor.sole import Sole
-from janitor.standing import Settings, SettingsError, carry_over, figures, health, missing, mode, status
+from janitor.standing import Settings, SettingsError, changes, figures, health, missing, mode, status
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 
 _LONGEST_WAIT_S: Final = 60.0
-_BEGIN_AGAIN_S: Final = 30
 _ASLEEP_S: Final = 90
 """A round that took longer than it ever waits: the machine was suspended, or this process stopped."""
-_PATIENCE_S: Final = 0.4
-"""What a pass is given to end after SIGTERM, of the second that all of it may take."""
 _DEEDS: Final = 100
-_EVERY: Final = ("rules", "leases", "durable", "http", "textfile")
+_EVERY: Final = ("clock", "rules", "leases", "durable", "http", "textfile")
+_RESTS_ON: Final = {"rules": {"options", "repair_rules"}, "durable": {"options"}, "http": {"listen"}}
+"""Which settings, when they change, end a part, so that it is begun anew; the others take a change as they are."""
+_ORDERED: Final = {"options", "policy", "keep_days"}
+"""What a pass over the leases is ordered to do: a change ends the one that is under way."""
 
 
 class Daemon:
@@ -59,13 +62,12 @@ class Daemon:
         self._say = say
         self._deeds: deque[Deed] = deque(maxlen=_DEEDS)
         self._seen = Seen(self.figures, self.health, lambda: mode(self.settings), lambda: tuple(self._deeds))
-        self._parts: dict[str, Part] = {}
-        self._broken: dict[str, int] = {}  # until when, by part
-        self._ended: dict[str, Part] = {}  # parts that will be made anew, for what they have counted
+        self._parts = Parts(self.say)
         self._sole = Sole(lambda: self.settings.options.root, self.say)
-        self._began_ns = self._round_ns = clock().boottime_ns
+        self._round = clock()
+        self._began_ns = self._round.boottime_ns
         self._chores_ns = 0
-        self._written_ns = 0
+        self._shown_ns = 0  # the end of the pass whose figures the status and the textfile have
         self._status = ""
         self._watchdog_s = watchdog_s()
         self._lacks: tuple[Lack, ...] = ()
@@ -90,44 +92,34 @@ class Daemon:
             self._start()
         self._run_parts(frozenset())  # whatever is due, or has just been made
         self._chores()
+        ready = self._wait(signals)
+        self._stop_unless_sole()
+        self._run_parts(ready)
+
+    def _wait(self, signals: Signals) -> frozenset[int]:
+        """Until a signal comes, a part's descriptor is ready or something is due; which descriptors those are."""
         poll = select.poll()
         poll.register(signals, select.POLLIN)
-        for part in self._parts.values():
+        for part in self._parts.there.values():
             readers, writers = part.descriptors()
             for fd in readers:
                 poll.register(fd, select.POLLIN)
             for fd in writers:
                 poll.register(fd, select.POLLOUT)
-        dues = [due for part in self._parts.values() if (due := part.due_ns())] + list(self._broken.values())
-        dues += [] if self._sole.held else [self._sole.due_ns]
-        wait_s = (min([*dues, self._chores_ns]) - clock().boottime_ns) / SECOND
-        ready = poll.poll(math.ceil(1000 * min(max(wait_s, 0), _LONGEST_WAIT_S)))
-        before, self._round_ns = self._round_ns, clock().boottime_ns
-        if self._round_ns - before > _ASLEEP_S * SECOND:
-            self._began_ns = self._round_ns  # what did not happen meanwhile is nobody's fault
-        self._stop_unless_sole()
-        self._run_parts(frozenset(fd for fd, _ in ready if fd != signals.fileno()))
+        dues = [*self._parts.dues_ns(), self._chores_ns, *([] if self._sole.held else [self._sole.due_ns])]
+        wait_s = min(max((min(dues) - clock().boottime_ns) / SECOND, 0), _LONGEST_WAIT_S)
+        ready = poll.poll(math.ceil(1000 * wait_s))
+        before, self._round = self._round, clock()
+        if self._round.boottime_ns - before.boottime_ns > _ASLEEP_S * SECOND:
+            self._began_ns = self._round.boottime_ns  # what did not happen meanwhile is nobody's fault
+        if watch := self._parts.one(ClockWatch):
+            watch.turned(before, self._round, wait_s)
+        return frozenset(fd for fd, _ in ready if fd != signals.fileno())
 
     def _run_parts(self, ready: frozenset[int]) -> None:
-        now = clock().boottime_ns
-        for name, until in list(self._broken.items()):
-            if now >= until:
-                del self._broken[name]
-                self._begin(_EVERY if self._sole.held else ("http",))
-        for name, part in list(self._parts.items()):
-            readers, writers = part.descriptors()
-            due = part.due_ns()  # which may be "now": the clock comes after it
-            if not ((due and clock().boottime_ns >= due) or ready.intersection(readers) or ready.intersection(writers)):
-                continue
-            try:
-                part.run(ready)
-            except Exception as error:  # noqa: BLE001 (whatever it is, the other parts go on)
-                self._failed(name, error)
-
-    def _failed(self, name: str, error: Exception) -> None:
-        self.say("part failed", part=name, why=f"{type(error).__name__}: {error}", again_s=_BEGIN_AGAIN_S)
-        self._end(name)
-        self._broken[name] = clock().boottime_ns + _BEGIN_AGAIN_S * SECOND
+        if self._parts.rested():
+            self._begin(_EVERY if self._sole.held else ("http",))
+        self._parts.run(ready)
 
     def _told_to_end(self, signals: Signals) -> bool:
         received = signals.received()
@@ -142,16 +134,14 @@ class Daemon:
     def _stop_unless_sole(self) -> None:
         """Whoever removes our lock lets a second daemon begin."""
         if not self._sole.still():
-            for name in list(self._parts):
-                self._end(name)
-            self._broken.clear()
+            self._parts.end_all()
 
     def _start(self) -> None:
         """Begin, if this is the only daemon on the node, whatever carries the other one."""
         if not self._sole.take():
             if self._sole.another:
-                self._end("http")  # the other one shows itself
-            elif "http" not in self._parts:
+                self._parts.end("http")  # the other one shows itself
+            elif "http" not in self._parts.there:
                 self._begin(("http",))  # nobody else is at work: whoever asks is to be told why this one is not
             return
         self._begin()
@@ -160,85 +150,58 @@ class Daemon:
         self.say("started", pid=os.getpid(), mode=mode(self.settings))
 
     def _begin(self, only: Container[str] = _EVERY) -> None:
-        """Make every part (of `only`) that is wanted, not there, and has not just failed."""
-        wanted = self.settings
-        makers: dict[str, Callable[[], Part] | None] = {
+        """Make every part (of `only`) that is wanted, not there, and has not just failed; end what is not wanted."""
+        for name, make in self._makers().items():
+            if name in only:
+                self._parts.begin(name, make)
+
+    def _makers(self) -> dict[str, Callable[[], Part] | None]:
+        """What makes each part, None for those that are not wanted."""
+        wanted, listen = self.settings, self.settings.listen
+        options = wanted.options
+        durable = wanted.durable and wanted.leases
+        return {  # the clock before the passes that read its note
+            "clock": (lambda: ClockWatch(options.root, self.say)) if wanted.leases else None,
             "rules": (lambda: Keeping(self._keeper, self.say, self._watching)) if wanted.rules else None,
             "leases": (lambda: Passing(self._order, wanted.interval_s, self.say)) if wanted.leases else None,
-            "durable": lambda: Syncing(wanted.options.root, wanted.options.data_dirs, self.say),
-            "http": None,
+            "durable": (lambda: Syncing(options.root, options.data_dirs, self.say)) if durable else None,
+            "http": (lambda: Server(listen, self._seen.answer, self.say)) if listen is not None else None,
             "textfile": lambda: Textfile(wanted.textfile, self.figures, self.say),
         }
-        if not (wanted.durable and wanted.leases):
-            makers["durable"] = None
-        if (listen := wanted.listen) is not None:
-            makers["http"] = lambda: Server(listen, self._seen.answer, self.say)
-        for name, make in makers.items():
-            if name not in only:
-                continue
-            if make is None:
-                self._end(name)
-                self._ended.pop(name, None)
-            elif name not in self._parts and name not in self._broken:
-                self._parts[name] = make()
-                carry_over(self._ended.pop(name, None), self._parts[name])
-
-    def _end(self, name: str) -> None:
-        part = self._parts.pop(name, None)
-        if part is None:
-            return
-        self._ended[name] = part
-        try:
-            part.close(_PATIENCE_S)
-        except Exception as error:  # noqa: BLE001 (it is going away anyhow)
-            self.say("part failed", part=name, why=f"{type(error).__name__}: {error}")
 
     def _close(self) -> None:
-        rules = self._parts.get("rules")
-        if isinstance(rules, Keeping):
+        if rules := self._parts.one(Keeping):
             rules.last_round()
-        for name in list(self._parts):
-            self._end(name)
+        self._parts.end_all()
         self._sole.close()
 
     def _reload(self) -> None:
-        """Read the settings again. Where they cannot be used, the old ones stay."""
+        """Read the settings again, and begin anew what they change. Where they cannot be used, the old ones stay."""
         reloading()
         try:
             new = self._read()
         except Exception as error:  # noqa: BLE001 (whatever a file can be like, the one that was read stays)
             why = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
             self.say("configuration not read", why=why, then="the old one stays in force")
-        else:
-            old, self.settings = self.settings, new
-            if (old.options, old.repair_rules) != (new.options, new.repair_rules):
-                self._end("rules")
-            if old.options != new.options:
-                self._end("durable")
-            if old.listen != new.listen:
-                self._end("http")
-            if self._sole.held:
-                self._begin()
-            leases = self._parts.get("leases")
-            textfile = self._parts.get("textfile")
-            if isinstance(textfile, Textfile):
-                textfile.path = new.textfile
-                textfile.soon()
-            if not isinstance(leases, Passing):
-                self._in_force()
-                return
+            notify(READY="1")
+            return
+        changed, self.settings = changes(self.settings, new), new
+        for name, rests_on in _RESTS_ON.items():
+            if changed & rests_on:
+                self._parts.end(name)
+        if self._sole.held:
+            self._begin()
+        self._write_textfile()
+        if leases := self._parts.one(Passing):
             leases.interval_s = new.interval_s
             leases.soon()
-            same = (old.options, old.policy, old.keep_days) == (new.options, new.policy, new.keep_days)
-            if same and not leases.ending:
-                self._in_force()
+            if changed & _ORDERED or leases.ending:
+                # Nothing is done any more by the old order once it is said that the new one is in force.
+                leases.end_pass(self._in_force)
+                if leases.ending:
+                    self.say("configuration changes", then="the pass that is under way ends first")
                 return
-            # Nothing is done any more by the old order once it is said that the new one is in force.
-            leases.end_pass(self._in_force)
-            if leases.ending:
-                self.say("configuration changes", then="the pass that is under way ends first")
-            return
-        notify(READY="1")
+        self._in_force()
 
     def _in_force(self) -> None:
         self.say("configuration read", mode=mode(self.settings))
@@ -272,37 +235,38 @@ class Daemon:
 
     def figures(self) -> Figures:
         """All numbers there are, now."""
-        return figures(self.settings, self._ended | self._parts, self._dropped, self._lacks)
+        return figures(self.settings, self._parts.known, self._dropped, self._lacks)
 
     def health(self) -> Health:
         """How the daemon is, now."""
-        found = health(self.settings, self._ended | self._parts, self._began_ns, self._lacks)
-        if self._sole.held or not self._sole.why:
-            return found
-        # To start it anew would make no lock.
-        return Health("", f"not at work: {self._sole.why}; {found.unready}".rstrip("; "), found.problem)
+        idle = "" if self._sole.held else self._sole.why
+        return health(self.settings, self._parts.known, self._began_ns, self._lacks, idle)
 
     def _chores(self) -> None:
-        """The watchdog and the status; and that there is something new for the textfile."""
-        now = clock().boottime_ns
-        passing = self._parts.get("leases")
-        ended = passing.ended_ns if isinstance(passing, Passing) else 0
-        if now < self._chores_ns and ended <= self._written_ns:
+        """The watchdog and the status, once in a while and after each pass; then the textfile is written anew."""
+        now, passing = clock().boottime_ns, self._parts.one(Passing)
+        ended_ns = passing.ended_ns if passing else 0
+        news = ended_ns > self._shown_ns
+        if now < self._chores_ns and not news:
             return
-        every = min(_LONGEST_WAIT_S, self._watchdog_s or _LONGEST_WAIT_S)
-        self._chores_ns = now + int(every * SECOND)
+        self._chores_ns = now + int(min(_LONGEST_WAIT_S, self._watchdog_s or _LONGEST_WAIT_S) * SECOND)
         if self._watchdog_s:
             notify(WATCHDOG="1")
         before, self._lacks = self._lacks, missing(self.settings)
-        for lack in [lack for lack in self._lacks if lack not in before]:
-            self.say("missing", what=lack.what, why=lack.why)
+        for lack in self._lacks:
+            if lack not in before:
+                self.say("missing", what=lack.what, why=lack.why)
         if not self._sole.held:
             return
         words = status(self.figures(), self.health())
         if words != self._status:
             notify(STATUS=words)
             self._status = words
-        textfile = self._parts.get("textfile")
-        if isinstance(textfile, Textfile) and ended > self._written_ns:
+        if news:
+            self._shown_ns = ended_ns
+            self._write_textfile()
+
+    def _write_textfile(self) -> None:
+        if textfile := self._parts.one(Textfile):
+            textfile.path = self.settings.textfile
             textfile.soon()
-        self._written_ns = max(ended, self._written_ns)

@@ -8,7 +8,8 @@ from typing import Final
 from janitor.core.evidence import Unknown
 from janitor.host.files import said
 from janitor.host.procfs import clock
-from janitor.restoring import RuleKeeper, Say
+from janitor.part import Say
+from janitor.rule_keeper import RuleKeeper
 
 _LONGEST_WAIT_S: Final = 60
 

@@ -13,9 +13,11 @@ from typing import Final
 
 from janitor.cleaning import STOPPED, Look, carry_out, look
 from janitor.core.action import Action, Policy
+from janitor.core.evidence import known
 from janitor.core.judgement import FREEABLE, Verdict
 from janitor.core.mark import Mark
 from janitor.core.outcome import Entry, action_of
+from janitor.core.watched import identity_of
 from janitor.host import state
 from janitor.host.files import said
 from janitor.host.glance import glance, places
@@ -30,6 +32,9 @@ from janitor.report.pass_lines import Event, FindingFigures, Line, Looked, Netwo
 
 _NAMES: Final = {"free": "lease", "discard": "cache entry", "reserve": "lease"}
 _DONE: Final = {"free": "freed", "discard": "discarded", "reserve": "reserved"}
+
+_Acted = Callable[[str, Action, bool, str], None]
+"""Tells what became of an action of a pass: acted(pass_id, action, done, detail)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
             if acting.act(now):
                 now = _look(order, not still(), say)
             settled = acting.settled
+        elif still is not None:
+            settled = _only_tell(order.options.root, now, say, acted)
     tell(_looked(now, began.boottime_ns, settled=settled, mark=_mark(now, order.mark, digest)))
 
 
@@ -122,7 +129,7 @@ class _Act:
 
     order: Order
     say: Callable[..., None]
-    acted: Callable[[str, Action, bool, str], None]
+    acted: _Acted
     still: Callable[[], str]
     asked: list[int] = field(default_factory=list)
     settled: bool = False
@@ -138,8 +145,7 @@ class _Act:
             for entry in recover(root, journal):
                 name = f"{entry.action['directory']}/{entry.action['name']}"
                 self.say("earlier pass was cut short", path=name, state=entry.state, detail=entry.detail)
-            for entry in untold:
-                self.acted(entry.pass_id, action_of(entry), True, "by a pass that was cut off before it could say so")
+            _tell(untold, self.acted)
         except OSError as error:
             self.say("journal not used", why=said(error), then="nothing is changed")
             return False
@@ -190,11 +196,33 @@ def _untold(root: str, boot_id: str, journal: Journal) -> list[Entry]:
     return [e for e in journal.entries.values() if e.pass_id == pass_id and e.state == "done"][told:]
 
 
+def _only_tell(root: str, now: Look, say: Callable[..., None], acted: _Acted) -> bool:
+    """For a pass that changes nothing: the journal is read, and what was cut short stays so. Whether all is told."""
+    boot_id = now.evidence.boot_id if isinstance(now.evidence.boot_id, str) else ""
+    if not state.read_telling(root, boot_id)[0]:
+        return False
+    journal = Journal(root)
+    try:
+        journal.load()
+    except OSError as error:
+        say("journal not read", why=said(error), then="what an earlier pass did is not told")
+        return False
+    _tell(_untold(root, boot_id, journal), acted)
+    return True
+
+
+def _tell(untold: list[Entry], acted: _Acted) -> None:
+    for entry in untold:
+        acted(entry.pass_id, action_of(entry), True, "by a pass that was cut off before it could say so")
+
+
 def _looked(now: Look, began_ns: int, *, settled: bool, mark: Mark) -> Looked:
     report = make_report(now.evidence, now.judgement, now.findings)
     wall = clock().realtime_ns
+    # By a clock that was set back since, a lease is not yet written: it is at least as old as it has been watched.
+    watched = {o.file: now.evidence.finished.boottime_ns - o.first_ns for o in known(now.evidence.observations)}
     ages = [
-        (wall - lease.file.mtime_ns) / 1e9
+        max(wall - lease.file.mtime_ns, watched.get(identity_of(f"{lease.directory}/{lease.address}", lease.file), 0))
         for lease in now.judgement.leases
         if lease.verdict in FREEABLE and lease.file is not None
     ]
@@ -213,7 +241,7 @@ def _looked(now: Look, began_ns: int, *, settled: bool, mark: Mark) -> Looked:
             if n.in_scope
         ),
         findings=tuple(FindingFigures(*key, number) for key, number in sorted(numbers.items())),
-        oldest_orphan_s=max(ages, default=None),
+        oldest_orphan_s=max(0, *ages) / 1e9 if ages else None,
         soonest_s=min(waits, default=None),
         page=page(report, wall / 1e9),
         settled=settled,

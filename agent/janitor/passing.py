@@ -21,8 +21,8 @@ from janitor.host.files import said
 from janitor.host.procfs import boot_id as boot_id_of
 from janitor.host.procfs import clock, find_proc
 from janitor.lease_pass import Order, lease_pass
+from janitor.part import Say
 from janitor.report.pass_lines import Event, Failed, Line, Looked, Unchanged, decode, encode
-from janitor.restoring import Say
 
 SECOND: Final = 1_000_000_000
 LONGEST_S: Final = 300

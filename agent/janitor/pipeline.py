@@ -6,7 +6,7 @@ Every command, and every test of the whole, goes through here. Nothing in this f
 import importlib
 import pkgutil
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from janitor.core.age import GRACE_S
 from janitor.core.evidence import (
     EVIDENCE_VERSION,
     CacheEntry,
+    Clock,
     Endpoint,
     Evidence,
     LeaseDirectory,
@@ -97,6 +98,9 @@ def observe(options: Options) -> Evidence:
     policy_routing = routing.read_routing(
         root, proc, options.profiles, networks, mirror_note.open_breakers(root, boot_id)
     )
+    # After all that a lease is judged by, so that the daemon has had the time to write down what happened before it.
+    clocks = state.read_clock(root, boot_id)
+    stood_ns = clocks.stood_ns if isinstance(clocks, state.ClockNote) else 0
     # Last, because it takes no part in the judgement of leases and may wait for somebody's answer.
     plugin_directories = tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories))
     configured = node_config.read_safely(
@@ -107,8 +111,8 @@ def observe(options: Options) -> Evidence:
         janitor=janitor.__version__,
         node=(node_config.written_hostname(procfs.node_root(root)) if root != "/" else "") or socket.gethostname(),
         root=root,
-        started=started,
-        finished=procfs.clock(),
+        started=_without(started, stood_ns),
+        finished=_without(procfs.clock(), stood_ns),
         boot_id=boot_id,
         networks=networks,
         plugin_dirs=plugin_directories,
@@ -120,10 +124,16 @@ def observe(options: Options) -> Evidence:
         processes=witnesses,
         task_directories=task_directories,
         ledger=state.read_ledger(root, boot_id),
-        observations=state.read_observations(root, boot_id),
+        observations=clocks if isinstance(clocks, Unknown) else state.read_observations(root, boot_id),
         routing=policy_routing,
         node_config=configured,
+        clock_set_ns=clocks if isinstance(clocks, Unknown) else clocks.set_ns if clocks else 0,
     )
+
+
+def _without(now: Clock, stood_ns: int) -> Clock:
+    """Time in which nothing ran counts as sleep."""
+    return replace(now, asleep_ns=now.asleep_ns + stood_ns)
 
 
 def _asked(

@@ -8,7 +8,7 @@ from janitor.host.files import said
 from janitor.host.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
 from janitor.host.notify import notify
 from janitor.host.procfs import clock
-from janitor.restoring import Say
+from janitor.part import Say
 
 _EVERY_NS: Final = 2_000_000_000
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from janitor.core.action import Policy
 from janitor.core.prose import count, listing
@@ -14,7 +14,6 @@ from janitor.pipeline import Options, matching_ids
 from janitor.report.metrics import Figures
 from janitor.seen import Health
 from janitor.syncing import Syncing
-from janitor.textfile import Textfile
 
 
 class SettingsError(Exception):
@@ -36,6 +35,11 @@ class Settings:
     durable: bool
     listen: tuple[str, int] | None
     textfile: str
+
+
+def changes(old: Settings, new: Settings) -> set[str]:
+    """The names of the settings that differ."""
+    return {field.name for field in fields(Settings) if getattr(old, field.name) != getattr(new, field.name)}
 
 
 def missing(settings: Settings) -> tuple[Lack, ...]:
@@ -83,23 +87,13 @@ def figures(
     )
 
 
-def carry_over(before: object, fresh: object) -> None:
-    """What a part has counted outlives it: it may have to be begun anew."""
-    if isinstance(before, Passing) and isinstance(fresh, Passing):
-        fresh.go_on_from(before)
-    elif isinstance(before, Keeping) and isinstance(fresh, Keeping):
-        fresh.counts_before = before.counts
-    elif isinstance(before, Syncing) and isinstance(fresh, Syncing):
-        fresh.files, fresh.seconds = before.files, before.seconds
-    elif isinstance(before, Textfile) and isinstance(fresh, Textfile):
-        fresh.written = before.written
-
-
-def health(settings: Settings, parts: Mapping[str, object], began_ns: int, missing: Sequence[Lack] = ()) -> Health:
+def health(
+    settings: Settings, parts: Mapping[str, object], began_ns: int, missing: Sequence[Lack] = (), idle: str = ""
+) -> Health:
     """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew.
 
     Neither is a right that is missing; but as long as one is, this janitor is not ready. `began_ns` (CLOCK_BOOTTIME)
-    is since when it could have made a pass without having been suspended or stopped.
+    is since when it could have made a pass without having been suspended or stopped; `idle` is why it is not at work.
     """
     leases, rules = parts.get("leases"), parts.get("rules")
     ill = problem = ""
@@ -114,6 +108,8 @@ def health(settings: Settings, parts: Mapping[str, object], began_ns: int, missi
         problem = f"The last pass failed: {passing.problem}" if passing and passing.problem else ""
     if settings.rules and (not isinstance(rules, Keeping) or rules.keeper is None):
         unready = unready or "the policy rules are not watched"
+    if idle:  # whoever starts it anew makes no lock
+        ill, unready = "", f"not at work: {idle}; {unready}".rstrip("; ")
     return Health(ill, unready, problem)
 
 

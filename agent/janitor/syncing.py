@@ -8,7 +8,7 @@ from janitor.host import child
 from janitor.host.durable import keep_durable
 from janitor.host.files import said
 from janitor.host.procfs import clock
-from janitor.restoring import Say
+from janitor.part import Say
 
 _LONGEST_WAIT_S: Final = 300
 _WELL_NS: Final = 60_000_000_000

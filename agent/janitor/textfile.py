@@ -15,8 +15,8 @@ from typing import Final
 from janitor.host import child
 from janitor.host.files import said
 from janitor.host.procfs import clock
+from janitor.part import Say
 from janitor.report.metrics import Figures, text
-from janitor.restoring import Say
 
 SECOND: Final = 1_000_000_000
 _EVERY_S: Final = 60

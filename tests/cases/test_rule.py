@@ -165,6 +165,12 @@ class TestWhoeverLooksDead:
             Verdict.PENDING
         )
 
+    @pytest.mark.parametrize("when", [RUNTIME_START, NOW - SECOND, Unknown("the note cannot be read")])
+    def test_a_clock_that_somebody_saw_being_set_since_the_runtime_started(
+        self, file: LeaseFile, when: int | Unknown
+    ) -> None:
+        assert verdict_of(evidence(file, clock_set_ns=when)).verdict == Verdict.PENDING
+
     def test_a_socket_made_by_systemd(self, file: LeaseFile) -> None:
         process = RuntimeProcess(1, "systemd", RUNTIME_START, BOOT + RUNTIME_START)
         assert verdict_of(evidence(file, endpoints=(endpoint(LIVE_SANDBOX, listeners=(process,)),))).verdict == (
@@ -316,6 +322,12 @@ def test_the_wall_clock_alone_never_proves_age() -> None:
     process = RuntimeProcess(700, "containerd", RUNTIME_START, 0)
     found = evidence(old, endpoints=(endpoint(LIVE_SANDBOX, listeners=(process,)),))
     assert verdict_of(found).verdict == Verdict.PENDING
+
+
+def test_a_clock_that_was_set_before_the_runtime_started_is_as_good_as_any() -> None:
+    judged = verdict_of(evidence(lease(), clock_set_ns=RUNTIME_START - SECOND))
+    assert judged.verdict == Verdict.ORPHANED
+    assert "older than the running runtime" in " ".join(judged.reasons)
 
 
 def test_unknown_ranges_are_said_and_do_not_stand_in_the_way() -> None:

@@ -127,6 +127,15 @@ def test_trap_22_the_clock_was_set_back() -> None:
     assert freed(found) == ONLY_THE_CONTROL
 
 
+def test_trap_22_the_clock_was_set_back_and_ahead_again() -> None:
+    """Two steps that cancel: what was born between them looks older than the runtime, whose own times agree."""
+    between = of(TRAPPED, born=RUNTIME_START + 60 * SECOND - 86_400 * SECOND)
+    found = evidence(between, control(), endpoints=(endpoint(LISTED),), observations=(CONTROL_WATCHED,))
+    seen = replace(found, clock_set_ns=RUNTIME_START + 90 * SECOND)
+    assert freed(seen) == ONLY_THE_CONTROL
+    assert len(freed(found)) == 2  # which is why the daemon watches the clock
+
+
 @pytest.mark.parametrize("filesystem", ["nfs", "nfs4", "cifs", "ceph", "ocfs2", "gfs2", "fuse.glusterfs"])
 def test_trap_24_leases_on_a_file_system_of_several_nodes(filesystem: str) -> None:
     """A lock that is taken here holds on this node only, and the leases may be another one's."""

@@ -15,7 +15,7 @@ from tests.lab.kubelet import Kubelet, Pod, RpcError
 
 PODS = 4
 _MARK = "LAB "
-_LEASES = Path("/var/lib/cni/networks/k8s-pod-network")
+LEASES = Path("/var/lib/cni/networks/k8s-pod-network")
 _RESULTS = Path("/var/lib/cni/results")
 
 
@@ -25,7 +25,7 @@ def say(**step: object) -> None:
 
 
 def leases() -> list[Path]:
-    return [path for path in _LEASES.glob("*") if path.name[0].isdigit()] if _LEASES.is_dir() else []
+    return [path for path in LEASES.glob("*") if path.name[0].isdigit()] if LEASES.is_dir() else []
 
 
 def damaged(paths: list[Path]) -> int:
@@ -49,20 +49,29 @@ def _daemon() -> str:
     return subprocess.run(["systemctl", "is-active", "janitor.service"], capture_output=True, text=True).stdout.strip()
 
 
-def main() -> None:
-    kubelet = Kubelet(lambda: Path("/run/containerd/containerd.sock"), cgroup_parent="/pods")
+def until_ready(kubelet: Kubelet) -> None:
+    """Wait for the runtime and its network."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             if kubelet.network_ready():
-                break
+                return
         except RpcError:
             pass
         time.sleep(0.2)
+
+
+def import_image() -> None:
+    archive = "/var/lib/pause.tar"
+    subprocess.run(["ctr", "-n", "k8s.io", "images", "import", "--snapshotter", "native", archive], check=True)
+
+
+def main() -> None:
+    kubelet = Kubelet(lambda: Path("/run/containerd/containerd.sock"), cgroup_parent="/pods")
+    until_ready(kubelet)
     imported = Path("/var/lib/lab-imported")
     if not imported.exists():
-        archive = "/var/lib/pause.tar"
-        subprocess.run(["ctr", "-n", "k8s.io", "images", "import", "--snapshotter", "native", archive], check=True)
+        import_image()
         imported.touch()
         gone(kubelet, kubelet.run())  # the first one takes longest, under emulation
         subprocess.run(["sync"], check=True)

@@ -163,7 +163,7 @@ def test_it_ends_at_once_whatever_is_under_way(shared: Node) -> None:
         daemon.kill()
         daemon.process.wait()
         assert "lease freed" not in daemon.log()
-    with Daemon(shared) as daemon:
+    with Daemon(shared, config=OBSERVE) as daemon:  # which one that only observes may do as well
         told = daemon.wait_for('event="lease freed".*cut off before it could say so', len(left & set(leaked)))
         assert {found[1] for found in re.finditer('"lease freed" address=([^ ]+)', told)} == left & set(leaked)
         daemon.wait_for("event=pass ")
@@ -273,6 +273,21 @@ def test_what_systemd_is_told(shared: Node) -> None:
             daemon.stop()
             until("STOPPING=1")
     path.unlink()
+
+
+def test_time_in_which_it_was_frozen_counts_for_every_janitor_as_sleep(shared: Node) -> None:
+    """As `docker pause` does it: the clocks go on, and no pod is made."""
+    note = shared.root / "run/janitor/clock.json"
+    with Daemon(shared) as daemon:
+        daemon.wait_for("event=pass")
+        before = json.loads(note.read_text())["stood_ns"]
+        daemon.kill(signal.SIGSTOP)
+        time.sleep(7)
+        daemon.kill(signal.SIGCONT)
+        daemon.wait_for('event="stood still" for_s=')
+        stood_ns = json.loads(note.read_text())["stood_ns"]
+        assert stood_ns - before > 5e9
+        assert json.loads(shared.janitor("collect").stdout)["started"]["asleep_ns"] >= stood_ns
 
 
 def test_reading_the_configuration_again_reaches_every_part(shared: Node) -> None:

@@ -623,45 +623,6 @@ class TestByHand:
                 node.stop_networkd()
                 node.stop_kube_router()
 
-    def test_the_drop_in(self, node252: RoutedNode) -> None:
-        node = node252
-        node.kube_router()
-        node.start_networkd()
-        time.sleep(0.3)
-        node.janitor("clean", "--yes", "--only", "rules")
-        before = node.rules()
-        assert findings(node) == ["RULE003"]
-        done = node.janitor("clean", "--fix", "networkd", "--yes")
-        assert done.returncode == 0, done
-        assert "systemctl restart systemd-networkd" in done.stdout
-        assert findings(node) == ["RULE004"]
-        node.restart_networkd()
-        time.sleep(0.4)
-        assert node.rules() == before
-        assert findings(node) == []
-        drop_in = node.machine.root / "etc/systemd/networkd.conf.d/50-janitor.conf"
-        assert "ManageForeignRoutingPolicyRules=no" in drop_in.read_text()
-        # Again: it is there. Another one of that name: kept, and put back by undo.
-        assert "told already" in node.janitor("clean", "--fix", "networkd", "--yes").stdout
-        drop_in.write_text("[Network]\nManageForeignRoutes=yes\n")
-        assert node.janitor("clean", "--fix", "networkd", "--yes").returncode == 0
-        assert "1 change put back" in node.janitor("undo").stdout
-        assert drop_in.read_text() == "[Network]\nManageForeignRoutes=yes\n"
-        drop_in.rename(drop_in.with_name("elsewhere"))
-        drop_in.symlink_to("elsewhere")
-        done = node.janitor("clean", "--fix", "networkd", "--yes")
-        assert (done.returncode, "it is a symbolic link" in done.stdout, drop_in.is_symlink()) == (1, True, True)
-
-    def test_a_drop_in_that_is_overruled_is_said_to_be(self, node252: RoutedNode) -> None:
-        node = node252
-        node.kube_router()
-        node.start_networkd()
-        node.drop_in("[Network]\nManageForeignRoutingPolicyRules=yes\n", "99-vendor.conf")
-        done = node.janitor("clean", "--fix", "networkd", "--yes")
-        assert done.returncode == 1
-        assert "/run/systemd/networkd.conf.d/99-vendor.conf:2 says otherwise" in done.stderr
-        assert not (node.machine.root / "etc/systemd/networkd.conf.d/50-janitor.conf").exists()
-
     def test_what_is_missing_is_said_and_nothing_is_made(self, node252: RoutedNode) -> None:
         node = node252
         node.kube_router()

@@ -23,13 +23,12 @@ from janitor.daemon import Daemon
 from janitor.host.http import Answer, Server
 from janitor.host.procfs import clock
 from janitor.host.signals import Signals
-from janitor.keeping import Keeping
 from janitor.lease_pass import Order
 from janitor.part import Part
 from janitor.passing import SECOND, Passing
 from janitor.pipeline import Options
 from janitor.report.metrics import Figures
-from janitor.standing import Settings, carry_over, health
+from janitor.standing import Settings, health
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 from tests.limits import no_descriptor_left
@@ -110,29 +109,7 @@ def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_lat
     server.close()
 
 
-# What was counted, and for how long nothing happened.
-
-
-def test_a_part_that_is_begun_anew_knows_what_it_knew() -> None:
-    before, fresh = Passing(order, 60, Log()), Passing(order, 60, Log())
-    before.ended_ns, before.complete_at = 5, 6.0
-    before.done["free"] = 3
-    carry_over(before, fresh)
-    assert (fresh.ended_ns, fresh.complete_at, fresh.done) == (5, 6.0, Counter({"free": 3}))
-    keeping = Keeping(lambda: pytest.fail(), Log(), lambda _: None)
-    carry_over(Keeping(keeping.make, Log(), keeping.watching, None, Counter({"restored x": 2})), keeping)
-    assert keeping.counts == {"restored x": 2}
-
-
-def test_a_part_that_raised_leaves_its_figures(tmp_path: Path) -> None:
-    daemon = Daemon(settings(tmp_path), lambda: pytest.fail(), Log())
-    broken = Passing(order, 60, Log(), ended_ns=clock().boottime_ns)
-    broken.done["free"] = 3
-    daemon._parts["leases"] = broken
-    daemon._run_parts(frozenset())  # `order` raises
-    assert "leases" in daemon._broken
-    assert daemon.figures().done == {"free": 3}
-    assert daemon.health().ill == daemon.health().unready == ""
+# For how long nothing happened, and why nothing happens.
 
 
 def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:
@@ -140,7 +117,8 @@ def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:
     passing = Passing(order, 60, Log(), ended_ns=now - 700 * SECOND)
     assert health(settings(tmp_path), {"leases": passing}, now - 900 * SECOND).ill
     daemon = Daemon(settings(tmp_path, leases=False), lambda: pytest.fail(), Log())
-    daemon._began_ns = daemon._round_ns = now - 900 * SECOND  # and then nothing, until now
+    daemon._began_ns = now - 900 * SECOND
+    daemon._round = replace(daemon._round, boottime_ns=daemon._began_ns)  # and then nothing, until now
     with Signals() as signals:
         os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
         daemon._once(signals)
@@ -159,7 +137,7 @@ def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> N
         os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
         daemon._once(signals)
         assert log.of("waiting")
-        assert list(daemon._parts) == ["http"]
+        assert list(daemon._parts.there) == ["http"]
         with socket.create_connection(where) as caller:
             caller.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
             for _ in range(5):

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from janitor.core.addresses import describe, in_ranges
 from janitor.core.evidence import Evidence, known
 from janitor.core.findings import Finding, Severity
-from janitor.core.judgement import JudgedLease, Judgement, Verdict, ranges_of
+from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
 from janitor.core.prose import count, listing
+from janitor.core.scope import ranges_of
 
 IDS = ("LEASE007", "LEASE008")
 

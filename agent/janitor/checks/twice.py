@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from janitor.core.addresses import in_ranges
 from janitor.core.evidence import AddressRange, Evidence, known
 from janitor.core.findings import Finding, Severity
-from janitor.core.judgement import JudgedLease, Judgement, Verdict, ranges_of
+from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
+from janitor.core.scope import ranges_of
 
 IDS = ("LEASE004",)
 

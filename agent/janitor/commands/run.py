@@ -24,7 +24,7 @@ from janitor.commands.common import (
 
 if TYPE_CHECKING:
     from janitor.config import Config
-    from janitor.restoring import Say
+    from janitor.part import Say
     from janitor.standing import Settings
 
 _CAP_NET_ADMIN: Final = 12  # capabilities(7)

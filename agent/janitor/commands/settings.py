@@ -48,14 +48,13 @@ def _drop_in(where: "Options") -> "Action | None":
     from janitor.host import networkd, procfs
 
     if procfs.node_root(where.root) != where.root:
-        # The file would go into the container, where nobody reads it.
+        # The file would go into the container, where nobody reads it, unless that very directory is one of the parts.
         raise Stop(
-            f"{where.root} has parts of the node, but not /etc/systemd: do this on the node itself, or with its '/' "
-            "mounted there"
+            f"{where.root} has only parts of the node: do this on the node itself, or with its '/' mounted there"
         )
     found = networkd.read_networkd(where.root, procfs.find_proc(where.root))
     if isinstance(found, Unknown):
-        raise Stop(f"looking at systemd-networkd: {found.reason}")
+        raise Stop("; ".join(part for part in (f"looking at systemd-networkd: {found.reason}", found.hint) if part))
     if not found:
         raise Stop("there is no systemd-networkd on this node, so there is nothing to be told to it", EXIT_LEFT)
     (running,) = found

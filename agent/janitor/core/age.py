@@ -100,8 +100,8 @@ def age(path: str, file: LeaseFile, records: Records, *, anonymous: bool, grace_
         )
     return Age(
         "",
-        "it might still be being created: it is not in the boot ledger, not older than the running runtime, and has "
-        f"not been watched for {grace_s} s",
+        "it might still be being created: it is not in the boot ledger, not provably older than the running "
+        f"runtime, and has not been watched for {grace_s} s",
         grace_s - watched,
     )
 
@@ -124,7 +124,9 @@ def _runtimes_began(evidence: Evidence) -> int | None:
 
     The kernel keeps a process's start in CLOCK_BOOTTIME and a file's times in CLOCK_REALTIME. The socket a
     runtime made when it started is the hinge: its change time must lie where its process's start lies on
-    today's wall clock, or the clock was set in between and the comparison is worth nothing.
+    today's wall clock, or the clock was set in between and the comparison is worth nothing. Two steps that cancel
+    each other do not show there, and what was born between them has a time that is none of its own: so the comparison
+    is worth nothing either once a daemon has seen the clock being set.
     """
     endpoints = decisive(known(evidence.endpoints))
     processes = [process for endpoint in endpoints for process in known(endpoint.listeners)]
@@ -134,7 +136,9 @@ def _runtimes_began(evidence: Evidence) -> int | None:
     limits: list[int] = []
     for process in processes:
         start = offset + process.started_ns
-        if process.name not in RUNTIMES:
+        if process.name not in RUNTIMES or isinstance(evidence.clock_set_ns, Unknown):
+            return None
+        if evidence.clock_set_ns >= process.started_ns:
             return None
         if not start - _CLOCK_MARGIN_NS <= process.socket_ctime_ns <= start + _SOCKET_DELAY_NS:
             return None

@@ -27,9 +27,9 @@ from typing import Final
 
 from janitor.core.action import Action, Plan, Refusal
 from janitor.core.evidence import CacheEntry, LeaseDirectory, Network, Unknown, known
-from janitor.core.judgement import SHARED_FILESYSTEMS
 from janitor.core.lease import CRI_ID, ParsedLease, parse_lease
 from janitor.core.prose import count
+from janitor.core.scope import SHARED_FILESYSTEMS
 from janitor.core.watched import entry_file, identity_of
 
 NETWORK_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")

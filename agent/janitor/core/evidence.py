@@ -297,3 +297,4 @@ class Evidence:
     observations: tuple[Observation, ...] | Unknown  # what earlier passes in this boot have seen
     routing: Routing = _NO_ROUTING
     node_config: NodeConfig = NOTHING_COLLECTED  # how Kubernetes and the network are configured here
+    clock_set_ns: int | Unknown = 0  # when the wall clock was last seen being set, on CLOCK_BOOTTIME; 0 for never

@@ -1,9 +1,9 @@
 """The rule that decides what may be freed. Everything else in janitor is there to feed it or to obey it.
 
 `judge` looks at one pass of evidence and gives every lease a verdict with its reasons in plain words. The
-order of the questions is the safety rule of the design: who owns it, is it ours to judge, was everything
-looked at, can it be a birth in progress. Only after all four may a lease be called dead, and whatever is
-not known at any of them keeps it.
+order of the questions is the safety rule of the design: is it ours to judge (scope.py), does anybody own it
+(sightings.py), was everything looked at, can it be a birth in progress (age.py). Only after all four may a lease
+be called dead, and whatever is not known at any of them keeps it.
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,9 @@ from enum import StrEnum
 
 from janitor.core.addresses import describe, in_ranges
 from janitor.core.age import GRACE_S, Records, age, gather
-from janitor.core.evidence import (
-    AddressRange,
-    Evidence,
-    LeaseDirectory,
-    LeaseFile,
-    Sandbox,
-    Unknown,
-    known,
-)
+from janitor.core.evidence import Evidence, LeaseDirectory, LeaseFile, Unknown, known
 from janitor.core.lease import ParsedLease, canonical_address, parse_lease
+from janitor.core.scope import Scope, scope_of
 from janitor.core.sightings import Sightings, look
 
 
@@ -58,14 +51,6 @@ class JudgedLease:
     unseen: tuple[Unknown, ...] = ()
     wait_s: int | None = None
     file: LeaseFile | None = None  # None for a missing lease
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whether a directory is janitor's to judge. `refusal` says why not, and "" that it is."""
-
-    refusal: str
-    ranges: tuple[tuple[AddressRange, ...], ...] | Unknown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +133,13 @@ def _judge_file(
         return verdict(Verdict.LIVE, *alive, *address_alive)
     sandbox = sightings.sandboxes.get(parsed.container_id)
     if sandbox is not None:
-        return verdict(Verdict.HELD, f"its sandbox {_pod_of(sandbox)} is listed NOTREADY: the kubelet will release it")
+        return verdict(Verdict.HELD, f"its sandbox {sandbox.pod} is listed NOTREADY: the kubelet will release it")
     claimant = sightings.claimed.get(str(parsed.address))
     if claimant is not None:
         state = "READY" if claimant.ready else "NOTREADY"
         return verdict(
             Verdict.LIVE if claimant.ready else Verdict.HELD,
-            f"the sandbox {_pod_of(claimant)}, listed {state}, says that the address is its own",
+            f"the sandbox {claimant.pod}, listed {state}, says that the address is its own",
         )
     if isinstance(scope.ranges, tuple) and not in_ranges(parsed.address, scope.ranges):
         return verdict(Verdict.FOREIGN, f"its address is outside the ranges of the network ({describe(scope.ranges)})")
@@ -188,62 +173,9 @@ def _judge_file(
             *whose,
             nobody,
             proof.proof,
-            *_range_note(scope),
+            *scope.note,
         )
-    return verdict(Verdict.ORPHANED, nobody, proof.proof, *_range_note(scope))
-
-
-def scope_of(directory: LeaseDirectory, evidence: Evidence, sightings: Sightings) -> Scope:
-    """Rule 1: a host-local network that CRI uses, or one the operator has named; never one with disableGC."""
-    if directory.mismatch:
-        return Scope(directory.mismatch)
-    if directory.filesystem in SHARED_FILESYSTEMS:
-        return Scope(f"its directory is on {directory.filesystem}: a lock taken on this node does not hold on another")
-    networks = [n for n in known(evidence.networks) if n.directory == directory.path]
-    if any(n.disable_gc for n in networks):
-        return Scope("the network's configuration says disableGC: its leases are to be left alone")
-    used = any(n.used_by_cri for n in networks) or _used_by_listed_sandbox(directory, sightings)
-    if not used and networks:
-        return Scope(f"CRI does not use its network {directory.network} (configured in {networks[0].source})")
-    allowed = directory.path.rpartition("/")[0] in evidence.allowed_data_dirs
-    # Without a configuration nobody can say whose it is: then it is not refused here, and kept further down.
-    if used or allowed or isinstance(evidence.networks, Unknown):
-        return Scope("", ranges_of(directory, evidence))
-    return Scope(f"no network of the CNI configuration that CRI uses keeps its leases in {directory.path}")
-
-
-def ranges_of(directory: LeaseDirectory, evidence: Evidence) -> tuple[tuple[AddressRange, ...], ...] | Unknown | None:
-    """The ranges of the network that keeps its leases there, None where no configuration names it.
-
-    Where several do, all of theirs; Unknown as soon as those of one of them are.
-    """
-    networks = [n for n in known(evidence.networks) if n.directory == directory.path]
-    sets: list[tuple[AddressRange, ...]] = []
-    for network in [n for n in networks if n.used_by_cri] or networks:
-        if isinstance(network.range_sets, Unknown):
-            return network.range_sets
-        sets.extend(network.range_sets)
-    return tuple(sets) or None
-
-
-# flock(2) on these is local to one client, or emulated: host-local's lock would exclude nobody elsewhere.
-SHARED_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "9p", "ocfs2", "gfs2"})
-
-
-def _used_by_listed_sandbox(directory: LeaseDirectory, sightings: Sightings) -> bool:
-    """A network that is not in the configuration (multus) but in the cached one of a sandbox CRI lists."""
-    return any(
-        f"{entry.data_dir}/{entry.network}" == directory.path
-        for container_id in sightings.sandboxes
-        for entry in sightings.cache_by_id.get(container_id, ())
-        if not entry.damage and "host-local" in entry.ipam
-    )
-
-
-def _range_note(scope: Scope) -> tuple[str, ...]:
-    if isinstance(scope.ranges, Unknown):
-        return (f"the network's range is not known ({scope.ranges.reason}), so the network's name had to do",)
-    return ()
+    return verdict(Verdict.ORPHANED, nobody, proof.proof, *scope.note)
 
 
 def _missing(evidence: Evidence, sightings: Sightings) -> list[JudgedLease]:
@@ -273,16 +205,12 @@ def _missing(evidence: Evidence, sightings: Sightings) -> list[JudgedLease]:
                     JudgedLease(
                         entry.network, directory.path, str(address), sandbox.container_id, entry.interface,
                         Verdict.MISSING,
-                        (f"the sandbox {_pod_of(sandbox)} is READY and has this address from host-local", *up,
+                        (f"the sandbox {sandbox.pod} is READY and has this address from host-local", *up,
                          f"there is no lease for it in {directory.path}"),
-                        _pod_of(sandbox),
+                        str(sandbox.pod),
                     )
                 )  # fmt: skip
     return found
-
-
-def _pod_of(sandbox: Sandbox) -> str:
-    return str(sandbox.pod)
 
 
 def _pod(parsed: ParsedLease, address: str, sightings: Sightings) -> str:
@@ -290,12 +218,12 @@ def _pod(parsed: ParsedLease, address: str, sightings: Sightings) -> str:
     if parsed.container_id:
         sandbox = sightings.sandboxes.get(parsed.container_id)
         if sandbox is not None:
-            return _pod_of(sandbox)
+            return str(sandbox.pod)
         for entry in sightings.cache_by_id.get(parsed.container_id, ()):
             if entry.pod is not None:
                 return str(entry.pod)
     elif address in sightings.claimed:
-        return _pod_of(sightings.claimed[address])
+        return str(sightings.claimed[address].pod)
     elif address in sightings.former:
-        return _pod_of(sightings.former[address])
+        return str(sightings.former[address].pod)
     return ""

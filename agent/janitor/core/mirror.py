@@ -50,6 +50,10 @@ class Kept:
     broken_ns: int = 0
     place: int = 0  # among those of its priority, which the kernel has in the order in which they were made
 
+    def put_back_lately(self, now_ns: int) -> bool:
+        """Whether we made it, and only a moment ago."""
+        return self.ours and now_ns - self.restored_ns < COPY_NS
+
     @property
     def watched_only(self) -> bool:
         """Whether its deletion is only counted."""
@@ -117,7 +121,7 @@ class Mirror:
             for k in self.by_exact.values()
             if k.rule.identity == rule.identity
             and k.rule.exact != rule.exact
-            and (k.owed_ns or (k.ours and now_ns - k.restored_ns < COPY_NS))
+            and (k.owed_ns or k.put_back_lately(now_ns))
         ]
         for k in copies:
             del self.by_exact[k.rule.exact]

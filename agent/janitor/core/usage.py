@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from janitor.core.addresses import capacity, in_ranges, reserved
 from janitor.core.evidence import AddressRange, Evidence, LeaseDirectory, Unknown, known
-from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict, ranges_of, scope_of
+from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
+from janitor.core.scope import ranges_of, scope_of
 
 
 @dataclass(frozen=True, slots=True)

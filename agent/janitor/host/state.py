@@ -8,6 +8,7 @@ are simply not there.
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from janitor.core.evidence import FileIdentity, Observation, Unknown
@@ -16,6 +17,7 @@ from janitor.host.files import inside, parse_json, read_bounded, unknown
 STATE_DIR: Final = "/run/janitor"
 LEDGER: Final = f"{STATE_DIR}/ledger.json"
 OBSERVATIONS: Final = f"{STATE_DIR}/observations.json"
+CLOCK: Final = f"{STATE_DIR}/clock.json"
 RULES: Final = f"{STATE_DIR}/rules.json"
 TELLING: Final = f"{STATE_DIR}/telling.json"
 _LIMIT = 256 << 20
@@ -85,6 +87,38 @@ def read_observations(root: str, boot_id: str | Unknown) -> tuple[Observation, .
         return Unknown(f"reading {OBSERVATIONS}: not a record of observations ({error!r})")
 
 
+@dataclass(frozen=True, slots=True)
+class ClockNote:
+    """What the daemon has seen of the clocks in this boot.
+
+    `set_ns` is when the wall clock was last set, on CLOCK_BOOTTIME; 0 for never seen. `offset_ns` is how far it is
+    ahead of that one. `stood_ns` is for how long nothing ran while the clocks went on: a frozen container, a stopped
+    machine.
+    """
+
+    set_ns: int = 0
+    offset_ns: int = 0
+    stood_ns: int = 0
+
+
+def write_clock(root: str, boot_id: str, note: ClockNote) -> None:
+    """Write it down for passes and for the next daemon. OSError where that fails."""
+    _write(root, CLOCK, {"boot_id": boot_id, **{name: getattr(note, name) for name in ClockNote.__slots__}})
+
+
+def read_clock(root: str, boot_id: str | Unknown) -> ClockNote | Unknown | None:
+    """The note; None where no daemon of this boot has watched the clock yet."""
+    document = _read(root, CLOCK, boot_id)
+    if isinstance(document, Unknown):
+        return document
+    if not document:
+        return None
+    try:
+        return ClockNote(int(document["set_ns"]), int(document["offset_ns"]), int(document["stood_ns"]))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return Unknown(f"reading {CLOCK}: not a note of the clocks ({error!r})")
+
+
 def write_telling(root: str, boot_id: str, pass_id: str, told: int) -> None:
     """Note that a pass of the daemon is changing something, and how many of its deeds have been logged. OSError."""
     _write(root, TELLING, {"boot_id": boot_id, "pass": pass_id, "told": told})
@@ -107,7 +141,7 @@ def all_told(root: str) -> None:
 
 
 def read_rules(root: str, boot_id: str | Unknown) -> dict[str, Any]:
-    """What the daemon last wrote of the policy rules (restoring.py); empty where it has not, or in another boot."""
+    """What the daemon last wrote of the policy rules (mirror_note.py); empty where it has not, or in another boot."""
     document = _read(root, RULES, boot_id)
     return {} if isinstance(document, Unknown) else document
 

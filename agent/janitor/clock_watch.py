@@ -1,0 +1,131 @@
+"""The daemon's part that notes what happens to the clocks, for every pass and for `clean`, in /run/janitor.
+
+The wall clock is set: from then on it proves no lease's age (core/age.py, (c)). While no daemon ran, the offset between
+the two clocks says whether they still agree. And where nothing ran for a while though CLOCK_BOOTTIME went on, in a
+frozen container or a machine that was stopped, no pod was made either: so much is not counted as watching (b).
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from janitor.core.evidence import Clock, Unknown, known
+from janitor.host.clock_set import ClockSet
+from janitor.host.files import said
+from janitor.host.procfs import boot_id, clock, find_proc
+from janitor.host.state import ClockNote, read_clock, read_observations, write_clock
+from janitor.part import Say
+
+SECOND: Final = 1_000_000_000
+_SLEWED_NS: Final = 2 * SECOND  # by so much the clocks may differ without a step while nobody looked
+_TOLD_NS: Final = SECOND  # a smaller step is noted and not told
+_STALL_NS: Final = 5 * SECOND  # the loop waits for nothing: what is later than that did not run
+_RESTART_NS: Final = 90 * SECOND  # a pass is made every minute
+_EVERY_NS: Final = SECOND  # who sets the clock over and over costs one note a second
+_AGAIN_NS: Final = 10 * SECOND
+_TELL_EVERY_NS: Final = 600 * SECOND
+
+
+@dataclass(slots=True)
+class ClockWatch:
+    """What it cannot do it says once; then (b) and (c) are what they are without a daemon."""
+
+    root: str
+    say: Say
+    _timer: ClockSet | None = None
+    _note: ClockNote = field(default_factory=ClockNote)
+    _next_ns: int = 1
+    _told_ns: dict[str, int] = field(default_factory=dict)  # when a line was last said
+    _written: bool = True
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """What to wait for, to read and to write."""
+        return ([self._timer.fileno()] if self._timer is not None and not self._next_ns else []), []
+
+    def due_ns(self) -> int:
+        """When to be run though nothing is ready; 0 for never."""
+        return self._next_ns
+
+    def run(self, ready: frozenset[int]) -> None:
+        """Note it where the clock was set."""
+        del ready
+        now = clock()
+        if now.boottime_ns < self._next_ns:
+            return
+        first, self._next_ns = self._next_ns == 1, 0
+        if first:
+            self._begin(now)
+        elif self._timer is not None and self._timer.was_set():
+            self._next_ns = now.boottime_ns + _EVERY_NS
+            self._was_set(now)
+        elif not self._written:
+            self._write(now)
+
+    def turned(self, before: Clock, now: Clock, wait_s: float) -> None:
+        """A turn of the loop is over, in which it wanted to wait for so long. What took much longer did not run."""
+        took_ns = (now.boottime_ns - now.asleep_ns) - (before.boottime_ns - before.asleep_ns)
+        if took_ns > wait_s * SECOND + _STALL_NS:
+            self._note = replace(self._note, stood_ns=self._note.stood_ns + took_ns)
+            self._write(now)
+            self._tell(now, "stood still", for_s=f"{took_ns / SECOND:.0f}", then="that is not counted as watching")
+
+    def close(self, patience_s: float) -> None:
+        """Leave to the next one by how much the clocks differ now."""
+        del patience_s
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+            now = clock()
+            self._note = replace(self._note, offset_ns=_offset_ns(now))
+            self._write(now)
+
+    def _begin(self, now: Clock) -> None:
+        try:
+            self._timer = ClockSet()
+        except OSError as error:
+            self.say("clock not watched", why=said(error), then="two steps that cancel each other are not seen")
+        before = read_clock(self.root, boot_id(find_proc(self.root)))
+        if isinstance(before, Unknown):  # which may have said anything
+            self._note = ClockNote(now.boottime_ns, _offset_ns(now), now.boottime_ns)
+        elif before is None:
+            self._note = ClockNote(offset_ns=_offset_ns(now))
+        else:
+            self._note = replace(before, stood_ns=before.stood_ns + self._unwatched_ns(now))
+            if abs(_offset_ns(now) - before.offset_ns) > _SLEWED_NS:
+                self._was_set(now)
+                return
+        self._write(now)
+
+    def _unwatched_ns(self, now: Clock) -> int:
+        """For how long nobody has looked, where that is longer than a restart takes: systemd ends a daemon that stood
+        still before it could say so."""
+        seen = known(read_observations(self.root, boot_id(find_proc(self.root))))
+        gap_ns = now.boottime_ns - max((observation.last_ns for observation in seen), default=now.boottime_ns)
+        return gap_ns if gap_ns > _RESTART_NS else 0
+
+    def _was_set(self, now: Clock) -> None:
+        by_ns = _offset_ns(now) - self._note.offset_ns
+        self._note = replace(self._note, set_ns=now.boottime_ns, offset_ns=_offset_ns(now))
+        self._write(now)
+        if abs(by_ns) >= _TOLD_NS:
+            self._tell(now, "clock was set", by_s=f"{by_ns / SECOND:+.0f}", then="it proves no lease's age any more")
+
+    def _write(self, now: Clock) -> None:
+        node = boot_id(find_proc(self.root))
+        if isinstance(node, Unknown):
+            return  # then nothing is judged either
+        try:
+            write_clock(self.root, node, self._note)
+            self._written = True
+        except OSError as error:
+            if self._written:
+                self.say("notes not written", why=said(error), then="passes may not know that the clock was set")
+            self._written, self._next_ns = False, now.boottime_ns + _AGAIN_NS
+
+    def _tell(self, now: Clock, event: str, **fields: str) -> None:
+        if event not in self._told_ns or now.boottime_ns - self._told_ns[event] >= _TELL_EVERY_NS:
+            self._told_ns[event] = now.boottime_ns
+            self.say(event, **fields)
+
+
+def _offset_ns(now: Clock) -> int:
+    return now.realtime_ns - now.boottime_ns

@@ -1,0 +1,248 @@
+"""Keeps the policy rules: watches them, says who deleted one, and has put back what systemd-networkd has deleted.
+
+What there should be is in core/mirror.py, putting it back in restoring.py, and what nobody was seen to delete is judged
+in unattributed.py. One object, driven by a loop: call `readable` when its socket is, and `tick` when `deadline_ns` has
+come.
+"""
+
+import select
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from janitor.core.mirror import CHECK_NS, Mirror
+from janitor.core.profiles import SECOND
+from janitor.core.routing import Profile
+from janitor.core.rules import PolicyRule
+from janitor.core.unknown import Unknown
+from janitor.doubt import Doubt
+from janitor.host import mirror_note
+from janitor.host.attribution import Attribution, Doer
+from janitor.host.files import said
+from janitor.host.namespaces import in_network
+from janitor.host.netlink import Interrupted, RuleSocket
+from janitor.host.owners import Owners
+from janitor.host.procfs import Proc, boot_id, clock
+from janitor.part import Say
+from janitor.restoring import Restoring
+from janitor.unattributed import Unattributed
+
+QUIET_S: Final = 0.001
+"""networkd deletes one rule after the other within a millisecond; put back together, they keep their order."""
+BURST_S: Final = 0.01
+"""The longest that a burst is waited out."""
+SUSPECT_NS: Final = 100_000_000
+RESYNC_NS: Final = 60 * SECOND
+_ATTEMPTS: Final = 5
+
+
+@dataclass(slots=True)
+class RuleKeeper:
+    """The rules of one node. OSError from `start` where the kernel does not let us watch."""
+
+    root: str
+    proc: Proc
+    profiles: tuple[Profile, ...]
+    say: Say
+    observe_only: bool = False
+    counts: Counter[str] = field(default_factory=Counter)  # "restored kube-router", "deleted by systemd-networkd", …
+    mirror: Mirror = field(init=False)
+    _socket: RuleSocket = field(init=False)
+    _who: Attribution = field(init=False)
+    _owners: Owners = field(init=False)
+    _doubt: Doubt = field(init=False)
+    _unattributed: Unattributed = field(init=False)
+    _restoring: Restoring = field(init=False)
+    _boot_id: str = ""  # "" where it cannot be read: then nothing is written down
+    _namespace: int = 0  # the network namespace's inode
+    _check_ns: int = 0  # when to compare with the kernel on account of a deletion; 0 for not
+    _resync_ns: int = 0  # when to do so whatever happens
+    _save_ns: int = 0  # when to write the mirror down; 0 for nothing new
+    _missed: tuple[str, ...] = ()
+
+    # Beginning and end.
+
+    def start(self) -> None:
+        """Learn what is there, and look at what has happened since an earlier janitor stopped watching."""
+        found = boot_id(self.proc)
+        self._boot_id = found if isinstance(found, str) else ""
+        path = f"{self.proc.path}/1/ns/net"
+        self._namespace = Path(path).stat().st_ino
+        self._socket = in_network(path, lambda: RuleSocket(watch=True))
+        self._who = who = Attribution(self.proc)
+        self._owners = owners = Owners(self.root, self.proc, self.profiles, blind=who.blind())
+        if owners.blind:
+            self.say("deleters out of sight", why="no host PID namespace", then="judged by what goes and by traces")
+        self.mirror = mirror = Mirror(self.profiles)
+        self._doubt = doubt = Doubt(self.say)
+        self._unattributed = judge = Unattributed(mirror, owners, who, doubt, self.counts, self.say)
+        self._restoring = Restoring(
+            mirror, self._socket, owners, doubt, judge, self.counts, self.say, self.observe_only
+        )
+        self._look()
+        there = self._socket.dump()
+        mirror.compare(there, declared=owners.declared)
+        judge.remember(there)
+        note = self._note()
+        if note is not None:
+            judge.go_on_from(note, there)
+        self._resync_ns = clock().boottime_ns + RESYNC_NS
+        self._save()
+
+    def close(self) -> None:
+        """Write the mirror down, with what is owed, for the next one; and stop watching."""
+        self._save()
+        self._socket.close()
+
+    def last_round(self) -> None:
+        """There may be no next one: put back what is owed, as far as the bounds allow it now."""
+        if self.mirror.owed():
+            self._restoring.restore()
+
+    def fileno(self) -> int:
+        """What to select on."""
+        return self._socket.fileno()
+
+    def deadline_ns(self) -> int:
+        """When to call `tick` at the latest, on CLOCK_BOOTTIME."""
+        due_ns = None if self._check_ns else self.mirror.due_ns(clock().boottime_ns)
+        return min(at for at in (self._resync_ns, self._check_ns, self._doubt.again_ns, self._save_ns, due_ns) if at)
+
+    # Hearing.
+
+    def readable(self) -> None:
+        """Take in what has happened, until a burst of deletions is over, and put back what is owed."""
+        began = clock().boottime_ns
+        try:
+            self._take()
+            while self.mirror.owed() and clock().boottime_ns - began < BURST_S * SECOND:
+                if not select.select([self._socket], [], [], QUIET_S)[0]:
+                    break
+                self._take()
+        except Interrupted as error:
+            self.say("events lost", reason=said(error), then="all rules are compared anew")
+            self._look()
+            self._resync()
+        if self.mirror.owed():
+            self._restore()
+
+    def _take(self) -> bool:
+        """Take in what is there to read; whether there was anything."""
+        doers: dict[int, Doer] = {}
+        anything = False
+        for event in self._socket.events():
+            if event.port == self._socket.port:
+                continue
+            anything = True
+            now = clock().boottime_ns
+            self._save_ns = self._save_ns or now + SECOND
+            if event.port not in doers:
+                doers[event.port] = self._who.who(event.port)
+            if event.made:
+                self._made(event.rule, doers[event.port], now)
+            else:
+                self._deleted(event.rule, doers[event.port], now)
+        return anything
+
+    def _made(self, rule: PolicyRule, doer: Doer, now: int) -> None:
+        self._unattributed.made(rule)
+        fresh = self.mirror.find(rule) is None
+        for step in self.mirror.added(rule, now, by_networkd=doer.kind == "networkd"):
+            self._restoring.take_away(step.rule, "its owner has made it again")
+        if fresh and self.mirror.find(rule) is not None:
+            self.say("rule learned", rule=str(rule), made_by=str(doer))
+
+    def _deleted(self, rule: PolicyRule, doer: Doer, now: int) -> None:
+        if doer.kind == "unseen":
+            self._unattributed.suspect(rule)
+            self._check_ns = now + SUSPECT_NS
+            return
+        self._unattributed.deleted(rule)
+        if doer.kind == "networkd":
+            kept = self.mirror.wiped(rule, now, str(doer))
+            if kept is not None:
+                self.counts["deleted by systemd-networkd"] += 1
+                self._check_ns = now + CHECK_NS
+                if kept.watched_only:
+                    self.say("rule deleted", rule=str(rule), by=str(doer), left=kept.left_alone)
+        elif self.mirror.forget(rule) is not None:
+            self.counts["deleted by others"] += 1
+            self._save_ns = now  # a janitor that ends now must not restore it in its next life
+            self.say("rule deleted", rule=str(rule), by=str(doer), left="that is respected")
+
+    def _restore(self) -> None:
+        self._check_ns = max(self._check_ns, self._restoring.restore())
+
+    # Looking again.
+
+    def tick(self) -> None:
+        """Whatever is due: the check after a burst, tokens that have come, the regular comparison, the saving."""
+        now = clock().boottime_ns
+        compared = any(at and now >= at for at in (self._check_ns, self._doubt.again_ns, self._resync_ns))
+        if compared:
+            self._compare(now)
+        if self.mirror.owed() or (compared and self.mirror.waiting()):
+            self._restore()
+        self._doubt.end_unless_still()
+        self._save_ns = 0
+        self._save()
+
+    def _compare(self, now: int) -> None:
+        """With what the owners of the rules want, and with what the kernel has."""
+        self._check_ns, self._resync_ns = 0, now + RESYNC_NS
+        doubted = self._doubt.look_again()
+        self._look()
+        if doubted:
+            self._owners.blind = self._who.blind()
+        self._restoring.withdraw(now)
+        self._resync()
+        self.mirror.close_breakers(now)
+
+    def _look(self) -> None:
+        """Look anew at the owners; say it once if a rule of theirs is gone that nobody saw being deleted."""
+        self._owners.refresh()
+        missed = tuple(gone.rule.words for gone in self._owners.gone())
+        for words in set(missed) - set(self._missed):
+            self.say("rule missing", rule=words, do="see 'janitor scan --only rules'")
+        self._missed = missed
+        self._who.remember(self._owners.networkd)
+
+    def _resync(self) -> None:
+        there = self._settled()
+        if there is not None:
+            self._unattributed.compare(there)
+
+    def _settled(self) -> tuple[PolicyRule, ...] | None:
+        """The kernel's rules, with no change on its way to us that they do not show yet; None where that never is."""
+        for _ in range(_ATTEMPTS):
+            try:
+                self._take()
+                there = self._socket.dump()
+                if not self._take():
+                    return there
+            except Interrupted:
+                continue
+            except OSError as error:
+                self._doubt.about(Unknown(f"reading the rules: {said(error)}"))
+                return None
+        self._check_ns = clock().boottime_ns + CHECK_NS
+        return None
+
+    # What survives us.
+
+    def _save(self) -> None:
+        try:
+            if self._boot_id:
+                self._unattributed.save(self.root, self._boot_id, self._namespace)
+        except OSError as error:
+            self.say("mirror not saved", why=said(error))
+
+    def _note(self) -> mirror_note.Note | None:
+        """What an earlier janitor wrote down in this boot, of this network namespace."""
+        try:
+            note = mirror_note.read(self.root, self._boot_id) if self._boot_id else None
+        except ValueError as error:
+            self.say("mirror not read", why=str(error))
+            return None
+        return note if note is not None and note.namespace == self._namespace else None

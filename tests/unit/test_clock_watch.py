@@ -1,0 +1,204 @@
+"""The note that the wall clock was set: when it is written, and what is made of one that is there.
+
+That the kernel tells of a step is shown where a clock can be set: tests/lab/vm_clock.py.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+
+import pytest
+
+from janitor.cleaning import Look
+from janitor.clock_watch import ClockWatch
+from janitor.core.action import Policy
+from janitor.core.evidence import Clock, FileIdentity, Observation, Unknown
+from janitor.core.judgement import judge
+from janitor.core.mark import Mark
+from janitor.core.plan import plan
+from janitor.core.watched import identity_of
+from janitor.host import state
+from janitor.host.clock_set import ClockSet
+from janitor.host.procfs import boot_id, clock, find_proc
+from janitor.host.state import ClockNote
+from janitor.lease_pass import _looked
+from janitor.pipeline import Options, observe
+from tests.limits import no_descriptor_left
+from tests.situations import DIRECTORY, NOW, evidence, lease
+from tests.unit.test_daemon_loop import Log
+
+SECOND = 1_000_000_000
+
+
+def node(root: Path) -> str:
+    """A node below `root` whose first process is there, and the ID of its boot."""
+    (root / "proc/1").mkdir(parents=True)
+    (root / "proc/1/root").symlink_to(root)
+    (root / "proc/self").symlink_to("1")
+    (root / "proc/sys/kernel/random").mkdir(parents=True)
+    (root / "proc/sys/kernel/random/boot_id").write_text("this-boot\n")
+    assert boot_id(find_proc(str(root))) == "this-boot"
+    return "this-boot"
+
+
+def begun(root: Path, log: Log) -> ClockWatch:
+    watch = ClockWatch(str(root), log)
+    assert watch.due_ns() > 0
+    watch.run(frozenset())
+    return watch
+
+
+def offset_ns() -> int:
+    now = clock()
+    return now.realtime_ns - now.boottime_ns
+
+
+def note(root: Path, boot: str = "this-boot") -> ClockNote:
+    found = state.read_clock(str(root), boot)
+    assert isinstance(found, ClockNote)
+    return found
+
+
+def test_a_clock_that_nobody_sets_says_nothing() -> None:
+    timer = ClockSet()
+    assert select.select([timer], [], [], 0)[0] == []
+    assert not timer.was_set()
+    timer.close()
+
+
+def test_the_first_daemon_of_a_boot_has_seen_nothing(tmp_path: Path) -> None:
+    this, log = node(tmp_path), Log()
+    assert state.read_clock(str(tmp_path), this) is None
+    watch = begun(tmp_path, log)
+    assert (note(tmp_path).set_ns, note(tmp_path).stood_ns) == (0, 0)
+    assert watch.due_ns() == 0
+    assert len(watch.descriptors()[0]) == 1
+    watch.close(0)
+    assert watch.descriptors() == ([], [])
+    assert log == []
+
+
+def test_what_an_earlier_daemon_saw_is_remembered(tmp_path: Path) -> None:
+    this, log = node(tmp_path), Log()
+    state.write_clock(str(tmp_path), this, ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
+    begun(tmp_path, log).close(0)
+    assert (note(tmp_path).set_ns, note(tmp_path).stood_ns) == (5 * SECOND, 7 * SECOND)
+    assert state.read_clock(str(tmp_path), "another-boot") is None
+    assert log == []
+
+
+@pytest.mark.parametrize("day_s", [86_400, -86_400])
+def test_a_step_while_no_daemon_ran(tmp_path: Path, day_s: int) -> None:
+    this, log = node(tmp_path), Log()
+    state.write_clock(str(tmp_path), this, ClockNote(0, offset_ns() - day_s * SECOND))
+    before = clock().boottime_ns
+    begun(tmp_path, log).close(0)
+    found = note(tmp_path)
+    assert found.set_ns >= before
+    assert [line["by_s"] for line in log.of("clock was set")] == [f"{day_s:+d}"]
+    begun(tmp_path, log).close(0)
+    assert note(tmp_path).set_ns == found.set_ns
+    assert len(log) == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"boot_id": "this-boot", "set_ns": "x"}', '{"boot_id": "this-boot"}'])
+def test_a_note_that_cannot_be_read_may_have_said_anything(tmp_path: Path, text: str) -> None:
+    this = node(tmp_path)
+    path = tmp_path / state.CLOCK.lstrip("/")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert isinstance(state.read_clock(str(tmp_path), this), Unknown)
+    begun(tmp_path, Log()).close(0)
+    assert note(tmp_path).set_ns == note(tmp_path).stood_ns > 0
+
+
+def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp_path: Path) -> None:
+    this, log = node(tmp_path), Log()
+    in_the_way = tmp_path / f"{state.CLOCK.lstrip('/')}.new"
+    in_the_way.mkdir(parents=True)
+    watch = begun(tmp_path, log)
+    assert len(log.of("notes not written")) == 1
+    assert watch.due_ns() > clock().boottime_ns
+    watch._next_ns = 2
+    watch.run(frozenset())
+    assert len(log) == 1
+    assert state.read_clock(str(tmp_path), this) is None
+    in_the_way.rmdir()
+    watch._next_ns = 2
+    watch.run(frozenset())
+    assert note(tmp_path).set_ns == 0
+    assert watch.due_ns() == 0
+    watch.close(0)
+
+
+def test_without_a_descriptor_it_says_what_is_not_seen(tmp_path: Path) -> None:
+    node(tmp_path)
+    log = Log()
+    before = len(os.listdir("/proc/self/fd"))
+    with no_descriptor_left():
+        watch = begun(tmp_path, log)
+    assert log.of("clock not watched")[0]["why"] == "timerfd_create: Too many open files"
+    assert watch.due_ns() == 0 or log.of("notes not written")
+    watch.close(0)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def later(now: Clock, seconds: float, asleep_s: float = 0) -> Clock:
+    return Clock(
+        now.realtime_ns, now.boottime_ns + int((seconds + asleep_s) * SECOND), now.asleep_ns + int(asleep_s * SECOND)
+    )
+
+
+def test_what_stood_still_is_counted_and_told_once_in_a_while(tmp_path: Path) -> None:
+    node(tmp_path)
+    log = Log()
+    watch, now = begun(tmp_path, log), clock()
+    watch.turned(now, later(now, 60.1), 60)  # as it should be
+    watch.turned(now, later(now, 1, asleep_s=900), 60)  # suspended: another clock says so
+    assert (note(tmp_path).stood_ns, log) == (0, [])
+    watch.turned(now, later(now, 120), 4)
+    assert note(tmp_path).stood_ns == 120 * SECOND
+    watch.turned(later(now, 120), later(now, 150), 4)
+    assert note(tmp_path).stood_ns == 150 * SECOND
+    assert [fields["for_s"] for fields in log.of("stood still")] == ["120"]
+    watch.close(0)
+
+
+@pytest.mark.parametrize(("gap_s", "stood_s"), [(60, 0), (120, 120)])
+def test_a_daemon_that_was_ended_before_it_could_say_that_it_stood_still(
+    tmp_path: Path, gap_s: int, stood_s: int
+) -> None:
+    this = node(tmp_path)
+    last_ns = clock().boottime_ns - gap_s * SECOND
+    file = FileIdentity("/var/lib/cni/networks/n/10.52.0.7", 1, 2, 3, 4, "")
+    state.write_clock(str(tmp_path), this, ClockNote(0, offset_ns()))
+    state.write_observations(str(tmp_path), this, (Observation(file, 3, last_ns - SECOND, last_ns, 2),))
+    begun(tmp_path, Log()).close(0)
+    assert note(tmp_path).stood_ns // SECOND == stood_s
+
+
+def test_a_pass_takes_it_for_sleep(tmp_path: Path) -> None:
+    this = node(tmp_path)
+    before = observe(Options(root=str(tmp_path)))
+    state.write_clock(str(tmp_path), this, ClockNote(5 * SECOND, 0, 3600 * SECOND))
+    found = observe(Options(root=str(tmp_path)))
+    assert (before.clock_set_ns, found.clock_set_ns) == (0, 5 * SECOND)
+    for now, then in ((found.started, before.started), (found.finished, before.finished)):
+        assert (now.asleep_ns - then.asleep_ns) // SECOND in (3599, 3600)
+    (tmp_path / state.CLOCK.lstrip("/")).write_text("{")
+    unread = observe(Options(root=str(tmp_path)))
+    assert isinstance(unread.clock_set_ns, Unknown)
+    assert isinstance(unread.observations, Unknown)
+
+
+def test_a_lease_that_is_not_written_yet_by_a_clock_that_was_set_back_is_as_old_as_it_was_watched() -> None:
+    future = lease(mtime_ns=clock().realtime_ns + 86_400 * SECOND)
+    this = identity_of(f"{DIRECTORY}/{future.name}", future)
+    seen = Observation(this, future.ctime_ns, NOW - 700 * SECOND, NOW - SECOND, 9)
+    found = evidence(future, observations=(seen,))
+    judgement = judge(found)
+    shown = _looked(Look(found, judgement, (), plan(found, judgement, Policy())), 0, settled=False, mark=Mark())
+    assert shown.oldest_orphan_s is not None
+    assert 700 <= shown.oldest_orphan_s <= 702
