@@ -24,7 +24,9 @@ def test_what_the_configuration_says() -> None:
     found = {p.name: p for p in profiles.load(("generic",), {"generic": "kernel"})}
     assert (found["kube-router"].enabled, found["generic"].enabled) == (False, True)
     assert found["generic"].protocol == "kernel"
-    with pytest.raises(profiles.ProfileError, match="there is no profile 'kube-ruter'; there are aws-vpc-cni"):
+    with pytest.raises(
+        profiles.ProfileError, match=r"no profile 'kube-ruter' \(did you mean 'kube-router'\?\); there are aws-vpc-cni"
+    ):
         profiles.load(("kube-ruter",))
 
 
@@ -38,7 +40,8 @@ def test_the_operators_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ("text", "why"),
     [
         ('name = "x"\ntitle = "x"\ntabel = 7\n', "there is no setting 'tabel'"),
-        ('name = "x"\ntitle = "x"\n[[rules]]\nprio = 7\n', "there is no setting 'prio'"),
+        ('name = "x"\ntitle = "x"\nenable = true\n', r"there is no setting 'enable' \(did you mean 'enabled'\?\)"),
+        ('name = "x"\ntitle = "x"\n[[rules]]\nprio = 7\n', r"there is no setting 'prio' \(did you mean 'priority'\?\)"),
         ('name = "x"\n', "title"),
         ('name = "x"\ntitle = "x"\n[alive]\nlink = "tun-["\n', "unterminated character set"),
         ('name = "x"\ntitle = "x"\n[[rules]]\nsource = "pods"\n', "pods"),
