@@ -81,12 +81,15 @@ class DaemonPod:
         known = {"containers", "volumes", "securityContext", "hostNetwork", "hostPID", "hostIPC"} | _NOT_OURS
         _nothing_else(self.spec, known)
         seccomp = cri.SecurityProfile(profile_type=_PROFILES[self.spec["securityContext"]["seccompProfile"]["type"]])
+        privileged = bool(self.container["securityContext"]["privileged"])
         return cri.PodSandboxConfig(
             metadata=cri.PodSandboxMetadata(name=self.name, uid=self.name, namespace=self.namespace),
             log_directory=f"/run/podlogs/{self.name}",
             linux=cri.LinuxPodSandboxConfig(
                 cgroup_parent=f"/{self.node.machine.name}",
-                security_context=cri.LinuxSandboxSecurityContext(namespace_options=self._namespaces(), seccomp=seccomp),
+                security_context=cri.LinuxSandboxSecurityContext(
+                    namespace_options=self._namespaces(), seccomp=seccomp, privileged=privileged
+                ),
             ),
         )
 

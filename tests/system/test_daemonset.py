@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from janitor.host import cri_pb2 as cri
 from tests.lab import container_image, kustomize, networkd
 from tests.lab import node as lab
 from tests.lab.daemonset import DaemonPod
@@ -146,6 +147,37 @@ def test_without_its_configuration_it_does_not_start(stage: Stage) -> None:
 def test_without_the_hosts_network_it_could_not_start(stage: Stage) -> None:
     with pytest.raises(RpcError, match="no IP addresses available in range set"), stage.pod(host("hostNetwork")):
         pass
+
+
+def detector(spec: dict[str, Any]) -> None:
+    """A container as node-problem-detector's, which starts what the component gives it. Its image is Debian's too."""
+    (container,) = spec["containers"]
+    config = kustomize.KUBERNETES / "node-problem-detector/container/janitor.json"
+    (rule,) = json.loads(config.read_text())["rules"]
+    container["command"], container["args"] = [rule["path"]], rule["args"]
+    container["volumeMounts"] = []
+    container["securityContext"] |= {"privileged": True, "allowPrivilegeEscalation": True}
+    spec["hostNetwork"] = spec["hostPID"] = True
+
+
+def test_node_problem_detector_in_a_container_asks_the_janitor_of_the_node(stage: Stage) -> None:
+    ours = stage.node.root / "opt/janitor/bin/janitor"
+    ours.parent.mkdir(parents=True)
+    ours.symlink_to(lab.JANITOR)
+    with stage.pod(detector) as pod:
+        wait_for(lambda: pod.status().state == cri.CONTAINER_EXITED, "its end")
+        line = pod.log()
+        assert (pod.status().exit_code, line[:5], len(line) < 80) == (1, "LEASE", True), line
+    on_the_node = stage.node.janitor("scan", "-o", "npd", "--only", "leases,rules,scan", "--no-metadata")
+    assert (on_the_node.returncode, on_the_node.stdout.strip()) == (1, line)
+
+    def alone(spec: dict[str, Any]) -> None:
+        detector(spec)
+        spec["hostPID"] = False
+
+    with stage.pod(alone) as pod:
+        wait_for(lambda: pod.status().state == cri.CONTAINER_EXITED, "its end")
+        assert pod.status().exit_code > 1, "without hostPID it finds nobody's namespaces but its own"
 
 
 def test_without_a_journal_or_the_packet_filter_nothing_is_freed(stage: Stage) -> None:
