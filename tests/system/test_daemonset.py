@@ -7,7 +7,9 @@ that it is there for is seen to fail, and nothing is freed. Then comes the pod a
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from janitor import __version__
 from janitor.host import cri_pb2 as cri
 from tests.lab import container_image, kustomize, networkd
 from tests.lab import node as lab
@@ -253,6 +256,24 @@ def test_every_expression_of_the_dashboard_has_an_answer(stage: Stage, tmp_path:
     answered = {expression for expression in expressions if f"expr: {json.dumps(expression)}" in said}
     assert set(expressions) - answered == set(), said
     assert "parse error" not in said
+
+
+def test_the_image_says_what_it_is() -> None:
+    """In its labels, and which machines it is for."""
+    with tarfile.open(container_image.archive()) as image:
+
+        def document(name: str) -> Any:
+            file = image.extractfile(name)
+            assert file is not None
+            return json.load(file)
+
+        (entry,) = document("index.json")["manifests"]
+        manifest = document("blobs/" + entry["digest"].replace(":", "/"))
+        config = document("blobs/" + manifest["config"]["digest"].replace(":", "/"))
+    assert config["architecture"] == {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["config"]["Labels"].items()}
+    assert (labels["title"], labels["version"], labels["licenses"]) == ("janitor", __version__, "Apache-2.0")
+    assert {"revision", "source", "base.name"} <= labels.keys()
 
 
 def _labelled(name: str) -> str:
