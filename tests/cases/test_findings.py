@@ -8,6 +8,7 @@ import pytest
 from janitor.core.addresses import make_range
 from janitor.core.evidence import Clock, Evidence, LeaseDirectory, LeaseFile, NetworkNamespace, Unknown, known
 from janitor.core.findings import Finding
+from janitor.core.plan import plan
 from janitor.pipeline import diagnose, select
 from janitor.report.document import make_report
 from janitor.report.explain import explain
@@ -153,6 +154,15 @@ STOPPED = endpoint(sandbox(DEAD, ready=False))
 def test_a_damaged_cache_entry(change: dict[str, Any], severity: str) -> None:
     what = evidence(**({"cache": (EMPTY_ENTRY,), "endpoints": (STOPPED,)} | change))
     assert only(what, "LEASE009").severity == severity
+
+
+def test_damaged_entries_go_where_the_cni_has_an_ipam_of_its_own() -> None:
+    """Calico's, for example: no network of host-local and no lease, but the runtime stumbles over them all the same."""
+    calico = replace(EMPTY_ENTRY, network="k8s-calico", path=f"/var/lib/cni/results/k8s-calico-{DEAD}-eth0")
+    what = evidence(networks=(), lease_directories=(), cache=(calico,))
+    judgement, findings = diagnose(what)
+    assert "LEASE009" in {finding.id for finding in findings}
+    assert [(action.kind, action.path) for action in plan(what, judgement).actions] == [("discard", calico.path)]
 
 
 def test_a_damaged_loopback_entry_stops_nothing() -> None:
