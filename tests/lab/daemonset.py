@@ -113,9 +113,11 @@ class DaemonPod:
         if "configMap" in volume:
             path = f"/run/volumes/{self.name}"
             here = self.node.root / path.lstrip("/")
-            here.mkdir(parents=True)
+            (here / "..2026_11_21").mkdir(parents=True)
+            (here / "..data").symlink_to("..2026_11_21")  # so that an update comes all at once
             for name, text in self.maps[volume["configMap"]["name"]].items():
-                (here / name).write_text(text)
+                (here / "..data" / name).write_text(text)
+                (here / name).symlink_to(f"..data/{name}")
         else:
             path = volume["hostPath"]["path"]
             here = self.node.root / path.lstrip("/")

@@ -18,6 +18,7 @@ from janitor.core.profiles import profile_of
 from janitor.core.routing import Profile
 from janitor.core.rules import PolicyRule
 from janitor.host import profiles
+from janitor.pipeline import FAMILIES, matching_ids
 from tests.lab.runtimes import REPOSITORY
 
 SETTINGS = REPOSITORY / "docs/janitor.toml"
@@ -72,6 +73,20 @@ def test_how_observe_mode_and_durable_go_together() -> None:
     assert (settings.policy.findings, settings.repair_rules, settings.durable) == (frozenset({"LEASE009"}), True, True)
     flag = _settings(observing, parts, observe=True)
     assert (flag.policy.findings, flag.repair_rules, flag.durable) == (frozenset(), False, False)
+
+
+def test_the_table_of_findings_has_every_one() -> None:
+    """And none that there is not: `CIDR001-025, CIDR027-028`, `HCCM001-003, 005`."""
+    section = (REPOSITORY / "README.md").read_text().partition("\n## Findings\n")[2].partition("\n## ")[0]
+    named: list[str] = []
+    for row in re.findall(r"^\| ([A-Z]+\d[^|]*) \|", section, re.MULTILINE):
+        family = ""
+        for part in row.split(", "):
+            found = re.fullmatch(r"([A-Z]*)(\d{3})(?:-(\d{3}))?", part)
+            assert found is not None, row
+            family = found[1] or family
+            named += [f"{family}{number:03}" for number in range(int(found[2]), int(found[3] or found[2]) + 1)]
+    assert sorted(named) == sorted(matching_ids(",".join(FAMILIES)))
 
 
 # Profiles.

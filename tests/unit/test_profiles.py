@@ -36,6 +36,16 @@ def test_the_operators_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert next(p for p in profiles.load() if p.name == "kube-router").title == "mine"
 
 
+def test_the_operators_own_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kubelet lays out a ConfigMap's item with the path profiles.d/mine.toml."""
+    (tmp_path / "..2026/profiles.d").mkdir(parents=True)
+    (tmp_path / "..2026/profiles.d/mine.toml").write_text('name = "mine"\ntitle = "mine"\n[[rules]]\ntable = [7]\n')
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "profiles.d").symlink_to("..data/profiles.d")
+    monkeypatch.setattr(profiles, "OWN", tmp_path / "profiles.d")
+    assert "mine" in {profile.name for profile in profiles.load()}
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
