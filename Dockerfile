@@ -1,7 +1,10 @@
 # janitor in a container, for kubernetes/. Nothing is fetched in here: `make image-context` has put into dist/ the wheels
 # and Debian's packages of Python, so the same files make the same image, with or without a network.
 #
-#   make image-context && docker build --tag registry.example.com/janitor:0.1.0 .
+#   make image-context && docker build --build-arg VERSION=0.1.0 --tag registry.example.com/janitor:0.1.0 .
+#
+# The image is for the architecture on which the context was made. VERSION, REVISION (the commit) and SOURCE (where your
+# sources are) are only said in its labels.
 ARG BASE=docker.io/library/debian:12-slim
 
 # Python from Debian: glibc and OpenSSL are updated with the rest of the image.
@@ -20,11 +23,13 @@ RUN --mount=type=bind,source=dist/wheels,target=/wheels \
 FROM python
 ARG VERSION=unknown
 ARG REVISION=unknown
+ARG SOURCE=
 LABEL org.opencontainers.image.title="janitor" \
       org.opencontainers.image.description="Frees leaked CNI pod addresses, and says why a Kubernetes node's network is broken" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.base.name="docker.io/library/debian:12-slim"
 COPY --from=wheels /opt/janitor /opt/janitor
 # Nothing is written: the root file system is read-only, and bytecode has been compiled above.

@@ -50,7 +50,7 @@ image-context: $(VENV)/.ready ## dist/wheels and dist/packages, from which the D
 
 image: $(VENV)/.ready ## the container image, built by buildah without a registry, as an OCI archive in dist
 	@mkdir -p dist
-	@cp "$$($(BIN)/python -m tests.lab.container_image)" dist/janitor.tar && echo dist/janitor.tar
+	@made="$$($(BIN)/python -m tests.lab.container_image)" && cp "$$made" dist/janitor.tar && echo dist/janitor.tar
 
 test-vm: $(VENV)/.ready ## real power cuts and a clock that is set, in qemu (forty minutes)
 	@$(BIN)/python -m tests.lab.vm

@@ -2,10 +2,11 @@
 
 import errno
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
+from janitor.core.prose import nearest
 from janitor.host.files import read_bounded
 
 DEFAULT: Final = Path("/etc/janitor/janitor.toml")
@@ -47,7 +48,9 @@ def load(path: Path | None) -> Config:
     """The configuration in `path`; of the default file, its absence is no error. ConfigError otherwise."""
     file = path or DEFAULT
     try:
-        config = msgspec.toml.decode(_read(file), type=Config)
+        document = msgspec.toml.decode(_read(file))
+        _only_settings(document)
+        config = msgspec.convert(document, Config)
     except FileNotFoundError:
         if path is None:
             return Config()
@@ -70,6 +73,23 @@ def _read(file: Path) -> bytes:
     if len(data) > _LIMIT:
         raise OSError(errno.EFBIG, f"it is larger than {_LIMIT >> 10} KiB")
     return data
+
+
+def _only_settings(document: dict[str, Any]) -> None:
+    """ValueError for a key that is no setting, with what was probably meant."""
+    top = Config.__struct_fields__
+    for table, given, there in (
+        ("", document, top),
+        (" in [rules]", document.get("rules"), Rules.__struct_fields__),
+        (" in [checks]", document.get("checks"), None),  # whatever checks there are is not known here
+    ):
+        for name in given if isinstance(given, dict) else ():
+            # All that follows a table's name belongs to the table.
+            if table and name in top and name != "rules":
+                raise ValueError(f"there is no '{name}'{table}: that setting belongs above the first table")
+            if there is not None and name not in there:
+                near = nearest(name, there) or f"; there are {', '.join(there)}"
+                raise ValueError(f"there is no setting '{name}'{table}{near}")
 
 
 def _problem(config: Config) -> str:

@@ -26,6 +26,7 @@ from janitor.core.evidence import (
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement, judge
 from janitor.core.lease import parse_lease
+from janitor.core.prose import nearest
 from janitor.core.routing import Profile
 from janitor.host import (
     cni,
@@ -196,8 +197,9 @@ def matching_ids(only: str) -> set[str]:
         prefix = FAMILIES.get(word.lower(), word.upper())
         ids = [i for i in known_ids if i == prefix or (prefix in FAMILIES.values() and i.startswith(prefix))]
         if not ids:
+            near = nearest(word, [*known_ids, *FAMILIES])
             raise ValueError(
-                f"--only '{word}': there is no such check; name a family ({', '.join(FAMILIES)}) or one of "
+                f"--only '{word}': there is no such check{near}; name a family ({', '.join(FAMILIES)}) or one of "
                 f"{', '.join(known_ids)}"
             )
         wanted.update(ids)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from janitor.core.addresses import make_range
-from janitor.core.evidence import Clock, Evidence, LeaseDirectory, LeaseFile, Unknown
+from janitor.core.evidence import Clock, Evidence, LeaseDirectory, LeaseFile, NetworkNamespace, Unknown, known
 from janitor.core.findings import Finding
+from janitor.core.plan import plan
 from janitor.pipeline import diagnose, select
 from janitor.report.document import make_report
 from janitor.report.explain import explain
@@ -55,7 +56,8 @@ def test_orphaned_and_corrupt_are_summed_up_by_network() -> None:
 def test_missing() -> None:
     finding = only(in_directory(), "LEASE003")
     assert (finding.severity, finding.subject) == ("critical", f"{DIRECTORY}/10.52.0.2")
-    assert "kubectl delete pod -n default web-1" in finding.fix
+    assert finding.fix.startswith("janitor clean --only LEASE003: it looks again")
+    assert finding.fix.endswith("kubectl delete pod -n default web-1")
 
 
 def test_an_address_in_two_networks() -> None:
@@ -154,6 +156,15 @@ def test_a_damaged_cache_entry(change: dict[str, Any], severity: str) -> None:
     assert only(what, "LEASE009").severity == severity
 
 
+def test_damaged_entries_go_where_the_cni_has_an_ipam_of_its_own() -> None:
+    """Calico's, for example: no network of host-local and no lease, but the runtime stumbles over them all the same."""
+    calico = replace(EMPTY_ENTRY, network="k8s-calico", path=f"/var/lib/cni/results/k8s-calico-{DEAD}-eth0")
+    what = evidence(networks=(), lease_directories=(), cache=(calico,))
+    judgement, findings = diagnose(what)
+    assert "LEASE009" in {finding.id for finding in findings}
+    assert [(action.kind, action.path) for action in plan(what, judgement).actions] == [("discard", calico.path)]
+
+
 def test_a_damaged_loopback_entry_stops_nothing() -> None:
     loopback = cache_entry(DEAD, damage="it is empty", network="cni-loopback", interface="lo", cni_version="")
     what = evidence(cache=(loopback,), endpoints=(STOPPED,), networks=(network(cni_version="1.0.0"),))
@@ -213,24 +224,56 @@ def test_table(width: int, colour: bool) -> None:
     assert not any(line.endswith(" ") for line in text.splitlines())
 
 
+def explained(what: Evidence, address: str, width: int = 120) -> str:
+    judgement, findings = diagnose(what)
+    return explain(make_report(what, judgement, findings), judgement.sightings, address, width)
+
+
 def test_explain() -> None:
     what = evidence(lease(), lease("10.52.0.9", b""))
-    report = make_report(what, *diagnose(what))
-    assert "is live" in (text := explain(report, "10.52.0.2", 80))
+    assert "is live" in (text := explained(what, "10.52.0.2", 80))
     assert ("default/web-1" in text, LIVE in text) == (True, True)
-    assert "freed by   janitor clean" in explain(report, "10.52.0.77")
-    assert "is free: k8s-pod-network has no lease for it" in explain(report, "10.52.0.200")
-    assert "in no range" in explain(report, "192.0.2.1")
-    assert "is the gateway in k8s-pod-network" in explain(report, "10.52.0.1")
-    assert "is the broadcast address" in explain(report, "10.52.0.255")
+    assert "freed by   janitor clean" in explained(what, "10.52.0.77")
+    assert "is free: k8s-pod-network has no lease for it" in explained(what, "10.52.0.200")
+    assert "in no range" in explained(what, "192.0.2.1")
+    assert "is the gateway in k8s-pod-network" in explained(what, "10.52.0.1")
+    assert "is the broadcast address" in explained(what, "10.52.0.255")
     assert all(len(line) <= 80 or "/var/lib" in line or LIVE in line for line in text.splitlines())
 
 
 def test_explain_says_what_it_could_not_see() -> None:
     blind = evidence(networks=Unknown("no CNI configuration was found"), cache=(), lease_directories=())
-    text = explain(make_report(blind, *diagnose(blind)), "10.52.0.7")
+    text = explained(blind, "10.52.0.7")
     assert "not everything could be looked at" in text
     assert "not seen   no CNI configuration was found" in text
+
+
+NOT = Unknown("not to be seen here")
+ALL_BUT_ONE: dict[str, dict[str, Any]] = {
+    **{part: {part: NOT} for part in ("boot_id", "networks", "lease_directories", "cache", "endpoints", "namespaces",
+                                      "processes", "task_directories")},
+    "leases": {"lease_directories": (LeaseDirectory(DIRECTORY, "k8s-pod-network", NOT, "ext4"),)},
+    "sandboxes": {"endpoints": (endpoint(sandboxes=NOT),)},
+    "records": {"endpoints": (endpoint(sandbox(LIVE), records=NOT),)},
+    "a sandbox": {"endpoints": (endpoint(sandbox(LIVE, addresses=NOT)),)},
+    "a namespace": {"namespaces": (NetworkNamespace(1, "process 1 (systemd)", NOT, ()),)},
+    "routes": {"namespaces": (NetworkNamespace(1, "process 1 (systemd)", (), NOT),)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ALL_BUT_ONE)
+def test_no_address_is_called_free_where_something_was_not_seen(part: str) -> None:
+    text = explained(evidence(**ALL_BUT_ONE[part]), "10.52.0.200", 200)
+    assert "is free" not in text
+    assert "not everything could be looked at" in text
+    assert "not seen   not to be seen here" in text
+
+
+def test_an_address_that_is_in_use_without_a_lease_is_not_called_free() -> None:
+    by_hand = NetworkNamespace(3, "/run/netns/by-hand", ("10.52.0.200",), ())
+    text = explained(evidence(namespaces=(*known(evidence().namespaces), by_hand)), "10.52.0.200")
+    assert text.startswith("10.52.0.200 is in use, and k8s-pod-network has no lease for it")
+    assert "because    the address is up in the network namespace of /run/netns/by-hand" in text
 
 
 def test_headline_of_the_worst() -> None:

@@ -33,10 +33,12 @@ _WHEEL = ("pyproject.toml", "README.md", "LICENSE", "agent")
 _INPUTS = ("Dockerfile", ".dockerignore", "constraints.txt", *_WHEEL, "tests/lab/container_image.py")
 
 
-def missing() -> str | None:
-    """What the image cannot be built without, or None."""
-    absent = [name for name in ("buildah", "debootstrap", "apt-get") if shutil.which(name) is None]
-    return f"not installed: {', '.join(absent)} (apt-get install buildah debootstrap)" if absent else None
+def missing(*tools: str) -> str | None:
+    """Which of these programs is not installed, by default of those that make the image, or None."""
+    absent = [name for name in tools or ("buildah", "debootstrap", "apt-get") if shutil.which(name) is None]
+    return (
+        f"not installed: {', '.join(absent)} (Debian has them: apt-get install {' '.join(absent)})" if absent else None
+    )
 
 
 def archive() -> Path:
@@ -185,8 +187,23 @@ def _run(argv: list[str], env: dict[str, str] | None = None, cwd: Path | None = 
     return done.stdout
 
 
+def main(words: list[str]) -> int:
+    """What make calls. The exit code: 0, 2 and a sentence where something is missing here, 64 for wrong usage."""
+    if words and (words[0] != "context" or len(words) != 2):
+        print("python -m tests.lab.container_image [context DIRECTORY]", file=sys.stderr)
+        return 64
+    try:
+        if absent := missing("debootstrap", "apt-get") if words else missing():
+            raise MissingError(absent)
+        if words:
+            context(Path(words[1]))
+        else:
+            print(archive())
+    except (MissingError, OSError) as error:
+        print(f"making the {'context of the image' if words else 'image'}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["context"]:
-        context(Path(sys.argv[2]))
-    else:
-        print(archive())
+    sys.exit(main(sys.argv[1:]))

@@ -81,12 +81,15 @@ class DaemonPod:
         known = {"containers", "volumes", "securityContext", "hostNetwork", "hostPID", "hostIPC"} | _NOT_OURS
         _nothing_else(self.spec, known)
         seccomp = cri.SecurityProfile(profile_type=_PROFILES[self.spec["securityContext"]["seccompProfile"]["type"]])
+        privileged = bool(self.container["securityContext"]["privileged"])
         return cri.PodSandboxConfig(
             metadata=cri.PodSandboxMetadata(name=self.name, uid=self.name, namespace=self.namespace),
             log_directory=f"/run/podlogs/{self.name}",
             linux=cri.LinuxPodSandboxConfig(
                 cgroup_parent=f"/{self.node.machine.name}",
-                security_context=cri.LinuxSandboxSecurityContext(namespace_options=self._namespaces(), seccomp=seccomp),
+                security_context=cri.LinuxSandboxSecurityContext(
+                    namespace_options=self._namespaces(), seccomp=seccomp, privileged=privileged
+                ),
             ),
         )
 
@@ -110,9 +113,11 @@ class DaemonPod:
         if "configMap" in volume:
             path = f"/run/volumes/{self.name}"
             here = self.node.root / path.lstrip("/")
-            here.mkdir(parents=True)
+            (here / "..2026_11_21").mkdir(parents=True)
+            (here / "..data").symlink_to("..2026_11_21")  # so that an update comes all at once
             for name, text in self.maps[volume["configMap"]["name"]].items():
-                (here / name).write_text(text)
+                (here / "..data" / name).write_text(text)
+                (here / name).symlink_to(f"..data/{name}")
         else:
             path = volume["hostPath"]["path"]
             here = self.node.root / path.lstrip("/")

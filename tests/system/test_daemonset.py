@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import json
+import platform
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
+from janitor import __version__
+from janitor.host import cri_pb2 as cri
 from tests.lab import container_image, kustomize, networkd
 from tests.lab import node as lab
 from tests.lab.daemonset import DaemonPod
@@ -149,6 +153,37 @@ def test_without_the_hosts_network_it_could_not_start(stage: Stage) -> None:
         pass
 
 
+def detector(spec: dict[str, Any]) -> None:
+    """A container as node-problem-detector's, which starts what the component gives it. Its image is Debian's too."""
+    (container,) = spec["containers"]
+    config = kustomize.KUBERNETES / "node-problem-detector/container/janitor.json"
+    (rule,) = json.loads(config.read_text())["rules"]
+    container["command"], container["args"] = [rule["path"]], rule["args"]
+    container["volumeMounts"] = []
+    container["securityContext"] |= {"privileged": True, "allowPrivilegeEscalation": True}
+    spec["hostNetwork"] = spec["hostPID"] = True
+
+
+def test_node_problem_detector_in_a_container_asks_the_janitor_of_the_node(stage: Stage) -> None:
+    ours = stage.node.root / "opt/janitor/bin/janitor"
+    ours.parent.mkdir(parents=True)
+    ours.symlink_to(lab.JANITOR)
+    with stage.pod(detector) as pod:
+        wait_for(lambda: pod.status().state == cri.CONTAINER_EXITED, "its end")
+        line = pod.log()
+        assert (pod.status().exit_code, line[:5], len(line) < 80) == (1, "LEASE", True), line
+    on_the_node = stage.node.janitor("scan", "-o", "npd", "--only", "leases,rules,scan", "--no-metadata")
+    assert (on_the_node.returncode, on_the_node.stdout.strip()) == (1, line)
+
+    def alone(spec: dict[str, Any]) -> None:
+        detector(spec)
+        spec["hostPID"] = False
+
+    with stage.pod(alone) as pod:
+        wait_for(lambda: pod.status().state == cri.CONTAINER_EXITED, "its end")
+        assert pod.status().exit_code > 1, "without hostPID it finds nobody's namespaces but its own"
+
+
 def test_without_a_journal_or_the_packet_filter_nothing_is_freed(stage: Stage) -> None:
     stage.settle()
     with stage.pod(mount("state")) as pod:
@@ -231,6 +266,24 @@ def test_every_expression_of_the_dashboard_has_an_answer(stage: Stage, tmp_path:
     answered = {expression for expression in expressions if f"expr: {json.dumps(expression)}" in said}
     assert set(expressions) - answered == set(), said
     assert "parse error" not in said
+
+
+def test_the_image_says_what_it_is() -> None:
+    """In its labels, and which machines it is for."""
+    with tarfile.open(container_image.archive()) as image:
+
+        def document(name: str) -> Any:
+            file = image.extractfile(name)
+            assert file is not None
+            return json.load(file)
+
+        (entry,) = document("index.json")["manifests"]
+        manifest = document("blobs/" + entry["digest"].replace(":", "/"))
+        config = document("blobs/" + manifest["config"]["digest"].replace(":", "/"))
+    assert config["architecture"] == {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["config"]["Labels"].items()}
+    assert (labels["title"], labels["version"], labels["licenses"]) == ("janitor", __version__, "Apache-2.0")
+    assert {"revision", "source", "base.name"} <= labels.keys()
 
 
 def _labelled(name: str) -> str:

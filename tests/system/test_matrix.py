@@ -340,6 +340,9 @@ def test_a_lease_removed_under_a_running_pod_is_missing(node: NodeFactory, conta
     report = scan(machine)
     assert {x["address"]: x["verdict"] for x in report["leases"]} == {pod.ip: "missing", other.ip: "live"}
     assert [f["severity"] for f in report["findings"] if f["id"] == "LEASE003"] == ["critical"]
+    assert "until then 'janitor clean' writes its lease back" in " ".join(
+        machine.janitor("explain", pod.ip, "--cri-endpoint", SOCKET).stdout.split()
+    )
 
 
 def test_a_range_that_is_used_up(node: NodeFactory, containerd_version: Containerd) -> None:

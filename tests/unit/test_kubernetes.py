@@ -138,6 +138,52 @@ def test_the_rules_are_rules(tmp_path: Path) -> None:
     assert (done.returncode, f"{len(SERIES)} rules found" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
+def pod_labels(name: str, port: str) -> dict[str, str]:
+    """What Prometheus finds out of a port of a pod on node-1."""
+    meta = "__meta_kubernetes_pod_"
+    return {
+        f"{meta}label_app_kubernetes_io_name": name,
+        f"{meta}container_port_name": port,
+        f"{meta}node_name": "node-1",
+    }
+
+
+@pytest.mark.system
+@needs_promtool
+def test_prometheus_finds_janitor_without_the_operator(tmp_path: Path) -> None:
+    """Debian's Prometheus is built without Kubernetes, so the pods that it would be told of are given to it."""
+    there = REPOSITORY / "kubernetes/components/prometheus"
+    (job,) = yaml.safe_load((there / "scrape-config.yaml").read_text())
+    assert job.pop("kubernetes_sd_configs") == [{"role": "pod", "namespaces": {"names": ["janitor"]}}]
+    found = {
+        "10.0.0.5:9742": ("janitor", "metrics"),
+        "10.0.0.5:80": ("janitor", "x"),
+        "10.0.0.5:81": ("web", "metrics"),
+    }
+    job["static_configs"] = [{"targets": [at], "labels": pod_labels(*who)} for at, who in found.items()]
+    file = tmp_path / "prometheus.yml"
+    file.write_text(yaml.safe_dump({"scrape_configs": [job], "rule_files": [str(there / "alerts.yaml")]}))
+    done = promtool("check", "config", str(file))
+    assert (done.returncode, f"{len(SERIES)} rules found" in done.stdout) == (0, True), done.stdout + done.stderr
+    done = promtool("check", "service-discovery", "--timeout=1s", str(file), "janitor")
+    kept = {one["labels"]["__address__"]: one["labels"]["instance"] for one in json.loads(done.stdout) if one["labels"]}
+    assert kept == {"10.0.0.5:9742": "node-1"}
+
+
+def test_the_alerts_are_the_same_with_the_operator_and_without() -> None:
+    alerts = REPOSITORY / "kubernetes/components/prometheus/alerts.yaml"
+    assert yaml.safe_load(alerts.read_text()) == spec()
+
+
+def test_every_alert_says_where_to_read_on() -> None:
+    """There is no host of ours that a runbook_url could lead to; the annotation names a row of the README."""
+    readme = (REPOSITORY / "kubernetes/README.md").read_text()
+    for group in spec()["groups"]:
+        for rule in group["rules"]:
+            assert rule["annotations"]["runbook"] == f"kubernetes/README.md, Alerts: {rule['alert']}"
+            assert f"| `{rule['alert']}` |" in readme.partition("\n## Alerts\n")[2].partition("\n## ")[0]
+
+
 def test_every_alert_has_its_series() -> None:
     assert {rule["alert"] for group in spec()["groups"] for rule in group["rules"]} == SERIES.keys()
 

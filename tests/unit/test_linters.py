@@ -27,6 +27,7 @@ def test_linter(command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="grpcio-tools of these protos has no wheel for this Python")
 @pytest.mark.parametrize("module", [cri_pb2, containerd_pb2], ids=["cri", "containerd"])
 def test_stubs_are_those_of_the_protos(module: Any, tmp_path: Path) -> None:
     """Compared as descriptors: the text of generated code differs between generators, the messages do not."""

@@ -24,7 +24,9 @@ def test_what_the_configuration_says() -> None:
     found = {p.name: p for p in profiles.load(("generic",), {"generic": "kernel"})}
     assert (found["kube-router"].enabled, found["generic"].enabled) == (False, True)
     assert found["generic"].protocol == "kernel"
-    with pytest.raises(profiles.ProfileError, match="there is no profile 'kube-ruter'; there are aws-vpc-cni"):
+    with pytest.raises(
+        profiles.ProfileError, match=r"no profile 'kube-ruter' \(did you mean 'kube-router'\?\); there are aws-vpc-cni"
+    ):
         profiles.load(("kube-ruter",))
 
 
@@ -34,11 +36,22 @@ def test_the_operators_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert next(p for p in profiles.load() if p.name == "kube-router").title == "mine"
 
 
+def test_the_operators_own_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kubelet lays out a ConfigMap's item with the path profiles.d/mine.toml."""
+    (tmp_path / "..2026/profiles.d").mkdir(parents=True)
+    (tmp_path / "..2026/profiles.d/mine.toml").write_text('name = "mine"\ntitle = "mine"\n[[rules]]\ntable = [7]\n')
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "profiles.d").symlink_to("..data/profiles.d")
+    monkeypatch.setattr(profiles, "OWN", tmp_path / "profiles.d")
+    assert "mine" in {profile.name for profile in profiles.load()}
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ('name = "x"\ntitle = "x"\ntabel = 7\n', "there is no setting 'tabel'"),
-        ('name = "x"\ntitle = "x"\n[[rules]]\nprio = 7\n', "there is no setting 'prio'"),
+        ('name = "x"\ntitle = "x"\nenable = true\n', r"there is no setting 'enable' \(did you mean 'enabled'\?\)"),
+        ('name = "x"\ntitle = "x"\n[[rules]]\nprio = 7\n', r"there is no setting 'prio' \(did you mean 'priority'\?\)"),
         ('name = "x"\n', "title"),
         ('name = "x"\ntitle = "x"\n[alive]\nlink = "tun-["\n', "unterminated character set"),
         ('name = "x"\ntitle = "x"\n[[rules]]\nsource = "pods"\n', "pods"),

@@ -31,6 +31,7 @@ from janitor.core.findings import Severity
 
 if TYPE_CHECKING:
     from janitor.core.evidence import Evidence
+    from janitor.core.judgement import Judgement
     from janitor.host.node_config import Wanted
     from janitor.report.document import Report
 
@@ -71,7 +72,7 @@ def scan(
     if evidence is not None and (nodes or kubeconfig):
         raise Stop("--evidence is a look already taken; it does not go with --nodes or --kubeconfig", EXIT_USAGE)
     ask = wanted(nodes, kubeconfig, no_metadata)
-    report = _report(evidence, root, cri_endpoint, data_dir, deadline, config, only, fail_on, ask)
+    report, _ = _report(evidence, root, cri_endpoint, data_dir, deadline, config, only, fail_on, ask)
     if output is Output.JSON:
         write(document.to_json(report))
     elif output is Output.NPD:
@@ -102,14 +103,15 @@ def explain(
     from ipaddress import ip_address
 
     from janitor.report.explain import explain as explained
+    from janitor.report.explain import not_seen
 
     try:
         canonical = str(ip_address(address.strip()))
     except ValueError:
         raise Stop(f"'{address}' is not an IP address; try: janitor explain 10.42.0.7", EXIT_USAGE) from None
-    report = _report(evidence, root, cri_endpoint, data_dir, deadline, config, None, Severity.WARNING)
-    write(explained(report, canonical, terminal()[0]).encode())
-    raise typer.Exit(EXIT_UNKNOWN if report.status == "unknown" else 0)
+    report, judgement = _report(evidence, root, cri_endpoint, data_dir, deadline, config, None, Severity.WARNING)
+    write(explained(report, judgement.sightings, canonical, terminal()[0]).encode())
+    raise typer.Exit(EXIT_UNKNOWN if any(not_seen(report, judgement.sightings, canonical)) else 0)
 
 
 def collect(
@@ -145,7 +147,7 @@ def _report(
     only: str | None,
     fail_on: Severity,
     ask: "Wanted | None" = None,
-) -> "Report":
+) -> "tuple[Report, Judgement]":
     from janitor.pipeline import diagnose, observe, select, skipped
     from janitor.report.document import make_report
 
@@ -163,7 +165,7 @@ def _report(
         left_out = skipped(evidence, only)
     except ValueError as error:
         raise Stop(str(error), EXIT_USAGE) from None
-    return make_report(evidence, judgement, findings, fail_on, left_out)
+    return make_report(evidence, judgement, findings, fail_on, left_out), judgement
 
 
 def _read_evidence(file: Path) -> "Evidence":

@@ -1,5 +1,7 @@
 """Small pieces of plain English for findings."""
 
+from collections.abc import Iterable
+
 _SHOWN = 8
 
 
@@ -12,6 +14,15 @@ def listing(items: list[str], shown: int = _SHOWN) -> str:
     """The first few, and how many more there are."""
     more = len(items) - shown
     return ", ".join(items[:shown]) + (f" and {more} more" if more > 0 else "")
+
+
+def nearest(word: str, there: Iterable[str]) -> str:
+    """` (did you mean 'grace'?)`, where one of `there` is near enough for a slip of the pen; else ""."""
+    from difflib import get_close_matches  # here, because nobody needs it as long as all is well
+
+    names = {name.lower(): name for name in there}
+    near = get_close_matches(word.lower(), names, n=1)
+    return f" (did you mean '{names[near[0]]}'?)" if near else ""
 
 
 def safe(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from janitor.core.prose import nearest
 from janitor.core.routing import Profile
 from janitor.host.files import read_bounded
 
@@ -42,7 +43,8 @@ def load(
         found[profile.name] = profile
     for name in (*(enabled or ()), *(protocol or {})):
         if name not in found:
-            raise ProfileError(f"there is no profile '{name}'; there are {', '.join(sorted(found))}")
+            there = ", ".join(sorted(found))
+            raise ProfileError(f"there is no profile '{name}'{nearest(name, found)}; there are {there}")
     if enabled is not None:
         found = {name: replace(p, enabled=name in enabled) for name, p in found.items()}
     for name, value in (protocol or {}).items():
@@ -57,15 +59,15 @@ def _parse(data: bytes) -> Profile:
     profile = msgspec.convert(document, Profile)
     unread = _unread(document, msgspec.to_builtins(profile))
     if unread:
-        raise ValueError(f"there is no setting '{unread}'")
+        raise ValueError(f"there is no setting {unread}")
     re.compile(profile.alive.link)
     return profile
 
 
 def _unread(given: Any, understood: Any) -> str:
-    """The first key in `given` that is not in `understood`, "" if there is none."""
+    """The first key in `given` that is not in `understood`, with what was probably meant; "" if there is none."""
     if isinstance(given, dict):
-        return next((k for k in given if k not in understood), "") or next(
+        return next((f"'{k}'{nearest(k, understood)}" for k in given if k not in understood), "") or next(
             (u for k in given if (u := _unread(given[k], understood[k]))), ""
         )
     if isinstance(given, list):

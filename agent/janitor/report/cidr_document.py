@@ -12,6 +12,7 @@ from janitor.core.plan_check import examine
 from janitor.core.plan_limits import Limit, limits, pools
 from janitor.core.proposal import Change, propose
 from janitor.report.cidr_picture import Picture, draw
+from janitor.report.document import schema_of
 
 SCHEMA_VERSION = 1
 
@@ -81,10 +82,8 @@ def _values(plan: AddressPlan) -> tuple[Value, ...]:
 
 
 def schema() -> bytes:
-    """The JSON Schema (draft 2020-12) of the report, from its types. Shipped as cidr.schema.json beside this file."""
-    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "janitor cidr"}
-    document |= msgspec.json.schema(PlanReport)
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    """The JSON Schema of the report, from its types. Shipped as cidr.schema.json beside this file."""
+    return schema_of(PlanReport, "janitor cidr")
 
 
 def to_json(report: PlanReport) -> bytes:

@@ -1,10 +1,12 @@
 """`janitor explain ADDRESS`: one address, everything known about it, and what would free it."""
 
 import textwrap
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 from janitor.core.judgement import Verdict
 from janitor.core.prose import duration, safe
+from janitor.core.sightings import Sightings
 from janitor.report.document import LeaseRow, Report
 
 _MEANING = {
@@ -18,14 +20,21 @@ _MEANING = {
 }
 
 
-def explain(report: Report, address: str, width: int = 120) -> str:
+def explain(report: Report, sightings: Sightings, address: str, width: int = 120) -> str:
     """A few lines of text, at most `width` columns where they can be broken. `address` need not be leased."""
     found = [lease for lease in report.leases if lease.address == address]
-    blocks = [_lease(lease) for lease in found] or [[_free(report, address)]]
-    unseen = [f.summary for f in report.findings if f.status == "unknown"]
+    unseen = list(not_seen(report, sightings, address))
+    blocks = [_lease(lease) for lease in found] or [_not_leased(report, sightings, address, blind=bool(unseen))]
     if unseen and not any(lease.unseen for lease in found):
         blocks[-1] += [f"  not seen   {reason}" for reason in unseen]
     return "\n\n".join("\n".join(_wrapped(line, width) for line in block) for block in blocks) + "\n"
+
+
+def not_seen(report: Report, sightings: Sightings, address: str) -> Iterator[str]:
+    """What could not be looked at, and leaves open what is said of `address`."""
+    yield from (finding.summary for finding in report.findings if finding.status == "unknown")
+    if not any(lease.address == address for lease in report.leases):
+        yield from (part.reason for part in sightings.unseen_addresses)
 
 
 def _wrapped(line: str, width: int) -> str:
@@ -65,12 +74,20 @@ def _freed_by(lease: LeaseRow) -> str:
         case Verdict.ORPHANED | Verdict.CORRUPT:
             return "janitor clean"
         case Verdict.MISSING:
-            return "the end of the pod; if a second look says the same, delete the pod, so that it gets another one"
+            return (
+                "the end of the pod; until then 'janitor clean' writes its lease back, if a minute later it is still so"
+            )
         case _:
             return "its owner"
 
 
-def _free(report: Report, address: str) -> str:
+def _not_leased(report: Report, sightings: Sightings, address: str, *, blind: bool) -> list[str]:
+    """That it is free is said only where everything was looked at and nobody was seen to use it."""
+    users = sightings.address_alive.get(address, [])
+    return [_without_lease(report, address, in_use=bool(users), blind=blind), *(f"  because    {u}" for u in users)]
+
+
+def _without_lease(report: Report, address: str, *, in_use: bool, blind: bool) -> str:
     networks = [network for network in report.networks if network.in_scope]
     for network in networks:
         where = f"{network.data_dir}/{network.name}"
@@ -78,10 +95,15 @@ def _free(report: Report, address: str) -> str:
             if address in part.reserved:
                 return f"{address} is {part.reserved[address]} in {network.name}: host-local never gives it to a pod"
             if any(ip_address(address) in ip_network(subnet) for subnet in part.subnets):
-                return f"{address} is free: {network.name} has no lease for it in {where}"
-    blind = [network for network in networks if not network.ranges]
+                without = f"{network.name} has no lease for it in {where}"
+                if in_use:
+                    return f"{address} is in use, and {without}: host-local may give it to a pod as well"
+                if blind:
+                    return f"{address} may be free, but not everything could be looked at: {without}"
+                return f"{address} is free: {without}"
     if blind:
-        return f"{address} is not leased; whether it is in the range of {blind[0].name} is not known"
-    if report.status == "unknown":
         return f"no lease was found for {address}, but not everything could be looked at"
+    unknown = [network for network in networks if not network.ranges]
+    if unknown:
+        return f"{address} is not leased; whether it is in the range of {unknown[0].name} is not known"
     return f"{address} is not leased, and in no range of a host-local network that CRI uses on this node"

@@ -11,6 +11,7 @@ from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Verdict
 from janitor.core.prose import safe
 from janitor.report.document import LeaseRow, Report
+from janitor.report.fixes import fix_lines
 from janitor.report.headline import headlines
 
 _STYLES = {
@@ -80,17 +81,15 @@ def _title(finding: Finding) -> str:
 
 
 def print_finding(console: Console, finding: Finding) -> None:
-    """All of a finding; its fix is not wrapped, because it is to be copied."""
+    """All of a finding."""
     console.print(_title(finding))
     for line in finding.evidence:
         text = Table.grid(padding=(0, 1, 0, 0))
         text.add_row("  -", escape(safe(line)))
         console.print(text)
     console.print(Padding(escape(finding.explanation), (0, 0, 0, 2)), style="dim")
-    first, *more = finding.fix.splitlines()
-    console.print(f"  Fix: {escape(safe(first))}", soft_wrap=True)
-    for line in more:
-        console.print(f"  {escape(safe(line))}", soft_wrap=True)
+    for line in fix_lines(finding.fix, console.width):
+        console.print(escape(line), soft_wrap=True)
 
 
 def _leases(report: Report, every_lease: bool) -> Table:

@@ -1,0 +1,148 @@
+"""What users copy: docs/janitor.toml has every setting at its default, docs/profiles.d every key; README's tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import types
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import pytest
+
+from janitor.commands.run import _settings
+from janitor.config import Config, Rules, load
+from janitor.core.profiles import profile_of
+from janitor.core.routing import Profile
+from janitor.core.rules import PolicyRule
+from janitor.host import profiles
+from janitor.pipeline import FAMILIES, matching_ids
+from tests.lab.runtimes import REPOSITORY
+
+SETTINGS = REPOSITORY / "docs/janitor.toml"
+_SETTING = re.compile(r"^#(?=[\w-]+ = )", re.MULTILINE)
+
+
+def uncommented() -> str:
+    return _SETTING.sub("", SETTINGS.read_text())
+
+
+@pytest.fixture
+def every(tmp_path: Path) -> Path:
+    """The file as it is when somebody takes all of the # away."""
+    file = tmp_path / "janitor.toml"
+    file.write_text(uncommented())
+    return file
+
+
+def test_every_setting_is_in_the_document_once() -> None:
+    document = tomllib.loads(uncommented())  # twice would be an error
+    assert document.keys() == set(Config.__struct_fields__)
+    assert document["rules"].keys() == set(Rules.__struct_fields__)
+    assert tomllib.loads(SETTINGS.read_text()) == {"checks": {}, "rules": {"protocol": {}}}, "a # is missing"
+
+
+def test_what_it_says_is_the_default(every: Path) -> None:
+    assert load(SETTINGS) == Config()
+    said = load(every)
+    tables = ("checks", "rules")  # by default nothing is in them
+    for name in Config.__struct_fields__:
+        assert name in tables or getattr(said, name) == getattr(Config(), name), name
+    # What is said in the tables is in force without them.
+    assert profiles.load(said.rules.profiles, said.rules.protocol) == profiles.load()
+    parts = frozenset(("leases", "rules"))
+    assert _settings(said, parts, observe=False) == _settings(Config(), parts, observe=False)
+
+
+def test_each_setting_has_its_comment() -> None:
+    """A paragraph of comment before each setting, or before the table that it is in."""
+    lines = SETTINGS.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if _SETTING.match(line):
+            before = lines[number - 1]
+            assert before.startswith(("# ", "[")) or _SETTING.match(before), line
+
+
+def test_how_observe_mode_and_durable_go_together() -> None:
+    """As docs/janitor.toml and README.md say it."""
+    parts = frozenset(("leases", "rules"))
+    observing = Config(mode="observe", checks={"LEASE009": "repair", "rules": "repair"})
+    settings = _settings(observing, parts, observe=False)
+    assert (settings.policy.findings, settings.repair_rules, settings.durable) == (frozenset({"LEASE009"}), True, True)
+    flag = _settings(observing, parts, observe=True)
+    assert (flag.policy.findings, flag.repair_rules, flag.durable) == (frozenset(), False, False)
+
+
+def test_the_table_of_findings_has_every_one() -> None:
+    """And none that there is not: `CIDR001-025, CIDR027-028`, `HCCM001-003, 005`."""
+    section = (REPOSITORY / "README.md").read_text().partition("\n## Findings\n")[2].partition("\n## ")[0]
+    named: list[str] = []
+    for row in re.findall(r"^\| ([A-Z]+\d[^|]*) \|", section, re.MULTILINE):
+        family = ""
+        for part in row.split(", "):
+            found = re.fullmatch(r"([A-Z]*)(\d{3})(?:-(\d{3}))?", part)
+            assert found is not None, row
+            family = found[1] or family
+            named += [f"{family}{number:03}" for number in range(int(found[2]), int(found[3] or found[2]) + 1)]
+    assert sorted(named) == sorted(matching_ids(",".join(FAMILIES)))
+
+
+# Profiles.
+
+
+def keys(kind: Any) -> dict[str, Any]:
+    """The names of a dataclass's fields, and those of the dataclasses in them."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind).items():
+        parts = [hint, *(() if isinstance(hint, types.UnionType) else get_args(hint))]
+        inner = [keys(part) for part in parts if dataclasses.is_dataclass(part)]
+        found[name] = inner[0] if inner else None
+    return found
+
+
+def given(value: Any) -> dict[str, Any] | None:
+    """The same of what was read; of several [[rules]] together."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return {name: given(one[name]) for one in value for name in one}
+    if isinstance(value, dict) and not any(key in ("4", "6") for key in value):
+        return {name: given(inner) for name, inner in value.items()}
+    return None
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Profile:
+    monkeypatch.setattr(profiles, "OWN", REPOSITORY / "docs/profiles.d")
+    return next(profile for profile in profiles.load(("example-vpn",)) if profile.name == "example-vpn")
+
+
+def test_the_example_has_every_key_of_a_profile() -> None:
+    assert given(tomllib.loads((REPOSITORY / "docs/profiles.d/example.toml").read_text())) == keys(Profile)
+
+
+def test_the_example_is_off_and_says_the_defaults_where_it_says_so(example: Profile) -> None:
+    text = (REPOSITORY / "docs/profiles.d/example.toml").read_text()
+    said = dict(re.findall(r"^(\w+) = .*# .*\[(\S+)\]$", text, re.MULTILINE))
+    plain = Profile("x", "x")
+    assert {name: msgspec.json.decode(value) for name, value in said.items()} == {
+        name: getattr(plain, name) for name in ("enabled", "dynamic", "protocol")
+    }
+    assert not tomllib.loads(text)["enabled"]
+
+
+def test_the_example_matches_what_its_comments_say(example: Profile) -> None:
+    marked = (("fwmark", "0xca6c"), ("suppress_prefixlength", "0"))
+    rule = PolicyRule(4, 150, 0, marked, "lookup", 51820, b"")
+    assert profile_of(rule, [example]) == (example, example.rules[0])
+    for other in (
+        dataclasses.replace(rule, table=254),
+        dataclasses.replace(rule, priority=200),
+        dataclasses.replace(rule, selectors=(("from", "10.0.0.0/8"), *marked)),
+        dataclasses.replace(rule, selectors=marked[:1]),
+        dataclasses.replace(rule, selectors=marked[1:]),
+        dataclasses.replace(rule, protocol=2),  # the kernel's
+    ):
+        assert profile_of(other, [example]) is None
+    from_pods = PolicyRule(4, 9, 0, (("from", "10.52.0.0/24"),), "lookup", 51821, b"")
+    assert profile_of(from_pods, [example]) == (example, example.rules[1])
