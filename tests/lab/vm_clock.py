@@ -21,7 +21,7 @@ from tests.lab.vm_disk import Base, missing
 UNSTEPPED = ("not at all", "machine stopped", "machine frozen")
 GRACE_S = 90  # as configured in vm_disk.py
 _NEXT_PASS_S = 30.0  # the interval is 5 s, and a pass takes up to three under emulation
-_LINES = 20
+_LINES = 40  # of the journal, systemd's own among them
 _LONGEST_S = 900.0
 """For one way, most of it waiting: a runtime that is a minute old, and a minute of watching."""
 
