@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -29,7 +29,7 @@ _LOOKUP_TABLE: Final = 0x1000  # RTM_F_LOOKUP_TABLE of linux/rtnetlink.h: withou
 def links() -> tuple[Link, ...]:
     """Every interface of this thread's network namespace, with its addresses. OSError."""
     addresses: dict[int, list[str]] = {}
-    for index, address in _dumped(lambda route: route.get_addr(), _address):
+    for index, address in _dumped([_addresses], _address):
         addresses.setdefault(index, []).extend(address)
 
     def link(message: Any) -> Link:
@@ -41,7 +41,15 @@ def links() -> tuple[Link, ...]:
             tuple(addresses.get(message["index"], ())),
         )
 
-    return tuple(_dumped(lambda route: route.get_links(), link))
+    return tuple(_dumped([_links], link))
+
+
+async def _links(kernel: AsyncIPRoute) -> list[Any]:
+    return [message async for message in await kernel.get_links()]
+
+
+async def _addresses(kernel: AsyncIPRoute) -> list[Any]:
+    return [message async for message in await kernel.get_addr()]
 
 
 def _address(message: Any) -> tuple[int, list[str]]:
@@ -53,14 +61,11 @@ def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route
     """The routes of these tables. OSError."""
     by_index = {link.index: link.name for link in known_links}
 
-    def route(message: Any) -> Route | None:
-        table = message.get_attr("RTA_TABLE") or message["table"]
-        if message["family"] not in _FAMILIES or table not in tables:
-            return None
+    def route(message: Any) -> Route:
         everywhere = "::" if message["family"] == socket.AF_INET6 else "0.0.0.0"
         return Route(
             _FAMILIES[message["family"]],
-            table,
+            _table(message),
             f"{message.get_attr('RTA_DST') or everywhere}/{message['dst_len']}",
             by_index.get(message.get_attr("RTA_OIF"), ""),
             str(message.get_attr("RTA_GATEWAY") or ""),
@@ -68,20 +73,24 @@ def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route
             _KINDS.get(message["type"], f"type {message['type']}"),
         )
 
-    found: list[Route | None] = []
-    for table in sorted(tables):
-        try:
-            found += _dumped(partial(_ask_routes, family=socket.AF_INET, table=table), route, strict=True)
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # that nobody has made this table
-                raise
-    # A kernel may have one IPv6 table only, and call it by any number.
-    found += _dumped(partial(_ask_routes, family=socket.AF_INET6), route, strict=True)
-    return tuple(one for one in found if one is not None)
+    questions = [partial(_in_table, table, family) for family in _FAMILIES for table in sorted(tables)]
+    return tuple(_dumped(questions, route))
 
 
-def _ask_routes(kernel: Any, **wanted: int) -> Any:
-    return kernel.get_routes(**wanted)
+async def _in_table(table: int, family: int, kernel: AsyncIPRoute) -> list[Any]:
+    """The messages of one table. pyroute2 would throw away itself what is not in it: `dump_filter` leaves that to the
+    kernel. One that cannot (before Linux 4.20), or that has a single table for IPv6, says more than was asked for."""
+    try:
+        answers = await kernel.route("dump", dump_filter=None, family=family, table=table)
+        return [message async for message in answers if (message["family"], _table(message)) == (family, table)]
+    except NetlinkError as error:
+        if error.code in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # no such table, or no IPv6 at all
+            return []
+        raise
+
+
+def _table(message: Any) -> int:
+    return int(message.get_attr("RTA_TABLE") or message["table"])
 
 
 def route_get(destination: str, source: str, interface: str) -> Probe:
@@ -98,23 +107,20 @@ def route_get(destination: str, source: str, interface: str) -> Probe:
         return Probe(destination, source, "", 0, os.strerror(number) if number else type(error).__name__)
 
 
-def _dumped(ask: Callable[[AsyncIPRoute], Any], take: Callable[[Any], _T], *, strict: bool = False) -> list[_T]:
-    """What `take` makes of each message of one dump; none is kept. OSError where the kernel refuses.
+def _dumped(questions: Iterable[Callable[[AsyncIPRoute], Any]], take: Callable[[Any], _T]) -> list[_T]:
+    """What `take` makes of each message that answers one of the questions. OSError where the kernel refuses.
 
-    `strict`: the kernel, not we, looks for what was asked for (NETLINK_GET_STRICT_CHK, Linux 4.20), much quicker
-    on a node with hundreds of pods. Without it the answers are the same: pyroute2 looks once more. Asynchronous,
-    because the other face of pyroute2 starts and stops an event loop for each message, which takes as long again.
+    Asynchronous, because the other face of pyroute2 starts and stops an event loop for each message, which takes as
+    long again; and with the kernel's strict checks, without which it does not look for what was asked for.
     """
 
     async def read() -> list[_T]:
         try:
-            opened = AsyncIPRoute(strict_check=strict)
-        except OSError:
-            if not strict:
-                raise
+            opened = AsyncIPRoute(strict_check=True)
+        except OSError:  # before Linux 4.20
             opened = AsyncIPRoute()
-        async with opened as route:
-            return [take(message) async for message in await ask(route)]
+        async with opened as kernel:
+            return [take(message) for ask in questions for message in await ask(kernel)]
 
     try:
         return asyncio.run(read())
