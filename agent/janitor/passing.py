@@ -32,7 +32,8 @@ _SOONEST_S: Final = 5
 _TIDY_EVERY_S: Final = 86_400
 _SAMPLES: Final = 720
 _GLANCES: Final = 4
-"""So many passes in a row may end with a glance: what it cannot see is seen by the next one."""
+_LOOK_EVERY_S: Final = 300
+"""So many passes in a row may end with a glance, and none when this is over: what it cannot see is seen by the next."""
 
 
 @dataclass(slots=True)
@@ -157,7 +158,8 @@ class Passing:
     def _begin(self) -> None:
         now = clock().boottime_ns
         tidy = not self._tidied_ns or now - self._tidied_ns > _TIDY_EVERY_S * SECOND
-        mark = self._mark if self._glances < _GLANCES else replace(self._mark, digest="")
+        may = self._glances < _GLANCES and now - self.looked_ns < _LOOK_EVERY_S * SECOND
+        mark = self._mark if may else replace(self._mark, digest="")
         self._order = order = replace(self.order(tidy, self._backoff.postponed(now)), mark=mark)
         self._end, self._asked_ns = None, 0
 

@@ -19,6 +19,7 @@ import pytest
 
 from janitor.config import ConfigError, load
 from janitor.core.action import Policy
+from janitor.core.mark import Mark
 from janitor.daemon import Daemon
 from janitor.host.http import Answer, Server
 from janitor.host.procfs import clock
@@ -107,6 +108,19 @@ def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_lat
         drive(server, lambda: bool(select.select([caller], [], [], 0)[0]))
         assert b"200 OK" in caller.recv(4096)
     server.close()
+
+
+@pytest.mark.parametrize(("ago_s", "glances", "may"), [(60, 0, True), (60, 3, True), (60, 4, False), (301, 0, False)])
+def test_so_many_passes_may_be_glances_and_for_so_long(tmp_path: Path, ago_s: int, glances: int, may: bool) -> None:
+    """However long the interval is: the alert on passes that do not see everything counts on it."""
+    mark = Mark(("/var/lib/cni",), (), "of the pass before")
+    begun = Order(Options(root=str(tmp_path)), Policy(), 30, False)
+    looked_ns = clock().boottime_ns - ago_s * SECOND
+    passing = Passing(lambda *_: begun, 600, Log(), looked_ns=looked_ns, _mark=mark, _glances=glances)
+    passing.run(frozenset())
+    passing.close(1)
+    assert passing._order is not None
+    assert passing._order.mark == (mark if may else replace(mark, digest=""))
 
 
 # For how long nothing happened, and why nothing happens.
