@@ -32,6 +32,7 @@ INTERVAL_S = 5
 CONFIG = f"interval = {INTERVAL_S}\ngrace = 60\n"
 QUIET_S = 4 * INTERVAL_S
 PODS = (6, 24)
+MOST_WIPES = 24  # after thirty restorations of one rule in an hour janitor gives it up, which is no fault
 RULE = "32765: from 10.244.0.0/24 lookup 77"
 # What may be more at the end than at the beginning. Memory: what an allocator keeps; the rest: nothing.
 MARGINS = {
@@ -127,9 +128,11 @@ class Life:
                 self.happened["DEL skipped"] += 1
 
     def wipe(self) -> None:
+        if self.happened["rules wiped"] == MOST_WIPES:
+            return
         self.routed.restart_networkd()
         self.happened["rules wiped"] += 1
-        wait_for(lambda: self.routed.rules().count("lookup 77") == 2, "the rules to be back", 90)
+        self.until(lambda: self.routed.rules().count("lookup 77") == 2, "the rules to be back", 90)
 
     def restart_runtime(self) -> None:
         if time.monotonic() - self.runtime_began > 90:
@@ -274,6 +277,8 @@ def soak(seconds: float, seed: int, cuts: int = 3) -> int:
         end = life.state()
         life.check()
         life.check_log()
+        if life.wrong:
+            print(life.daemon.log()[-6000:])
         passes = life.daemon.metric("janitor_passes_total")
         freed = life.daemon.metric("janitor_leases_freed_total")
     finally:
