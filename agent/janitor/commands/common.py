@@ -76,13 +76,14 @@ def options(
     config: Path | None,
 ) -> "Options":
     """What to look at, from the command line and the configuration. Stop for what makes no sense."""
+    from janitor.config import is_socket
     from janitor.pipeline import Options
 
     settings = load(config)
     if not Path(root).is_dir():
         raise Stop(f"--root {root} is not a directory", EXIT_USAGE)
     for address in cri_endpoint or ():
-        if not address.startswith(("unix:///", "unix:/", "/")):
+        if not is_socket(address):
             raise Stop(f"--cri-endpoint {address}: not a Unix socket; name it like unix:///run/x.sock", EXIT_USAGE)
     for path in data_dir or ():
         if not path.startswith("/") or not Path(f"{root}/{path}").is_dir():
@@ -93,10 +94,15 @@ def options(
         root=os.path.abspath(root),  # noqa: PTH100 (not resolved: /proc/<pid>/root would turn into /)
         cri_endpoints=tuple(cri_endpoint or ()),
         configured_endpoints=settings.cri_endpoints,
-        data_dirs=tuple(path.rstrip("/") for path in (*settings.data_dirs, *(data_dir or ()))),
+        data_dirs=tuple(_plain(path) for path in (*settings.data_dirs, *(data_dir or ()))),
         deadline_s=deadline or settings.deadline,
         profiles=rule_profiles(settings),
     )
+
+
+def _plain(path: str) -> str:
+    """An absolute path with one name only: a directory that is read under two would seem to lease everything twice."""
+    return os.path.normpath(f"/{path.lstrip('/')}")
 
 
 def rule_profiles(settings: "Config") -> "tuple[Profile, ...]":
