@@ -110,6 +110,10 @@ def test_bad_evidence(content: bytes, sentence: str) -> None:
         ("mode = 'Observe'\n", "mode: there is no 'Observe'; it takes repair or observe"),
         ("mode = observe\n", "Invalid value (at line 1, column 8); text takes quotes"),
         ("[checks]\nleases = 'clean'\n", "checks: there is no 'clean'; it takes repair or observe"),
+        (
+            "[checks]\nLEASE0011 = 'observe'\n",
+            "[checks] in the configuration: 'LEASE0011': there is no such check (did",
+        ),
         ("[rules.protocol]\ncilium = 'static'\n", "rules.protocol: there is no 'static'; it takes keep or kernel"),
         (
             "data_dirs = ['var/lib/cni/networks']\n",
