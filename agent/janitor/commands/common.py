@@ -122,6 +122,7 @@ def rule_profiles(settings: "Config") -> "tuple[Profile, ...]":
 
 def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wanted":
     """What to ask beside the node itself. Stop for a file that cannot be used."""
+    from janitor.core.unknown import Unknown
     from janitor.host import kube_api, kube_objects
     from janitor.host.node_config import Wanted
 
@@ -135,7 +136,11 @@ def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wa
         except ValueError as error:
             raise Stop(f"reading the Nodes in {nodes}: {error}") from None
     if kubeconfig:
-        return Wanted(not no_metadata, kube_api.objects(kubeconfig))
+        found = kube_api.objects(kubeconfig)
+        if isinstance(found, Unknown):  # what it would have shown is skipped; the node itself is looked at
+            why = "; ".join(part for part in (found.reason, found.hint) if part)
+            print(f"janitor: {why}; going on without it", file=sys.stderr)
+        return Wanted(not no_metadata, found)
     return Wanted(not no_metadata)
 
 
