@@ -14,6 +14,7 @@ from janitor.report.document import make_report
 from janitor.report.explain import explain
 from janitor.report.headline import headlines
 from janitor.report.table import to_table
+from tests.lab.runtimes import REPOSITORY
 from tests.situations import (
     BOOT,
     DEAD,
@@ -171,11 +172,18 @@ def test_a_damaged_loopback_entry_stops_nothing() -> None:
     assert only(what, "LEASE009").severity == "info"
 
 
+def before(unit: str) -> set[str]:
+    return {name for line in unit.splitlines() if line.startswith("Before=") for name in line[7:].split()}
+
+
 def test_leases_in_memory_are_fine() -> None:
     assert found(in_directory(lease(), filesystem="tmpfs"), "LEASE010") == []
     finding = only(evidence(), "LEASE010")
     assert "Where=/var/lib/cni/networks" in finding.fix
     assert "/var-lib-cni-networks.mount" in finding.fix
+    # Nothing that the unit in systemd/ is before is left out; janitor-boot.service waits by RequiresMountsFor=.
+    shipped = (REPOSITORY / "systemd/var-lib-cni-networks.mount").read_text()
+    assert before(shipped) - {"janitor-boot.service"} == before(finding.fix)
     assert "janitor-boot.service" in finding.explanation
 
 
