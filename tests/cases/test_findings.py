@@ -232,6 +232,31 @@ def test_table(width: int, colour: bool) -> None:
     assert not any(line.endswith(" ") for line in text.splitlines())
 
 
+def test_a_reason_is_said_once_where_many_rows_have_it() -> None:
+    what = evidence(*(lease(f"10.52.0.{n}") for n in range(10, 80)))
+    report = make_report(what, *diagnose(what))
+    why = "no runtime, process, network namespace or route on this node knows its container or its address"
+    rows = [line for line in to_table(report, width=200, colour=False).splitlines() if " orphaned " in line]
+    assert rows[0].endswith(f"  {why}")
+    assert all(line.endswith("  the same") for line in rows[1:])
+    rows = [
+        line
+        for line in to_table(report, width=200, colour=False, every_lease=True).splitlines()
+        if " orphaned " in line and line.endswith(f"  {why}")
+    ]
+    assert len(rows) == 70  # for grep(1)
+
+
+def test_that_not_all_was_seen_is_said_once() -> None:
+    what = evidence(lease(), boot_id=Unknown("no"))
+    text = to_table(make_report(what, *diagnose(what)), width=200, colour=False)
+    assert "because not everything could be looked at (SCAN001)" in text.splitlines()[0]
+    assert "this is not the whole truth" not in text
+    # Where the first lines are about something else it has a line of its own.
+    text = to_table(make_report(what, *diagnose(what)), width=200, colour=False, leases=False)
+    assert text.startswith("Not everything could be looked at (SCAN001), so this is not the whole truth.")
+
+
 def explained(what: Evidence, address: str, width: int = 120) -> str:
     judgement, findings = diagnose(what)
     return explain(make_report(what, judgement, findings), judgement.sightings, address, width)
