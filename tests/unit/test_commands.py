@@ -2,9 +2,11 @@
 
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -146,6 +148,22 @@ def test_json_against_the_shipped_schema(tmp_path: Path) -> None:
     assert {x["address"]: x["verdict"] for x in document["leases"]} == {
         "10.52.0.2": "live", "10.52.0.77": "orphaned", "10.52.0.78": "corrupt", "10.52.0.79": "foreign",
     }  # fmt: skip
+
+
+def test_a_pipe_is_as_wide_as_the_terminal_that_it_is_in() -> None:
+    """`janitor scan | less`: lines for 120 columns would be broken in the middle of words."""
+    controller, terminal = pty.openpty()
+    with os.fdopen(controller, "rb", 0), os.fdopen(terminal, "wb", 0) as stderr:
+        termios.tcsetwinsize(terminal, (24, 60))
+        words = ["scan", "--evidence", "-"]
+        given = encode(evidence(lease()))
+        done = subprocess.run([BIN / "janitor", *words], input=given, stdout=subprocess.PIPE, stderr=stderr, timeout=60)
+    assert done.returncode == 1
+    findings = done.stdout.decode().partition("ADDRESS ")[0]
+    assert 40 < max(map(len, findings.splitlines())) <= 60
+    wide = janitor(*words, stdin=given)
+    assert 60 < max(map(len, wide.stdout.decode().splitlines())) <= 120
+    assert b"\x1b" not in done.stdout
 
 
 def test_fail_on_and_only(tmp_path: Path) -> None:

@@ -155,10 +155,15 @@ def load(path: Path | None) -> "Config":
 
 
 def terminal() -> tuple[int, bool]:
-    """Columns, and whether to colour: only on a terminal, and never against NO_COLOR (no-color.org)."""
-    if sys.stdout is None or not sys.stdout.isatty():
-        return 120, False
-    return os.get_terminal_size(sys.stdout.fileno()).columns or 80, not os.environ.get("NO_COLOR")
+    """Columns, and whether to colour: only on a terminal, and never against NO_COLOR (no-color.org).
+
+    What goes through a pipe in a terminal (`| less`) is as wide as that: its standard error is still there.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and stream.isatty():
+            columns = os.get_terminal_size(stream.fileno()).columns or 80
+            return columns, stream is sys.stdout and not os.environ.get("NO_COLOR")
+    return 120, False
 
 
 def write(data: bytes) -> None:
