@@ -107,6 +107,8 @@ def test_a_range_fills_up(used: int, severity: str | None) -> None:
 def test_ninety_five_percent_is_an_error() -> None:
     files = [lease(f"10.52.0.{number}") for number in range(2, 244)]
     assert only(in_directory(*files), "LEASE005").severity == "error"
+    missing = only(in_directory(*files[1:]), "LEASE005")  # the live pod's lease, which is no file to be counted
+    assert missing.evidence[0] == f"241 files in {DIRECTORY}: 241 orphaned"
 
 
 @pytest.mark.parametrize(("uptime", "made"), [(300, False), (1200, True)])
