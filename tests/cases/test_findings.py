@@ -215,6 +215,14 @@ def test_selecting_findings() -> None:
         (evidence(lease(), boot_id=Unknown("no")), "not everything could be looked at"),
         (evidence(lease(ctime_ns=BOOT + 9_999 * SECOND)), "'janitor clean' would watch them for 10 min"),
         (evidence(networks=(network(range_sets=Unknown("x")),)), "k8s-pod-network: 1 address used: 1 live"),
+        (
+            in_directory(
+                lease("10.52.0.2", f"{LIVE}\r\neth0".encode()),
+                lease("10.52.0.9", b"by hand"),
+                networks=(network(range_sets=Unknown("x")),),
+            ),
+            "k8s-pod-network: 1 address used: 1 live, beside 1 file of others; nothing to free",
+        ),
         (evidence(networks=(), cache=()), "1 file of others"),
         (evidence(networks=(), cache=(), lease_directories=()), "no lease of any host-local network"),
     ],
