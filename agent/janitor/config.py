@@ -1,6 +1,7 @@
 """/etc/janitor/janitor.toml. Unknown keys and wrong types are errors: a typo must not weaken a safety rule."""
 
 import errno
+import re
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,6 +12,11 @@ from janitor.host.files import read_bounded
 
 DEFAULT: Final = Path("/etc/janitor/janitor.toml")
 _LIMIT: Final = 1 << 20
+# Types as msgspec names them, in the words of whoever writes the file.
+_TYPES: Final = {
+    "array": "a list in brackets", "bool": "true or false", "float": "a number", "int": "a whole number",
+    "object": "a table", "str": "text in quotes",
+}  # fmt: skip
 
 Mode = Literal["observe", "repair"]
 
@@ -60,7 +66,7 @@ def load(path: Path | None) -> Config:
     except RecursionError:
         raise ConfigError(f"reading the configuration {file}: it is nested too deeply") from None
     except (msgspec.DecodeError, ValueError) as error:
-        raise ConfigError(f"reading the configuration {file}: {error}") from None
+        raise ConfigError(f"reading the configuration {file}: {_sentence(str(error))}") from None
     problem = _problem(config)
     if problem:
         raise ConfigError(f"reading the configuration {file}: {problem}")
@@ -92,8 +98,28 @@ def _only_settings(document: dict[str, Any]) -> None:
                 raise ValueError(f"there is no setting '{name}'{table}{near}")
 
 
+def _sentence(error: str) -> str:
+    """What msgspec says of a value, with the name of its setting and what that takes."""
+    if error.startswith("Invalid value"):
+        return f"{error}; text takes quotes"
+    found = re.fullmatch(r"(?:Expected `(\w+)[^`]*`, got `(\w+)`|Invalid enum value (.*)) - at `\$\.([\w.]+).*`", error)
+    if found is None:
+        return error
+    wanted, given, word, setting = found.groups()
+    if word is not None:
+        takes = "keep or kernel" if setting == "rules.protocol" else "repair or observe"
+        return f"{setting}: there is no {word}; it takes {takes}"
+    return f"{setting} takes {_TYPES[wanted]}, and this is {_TYPES.get(given, given)}"
+
+
 def _problem(config: Config) -> str:
     """What is wrong with values of the right type; "" where nothing is."""
+    for path in config.data_dirs:
+        if not path.startswith("/"):
+            return f"data_dirs has '{path}'; a data directory of host-local has an absolute path"
+    for socket in config.cri_endpoints:
+        if not is_socket(socket):
+            return f"cri_endpoints has '{socket}', which is no Unix socket; name it like unix:///run/x.sock"
     if config.grace < 60:
         return f"grace is {config.grace}, and less than 60 s proves nothing"
     if not 0.1 <= config.deadline <= 300:
@@ -107,6 +133,11 @@ def _problem(config: Config) -> str:
     if config.textfile and not (config.textfile.startswith("/") and config.textfile.endswith(".prom")):
         return f"textfile is '{config.textfile}'; node_exporter reads files with an absolute path that ends in .prom"
     return ""
+
+
+def is_socket(endpoint: str) -> bool:
+    """Whether a runtime's endpoint is a Unix socket by an absolute path."""
+    return endpoint.startswith(("unix:///", "unix:/", "/"))
 
 
 def address(listen: str) -> tuple[str, int] | None:

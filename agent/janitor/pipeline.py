@@ -198,9 +198,9 @@ def matching_ids(only: str) -> set[str]:
         ids = [i for i in known_ids if i == prefix or (prefix in FAMILIES.values() and i.startswith(prefix))]
         if not ids:
             near = nearest(word, [*known_ids, *FAMILIES])
+            or_one = "" if near else f" or one of {', '.join(known_ids)}"
             raise ValueError(
-                f"--only '{word}': there is no such check{near}; name a family ({', '.join(FAMILIES)}) or one of "
-                f"{', '.join(known_ids)}"
+                f"--only '{word}': there is no such check{near}; name a family ({', '.join(FAMILIES)}){or_one}"
             )
         wanted.update(ids)
     return wanted

@@ -14,6 +14,7 @@ from janitor.report.document import make_report
 from janitor.report.explain import explain
 from janitor.report.headline import headlines
 from janitor.report.table import to_table
+from tests.lab.runtimes import REPOSITORY
 from tests.situations import (
     BOOT,
     DEAD,
@@ -106,6 +107,8 @@ def test_a_range_fills_up(used: int, severity: str | None) -> None:
 def test_ninety_five_percent_is_an_error() -> None:
     files = [lease(f"10.52.0.{number}") for number in range(2, 244)]
     assert only(in_directory(*files), "LEASE005").severity == "error"
+    missing = only(in_directory(*files[1:]), "LEASE005")  # the live pod's lease, which is no file to be counted
+    assert missing.evidence[0] == f"241 files in {DIRECTORY}: 241 orphaned"
 
 
 @pytest.mark.parametrize(("uptime", "made"), [(300, False), (1200, True)])
@@ -171,11 +174,18 @@ def test_a_damaged_loopback_entry_stops_nothing() -> None:
     assert only(what, "LEASE009").severity == "info"
 
 
+def before(unit: str) -> set[str]:
+    return {name for line in unit.splitlines() if line.startswith("Before=") for name in line[7:].split()}
+
+
 def test_leases_in_memory_are_fine() -> None:
     assert found(in_directory(lease(), filesystem="tmpfs"), "LEASE010") == []
     finding = only(evidence(), "LEASE010")
     assert "Where=/var/lib/cni/networks" in finding.fix
     assert "/var-lib-cni-networks.mount" in finding.fix
+    # Nothing that the unit in systemd/ is before is left out; janitor-boot.service waits by RequiresMountsFor=.
+    shipped = (REPOSITORY / "systemd/var-lib-cni-networks.mount").read_text()
+    assert before(shipped) - {"janitor-boot.service"} == before(finding.fix)
     assert "janitor-boot.service" in finding.explanation
 
 
@@ -205,6 +215,14 @@ def test_selecting_findings() -> None:
         (evidence(lease(), boot_id=Unknown("no")), "not everything could be looked at"),
         (evidence(lease(ctime_ns=BOOT + 9_999 * SECOND)), "'janitor clean' would watch them for 10 min"),
         (evidence(networks=(network(range_sets=Unknown("x")),)), "k8s-pod-network: 1 address used: 1 live"),
+        (
+            in_directory(
+                lease("10.52.0.2", f"{LIVE}\r\neth0".encode()),
+                lease("10.52.0.9", b"by hand"),
+                networks=(network(range_sets=Unknown("x")),),
+            ),
+            "k8s-pod-network: 1 address used: 1 live, beside 1 file of others; nothing to free",
+        ),
         (evidence(networks=(), cache=()), "1 file of others"),
         (evidence(networks=(), cache=(), lease_directories=()), "no lease of any host-local network"),
     ],
@@ -222,6 +240,31 @@ def test_table(width: int, colour: bool) -> None:
     assert ("\x1b[" in text) == colour
     assert "and 32 more" in text
     assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+def test_a_reason_is_said_once_where_many_rows_have_it() -> None:
+    what = evidence(*(lease(f"10.52.0.{n}") for n in range(10, 80)))
+    report = make_report(what, *diagnose(what))
+    why = "no runtime, process, network namespace or route on this node knows its container or its address"
+    rows = [line for line in to_table(report, width=200, colour=False).splitlines() if " orphaned " in line]
+    assert rows[0].endswith(f"  {why}")
+    assert all(line.endswith("  the same") for line in rows[1:])
+    rows = [
+        line
+        for line in to_table(report, width=200, colour=False, every_lease=True).splitlines()
+        if " orphaned " in line and line.endswith(f"  {why}")
+    ]
+    assert len(rows) == 70  # for grep(1)
+
+
+def test_that_not_all_was_seen_is_said_once() -> None:
+    what = evidence(lease(), boot_id=Unknown("no"))
+    text = to_table(make_report(what, *diagnose(what)), width=200, colour=False)
+    assert "because not everything could be looked at (SCAN001)" in text.splitlines()[0]
+    assert "this is not the whole truth" not in text
+    # Where the first lines are about something else it has a line of its own.
+    text = to_table(make_report(what, *diagnose(what)), width=200, colour=False, leases=False)
+    assert text.startswith("Not everything could be looked at (SCAN001), so this is not the whole truth.")
 
 
 def explained(what: Evidence, address: str, width: int = 120) -> str:

@@ -217,7 +217,7 @@ def test_a_family_first_then_its_checks_whatever_the_case(tmp_path: Path, text: 
         ('listen = "::1:9742"', "it takes ADDRESS:PORT"),
         ('listen = "localhost:9742"', "it takes ADDRESS:PORT"),
         ('listen = "127.0.0.1:70000"', "it takes ADDRESS:PORT"),
-        ('mode = "dry"', "Invalid enum value 'dry'"),
+        ('mode = "dry"', "mode: there is no 'dry'; it takes repair or observe"),
         ('textfile = "janitor.txt"', "ends in .prom"),
     ],
 )

@@ -174,6 +174,14 @@ def test_a_bad_kubeconfig(tmp_path: Path, content: str) -> None:
     assert isinstance(kube_api.objects("in-cluster"), Unknown)  # this is no pod
 
 
+def test_a_kubeconfig_of_no_use_is_said(tmp_path: Path) -> None:
+    """Otherwise a slip of the pen would look like 'nothing to report'."""
+    done = janitor("scan", "--only", "node", "--no-metadata", "--kubeconfig", str(tmp_path / "nowhere"))
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith(f"janitor: asking the API server with {tmp_path}/nowhere: ")
+    assert line.endswith("; going on without it")
+
+
 def test_more_nodes_than_any_cluster_has(tmp_path: Path) -> None:
     file = tmp_path / "nodes.json"
     file.write_text(json.dumps({"kind": "List", "items": [{"kind": "Node"}] * MANY}))

@@ -55,6 +55,28 @@ def test_nothing_is_changed_by_looking(tmp_path: Path) -> None:
     assert [(p.stat().st_atime, p.stat().st_mtime) for p in (file, tmp_path)] == [(1, 1), (1, 1)]
 
 
+def paths(root: Path, wanted: tuple[str, ...], data_dirs: tuple[str, ...] = ()) -> list[str]:
+    directories = lease_directories(str(root), wanted, data_dirs, own_mounts())
+    assert isinstance(directories, tuple)
+    return [directory.path for directory in directories]
+
+
+def test_a_directory_with_two_names_is_read_once(tmp_path: Path) -> None:
+    """/var/lib/cni as a link to a larger disk, which the CNI configuration, or an operator, names as it is."""
+    for name in ("one", "two"):
+        (tmp_path / "data/cni/networks" / name).mkdir(parents=True)
+    (tmp_path / "var/lib").mkdir(parents=True)
+    (tmp_path / "var/lib/cni").symlink_to("/data/cni")
+    at, real = "/var/lib/cni/networks", "/data/cni/networks"
+    assert paths(tmp_path, ()) == [f"{at}/one", f"{at}/two"]
+    assert paths(tmp_path, (f"{real}/one",)) == [f"{real}/one", f"{at}/two"]
+    assert paths(tmp_path, (), (real,)) == [f"{real}/one", f"{real}/two"]
+    assert paths(tmp_path, (f"{at}/two",), (real,)) == [f"{real}/one", f"{at}/two"]
+    # Two configurations with a name each: what either says of its network is kept.
+    assert paths(tmp_path, (f"{real}/one", f"{at}/one"), ()) == [f"{real}/one", f"{at}/one", f"{at}/two"]
+    assert paths(tmp_path, ("/nowhere/x",)) == ["/nowhere/x", f"{at}/one", f"{at}/two"]
+
+
 def test_a_directory_that_is_not_there_has_no_entries(tmp_path: Path) -> None:
     assert read(tmp_path / "none") == {}
 

@@ -96,7 +96,7 @@ def test_kubernetes_takes_it(tmp_path: Path, version: str) -> None:
         ):
             assert {"Namespace", "ServiceAccount", "ConfigMap", "DaemonSet"} <= {one["kind"] for one in objects}
             different |= {json.dumps(one, sort_keys=True): one for one in objects}
-    assert len(different) == 3 * (len(overlays()) - 1) + 6  # k3s and RKE2 are alike
+    assert len(different) == 3 * (len(overlays()) - 1) + 7  # k3s and RKE2 are alike
     for one in different.values():
         valid(one, version)
 
@@ -271,7 +271,15 @@ def test_what_the_pod_is_given(overlay: str) -> None:
 
 def test_no_object_gives_rights() -> None:
     kinds = {one["kind"] for name in overlays() for one in render(KUBERNETES / "overlays" / name)}
-    assert kinds == {"Namespace", "ServiceAccount", "ConfigMap", "DaemonSet"}
+    assert kinds == {"Namespace", "ServiceAccount", "ResourceQuota", "ConfigMap", "DaemonSet"}
+
+
+def test_a_quota_admits_its_priority_class() -> None:
+    """Where critical pods are limited (GKE), a namespace without one has no pod of the DaemonSet."""
+    objects = render(KUBERNETES / "overlays/kubeadm")
+    (quota,) = (one["spec"] for one in objects if one["kind"] == "ResourceQuota")
+    (scope,) = quota["scopeSelector"]["matchExpressions"]
+    assert scope == {"scopeName": "PriorityClass", "operator": "In", "values": [pod(objects)["priorityClassName"]]}
 
 
 def test_the_dashboard_is_one() -> None:

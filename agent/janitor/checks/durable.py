@@ -1,6 +1,7 @@
 """LEASE010: the leases lie where they survive a reboot, although no lease can be alive after one."""
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from janitor.core.evidence import Evidence, known
 from janitor.core.findings import Finding, Severity
@@ -10,8 +11,8 @@ from janitor.core.usage import usage
 IDS = ("LEASE010",)
 
 _RUNTIMES = (
-    "containerd", "crio", "docker", "kubelet", "k3s", "k3s-agent", "rke2-server", "rke2-agent", "k0scontroller",
-    "k0sworker", "snap.microk8s.daemon-containerd",
+    "containerd", "crio", "docker", "cri-docker", "kubelet", "k3s", "k3s-agent", "rke2-server", "rke2-agent",
+    "k0scontroller", "k0sworker", "snap.microk8s.daemon-containerd",
 )  # fmt: skip
 _MEMORY = frozenset({"tmpfs", "ramfs"})
 
@@ -45,10 +46,12 @@ def _unit(data_dir: str) -> str:
     """A mount unit; systemd wants its file named after the path, with `-` for `/` (systemd.unit(5))."""
     name = data_dir.strip("/").replace("-", r"\x2d").replace("/", "-")
     shipped = " (it is in janitor's systemd/)" if name == "var-lib-cni-networks" else ""
+    runtimes = wrap(" ".join(f"{name}.service" for name in _RUNTIMES), 70, break_on_hyphens=False)
+    before = "\n".join(f"Before={names}" for names in runtimes)  # lines that a terminal does not break
     return f"""Save this as /etc/systemd/system/{name}.mount{shipped}; drain; systemctl enable {name}.mount; reboot
 [Unit]
 Description=CNI leases in memory: none can be alive after a boot
-Before={" ".join(f"{name}.service" for name in _RUNTIMES)}
+{before}
 ConditionPathExists=!/run/netns
 [Mount]
 What=tmpfs

@@ -26,7 +26,8 @@ def _finding(network: NetworkUsage, part: RangeUsage, severity: Severity) -> Fin
     subnets = ", ".join(part.subnets)
     left = part.capacity - part.used
     state = f"{count(left, 'address', 'addresses')} left" if left > 0 else "no address is left"
-    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in network.verdicts.items())
+    files = {verdict: number for verdict, number in network.verdicts.items() if verdict is not Verdict.MISSING}
+    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in files.items())
     return Finding(
         id="LEASE005",
         severity=severity,

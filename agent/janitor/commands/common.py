@@ -76,13 +76,19 @@ def options(
     config: Path | None,
 ) -> "Options":
     """What to look at, from the command line and the configuration. Stop for what makes no sense."""
-    from janitor.pipeline import Options
+    from janitor.config import is_socket
+    from janitor.pipeline import Options, matching_ids
 
     settings = load(config)
+    for name in settings.checks:
+        try:
+            matching_ids(name)
+        except ValueError as error:
+            raise Stop(f"[checks] in the configuration: {str(error).removeprefix('--only ')}", EXIT_USAGE) from None
     if not Path(root).is_dir():
         raise Stop(f"--root {root} is not a directory", EXIT_USAGE)
     for address in cri_endpoint or ():
-        if not address.startswith(("unix:///", "unix:/", "/")):
+        if not is_socket(address):
             raise Stop(f"--cri-endpoint {address}: not a Unix socket; name it like unix:///run/x.sock", EXIT_USAGE)
     for path in data_dir or ():
         if not path.startswith("/") or not Path(f"{root}/{path}").is_dir():
@@ -93,10 +99,15 @@ def options(
         root=os.path.abspath(root),  # noqa: PTH100 (not resolved: /proc/<pid>/root would turn into /)
         cri_endpoints=tuple(cri_endpoint or ()),
         configured_endpoints=settings.cri_endpoints,
-        data_dirs=tuple(path.rstrip("/") for path in (*settings.data_dirs, *(data_dir or ()))),
+        data_dirs=tuple(_plain(path) for path in (*settings.data_dirs, *(data_dir or ()))),
         deadline_s=deadline or settings.deadline,
         profiles=rule_profiles(settings),
     )
+
+
+def _plain(path: str) -> str:
+    """An absolute path with one name only: a directory that is read under two would seem to lease everything twice."""
+    return os.path.normpath(f"/{path.lstrip('/')}")
 
 
 def rule_profiles(settings: "Config") -> "tuple[Profile, ...]":
@@ -111,6 +122,7 @@ def rule_profiles(settings: "Config") -> "tuple[Profile, ...]":
 
 def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wanted":
     """What to ask beside the node itself. Stop for a file that cannot be used."""
+    from janitor.core.unknown import Unknown
     from janitor.host import kube_api, kube_objects
     from janitor.host.node_config import Wanted
 
@@ -124,7 +136,11 @@ def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wa
         except ValueError as error:
             raise Stop(f"reading the Nodes in {nodes}: {error}") from None
     if kubeconfig:
-        return Wanted(not no_metadata, kube_api.objects(kubeconfig))
+        found = kube_api.objects(kubeconfig)
+        if isinstance(found, Unknown):  # what it would have shown is skipped; the node itself is looked at
+            why = "; ".join(part for part in (found.reason, found.hint) if part)
+            print(f"janitor: {why}; going on without it", file=sys.stderr)
+        return Wanted(not no_metadata, found)
     return Wanted(not no_metadata)
 
 
@@ -139,10 +155,15 @@ def load(path: Path | None) -> "Config":
 
 
 def terminal() -> tuple[int, bool]:
-    """Columns, and whether to colour: only on a terminal, and never against NO_COLOR (no-color.org)."""
-    if sys.stdout is None or not sys.stdout.isatty():
-        return 120, False
-    return os.get_terminal_size(sys.stdout.fileno()).columns or 80, not os.environ.get("NO_COLOR")
+    """Columns, and whether to colour: only on a terminal, and never against NO_COLOR (no-color.org).
+
+    What goes through a pipe in a terminal (`| less`) is as wide as that: its standard error is still there.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and stream.isatty():
+            columns = os.get_terminal_size(stream.fileno()).columns or 80
+            return columns, stream is sys.stdout and not os.environ.get("NO_COLOR")
+    return 120, False
 
 
 def write(data: bytes) -> None:

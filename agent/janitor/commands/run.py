@@ -96,7 +96,7 @@ def _listening(settings: "Config", listen: str) -> "Config":
 
 
 def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "Settings":
-    """Stop where the configuration names a check that there is not."""
+    """What the configuration comes to; its checks are those that there are."""
     from janitor.config import address
     from janitor.core.action import Policy
     from janitor.pipeline import Options, matching_ids
@@ -104,12 +104,7 @@ def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "S
 
     allowed = set() if observe or settings.mode == "observe" else matching_ids("leases,rules")
     # What is said of a family counts for it; what is said of one check, for that one.
-    checks: list[tuple[set[str], str]] = []
-    for name, wanted in settings.checks.items():
-        try:
-            checks.append((matching_ids(name), wanted))
-        except ValueError as error:
-            raise Stop(f"[checks] in the configuration: {str(error).removeprefix('--only ')}", EXIT_USAGE) from None
+    checks = [(matching_ids(name), wanted) for name, wanted in settings.checks.items()]
     for meant, mode in sorted(checks, key=lambda check: (-len(check[0]), check[1] == "observe")):
         allowed = allowed - meant if mode == "observe" or observe else allowed | meant
     return Settings(

@@ -11,7 +11,7 @@ from janitor.core.routing import Link, Networkd, NetworkFile, Setting
 
 DROP_IN = "/etc/systemd/networkd.conf.d/50-janitor.conf"
 DROP_IN_TEXT = """\
-# Written by janitor: what Kubernetes networking puts into the kernel is not networkd's to delete.
+# Written by janitor: what pod networking makes is not networkd's to delete.
 [Network]
 ManageForeignRoutingPolicyRules=no
 ManageForeignRoutes=no

@@ -38,8 +38,27 @@ def lease_directories(
             there |= {f"{data_dir}/{name}" for name in names(inside(root, data_dir)) if not name.startswith(".")}
         except OSError as error:
             return unknown(f"listing the networks in {data_dir}", error)
-    found = [read_directory(root, path, mounts) for path in sorted(there.union(wanted))]
+    found = [read_directory(root, path, mounts) for path in _named_once(root, there.union(wanted), wanted, data_dirs)]
     return tuple(d for d in found if d is not None)
+
+
+def _named_once(root: str, paths: set[str], wanted: tuple[str, ...], data_dirs: tuple[str, ...]) -> list[str]:
+    """`paths`, sorted, without second names of one directory (a link, a bind mount): all in it would seem leased twice.
+
+    What a configuration calls it stays, and before the default goes what somebody has put into `data_dirs`.
+    """
+    kept: list[str] = []
+    known: set[tuple[int, int]] = set()
+    for path in sorted(paths, key=lambda path: (path not in wanted, path.rpartition("/")[0] not in data_dirs, path)):
+        try:
+            inode = _inode(inside(root, path))
+        except OSError:
+            inode = None  # whoever reads it says so
+        if path in wanted or inode is None or inode not in known:
+            kept.append(path)
+        if inode is not None:
+            known.add(inode)
+    return sorted(kept)
 
 
 def compared(

@@ -47,7 +47,7 @@ def _line(network: NetworkRow, report: Report) -> str:
         )
         sentence = f"{network.name} {used}"
     else:
-        sentence = f"{network.name}: {count(network.files, 'address', 'addresses')} used"
+        sentence = f"{network.name}: {count(network.files - foreign, 'address', 'addresses')} used"
     return safe(f"{alarm}{sentence}{': ' if held else ''}{held}{beside}; {_outcome(network, report)}")
 
 

@@ -37,10 +37,13 @@ def to_table(
         file=out, width=width, color_system="standard" if colour else None, force_terminal=colour, highlight=False,
         no_color=not colour,
     )  # fmt: skip
-    for line in headlines(report, leases=leases):
+    first = headlines(report, leases=leases)
+    for line in first:
         console.print(escape(line), style="bold")
-    if report.status == "unknown":
-        unseen = ", ".join(sorted({f.id for f in report.findings if f.status == "unknown"}))
+    unseen = ", ".join(sorted({f.id for f in report.findings if f.status == "unknown"}))
+    if report.status == "unknown" and not any(
+        f"not everything could be looked at ({unseen})" in line for line in first
+    ):
         console.print(f"Not everything could be looked at ({unseen}), so this is not the whole truth.", style="yellow")
     brief = [finding for finding in report.findings if finding.severity is Severity.INFO and not details]
     for finding in report.findings:
@@ -98,10 +101,13 @@ def _leases(report: Report, every_lease: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("ADDRESS", "VERDICT", "POD", "CONTAINER", "WHY"):
         table.add_column(column, no_wrap=column in ("ADDRESS", "VERDICT", "CONTAINER"))
+    above = ""
     for lease in shown:
         address, pod, container, why = (
             escape(safe(text or "-")) for text in (lease.address, lease.pod, lease.container_id[:13], _why(lease))
         )
+        if not every_lease:  # hundreds that leaked alike, in a terminal of 80 columns
+            why, above = ("the same" if why == above else why), why
         table.add_row(address, f"[{_VERDICTS[lease.verdict]}]{lease.verdict}[/]", pod, container, why)
     if len(rows) > len(shown):
         table.caption = f"and {len(rows) - len(shown)} more: --all, or -o json"
