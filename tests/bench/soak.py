@@ -33,7 +33,6 @@ CONFIG = f"interval = {INTERVAL_S}\ngrace = 60\n"
 QUIET_S = 4 * INTERVAL_S
 PODS = (6, 24)
 MOST_WIPES = 24  # after thirty restorations of one rule in an hour janitor gives it up, which is no fault
-RULE = "32765: from 10.244.0.0/24 lookup 77"
 # What may be more at the end than at the beginning. Memory: what an allocator keeps; the rest: nothing.
 MARGINS = {
     "rss_mib": 4.0,

@@ -100,6 +100,10 @@ def test_what_a_lease_hangs_on_shows(shared: Node) -> None:
         differs("a pod came")
         lease(pod.ip).write_bytes(b"")
         differs("its lease was emptied")
+        tasks = node.root / "run/containerd/io.containerd.runtime.v2.task/k8s.io" / pod.id
+        (tasks / "exec.pid").write_text("1")
+        (tasks / "exec.pid").unlink()
+        assert seen() == first, "a probe was executed in it"
         pause = node.pause_of(pod)
         assert pause is not None
         node.machine.kill(pause, "KILL")

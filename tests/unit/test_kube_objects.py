@@ -180,6 +180,7 @@ def test_a_kubeconfig_of_no_use_is_said(tmp_path: Path) -> None:
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith(f"janitor: asking the API server with {tmp_path}/nowhere: ")
     assert line.endswith("; going on without it")
+    assert done.returncode == 2
 
 
 def test_more_nodes_than_any_cluster_has(tmp_path: Path) -> None:

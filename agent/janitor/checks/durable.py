@@ -48,7 +48,8 @@ def _unit(data_dir: str) -> str:
     shipped = " (it is in janitor's systemd/)" if name == "var-lib-cni-networks" else ""
     runtimes = wrap(" ".join(f"{name}.service" for name in _RUNTIMES), 70, break_on_hyphens=False)
     before = "\n".join(f"Before={names}" for names in runtimes)  # lines that a terminal does not break
-    return f"""Save this as /etc/systemd/system/{name}.mount{shipped}; drain; systemctl enable {name}.mount; reboot
+    then = f"systemctl enable {name}.mount && reboot"
+    return f"""Save this as /etc/systemd/system/{name}.mount{shipped}, drain the node, and then: {then}
 [Unit]
 Description=CNI leases in memory: none can be alive after a boot
 {before}

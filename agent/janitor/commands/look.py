@@ -66,6 +66,7 @@ def scan(
 
     Exit 0: nothing to report. 1: findings. 2: something could not be checked. 64: wrong usage. 70: a bug.
     """
+    from janitor.core.unknown import Unknown
     from janitor.pipeline import about_leases
     from janitor.report import document, npd, table
 
@@ -84,6 +85,8 @@ def scan(
             report, width=width, colour=colour, details=details, every_lease=everything, leases=about_leases(only)
         )
         write(text.encode())
+    if kubeconfig and isinstance(ask.objects, Unknown):  # which was to be asked
+        raise typer.Exit(EXIT_UNKNOWN)
     raise typer.Exit({"ok": 0, "findings": 1, "unknown": EXIT_UNKNOWN}[report.status])
 
 

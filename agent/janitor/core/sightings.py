@@ -134,7 +134,7 @@ def _unseen_owners(endpoints: tuple[Endpoint, ...]) -> Iterator[Unknown]:
     if not endpoints:
         yield Unknown(
             "no container runtime was found: no CRI socket exists at any of the usual places",
-            "start the runtime, or name its socket: --cri-endpoint unix:///…",
+            "start the runtime, or name its socket: --cri-endpoint unix:///…, for the daemon cri_endpoints in its file",
         )
         return
     needed = decisive(endpoints)

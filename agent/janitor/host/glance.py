@@ -6,6 +6,7 @@ caches, CNI configuration, network namespaces, the runtimes' tasks, who listens 
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from typing import Final
 
@@ -72,6 +73,8 @@ def _stat(path: str) -> tuple[int, ...] | None:
 
 
 def _identity(info: os.stat_result) -> tuple[int, ...]:
+    if stat.S_ISDIR(info.st_mode):  # what is in it is seen where that matters; a probe's exec writes into a task's
+        return info.st_dev, info.st_ino
     return info.st_dev, info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
