@@ -14,6 +14,7 @@ import select
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Container
+from dataclasses import replace
 from typing import Final
 
 from janitor.clock_watch import ClockWatch
@@ -222,7 +223,9 @@ class Daemon:
     def _order(self, tidy: bool, postponed: frozenset[str]) -> Order:
         wanted = self.settings
         tidy = tidy and wanted.policy.about("LEASE")  # who only observes leaves quarantine and journal alone
-        return Order(wanted.options, wanted.policy, wanted.keep_days, tidy, postponed)
+        watch = self._parts.one(ClockWatch)
+        where = replace(wanted.options, clocks=watch.noted() if watch is not None else None)
+        return Order(where, wanted.policy, wanted.keep_days, tidy, postponed)
 
     # What is said and shown.
 

@@ -288,6 +288,9 @@ def test_time_in_which_it_was_frozen_counts_for_every_janitor_as_sleep(shared: N
         stood_ns = json.loads(note.read_text())["stood_ns"]
         assert stood_ns - before > 5e9
         assert json.loads(shared.janitor("collect").stdout)["started"]["asleep_ns"] >= stood_ns
+        note.unlink()
+        wait_for(note.exists, "the next pass")
+        assert json.loads(note.read_text())["stood_ns"] == stood_ns
 
 
 def test_reading_the_configuration_again_reaches_every_part(shared: Node) -> None:

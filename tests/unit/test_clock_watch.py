@@ -19,6 +19,7 @@ from janitor.core.judgement import judge
 from janitor.core.mark import Mark
 from janitor.core.plan import plan
 from janitor.core.watched import identity_of
+from janitor.daemon import Daemon
 from janitor.host import state
 from janitor.host.clock_set import ClockSet
 from janitor.host.procfs import boot_id, clock, find_proc
@@ -27,7 +28,7 @@ from janitor.lease_pass import _looked
 from janitor.pipeline import Options, observe
 from tests.limits import no_descriptor_left
 from tests.situations import DIRECTORY, NOW, evidence, lease
-from tests.unit.test_daemon_loop import Log
+from tests.unit.test_daemon_loop import Log, settings
 
 SECOND = 1_000_000_000
 
@@ -121,16 +122,52 @@ def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp
     watch = begun(tmp_path, log)
     assert len(log.of("notes not written")) == 1
     assert watch.due_ns() > clock().boottime_ns
-    watch._next_ns = 2
+    assert len(watch.descriptors()[0]) == 1  # a step is heard of meanwhile
+    watch._again_ns = 1
     watch.run(frozenset())
     assert len(log) == 1
     assert state.read_clock(str(tmp_path), this) is None
     in_the_way.rmdir()
-    watch._next_ns = 2
+    watch._again_ns = 1
     watch.run(frozenset())
     assert note(tmp_path).set_ns == 0
     assert watch.due_ns() == 0
     watch.close(0)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"boot_id": "this-boot", "set_ns": 0, "offset_ns": 0, "stood_ns": 0}'])
+def test_a_note_that_was_tampered_with_is_written_anew_before_a_pass(tmp_path: Path, text: str) -> None:
+    this = node(tmp_path)
+    path = tmp_path / state.CLOCK.lstrip("/")
+    state.write_clock(str(tmp_path), this, ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
+    watch = begun(tmp_path, Log())
+    path.unlink()
+    if text:
+        path.write_text(text)
+    assert watch.noted() == note(tmp_path)
+    assert (note(tmp_path).set_ns, note(tmp_path).stood_ns) == (5 * SECOND, 7 * SECOND)
+    watch.close(0)
+
+
+def test_a_pass_of_the_daemon_knows_what_that_has_seen_without_the_note(tmp_path: Path) -> None:
+    this, log = node(tmp_path), Log()
+    state.write_clock(str(tmp_path), this, ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
+    wanted = settings(tmp_path)
+    daemon = Daemon(wanted, lambda: wanted, log)
+    assert daemon._order(False, frozenset()).options.clocks is None
+    daemon._parts.begin("clock", lambda: begun(tmp_path, log))
+    path = tmp_path / state.CLOCK.lstrip("/")
+    path.unlink()
+    (path.parent / "clock.json.new").mkdir()
+    options = daemon._order(False, frozenset()).options
+    assert not path.exists()
+    found, without = observe(options), observe(wanted.options)
+    assert (found.clock_set_ns, without.clock_set_ns) == (5 * SECOND, 0)
+    assert (found.started.asleep_ns - without.started.asleep_ns + SECOND // 2) // SECOND == 7
+    (path.parent / "clock.json.new").rmdir()
+    state.write_clock(str(tmp_path), this, ClockNote(9 * SECOND, 0, 3 * SECOND))  # and of the two, the worse
+    assert observe(options).clock_set_ns == 9 * SECOND
+    daemon._parts.end_all()
 
 
 def test_without_a_descriptor_it_says_what_is_not_seen(tmp_path: Path) -> None:
