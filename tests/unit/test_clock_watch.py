@@ -104,13 +104,21 @@ def test_a_step_while_no_daemon_ran(tmp_path: Path, day_s: int) -> None:
     assert len(log) == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"boot_id": "this-boot", "set_ns": "x"}', '{"boot_id": "this-boot"}'])
+def written(set_ns: object = 0, offset_ns: object = 0, stood_ns: object = 0) -> str:
+    return f'{{"boot_id": "this-boot", "set_ns": {set_ns}, "offset_ns": {offset_ns}, "stood_ns": {stood_ns}}}'
+
+
+@pytest.mark.parametrize("text", [
+    "{", "[]", '{"boot_id": "this-boot"}', written('"x"'), written(-5), written(stood_ns=-SECOND),
+    written(offset_ns=10**400), written(stood_ns=10**19), written("NaN"), written("1e400"), written("[" * 9999),
+])  # fmt: skip
 def test_a_note_that_cannot_be_read_may_have_said_anything(tmp_path: Path, text: str) -> None:
     this = node(tmp_path)
     path = tmp_path / state.CLOCK.lstrip("/")
     path.parent.mkdir(parents=True)
     path.write_text(text)
     assert isinstance(state.read_clock(str(tmp_path), this), Unknown)
+    assert isinstance(observe(Options(root=str(tmp_path))).clock_set_ns, Unknown)
     begun(tmp_path, Log()).close(0)
     assert note(tmp_path).set_ns == note(tmp_path).stood_ns > 0
 
