@@ -109,13 +109,18 @@ class Daemon:
                 poll.register(fd, select.POLLOUT)
         dues = [*self._parts.dues_ns(), self._chores_ns, *([] if self._sole.held else [self._sole.due_ns])]
         wait_s = min(max((min(dues) - clock().boottime_ns) / SECOND, 0), _LONGEST_WAIT_S)
+        self._turned(0)  # before a pass that was just begun has come to its judgement
         ready = poll.poll(math.ceil(1000 * wait_s))
+        self._turned(wait_s)
+        return frozenset(fd for fd, _ in ready if fd != signals.fileno())
+
+    def _turned(self, wait_s: float) -> None:
+        """Half a turn is over, in which the loop wanted to wait for so long."""
         before, self._round = self._round, clock()
         if self._round.boottime_ns - before.boottime_ns > _ASLEEP_S * SECOND:
             self._began_ns = self._round.boottime_ns  # what did not happen meanwhile is nobody's fault
         if watch := self._parts.one(ClockWatch):
             watch.turned(before, self._round, wait_s)
-        return frozenset(fd for fd, _ in ready if fd != signals.fileno())
 
     def _run_parts(self, ready: frozenset[int]) -> None:
         if self._parts.rested():

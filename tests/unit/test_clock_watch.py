@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from janitor.daemon import Daemon
 from janitor.host import state
 from janitor.host.clock_set import ClockSet
 from janitor.host.procfs import boot_id, clock, find_proc
+from janitor.host.signals import Signals
 from janitor.host.state import ClockNote
 from janitor.lease_pass import _looked
 from janitor.pipeline import Options, observe
@@ -209,6 +212,29 @@ def test_what_stood_still_is_counted_and_told_once_in_a_while(tmp_path: Path) ->
     assert note(tmp_path).stood_ns == 150 * SECOND
     assert [fields["for_s"] for fields in log.of("stood still")] == ["120"]
     watch.close(0)
+
+
+def test_what_stood_still_outside_of_the_waiting_is_noted_before_the_next_wait(tmp_path: Path) -> None:
+    """A pass that was begun in that turn must not come to its end before."""
+    node(tmp_path)
+    wanted, log = settings(tmp_path), Log()
+    daemon = Daemon(wanted, lambda: wanted, log)
+    daemon._parts.begin("clock", lambda: begun(tmp_path, log))
+    daemon._sole.due_ns = daemon._chores_ns = later(clock(), 30).boottime_ns
+    daemon._round = later(clock(), -120)
+    noted: list[int] = []
+
+    def end_of_a_pass() -> None:
+        noted.append(note(tmp_path).stood_ns // SECOND)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with Signals() as signals:
+        timer = threading.Timer(0.5, end_of_a_pass)
+        timer.start()
+        daemon._wait(signals)
+        timer.join()
+    assert noted == [120]
+    daemon._parts.end_all()
 
 
 @pytest.mark.parametrize(("gap_s", "stood_s"), [(60, 0), (120, 120)])
