@@ -39,7 +39,9 @@ from janitor.standing import Settings, SettingsError, changes, figures, health, 
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 
-_LONGEST_WAIT_S: Final = 60.0
+_LONGEST_WAIT_S: Final = 5.0
+"""What freezes it for no longer than it meant to wait anyhow shows nowhere, and is counted as watching."""
+_CHORES_S: Final = 60.0
 _ASLEEP_S: Final = 90
 """A round that took longer than it ever waits: the machine was suspended, or this process stopped."""
 _DEEDS: Final = 100
@@ -257,7 +259,7 @@ class Daemon:
         news = ended_ns > self._shown_ns
         if now < self._chores_ns and not news:
             return
-        self._chores_ns = now + int(min(_LONGEST_WAIT_S, self._watchdog_s or _LONGEST_WAIT_S) * SECOND)
+        self._chores_ns = now + int(min(_CHORES_S, self._watchdog_s or _CHORES_S) * SECOND)
         if self._watchdog_s:
             notify(WATCHDOG="1")
         before, self._lacks = self._lacks, missing(self.settings)
