@@ -33,9 +33,9 @@ class ClockWatch:
     say: Say
     _timer: ClockSet | None = None
     _note: ClockNote = field(default_factory=ClockNote)
-    _next_ns: int = 1
+    _next_ns: int = 1  # when to begin; then, when to look again at a timer that has just told of a step
+    _again_ns: int = 0  # when to try again to write the note; 0 where it is written
     _told_ns: dict[str, int] = field(default_factory=dict)  # when a line was last said
-    _written: bool = True
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
@@ -43,22 +43,31 @@ class ClockWatch:
 
     def due_ns(self) -> int:
         """When to be run though nothing is ready; 0 for never."""
-        return self._next_ns
+        return min((at for at in (self._next_ns, self._again_ns) if at), default=0)
 
     def run(self, ready: frozenset[int]) -> None:
         """Note it where the clock was set."""
         del ready
         now = clock()
-        if now.boottime_ns < self._next_ns:
-            return
-        first, self._next_ns = self._next_ns == 1, 0
-        if first:
+        if self._next_ns == 1:
+            self._next_ns = 0
             self._begin(now)
-        elif self._timer is not None and self._timer.was_set():
-            self._next_ns = now.boottime_ns + _EVERY_NS
-            self._was_set(now)
-        elif not self._written:
+        elif now.boottime_ns >= self._next_ns:
+            self._next_ns = 0
+            if self._timer is not None and self._timer.was_set():
+                self._next_ns = now.boottime_ns + _EVERY_NS
+                self._was_set(now)
+        if self._again_ns and now.boottime_ns >= self._again_ns:
             self._write(now)
+
+    def noted(self) -> ClockNote:
+        """What has been seen, for a pass that is begun now: it need not find the note, which anybody may have removed.
+
+        For `clean` it is written anew.
+        """
+        if self._next_ns != 1 and read_clock(self.root, boot_id(find_proc(self.root))) != self._note:
+            self._write(clock())
+        return self._note
 
     def turned(self, before: Clock, now: Clock, wait_s: float) -> None:
         """A turn of the loop is over, in which it wanted to wait for so long. What took much longer did not run."""
@@ -115,11 +124,11 @@ class ClockWatch:
             return  # then nothing is judged either
         try:
             write_clock(self.root, node, self._note)
-            self._written = True
+            self._again_ns = 0
         except OSError as error:
-            if self._written:
-                self.say("notes not written", why=said(error), then="passes may not know that the clock was set")
-            self._written, self._next_ns = False, now.boottime_ns + _AGAIN_NS
+            if not self._again_ns:
+                self.say("notes not written", why=said(error), then="'clean' may not know that the clock was set")
+            self._again_ns = now.boottime_ns + _AGAIN_NS
 
     def _tell(self, now: Clock, event: str, **fields: str) -> None:
         if event not in self._told_ns or now.boottime_ns - self._told_ns[event] >= _TELL_EVERY_NS:

@@ -14,6 +14,7 @@ import select
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Container
+from dataclasses import replace
 from typing import Final
 
 from janitor.clock_watch import ClockWatch
@@ -38,7 +39,9 @@ from janitor.standing import Settings, SettingsError, changes, figures, health, 
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 
-_LONGEST_WAIT_S: Final = 60.0
+_LONGEST_WAIT_S: Final = 5.0
+"""What freezes it for no longer than it meant to wait anyhow shows nowhere, and is counted as watching."""
+_CHORES_S: Final = 60.0
 _ASLEEP_S: Final = 90
 """A round that took longer than it ever waits: the machine was suspended, or this process stopped."""
 _DEEDS: Final = 100
@@ -108,13 +111,18 @@ class Daemon:
                 poll.register(fd, select.POLLOUT)
         dues = [*self._parts.dues_ns(), self._chores_ns, *([] if self._sole.held else [self._sole.due_ns])]
         wait_s = min(max((min(dues) - clock().boottime_ns) / SECOND, 0), _LONGEST_WAIT_S)
+        self._turned(0)  # before a pass that was just begun has come to its judgement
         ready = poll.poll(math.ceil(1000 * wait_s))
+        self._turned(wait_s)
+        return frozenset(fd for fd, _ in ready if fd != signals.fileno())
+
+    def _turned(self, wait_s: float) -> None:
+        """Half a turn is over, in which the loop wanted to wait for so long."""
         before, self._round = self._round, clock()
         if self._round.boottime_ns - before.boottime_ns > _ASLEEP_S * SECOND:
             self._began_ns = self._round.boottime_ns  # what did not happen meanwhile is nobody's fault
         if watch := self._parts.one(ClockWatch):
             watch.turned(before, self._round, wait_s)
-        return frozenset(fd for fd, _ in ready if fd != signals.fileno())
 
     def _run_parts(self, ready: frozenset[int]) -> None:
         if self._parts.rested():
@@ -222,7 +230,9 @@ class Daemon:
     def _order(self, tidy: bool, postponed: frozenset[str]) -> Order:
         wanted = self.settings
         tidy = tidy and wanted.policy.about("LEASE")  # who only observes leaves quarantine and journal alone
-        return Order(wanted.options, wanted.policy, wanted.keep_days, tidy, postponed)
+        watch = self._parts.one(ClockWatch)
+        where = replace(wanted.options, clocks=watch.noted() if watch is not None else None)
+        return Order(where, wanted.policy, wanted.keep_days, tidy, postponed)
 
     # What is said and shown.
 
@@ -249,7 +259,7 @@ class Daemon:
         news = ended_ns > self._shown_ns
         if now < self._chores_ns and not news:
             return
-        self._chores_ns = now + int(min(_LONGEST_WAIT_S, self._watchdog_s or _LONGEST_WAIT_S) * SECOND)
+        self._chores_ns = now + int(min(_CHORES_S, self._watchdog_s or _CHORES_S) * SECOND)
         if self._watchdog_s:
             notify(WATCHDOG="1")
         before, self._lacks = self._lacks, missing(self.settings)

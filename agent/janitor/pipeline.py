@@ -57,7 +57,7 @@ UNSEEN = {"LEASE": "SCAN001", "RULE": "SCAN002"}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where to look. `deadline_s` bounds every single call to a runtime."""
+    """Where to look. `deadline_s` bounds each call to a runtime; `clocks` is what the daemon that asks has seen."""
 
     root: str = "/"
     cri_endpoints: tuple[str, ...] = ()
@@ -66,6 +66,7 @@ class Options:
     deadline_s: float = 5.0
     profiles: tuple[Profile, ...] = ()
     node: node_config.Wanted = node_config.PLAIN
+    clocks: state.ClockNote | None = None
 
 
 def observe(options: Options) -> Evidence:
@@ -100,7 +101,7 @@ def observe(options: Options) -> Evidence:
         root, proc, options.profiles, networks, mirror_note.open_breakers(root, boot_id)
     )
     # After all that a lease is judged by, so that the daemon has had the time to write down what happened before it.
-    clocks = state.read_clock(root, boot_id)
+    clocks = _with(state.read_clock(root, boot_id), options.clocks)
     stood_ns = clocks.stood_ns if isinstance(clocks, state.ClockNote) else 0
     # Last, because it takes no part in the judgement of leases and may wait for somebody's answer.
     plugin_directories = tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories))
@@ -130,6 +131,15 @@ def observe(options: Options) -> Evidence:
         node_config=configured,
         clock_set_ns=clocks if isinstance(clocks, Unknown) else clocks.set_ns if clocks else 0,
     )
+
+
+def _with(noted: state.ClockNote | Unknown | None, seen: state.ClockNote | None) -> state.ClockNote | Unknown | None:
+    """The note, and what a daemon has itself seen, whose note may have been removed or not been written."""
+    if seen is None or isinstance(noted, Unknown):
+        return noted
+    if noted is None:
+        return seen
+    return replace(noted, set_ns=max(noted.set_ns, seen.set_ns), stood_ns=max(noted.stood_ns, seen.stood_ns))
 
 
 def _without(now: Clock, stood_ns: int) -> Clock:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from janitor.core.evidence import Clock
 from janitor.core.mirror import Kept, Mirror
 from janitor.core.rules import Exact, PolicyRule
 from janitor.core.unknown import Unknown
@@ -32,7 +33,7 @@ class Unattributed:
     counts: Counter[str]
     say: Say
     _before: dict[Exact, PolicyRule] = field(default_factory=dict)  # every foreign rule, as last known
-    _since_ns: int = 0  # since the epoch: until then nothing had been missed
+    _since: Clock = field(default_factory=clock)  # until then nothing had been missed
     _suspects: list[PolicyRule] = field(default_factory=list)  # deleted by somebody out of sight, not judged yet
     _undecided: bool = False  # who deleted one cannot be told yet: what is known of before is still needed
 
@@ -55,7 +56,7 @@ class Unattributed:
         """Up to now nothing has been missed, unless something is still to be decided."""
         if not self._undecided:
             self._before = {rule.exact: rule for rule in there if rule.foreign}
-            self._since_ns = clock().realtime_ns
+            self._since = clock()
 
     # Judging.
 
@@ -83,7 +84,7 @@ class Unattributed:
         ours = {kept.rule.exact for kept in self.mirror.by_exact.values() if kept.put_back_lately(now)}
         before = [rule for rule in self._before.values() if rule.exact not in ours]
         for kept in gone:
-            reasons = self.owners.why_not_networkd(kept.rule, kept.profile, kept.match, before, there, self._since_ns)
+            reasons = self.owners.why_not_networkd(kept.rule, kept.profile, kept.match, before, there, self._since)
             if isinstance(reasons, Unknown):
                 self._undecided = True
                 self.doubt.about(reasons)
@@ -99,9 +100,9 @@ class Unattributed:
 
     def save(self, root: str, boot_id: str, namespace: int) -> None:
         """Write down the mirror and what there was before. OSError."""
-        at_ns = self._since_ns if self._undecided else clock().realtime_ns
+        at = self._since if self._undecided else clock()
         kept, counts = self.mirror.kept, dict(self.counts)
-        mirror_note.write(root, boot_id, namespace, at_ns, self._before.values(), kept, counts)
+        mirror_note.write(root, boot_id, namespace, at, self._before.values(), kept, counts)
 
     def go_on_from(self, note: Note, there: Sequence[PolicyRule]) -> None:
         """Know what an earlier janitor knew, owe what it owed, and judge what has gone since it stopped watching."""
@@ -120,6 +121,6 @@ class Unattributed:
             if known is not None:
                 known.ours, known.times, known.broken_ns = one.ours, one.times, one.broken_ns
         self._before = {rule.exact: rule for rule in note.foreign}
-        self._since_ns = note.at_ns
+        self._since = note.at
         self._judge(gone, there)
         self.remember(there)

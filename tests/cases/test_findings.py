@@ -317,6 +317,12 @@ def test_an_address_that_is_in_use_without_a_lease_is_not_called_free() -> None:
     text = explained(evidence(namespaces=(*known(evidence().namespaces), by_hand)), "10.52.0.200")
     assert text.startswith("10.52.0.200 is in use, and k8s-pod-network has no lease for it")
     assert "because    the address is up in the network namespace of /run/netns/by-hand" in text
+    # gVisor takes a pod's address off the namespace: then only its runtime says whose it is.
+    claims = (sandbox(LIVE), sandbox(DEAD, addresses=("10.52.0.200",)), sandbox("e" * 64, False, ("10.52.0.201",)))
+    found = evidence(endpoints=(endpoint(*claims),))
+    assert explained(found, "10.52.0.200").startswith("10.52.0.200 is in use, and")
+    assert "listed READY, says that the address is its own" in explained(found, "10.52.0.200")
+    assert explained(found, "10.52.0.201").startswith("10.52.0.201 is free")
 
 
 def test_headline_of_the_worst() -> None:

@@ -150,6 +150,15 @@ def test_each_piece_of_evidence_that_is_missing_is_said(rules: Any, other: dict[
     assert why in planned.refusals[0].reason
 
 
+@pytest.mark.parametrize("clock_set_ns", [9_500 * SECOND, Unknown("the note is cut short")])
+def test_by_a_clock_that_was_set_since_only_networkds_start_counts(clock_set_ns: int | Unknown) -> None:
+    configured = node(networkd=(networkd(started_ns=BOOT + 5_000 * SECOND),))
+    assert plan_rules(configured).actions
+    (refusal,) = plan_rules(replace(configured, clock_set_ns=clock_set_ns)).refusals
+    assert "has not started since kube-router started" in refusal.reason
+    assert plan_rules(replace(node(), clock_set_ns=clock_set_ns)).actions
+
+
 def test_what_networkd_keeps_or_others_make_again_does_not_speak_against_it() -> None:
     declared = replace(OTHER, protocol=4)
     heals = PolicyRule(4, 32764, 0, (("fwmark", "0x3e9"),), "lookup", 78, b"")

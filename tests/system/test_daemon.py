@@ -278,16 +278,21 @@ def test_what_systemd_is_told(shared: Node) -> None:
 def test_time_in_which_it_was_frozen_counts_for_every_janitor_as_sleep(shared: Node) -> None:
     """As `docker pause` does it: the clocks go on, and no pod is made."""
     note = shared.root / "run/janitor/clock.json"
-    with Daemon(shared) as daemon:
+    with Daemon(shared, config="interval = 60\n") as daemon:  # longer than it is frozen
         daemon.wait_for("event=pass")
+        time.sleep(1)  # it waits for the next one now
         before = json.loads(note.read_text())["stood_ns"]
         daemon.kill(signal.SIGSTOP)
-        time.sleep(7)
+        time.sleep(11)
         daemon.kill(signal.SIGCONT)
         daemon.wait_for('event="stood still" for_s=')
         stood_ns = json.loads(note.read_text())["stood_ns"]
         assert stood_ns - before > 5e9
         assert json.loads(shared.janitor("collect").stdout)["started"]["asleep_ns"] >= stood_ns
+        note.unlink()
+        daemon.reload()
+        wait_for(note.exists, "the next pass")
+        assert json.loads(note.read_text())["stood_ns"] == stood_ns
 
 
 def test_reading_the_configuration_again_reaches_every_part(shared: Node) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,15 +21,17 @@ from janitor.core.judgement import judge
 from janitor.core.mark import Mark
 from janitor.core.plan import plan
 from janitor.core.watched import identity_of
+from janitor.daemon import Daemon
 from janitor.host import state
 from janitor.host.clock_set import ClockSet
 from janitor.host.procfs import boot_id, clock, find_proc
+from janitor.host.signals import Signals
 from janitor.host.state import ClockNote
 from janitor.lease_pass import _looked
 from janitor.pipeline import Options, observe
 from tests.limits import no_descriptor_left
 from tests.situations import DIRECTORY, NOW, evidence, lease
-from tests.unit.test_daemon_loop import Log
+from tests.unit.test_daemon_loop import Log, settings
 
 SECOND = 1_000_000_000
 
@@ -103,13 +107,21 @@ def test_a_step_while_no_daemon_ran(tmp_path: Path, day_s: int) -> None:
     assert len(log) == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"boot_id": "this-boot", "set_ns": "x"}', '{"boot_id": "this-boot"}'])
+def written(set_ns: object = 0, offset_ns: object = 0, stood_ns: object = 0) -> str:
+    return f'{{"boot_id": "this-boot", "set_ns": {set_ns}, "offset_ns": {offset_ns}, "stood_ns": {stood_ns}}}'
+
+
+@pytest.mark.parametrize("text", [
+    "{", "[]", '{"boot_id": "this-boot"}', written('"x"'), written(-5), written(stood_ns=-SECOND),
+    written(offset_ns=10**400), written(stood_ns=10**19), written("NaN"), written("1e400"), written("[" * 9999),
+])  # fmt: skip
 def test_a_note_that_cannot_be_read_may_have_said_anything(tmp_path: Path, text: str) -> None:
     this = node(tmp_path)
     path = tmp_path / state.CLOCK.lstrip("/")
     path.parent.mkdir(parents=True)
     path.write_text(text)
     assert isinstance(state.read_clock(str(tmp_path), this), Unknown)
+    assert isinstance(observe(Options(root=str(tmp_path))).clock_set_ns, Unknown)
     begun(tmp_path, Log()).close(0)
     assert note(tmp_path).set_ns == note(tmp_path).stood_ns > 0
 
@@ -121,16 +133,52 @@ def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp
     watch = begun(tmp_path, log)
     assert len(log.of("notes not written")) == 1
     assert watch.due_ns() > clock().boottime_ns
-    watch._next_ns = 2
+    assert len(watch.descriptors()[0]) == 1  # a step is heard of meanwhile
+    watch._again_ns = 1
     watch.run(frozenset())
     assert len(log) == 1
     assert state.read_clock(str(tmp_path), this) is None
     in_the_way.rmdir()
-    watch._next_ns = 2
+    watch._again_ns = 1
     watch.run(frozenset())
     assert note(tmp_path).set_ns == 0
     assert watch.due_ns() == 0
     watch.close(0)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"boot_id": "this-boot", "set_ns": 0, "offset_ns": 0, "stood_ns": 0}'])
+def test_a_note_that_was_tampered_with_is_written_anew_before_a_pass(tmp_path: Path, text: str) -> None:
+    this = node(tmp_path)
+    path = tmp_path / state.CLOCK.lstrip("/")
+    state.write_clock(str(tmp_path), this, ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
+    watch = begun(tmp_path, Log())
+    path.unlink()
+    if text:
+        path.write_text(text)
+    assert watch.noted() == note(tmp_path)
+    assert (note(tmp_path).set_ns, note(tmp_path).stood_ns) == (5 * SECOND, 7 * SECOND)
+    watch.close(0)
+
+
+def test_a_pass_of_the_daemon_knows_what_that_has_seen_without_the_note(tmp_path: Path) -> None:
+    this, log = node(tmp_path), Log()
+    state.write_clock(str(tmp_path), this, ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
+    wanted = settings(tmp_path)
+    daemon = Daemon(wanted, lambda: wanted, log)
+    assert daemon._order(False, frozenset()).options.clocks is None
+    daemon._parts.begin("clock", lambda: begun(tmp_path, log))
+    path = tmp_path / state.CLOCK.lstrip("/")
+    path.unlink()
+    (path.parent / "clock.json.new").mkdir()
+    options = daemon._order(False, frozenset()).options
+    assert not path.exists()
+    found, without = observe(options), observe(wanted.options)
+    assert (found.clock_set_ns, without.clock_set_ns) == (5 * SECOND, 0)
+    assert (found.started.asleep_ns - without.started.asleep_ns + SECOND // 2) // SECOND == 7
+    (path.parent / "clock.json.new").rmdir()
+    state.write_clock(str(tmp_path), this, ClockNote(9 * SECOND, 0, 3 * SECOND))  # and of the two, the worse
+    assert observe(options).clock_set_ns == 9 * SECOND
+    daemon._parts.end_all()
 
 
 def test_without_a_descriptor_it_says_what_is_not_seen(tmp_path: Path) -> None:
@@ -164,6 +212,29 @@ def test_what_stood_still_is_counted_and_told_once_in_a_while(tmp_path: Path) ->
     assert note(tmp_path).stood_ns == 150 * SECOND
     assert [fields["for_s"] for fields in log.of("stood still")] == ["120"]
     watch.close(0)
+
+
+def test_what_stood_still_outside_of_the_waiting_is_noted_before_the_next_wait(tmp_path: Path) -> None:
+    """A pass that was begun in that turn must not come to its end before."""
+    node(tmp_path)
+    wanted, log = settings(tmp_path), Log()
+    daemon = Daemon(wanted, lambda: wanted, log)
+    daemon._parts.begin("clock", lambda: begun(tmp_path, log))
+    daemon._sole.due_ns = daemon._chores_ns = later(clock(), 30).boottime_ns
+    daemon._round = later(clock(), -120)
+    noted: list[int] = []
+
+    def end_of_a_pass() -> None:
+        noted.append(note(tmp_path).stood_ns // SECOND)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with Signals() as signals:
+        timer = threading.Timer(0.5, end_of_a_pass)
+        timer.start()
+        daemon._wait(signals)
+        timer.join()
+    assert noted == [120]
+    daemon._parts.end_all()
 
 
 @pytest.mark.parametrize(("gap_s", "stood_s"), [(60, 0), (120, 120)])

@@ -12,11 +12,11 @@ from janitor.core.corroboration import missing_evidence
 from janitor.core.evidence import Network, Unknown
 from janitor.core.mirror import Mirror
 from janitor.core.profiles import configured_ranges, not_in_use, not_wanted
-from janitor.core.routing import Link, Networkd, Profile, Route, Routing, RuleMaker
+from janitor.core.routing import Link, ManagedLink, Networkd, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule, derived
 from janitor.host import profiles
 from janitor.host.owners import Owners
-from janitor.host.procfs import Proc
+from janitor.host.procfs import Proc, clock
 from tests.limits import no_descriptor_left
 
 FILE = "/etc/cni/net.d/10-kuberouter.conflist"
@@ -86,6 +86,18 @@ def test_nothing_is_held_against_networkd_that_was_not_seen(part: str) -> None:
     assert missing_evidence(RULE, KUBE_ROUTER, MATCH, WHOLE, ("10.244.0.0/24",), (), (), 1_000, 3_000) == ()
 
 
+def test_what_networkd_wrote_of_a_link_by_another_clock_says_nothing() -> None:
+    """Its start is known in CLOCK_BOOTTIME, and so by any clock."""
+    configured = ManagedLink(2, "/x.network", "configured", 9_000)
+    old = replace(NETWORKD, started_ns=500, links=(configured,))
+    for networkd, clock_set, guilty in ((old, False, True), (old, True, False), (NETWORKD, True, True)):
+        reasons = missing_evidence(
+            RULE, KUBE_ROUTER, MATCH, replace(WHOLE, networkd=(networkd,)), ("10.244.0.0/24",), (), (), 1_000, 3_000,
+            clock_set=clock_set,
+        )  # fmt: skip
+        assert (reasons == ()) is guilty, reasons
+
+
 def test_the_mirror_does_nothing_about_what_is_undecided() -> None:
     mirror = Mirror((KUBE_ROUTER,))
     mirror.learn(RULE)
@@ -104,7 +116,7 @@ def test_without_a_descriptor_nobody_is_missed() -> None:
     with no_descriptor_left():
         owners.refresh()
         assert isinstance(owners.why_not(RULE, KUBE_ROUTER, MATCH), Unknown)
-        assert isinstance(owners.why_not_networkd(RULE, KUBE_ROUTER, MATCH, (), (), 0), Unknown)
+        assert isinstance(owners.why_not_networkd(RULE, KUBE_ROUTER, MATCH, (), (), clock()), Unknown)
         assert owners.gone() == []
 
 

@@ -31,11 +31,12 @@ def missing_evidence(
     now_ns: int,
     *,
     blind: bool = False,
+    clock_set: bool = False,
 ) -> tuple[str, ...] | Unknown:
     """What speaks against networkd; nothing if all speaks for it. Unknown where not all could be seen.
 
     `before` are all foreign rules as they were at `since_ns` (since the epoch, as `now_ns`), `there` what is there now.
-    `blind`: the host's processes cannot be seen.
+    `blind`: the host's processes cannot be seen. `clock_set`: the wall clock was set since then.
     """
     wanted, used = not_wanted(rule, profile, match, routing, configured), not_in_use(profile, routing, blind=blind)
     if isinstance(routing.networkd, Unknown):
@@ -49,31 +50,34 @@ def missing_evidence(
         reasons.append(
             f"the note of it is older than {DYNAMIC_S} s, and rules of {profile.title} come and go with pods"
         )
-    reasons += not_at_work(routing, since_ns, "since then")
+    reasons += not_at_work(routing, since_ns, "since then", clock_set=clock_set)
     present = {one.exact for one in there}
     reasons += left_over([one for one in before if one.exact in present], routing)
     return tuple(dict.fromkeys([*reasons, *wanted, *used]))
 
 
-def not_at_work(routing: Routing, since_ns: int, since: str) -> list[str]:
-    """Why systemd-networkd has not deleted rules since that time (since the epoch), or whether is not known."""
+def not_at_work(routing: Routing, since_ns: int, since: str, *, clock_set: bool = False) -> list[str]:
+    """Why systemd-networkd has not deleted rules since that time (by today's wall clock), or whether is not known."""
     if isinstance(routing.networkd, Unknown):
         return [f"whether systemd-networkd was at work is not known: {routing.networkd.reason}"]
-    running = [networkd for networkd in routing.networkd if _at_work_since(networkd, since_ns)]
+    running = [networkd for networkd in routing.networkd if _at_work_since(networkd, since_ns, clock_set=clock_set)]
+    if not running and clock_set:
+        return [f"systemd-networkd has not started {since}; of its links nothing can be told, as the clock was set"]
     if not running:
         return [f"systemd-networkd has neither started nor configured a link {since}"]
     off = [networkd for networkd in running if not deletes(networkd)]
     return ["systemd-networkd has been told to leave foreign rules alone, or always does"] if off else []
 
 
-def _at_work_since(networkd: Networkd, since_ns: int) -> bool:
+def _at_work_since(networkd: Networkd, since_ns: int, *, clock_set: bool) -> bool:
     """Whether it has started, or has configured a link, since.
 
     It rewrites the state of a link when it configures it; of links that it does not manage as well, when they appear.
+    A file's time is by the clock of then, and may lie anywhere where that was set.
     """
     started = networkd.pid and networkd.started_ns > since_ns
     ours = [link for link in networkd.links if link.network_file and link.state in _CONFIGURED]
-    return bool(started) or any(link.changed_ns > since_ns for link in ours)
+    return bool(started) or any(not clock_set and link.changed_ns > since_ns for link in ours)
 
 
 def left_over(rules: Sequence[PolicyRule], routing: Routing) -> list[str]:

@@ -56,7 +56,7 @@ def plan_rules(evidence: Evidence) -> Plan:
     actions: list[Action] = []
     refusals: list[Refusal] = []
     for gone in gone_rules(routing, configured):
-        missing = _missing(gone, routing, boot_ns)
+        missing = _missing(gone, routing, boot_ns, evidence.clock_set_ns)
         if missing:
             refusals.append(Refusal(gone.rule.words, f"{'; '.join(missing)} (by hand: {gone.rule.command})"))
             continue
@@ -69,12 +69,14 @@ def plan_rules(evidence: Evidence) -> Plan:
     return Plan(tuple(actions), tuple(refusals))
 
 
-def _missing(gone: GoneRule, routing: Routing, boot_ns: int) -> list[str]:
+def _missing(gone: GoneRule, routing: Routing, boot_ns: int, clock_set_ns: int | Unknown) -> list[str]:
     """What speaks against networkd having deleted it, or is not known (facts: kube-router#1815, k0s#5623)."""
     reasons: list[str] = []
     running = maker(gone.profile, routing)
-    since = boot_ns + running.started_ns if running is not None else 0
-    reasons += not_at_work(routing, since, f"since {gone.profile.alive.process} started")
+    started_ns = running.started_ns if running is not None else 0
+    since = boot_ns + started_ns if running is not None else 0
+    clock_set = isinstance(clock_set_ns, Unknown) or clock_set_ns > started_ns
+    reasons += not_at_work(routing, since, f"since {gone.profile.alive.process} started", clock_set=clock_set)
     reasons += left_over(known(routing.rules), routing)
     same = [rule for rule in known(routing.rules) if rule.value("from") == gone.rule.value("from")]
     if same:

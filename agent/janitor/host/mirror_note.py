@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from janitor.core.evidence import Unknown
+from janitor.core.evidence import Clock, Unknown
 from janitor.core.mirror import Kept
 from janitor.core.routing import Breaker
 from janitor.core.rules import PolicyRule
@@ -25,10 +25,10 @@ class KeptNote:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The mirror at `at_ns` (since the epoch), and every foreign rule there was then."""
+    """The mirror as it was `at` that time, and every foreign rule there was then."""
 
     namespace: int
-    at_ns: int
+    at: Clock
     foreign: tuple[PolicyRule, ...]
     kept: tuple[KeptNote, ...]
     counts: dict[str, int]
@@ -38,7 +38,7 @@ def write(
     root: str,
     boot_id: str,
     namespace: int,
-    at_ns: int,
+    at: Clock,
     foreign: Iterable[PolicyRule],
     kept: Iterable[Kept],
     counts: dict[str, int],
@@ -46,7 +46,8 @@ def write(
     """Write it down, whole or not at all. OSError where that fails."""
     document = {
         "namespace": namespace,
-        "at": at_ns,
+        "at": at.realtime_ns,
+        "boottime": at.boottime_ns,
         "foreign": [rule.payload.hex() for rule in foreign],
         "kept": [
             {
@@ -71,7 +72,7 @@ def read(root: str, boot_id: str | Unknown) -> Note | None:
     try:
         return Note(
             int(document["namespace"]),
-            int(document["at"]),
+            Clock(int(document["at"]), int(document["boottime"])),
             tuple(_rule(text) for text in document["foreign"]),
             tuple(
                 KeptNote(

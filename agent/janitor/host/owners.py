@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from janitor.core.corroboration import missing_evidence
-from janitor.core.evidence import Unknown, known
+from janitor.core.evidence import Clock, Unknown, known
 from janitor.core.profiles import SECOND, configured_ranges, not_wanted
 from janitor.core.routing import Match, Profile, Routing
 from janitor.core.rule_plan import GoneRule, gone_rules
@@ -12,6 +13,8 @@ from janitor.core.rules import PolicyRule
 from janitor.host import cni
 from janitor.host.procfs import Proc, clock, node_root
 from janitor.host.routing import read_routing
+
+_STEP_NS: Final = 2 * SECOND
 
 
 @dataclass(slots=True)
@@ -63,10 +66,12 @@ class Owners:
         match: Match,
         before: Sequence[PolicyRule],
         there: Sequence[PolicyRule],
-        since_ns: int,
+        since: Clock,
     ) -> tuple[str, ...] | Unknown:
         """What speaks against networkd having deleted a rule that nobody saw being deleted (core/corroboration.py)."""
+        now = clock()
+        since_ns = since.boottime_ns + now.realtime_ns - now.boottime_ns  # by today's wall clock
         return missing_evidence(
-            rule, profile, match, self.routing, self._configured, before, there, since_ns, clock().realtime_ns,
-            blind=self.blind,
+            rule, profile, match, self.routing, self._configured, before, there, since_ns, now.realtime_ns,
+            blind=self.blind, clock_set=abs(since_ns - since.realtime_ns) > _STEP_NS,
         )  # fmt: skip

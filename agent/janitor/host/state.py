@@ -8,7 +8,7 @@ are simply not there.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 from janitor.core.evidence import FileIdentity, Observation, Unknown
@@ -21,6 +21,7 @@ CLOCK: Final = f"{STATE_DIR}/clock.json"
 RULES: Final = f"{STATE_DIR}/rules.json"
 TELLING: Final = f"{STATE_DIR}/telling.json"
 _LIMIT = 256 << 20
+_LONGEST_NS: Final = 1 << 63
 
 
 def read_ledger(root: str, boot_id: str | Unknown) -> tuple[FileIdentity, ...] | Unknown:
@@ -114,7 +115,10 @@ def read_clock(root: str, boot_id: str | Unknown) -> ClockNote | Unknown | None:
     if not document:
         return None
     try:
-        return ClockNote(int(document["set_ns"]), int(document["offset_ns"]), int(document["stood_ns"]))
+        note = ClockNote(int(document["set_ns"]), int(document["offset_ns"]), int(document["stood_ns"]))
+        if min(note.set_ns, note.stood_ns) < 0 or max(map(abs, astuple(note))) > _LONGEST_NS:
+            raise ValueError("no clock says that")
+        return note
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         return Unknown(f"reading {CLOCK}: not a note of the clocks ({error!r})")
 

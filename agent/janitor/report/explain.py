@@ -83,7 +83,10 @@ def _freed_by(lease: LeaseRow) -> str:
 
 def _not_leased(report: Report, sightings: Sightings, address: str, *, blind: bool) -> list[str]:
     """That it is free is said only where everything was looked at and nobody was seen to use it."""
-    users = sightings.address_alive.get(address, [])
+    users = list(sightings.address_alive.get(address, ()))
+    claimant = sightings.claimed.get(address)
+    if claimant is not None and claimant.ready:  # whose sandbox may show the kernel no address at all: gVisor's
+        users.append(f"the sandbox {claimant.pod}, listed READY, says that the address is its own")
     return [_without_lease(report, address, in_use=bool(users), blind=blind), *(f"  because    {u}" for u in users)]
 
 

@@ -8,7 +8,9 @@ from janitor.core.prose import safe
 
 _COMMAND: Final = re.compile(
     r"(?<![\w/.-])"
-    r"(?:janitor (?:scan|clean|undo|explain|cidr)|(?:kubectl|systemctl|journalctl|crictl|hcloud|curl|apt-get) \S|"
+    # Flags and variables for a file: the next line would be another setting, or none.
+    r"(?:(?<=: )--\w|[A-Z_]+=\"|"
+    r"janitor (?:scan|clean|undo|explain|cidr)|(?:kubectl|systemctl|journalctl|crictl|hcloud|curl|apt-get) \S|"
     r"ip (?:rule|route|link|addr|-)|kubeadm (?:reset|token|join)|networkctl reload|patch -|rm (?:-|/))"
     # Up to where the sentence goes on.
     r"(?:(?!; |, |: |[.] |' | \(| and | or |[;,:.)']*$).)*"

@@ -78,8 +78,8 @@ def _passes(figures: Figures) -> Iterator[Metric]:
         )
     if figures.looked is not None:
         at, took = figures.looked.at, figures.looked.took_s
-        yield GaugeMetricFamily("janitor_last_pass_timestamp_seconds", "When a pass last came to its end.", value=at)
-        yield GaugeMetricFamily("janitor_pass_duration_seconds", "How long the last pass took.", value=took)
+        yield GaugeMetricFamily("janitor_last_pass_timestamp_seconds", "When a pass last looked at all.", value=at)
+        yield GaugeMetricFamily("janitor_pass_duration_seconds", "How long that took.", value=took)
         unseen = len(figures.looked.unseen)
         yield GaugeMetricFamily("janitor_unseen_parts", "What the last pass could not look at.", value=unseen)
 
