@@ -103,12 +103,11 @@ class Daemon:
         """Until a signal comes, a part's descriptor is ready or something is due; which descriptors those are."""
         poll = select.poll()
         poll.register(signals, select.POLLIN)
-        for part in self._parts.there.values():
-            readers, writers = part.descriptors()
-            for fd in readers:
-                poll.register(fd, select.POLLIN)
-            for fd in writers:
-                poll.register(fd, select.POLLOUT)
+        readers, writers = self._parts.descriptors()
+        for fd in readers:
+            poll.register(fd, select.POLLIN)
+        for fd in writers:
+            poll.register(fd, select.POLLOUT)
         dues = [*self._parts.dues_ns(), self._chores_ns, *([] if self._sole.held else [self._sole.due_ns])]
         wait_s = min(max((min(dues) - clock().boottime_ns) / SECOND, 0), _LONGEST_WAIT_S)
         self._turned(0)  # before a pass that was just begun has come to its judgement

@@ -45,16 +45,31 @@ class Parts:
     def run(self, ready: frozenset[int]) -> None:
         """Run those of which a descriptor is ready, or that are due."""
         for name, part in list(self.there.items()):
-            readers, writers = part.descriptors()
-            due = part.due_ns()  # which may be "now": the clock comes after it
-            if not ((due and clock().boottime_ns >= due) or ready.intersection(readers) or ready.intersection(writers)):
-                continue
             try:
-                part.run(ready)
+                readers, writers = part.descriptors()
+                due = part.due_ns()  # which may be "now": the clock comes after it
+                if (due and clock().boottime_ns >= due) or ready.intersection(readers) or ready.intersection(writers):
+                    part.run(ready)
             except Exception as error:  # noqa: BLE001 (whatever it is, the other parts go on)
-                self._say("part failed", part=name, why=f"{type(error).__name__}: {error}", again_s=_BEGIN_AGAIN_S)
-                self.end(name)
-                self._resting[name] = clock().boottime_ns + _BEGIN_AGAIN_S * SECOND
+                self._failed(name, error)
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """What all of them wait for, to read and to write."""
+        readers, writers = [], []
+        for name, part in list(self.there.items()):
+            try:
+                to_read, to_write = part.descriptors()
+            except Exception as error:  # noqa: BLE001 (as in `run`)
+                self._failed(name, error)
+                continue
+            readers += to_read
+            writers += to_write
+        return readers, writers
+
+    def _failed(self, name: str, error: Exception) -> None:
+        self._say("part failed", part=name, why=f"{type(error).__name__}: {error}", again_s=_BEGIN_AGAIN_S)
+        self.end(name)
+        self._resting[name] = clock().boottime_ns + _BEGIN_AGAIN_S * SECOND
 
     def rested(self) -> bool:
         """Whether one that failed may be begun anew."""
@@ -70,8 +85,12 @@ class Parts:
             self.end(name)
             self._ended.pop(name, None)
         elif name not in self.there and name not in self._resting:
-            self.there[name] = make()
-            carry_over(self._ended.pop(name, None), self.there[name])
+            try:
+                self.there[name] = made = make()
+            except Exception as error:  # noqa: BLE001 (as in `run`)
+                self._failed(name, error)
+            else:
+                carry_over(self._ended.pop(name, None), made)
 
     def end(self, name: str) -> None:
         """End it, if it is there."""

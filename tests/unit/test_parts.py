@@ -29,7 +29,9 @@ class Counting:
     fails: tuple[str, ...] = ()
 
     def descriptors(self) -> tuple[list[int], list[int]]:
-        return [], []
+        if "descriptors" in self.fails:
+            raise OSError("cannot say")
+        return [self.runs], []
 
     def due_ns(self) -> int:
         return 1
@@ -61,6 +63,20 @@ def test_one_that_fails_rests_and_the_others_go_on() -> None:
     assert parts.rested()
     parts.begin("broken", Counting)
     assert sorted(parts.there) == ["broken", "whole"]
+
+
+def test_one_that_cannot_be_made_or_waited_for_rests_as_well() -> None:
+    log = Log()
+    parts, whole = Parts(log), Counting(runs=7)
+    parts.begin("unmade", lambda: Counting(no="such"))  # type: ignore[call-arg]
+    parts.begin("broken", lambda: Counting(fails=("descriptors",)))
+    parts.begin("whole", lambda: whole)
+    assert parts.descriptors() == ([7], [])
+    assert [fields["part"] for fields in log.of("part failed")] == ["unmade", "broken"]
+    parts._resting.clear()
+    parts.begin("broken", lambda: Counting(fails=("descriptors",)))
+    parts.run(frozenset())
+    assert (whole.runs, list(parts.there)) == (8, ["whole"])
 
 
 def test_what_is_not_wanted_is_ended_and_forgotten() -> None:
