@@ -108,6 +108,10 @@ class Life:
             self.pods.append(self.node.kubelet.run())
             self.happened["pod came"] += 1
 
+    def fill(self) -> None:
+        while len(self.pods) < PODS[1]:
+            self.pods.append(self.node.kubelet.run())
+
     def go(self) -> None:
         while len(self.pods) > self.random.randint(*PODS):
             pod = self.pods.pop(self.random.randrange(len(self.pods)))
@@ -263,6 +267,7 @@ def soak(seconds: float, seed: int, cuts: int = 3) -> int:
         for _ in range(cuts):
             life.cut()
         life.settle()
+        life.fill()  # what an allocator keeps depends on the most there ever was
         for _ in range(2):  # once through everything that is made only when it is first wanted
             life.scrape()
             life.reload()
