@@ -207,6 +207,13 @@ class Life:
         mine = {pod.ip for pod in self.pods}
         self.until(lambda: self.leased() == mine, "every orphan to be freed", 200)
         self.until(lambda: self.routed.rules().count("lookup 77") == 2, "the rules to be back", 30)
+        self.until(self.syncing, "the syncing child to be back", 60)
+
+    def syncing(self) -> bool:
+        """Whether there is a child for longer than a pass takes."""
+        first = set(self.daemon.children())
+        time.sleep(2)
+        return bool(first & set(self.daemon.children()))
 
     def leased(self) -> set[str]:
         return {path.name for path in self.node.leases().iterdir() if path.name[0].isdigit()}
