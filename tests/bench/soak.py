@@ -241,7 +241,7 @@ class Life:
                 continue
             states.append((sum(one.pss for one in held), sum(one.rss for one in held), opened, len(processes) - 1))
         spent = sum(cpu_s(pid)) - sum(before)
-        pss, rss, opened, children = min(states)
+        pss, rss, opened, children = map(min, zip(*states, strict=True))  # a pass may begin under a sample
         threads = sum(len(list(Path(f"/proc/{one}/task").iterdir())) for one in (pid,))
         watches = sum(
             info.read_text().count("inotify wd")
