@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo image image-context test test-vm bench soak lint format protos schema clean
+.PHONY: help setup demo image image-context test real test-kubernetes test-vm bench soak lint format protos schema clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -17,8 +17,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt tests/lab/venv.sh
 demo: $(VENV)/.ready ## a node that breaks, and what janitor says about it
 	@$(BIN)/python -m tests.lab.demo
 
-test: $(VENV)/.ready ## every test this machine can run
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.ready ## every test this machine can run, but for the long ones on a real Kubernetes
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
+
+real: $(VENV)/.ready ## today's Kubernetes, containerd, CNI plugins and kube-router, built with this machine's Go
+	@$(BIN)/python -m tests.lab.programs
+
+test-kubernetes: real ## real clusters: the incident, churn, kube-router, address plans
+	@$(BIN)/python -m pytest -n 2 --dist load tests/kubernetes
 
 bench: $(VENV)/.ready ## figures, side by side in one run
 	@$(BIN)/python -m tests.bench.rules

@@ -9,8 +9,12 @@ import os
 from collections.abc import Generator
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
-SYSTEM = "tests/system/"
+from tests.lab.figures import figure as figure  # a fixture of all tests
+from tests.lab.figures import print_figures
+
+SYSTEM = ("tests/system/", "tests/kubernetes/")
 
 
 def _required() -> bool:
@@ -45,3 +49,8 @@ def pytest_make_collect_report(
         report.longrepr = _reason(report)
         report.outcome = "failed"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """What the tests have measured."""
+    print_figures(terminalreporter)

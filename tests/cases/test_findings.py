@@ -14,7 +14,7 @@ from janitor.report.document import make_report
 from janitor.report.explain import explain
 from janitor.report.headline import headlines
 from janitor.report.table import to_table
-from tests.lab.runtimes import REPOSITORY
+from tests.lab.cache import REPOSITORY
 from tests.situations import (
     BOOT,
     DEAD,

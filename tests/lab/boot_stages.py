@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.cache import REPOSITORY
 from tests.lab.machine import PATH, Machine
 from tests.lab.node import JANITOR
-from tests.lab.runtimes import REPOSITORY
 
 SCRIPT = REPOSITORY / "cloud-init/janitor-boot.sh"
 APPLETS = Path("/run/lab/busybox")  # on the machine: every applet of busybox by its name, and nothing else

@@ -12,11 +12,24 @@ from pathlib import Path
 ROOT = Path("/sys/fs/cgroup")
 
 
+def hierarchies() -> list[Path]:
+    """The top of each hierarchy."""
+    # v2 alone: ROOT itself is the hierarchy. v1, or both: one directory for each below ROOT.
+    return [ROOT] if (ROOT / "cgroup.controllers").exists() else [top for top in ROOT.iterdir() if top.is_dir()]
+
+
 def find(name: str) -> list[Path]:
     """The directories called `name` at the top of each hierarchy."""
-    # v2 alone: ROOT itself is the hierarchy. v1, or both: one directory for each below ROOT.
-    tops = [ROOT] if (ROOT / "cgroup.controllers").exists() else list(ROOT.iterdir())
-    return [top / name for top in tops if (top / name).is_dir()]
+    return [top / name for top in hierarchies() if (top / name).is_dir()]
+
+
+def make(name: str) -> None:
+    """Make a subtree for a kubelet, which takes it to be there, with all processors and all memory."""
+    for top in hierarchies():
+        (top / name).mkdir(exist_ok=True)
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            if (top / name / file).exists() and (top / file).exists():  # v1; its children inherit nothing
+                (top / name / file).write_text((top / file).read_text())
 
 
 def remove(name: str, timeout: float = 5.0) -> None:

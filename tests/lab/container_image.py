@@ -23,7 +23,7 @@ from pathlib import Path
 
 from janitor import __version__
 from tests.lab import tree
-from tests.lab.runtimes import REPOSITORY, MissingError
+from tests.lab.cache import REPOSITORY, MissingError, cache
 
 BASE = "docker.io/library/debian:12-slim"
 NAME = f"localhost/janitor:{__version__}"
@@ -45,10 +45,10 @@ def archive() -> Path:
     """The image as an OCI archive called NAME. A minute the first time."""
     with _made(f"image-{_digest(*_INPUTS)}.tar") as (path, to_be_made):
         if to_be_made:
-            for old in tree.cache().glob("image-*.tar"):
+            for old in cache().glob("image-*.tar"):
                 if time.time() - old.stat().st_mtime > _KEPT_S:
                     old.unlink()
-            with tempfile.TemporaryDirectory(dir=tree.cache(), prefix="building-") as directory:
+            with tempfile.TemporaryDirectory(dir=cache(), prefix="building-") as directory:
                 _build(Path(directory), path)
     return path
 
@@ -95,7 +95,7 @@ def _base() -> Path:
     """A minimal Debian 12 without Python, as debian:12-slim is."""
     with _made(f"tree-{tree.SUITE}-minimal") as (path, to_be_made):
         if to_be_made:
-            with tempfile.TemporaryDirectory(dir=tree.cache(), prefix="making-") as directory:
+            with tempfile.TemporaryDirectory(dir=cache(), prefix="making-") as directory:
                 made = Path(directory) / "tree"
                 _run(["debootstrap", "--variant=minbase", tree.SUITE, str(made)])
                 for name in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale",
@@ -111,7 +111,7 @@ def _packages() -> Path:
     base = _base()
     with _made(f"packages-python-{tree.SUITE}") as (path, to_be_made):
         if to_be_made:
-            with tempfile.TemporaryDirectory(dir=tree.cache(), prefix="download-") as directory:
+            with tempfile.TemporaryDirectory(dir=cache(), prefix="download-") as directory:
                 tmp = Path(directory)
                 (tmp / "archives/partial").mkdir(parents=True)
                 status = shutil.copy(base / "var/lib/dpkg/status", tmp / "status")
@@ -129,7 +129,7 @@ def _dependencies() -> Path:
     """The wheels of everything that janitor needs, in the versions of constraints.txt, and pip's."""
     with _made(f"wheels-{_digest('pyproject.toml', 'constraints.txt')}") as (path, to_be_made):
         if to_be_made:
-            with tempfile.TemporaryDirectory(dir=tree.cache(), prefix="download-") as directory:
+            with tempfile.TemporaryDirectory(dir=cache(), prefix="download-") as directory:
                 tmp = Path(directory)
                 _wheel(tmp / "own")
                 wheel = next((tmp / "own").iterdir())
@@ -169,8 +169,8 @@ def _digest(*names: str) -> str:
 @contextmanager
 def _made(name: str) -> Iterator[tuple[Path, bool]]:
     """A place in the cache, and whether it has still to be made. One maker at a time, others wait for it."""
-    path = tree.cache() / name
-    with (tree.cache() / f"{name.partition('-')[0]}.lock").open("w") as lock:
+    path = cache() / name
+    with (cache() / f"{name.partition('-')[0]}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield path, not path.exists()
 

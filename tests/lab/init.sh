@@ -30,6 +30,12 @@ place janitor /var/lib/janitor
 place etc-janitor /etc/janitor
 place containerd /var/lib/containerd
 place etc-containerd /etc/containerd
+if [ -d disk/etc-kubernetes ]; then
+    place etcd /var/lib/etcd
+    place etc-kubernetes /etc/kubernetes
+    # The kubelet writes /var/log/pods.
+    mount -t tmpfs -o mode=755 lab /var/log
+fi
 
 # A /sys of this network namespace; the cgroups are mounts of their own and have to be carried over.
 mkdir /run/cgroup
@@ -42,6 +48,21 @@ rmdir /run/cgroup
 mount -t proc lab /proc
 mount --bind boot_id /proc/sys/kernel/random/boot_id
 echo "$1" >/proc/sys/kernel/hostname
+if [ -d disk/etc-kubernetes ]; then
+    # The kubelet wants these values, of sysctls that have no namespace: it finds them, and the host's stay.
+    mkdir /run/lab/sysctl
+    while read -r name value; do
+        echo "$value" >"/run/lab/sysctl/${name##*/}"
+        mount --bind "/run/lab/sysctl/${name##*/}" "/proc/sys/$name"
+    done <<END
+vm/overcommit_memory 1
+vm/panic_on_oom 0
+kernel/panic 10
+kernel/panic_on_oops 1
+kernel/keys/root_maxkeys 1000000
+kernel/keys/root_maxbytes 25000000
+END
+fi
 ip link set lo up
 
 # A node in a container of its own, as kind and nspawn make them, is told by its first process and by what that has made.

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.lab.runtimes import REPOSITORY
+from tests.lab.cache import REPOSITORY
 
 KUBERNETES = REPOSITORY / "kubernetes"
 Object = dict[str, Any]

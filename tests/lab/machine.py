@@ -21,13 +21,16 @@ from tests.lab import cgroups, namespaces
 
 # What init.sh binds into place.
 DISK = ("cni", "net.d", "plugins", "kubelet", "janitor", "etc-janitor", "containerd", "etc-containerd")
+# The same, for a node on which Kubernetes' own programs run.
+KUBERNETES_DISK = ("etcd", "etc-kubernetes")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Machine:
     """One machine, first without power. Whatever happens, its processes end when this one does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, kubernetes: bool = False) -> None:
+        """`kubernetes`: etcd's data and /etc/kubernetes are on its disk, and the kubelet may set what it sets."""
         # A random name: it is the name of the pods' cgroup as well, which all machines share.
         self.name = f"lab-{uuid.uuid4().hex[:8]}"
         self.directory = Path(tempfile.mkdtemp(prefix="janitor-lab-")).resolve()
@@ -37,7 +40,7 @@ class Machine:
         self._started: list[subprocess.Popen[str]] = []
         # For an interrupt that comes before, or instead of, the context manager's end.
         atexit.register(self.close)
-        for name in DISK:
+        for name in (*DISK, *(KUBERNETES_DISK if kubernetes else ())):
             (self.disk / name).mkdir(parents=True)
         (self.directory / "memory").mkdir()
 

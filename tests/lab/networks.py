@@ -81,6 +81,14 @@ def dual_stack(
     return _ptp("10-canal.conflist", "k8s-pod-network", cni_version, [subnet, subnet_v6], chain, None)
 
 
+def bridge(subnet: str = "10.52.0.0/26", *, cni_version: str = "1.0.0") -> Network:
+    """A bridge for all pods, as flannel's and kube-router's plugins make it, and host ports."""
+    ipam = {"type": "host-local", "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    main = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": False, "hairpinMode": True, "mtu": 1450}
+    plugins = [main | {"ipam": ipam}, PORTMAP]
+    return Network("10-canal.conflist", {"name": "k8s-pod-network", "cniVersion": cni_version, "plugins": plugins})
+
+
 def flannel(subnet: str = "10.42.0.1/24", *, cni_version: str = "0.3.1") -> Network:
     """flannel's: no IPAM in the configuration, the subnet is in a file of /run."""
     plugin = {"type": "flannel", "delegate": {"hairpinMode": True, "isDefaultGateway": True}}

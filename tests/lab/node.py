@@ -22,7 +22,7 @@ from tests.lab import image, namespaces, plugins, runtimes
 from tests.lab.kubelet import Kubelet, Pod
 from tests.lab.machine import PATH, Machine
 from tests.lab.networks import Network, canal
-from tests.lab.pagecache import Loss, PageCache
+from tests.lab.pagecache import WRITE_BACK, Loss, PageCache
 from tests.lab.runtimes import Containerd
 
 JANITOR = Path(sys.executable).with_name("janitor")
@@ -42,11 +42,15 @@ class Node:
         networks: Sequence[Network] | None = None,
         *,
         large_images: bool = False,
+        kubernetes: bool = False,
     ) -> None:
-        """`large_images`: not every container is to have a copy of its image, where the disk allows it."""
+        """`large_images`: not every container is to have a copy of its image, where the disk allows it.
+
+        `kubernetes`: Kubernetes' own programs are to run on it (cluster.py).
+        """
         self.containerd = containerd or runtimes.installed()
         self.networks = tuple(networks if networks is not None else (canal(),))
-        self.machine = Machine()
+        self.machine = Machine(kubernetes=kubernetes)
         self.disk = self.machine.disk
         # An overlay, as most containers' disks are, cannot carry another one.
         carries = own_mounts().filesystem_of(str(self.disk)) != "overlay"
@@ -56,7 +60,7 @@ class Node:
         self.kubelet = Kubelet(lambda: self.socket, cgroup_parent=f"/{self.machine.name}")
         self._page_cache = PageCache(self.cni_dir)
         self._runtime: subprocess.Popen[str] | None = None
-        plugins.install(self.disk / "plugins")
+        plugins.install(self.disk / "plugins", self.containerd.plugins)
         (self.disk / "etc-containerd/config.toml").write_text(self.containerd.config(self.snapshotter))
         for network in self.networks:
             network.write(self.net_d)
@@ -119,11 +123,11 @@ class Node:
         """What is under /var/lib/cni now, or only these files, has reached the disk: no later cut damages it."""
         self._page_cache.sync(only)
 
-    def cut(self, loss: Loss = "empty") -> list[Path]:
-        """Cut the power. Files younger than half a minute and not synced become `loss`; returns those."""
+    def cut(self, loss: Loss = "empty", window: float = WRITE_BACK) -> list[Path]:
+        """Cut the power. Files younger than `window` seconds and not synced become `loss`; returns those."""
         self.machine.power_off()
         self._runtime = None
-        return self._page_cache.lose(loss)
+        return self._page_cache.lose(loss, window)
 
     # The runtime.
 
@@ -142,8 +146,17 @@ class Node:
                 raise RuntimeError(f"containerd {self.containerd.version} did not come up:\n{said}")
             time.sleep(0.05)
         if image.NAME not in self._ctr("images", "list", "-q"):
-            (self.disk / "containerd/pause.tar").write_bytes(image.archive())
-            self._ctr("images", "import", "--snapshotter", self.snapshotter, "/var/lib/containerd/pause.tar")
+            self.import_image(image.archive())
+
+    def import_image(self, archive: bytes) -> None:
+        """Give the runtime an image: an OCI archive."""
+        # 2.x imports by its transfer service, which only unpacks for the snapshotters that its configuration lists.
+        local = ["--local"] if self.containerd.series >= "2" else []
+        path = self.disk / "containerd/image.tar"
+        path.write_bytes(archive)
+        words = ["images", "import", *local, "--snapshotter", self.snapshotter, "/var/lib/containerd/image.tar"]
+        self._ctr(*words, timeout=120)
+        path.unlink()
 
     def kill_runtime(self) -> None:
         """SIGKILL containerd and nothing else: pods live on, and so does a CNI plugin it was waiting for."""
@@ -171,9 +184,9 @@ class Node:
         except grpc.RpcError:
             return False
 
-    def _ctr(self, *args: str) -> str:
+    def _ctr(self, *args: str, timeout: float = 60) -> str:
         ctr = str(self.containerd.directory / "ctr")
-        return self.run([ctr, "-n", "k8s.io", *args], check=True).stdout
+        return self.run([ctr, "-n", "k8s.io", *args], check=True, timeout=timeout).stdout
 
     # What runs on it.
 

@@ -35,21 +35,21 @@ class PageCache:
             self._synced = {}
         self._synced |= {path: _identity(path) for path in files(self.directory) if only is None or path in set(only)}
 
-    def lose(self, loss: Loss) -> list[Path]:
-        """Power is gone: damage each young file that was not synced; return those that were hit."""
+    def lose(self, loss: Loss, window: float = WRITE_BACK) -> list[Path]:
+        """Power is gone: damage each file younger than that and not synced; return those that were hit."""
         if loss == "intact":
             return []
         now = time.time()
-        hit = [path for path in files(self.directory) if self._in_memory_only(path, now)]
+        hit = [path for path in files(self.directory) if self._in_memory_only(path, now - window)]
         for path in hit:
             damage(path, loss)
         self.sync()  # what is there now is what the disk has
         return hit
 
-    def _in_memory_only(self, path: Path, now: float) -> bool:
+    def _in_memory_only(self, path: Path, since: float) -> bool:
         if path.name == "lock" or path.name.startswith("last_reserved_ip."):
             return False  # always empty anyway, and never found damaged
-        return self._synced.get(path) != _identity(path) and now - path.stat().st_mtime < WRITE_BACK
+        return self._synced.get(path) != _identity(path) and path.stat().st_mtime > since
 
 
 def files(directory: Path) -> Iterator[Path]:

@@ -1,7 +1,8 @@
-"""Which containerd a node runs: the one installed here, or Debian 13's, brought into a cache and not installed.
+"""Which containerd a node runs: the one installed here, or another one, brought into a cache and not installed.
 
-Two matter. 1.6 (Debian 12's 1.6.20) runs CNI DEL for every sandbox it stops. Releases 1.7.23 to 1.7.30 (Debian
-13 has 1.7.24) skip it for a sandbox whose creation was interrupted, which leaks its lease.
+Three matter. 1.6 (Debian 12's 1.6.20) runs CNI DEL for every sandbox it stops. Releases 1.7.23 to 1.7.30 (Debian 13
+has 1.7.24) skip it for a sandbox whose creation was interrupted, which leaks its lease. 2.4 is what people run today;
+its libcni, 1.2 and newer, goes on where older ones refuse a DEL because of a damaged cache entry.
 """
 
 from __future__ import annotations
@@ -14,14 +15,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import image
+from tests.lab import image, programs
+from tests.lab.cache import MissingError, cache
 
-REPOSITORY = Path(__file__).parents[2]
 SUITE = "trixie"
-
-
-class MissingError(Exception):
-    """A component of the lab is not here; the text says which, and how to get it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,8 @@ class Containerd:
 
     directory: Path
     version: str
+    # CNI plugins of its days; None for those installed here.
+    plugins: Path | None = None
 
     @property
     def series(self) -> str:
@@ -66,11 +65,13 @@ def installed() -> Containerd:
     path = shutil.which("containerd")
     if path is None:
         raise MissingError("containerd is not installed (apt-get install containerd)")
-    return _containerd(Path(path).parent)
+    return containerd_in(Path(path).parent)
 
 
 def of_series(series: str) -> Containerd:
-    """A containerd of the series "1.6" or "1.7": the installed one, or else Debian 13's."""
+    """A containerd of the series "1.6", "1.7" or "2.4": the installed one, or else Debian 13's, or the built one."""
+    if series == "2.4":
+        return built()
     found = installed()
     if found.series != series:
         found = debian_13()
@@ -79,18 +80,23 @@ def of_series(series: str) -> Containerd:
     return found
 
 
+def built() -> Containerd:
+    """Today's containerd, with CNI plugins of its days (programs.py)."""
+    if reason := programs.missing(programs.CONTAINERD, programs.PLUGINS):
+        raise MissingError(reason)
+    return containerd_in(programs.CONTAINERD.directory, programs.PLUGINS.directory)
+
+
 def debian_13() -> Containerd:
     """Debian 13's containerd, downloaded once with apt into the lab's cache."""
-    return _containerd(debian_13_tree("containerd") / "usr/bin")
+    return containerd_in(debian_13_tree("containerd") / "usr/bin")
 
 
 def debian_13_tree(package: str, *, with_dependencies: bool = False) -> Path:
     """Debian 13's package, unpacked once into the lab's cache: a directory, which runs where it is or as a root."""
-    cache = Path(os.environ.get("JANITOR_LAB_CACHE") or REPOSITORY / ".cache/lab").absolute()
-    destination = cache / f"{package}-{SUITE}"
+    destination = cache() / f"{package}-{SUITE}"
     if not destination.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix="download-") as directory:
+        with tempfile.TemporaryDirectory(dir=cache(), prefix="download-") as directory:
             unpacked = _download(package, Path(directory), with_dependencies)
             try:
                 unpacked.rename(destination)
@@ -101,12 +107,13 @@ def debian_13_tree(package: str, *, with_dependencies: bool = False) -> Path:
     return destination
 
 
-def _containerd(directory: Path) -> Containerd:
+def containerd_in(directory: Path, plugins: Path | None = None) -> Containerd:
+    """The containerd that lies in a directory, and the CNI plugins that it is to have if not the installed ones."""
     answer = _output([str(directory / "containerd"), "--version"])
     version = re.search(r"\bv?(\d+\.\d+\.\d+)", answer)
     if version is None:
         raise MissingError(f"{directory}/containerd does not say its version: {answer.strip()!r}")
-    return Containerd(directory, version[1])
+    return Containerd(directory, version[1], plugins)
 
 
 def _download(package: str, directory: Path, with_dependencies: bool) -> Path:

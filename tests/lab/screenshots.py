@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.lab.cache import REPOSITORY
 from tests.lab.daemon import Daemon
 from tests.lab.networks import calico
 from tests.lab.node import Node
-from tests.lab.runtimes import REPOSITORY
 from tests.system.test_clean import leak
 
 ADDRESS = "http://127.0.0.1:9742"

@@ -25,6 +25,7 @@ from typing import Any, Self
 import grpc
 
 from tests.lab import cgroups, image, runtimes, tree
+from tests.lab.cache import REPOSITORY
 from tests.lab.kubelet import Kubelet
 from tests.lab.networks import Network, canal
 from tests.lab.node import read_leases
@@ -44,7 +45,7 @@ done
 cd / && shift 3 && exec systemd-nspawn "$@"
 """
 
-UNITS = runtimes.REPOSITORY / "systemd"
+UNITS = REPOSITORY / "systemd"
 BOOT_S = 60.0
 
 # cgroup v1 comes read-only into a container of systemd-nspawn, and runc needs it writable.
@@ -128,7 +129,7 @@ class SystemdNode:
             raise RuntimeError(f"{self.name} is running")
         root = self.directory / "root"
         options = f"lowerdir={self._base},upperdir={self.disk},workdir={self.directory / 'work'}"
-        binds = {str(runtimes.REPOSITORY), sys.base_prefix} - {"/usr", "/usr/local"}
+        binds = {str(REPOSITORY), sys.base_prefix} - {"/usr", "/usr/local"}
         words = [
             "unshare", "--mount", "--propagation", "private", "sh", "-c", _START, "sh", options, str(root), self.name,
             "--quiet", f"--directory={root}", f"--machine={self.name}", "--boot", "--private-network", "--register=no",

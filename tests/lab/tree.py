@@ -6,7 +6,6 @@ Packages that only some tests need (cloud-init, dracut, podman) are a layer of t
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import subprocess
 import tempfile
@@ -14,24 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab.runtimes import REPOSITORY, MissingError
+from tests.lab.cache import MissingError, cache
 
 SUITE = "bookworm"
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iptables", "python3", "containerd",
             "containernetworking-plugins", "runc")  # fmt: skip
 
 
-def cache() -> Path:
-    """Where the lab keeps what is expensive to make."""
-    place = Path(os.environ.get("JANITOR_LAB_CACHE") or REPOSITORY / ".cache/lab").absolute()
-    place.mkdir(parents=True, exist_ok=True)
-    return place
-
-
 def base() -> Path:
     """A minimal Debian with systemd, containerd and host-local. About a minute the first time."""
     destination = cache() / f"tree-{SUITE}"
-    with _to_be_made(destination) as made:
+    with to_be_made(destination) as made:
         if made is not None:
             _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(made)])
     return destination
@@ -43,7 +35,7 @@ def layer(*packages: str) -> Path:
         return base()
     destination = cache() / f"tree-{SUITE}-{'-'.join(packages)}"
     lower = base()
-    with _to_be_made(destination) as made:
+    with to_be_made(destination) as made:
         if made is not None:
             _run(["cp", "--archive", "--reflink=auto", str(lower), str(made)])
             for name in ("etc/apt/apt.conf.d", "etc/apt/sources.list.d"):  # this machine's own mirrors and proxies
@@ -57,7 +49,7 @@ def layer(*packages: str) -> Path:
 
 
 @contextmanager
-def _to_be_made(destination: Path) -> Iterator[Path | None]:
+def to_be_made(destination: Path) -> Iterator[Path | None]:
     """Where to make a tree that is then put in its place; None where it is there. One maker at a time, others wait."""
     with destination.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

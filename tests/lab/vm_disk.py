@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.lab import image, runtimes, tree
+from tests.lab.cache import REPOSITORY, MissingError
 from tests.lab.networks import PORTMAP, SLOW, calico
-from tests.lab.runtimes import REPOSITORY, MissingError
 
 PACKAGES: Final = ("linux-image-cloud-amd64", "dracut", "busybox-static", "udev", "kmod", "e2fsprogs")
 _DISKS: Final = ("without", "daemon", "unit", "script")  # the initramfs takes the first one's

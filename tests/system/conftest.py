@@ -10,6 +10,7 @@ import pytest
 
 from tests.lab import node as lab
 from tests.lab import runtimes
+from tests.lab.cache import MissingError
 from tests.lab.networks import Network
 
 
@@ -30,7 +31,7 @@ def containerd_version(request: pytest.FixtureRequest, _real_components: None) -
     """Each containerd in turn: Debian 12's, and Debian 13's, which skips CNI DEL for interrupted sandboxes."""
     try:
         return runtimes.of_series(request.param)
-    except runtimes.MissingError as error:
+    except MissingError as error:
         pytest.skip(str(error))
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from tests.lab import systemd_node, tree
 from tests.lab.boot_stages import SCRIPT
+from tests.lab.cache import REPOSITORY, MissingError
 from tests.lab.machine import Machine
 from tests.lab.networks import calico
-from tests.lab.runtimes import REPOSITORY, MissingError
 
 pytestmark = pytest.mark.system
 

@@ -14,8 +14,8 @@ import yaml
 
 from tests.lab import systemd_node, tree
 from tests.lab.boot_stages import SCRIPT
+from tests.lab.cache import REPOSITORY, MissingError
 from tests.lab.networks import calico
-from tests.lab.runtimes import REPOSITORY, MissingError
 from tests.lab.systemd_node import UNITS, SystemdNode
 
 pytestmark = pytest.mark.system

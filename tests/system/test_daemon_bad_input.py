@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab import runtimes
+from tests.lab.cache import REPOSITORY, MissingError
 from tests.lab.daemon import ENDPOINT, Daemon
 from tests.lab.networkd import wait_for
 from tests.lab.node import NodeFactory
-from tests.lab.runtimes import MissingError
 from tests.system.test_daemon import aged
 
 pytestmark = pytest.mark.system
@@ -104,7 +104,7 @@ def test_one_line_whatever_hangs(node: NodeFactory) -> None:
     """As node-problem-detector asks: it waits 5 s."""
     machine = node()
     machine.kubelet.run()
-    plugin = json.loads((runtimes.REPOSITORY / "kubernetes/node-problem-detector/janitor.json").read_text())
+    plugin = json.loads((REPOSITORY / "kubernetes/node-problem-detector/janitor.json").read_text())
     runtime = next(pid for pid, words in machine.machine.processes().items() if words.endswith("/containerd"))
     machine.machine.kill(runtime, "STOP")
     try:

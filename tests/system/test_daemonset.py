@@ -71,9 +71,7 @@ class Stage:
         node.restart_runtime()
         self.runtime_at = time.monotonic()
         # The image is built in the minute in which nothing may be freed.
-        (node.root / "run/image.tar").write_bytes(container_image.archive().read_bytes())
-        ctr = [str(node.containerd.directory / "ctr"), "-n", "k8s.io", "images", "import"]
-        node.run([*ctr, "--snapshotter", node.snapshotter, "/run/image.tar"], check=True, timeout=120)
+        node.import_image(container_image.archive().read_bytes())
 
     def pod(self, change: Change = lambda spec: None) -> DaemonPod:
         return DaemonPod(self.node, self.objects, container_image.NAME, change)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab import networkd
+from tests.lab.cache import MissingError
 from tests.lab.networkd import ETH0, RoutedNode, wait_for
 from tests.lab.node import JANITOR, Node
-from tests.lab.runtimes import MissingError
 
 REASON = networkd.missing()
 pytestmark = [pytest.mark.system, pytest.mark.skipif(REASON is not None, reason=REASON or "")]

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import cuts, systemd_node, tree
+from tests.lab.cache import REPOSITORY, MissingError
 from tests.lab.kubelet import Pod, RpcError
 from tests.lab.networks import calico
-from tests.lab.runtimes import REPOSITORY, MissingError
 from tests.lab.systemd_node import SystemdNode
 
 pytestmark = pytest.mark.system

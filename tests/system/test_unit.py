@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.cache import REPOSITORY
 from tests.lab.daemon import Daemon
 from tests.lab.node import NodeFactory
-from tests.lab.runtimes import REPOSITORY
 from tests.system.test_daemon import aged
 
 UNIT = REPOSITORY / "systemd/janitor.service"

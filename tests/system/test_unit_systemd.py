@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab import systemd_node, tree
+from tests.lab.cache import REPOSITORY, MissingError
 from tests.lab.networkd import wait_for
-from tests.lab.runtimes import REPOSITORY, MissingError
 from tests.lab.systemd_node import SystemdNode
 
 pytestmark = pytest.mark.system

@@ -19,7 +19,7 @@ from janitor.core.routing import Profile
 from janitor.core.rules import PolicyRule
 from janitor.host import profiles
 from janitor.pipeline import FAMILIES, matching_ids
-from tests.lab.runtimes import REPOSITORY
+from tests.lab.cache import REPOSITORY
 
 SETTINGS = REPOSITORY / "docs/janitor.toml"
 _SETTING = re.compile(r"^#(?=[\w-]+ = )", re.MULTILINE)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from janitor.report.fixes import fix_lines
-from tests.lab.runtimes import REPOSITORY
+from tests.lab.cache import REPOSITORY
 
 KUBE_HETZNER = "kubectl -n kube-system rollout restart deployment hcloud-cloud-controller-manager"
 FIXES = sorted(

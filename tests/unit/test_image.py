@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.runtimes import REPOSITORY
+from tests.lab.cache import REPOSITORY
 
 
 @pytest.mark.parametrize(

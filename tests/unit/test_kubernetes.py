@@ -19,7 +19,7 @@ from janitor.pipeline import diagnose
 from janitor.report.document import make_report
 from janitor.report.npd import to_line
 from tests import situations
-from tests.lab.runtimes import REPOSITORY
+from tests.lab.cache import REPOSITORY
 
 RULES = REPOSITORY / "kubernetes/components/monitoring/prometheusrule.yaml"
 LABELS = 'instance="node-1"'

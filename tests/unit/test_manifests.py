@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from janitor.host.sockets import CRI
+from tests.lab.cache import REPOSITORY
 from tests.lab.kustomize import KUBERNETES, Object, overlays, render
-from tests.lab.runtimes import REPOSITORY
 
 COMPONENTS = ("monitoring", "dashboard")
 WITHOUT_OPERATOR = ("prometheus", "dashboard")

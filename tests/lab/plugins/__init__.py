@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,11 +17,14 @@ def missing() -> str | None:
     return f"no {', '.join(absent)} in {REAL}: apt-get install containernetworking-plugins" if absent else None
 
 
-def install(directory: Path) -> None:
-    """Fill a node's plugin directory: links to the real plugins, and the lab's own."""
+def install(directory: Path, newer: Path | None = None) -> None:
+    """Fill a node's plugin directory: links to the installed plugins, copies of those in `newer`, and the lab's own."""
     directory.mkdir(parents=True, exist_ok=True)
     for plugin in REAL.iterdir():
         (directory / plugin.name).symlink_to(plugin)
+    for plugin in newer.iterdir() if newer else ():
+        (directory / plugin.name).unlink(missing_ok=True)
+        shutil.copy(plugin, directory / plugin.name)
     for source in sorted(Path(__file__).parent.glob("[!_]*.py")):
         path = directory / source.stem
         path.unlink(missing_ok=True)  # never write through a link to a real plugin

@@ -1,0 +1,38 @@
+"""Fixtures of the tests on a real Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.lab import container_image, control_plane, programs
+from tests.lab import node as lab
+from tests.lab.cluster import Cluster, ClusterFactory
+
+
+def missing() -> str | None:
+    """What a cluster needs and this machine has not, or None."""
+    needed = (programs.KUBERNETES, programs.CONTAINERD, programs.PLUGINS)
+    return lab.missing() or control_plane.missing() or programs.missing(*needed)
+
+
+@pytest.fixture(scope="session")
+def _real_kubernetes() -> None:
+    if reason := missing():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def cluster(_real_kubernetes: None) -> Iterator[ClusterFactory]:
+    """Makes clusters; all are gone at the end of the test, whatever became of it."""
+    with ExitStack() as clusters:
+        yield lambda *arguments, **options: clusters.enter_context(Cluster(*arguments, **options))
+
+
+@pytest.fixture
+def janitor_image() -> None:
+    """For tests that run janitor's own image: skipped where it cannot be built."""
+    if reason := container_image.missing():
+        pytest.skip(reason)

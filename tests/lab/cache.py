@@ -1,0 +1,19 @@
+"""Where the lab keeps what is expensive to make, and what it says of what cannot be had here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class MissingError(Exception):
+    """A component of the lab is not here; the text says which, and how to get it."""
+
+
+def cache() -> Path:
+    """A directory of this clone, or the one that JANITOR_LAB_CACHE names."""
+    place = Path(os.environ.get("JANITOR_LAB_CACHE") or REPOSITORY / ".cache/lab").absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    return place

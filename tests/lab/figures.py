@@ -1,0 +1,33 @@
+"""Figures that tests measure, for the summary of a run: they reach it from every process that tests run in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from _pytest.terminal import TerminalReporter
+
+NAME = "figure"
+Figure = Callable[[str], None]
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Tells the summary what was measured."""
+    return lambda text: record_property(NAME, text)
+
+
+def print_figures(reporter: TerminalReporter) -> None:
+    """A line for each, in the order of the tests' names."""
+    lines = [
+        (report.nodeid.rpartition("/")[2], text)
+        for outcome in ("passed", "failed")
+        for report in reporter.getreports(outcome)
+        if report.when == "call"
+        for name, text in report.user_properties
+        if name == NAME
+    ]
+    if lines:
+        reporter.section("figures")
+        for test, text in sorted(lines, key=lambda line: line[0]):
+            reporter.write_line(f"{test}: {text}")

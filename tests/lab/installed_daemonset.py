@@ -1,0 +1,85 @@
+"""janitor in a cluster of the lab as its operator installs it: its image, its overlay, `kubectl apply -k`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from typing import Any
+
+from tests.lab import container_image
+from tests.lab.cluster import Cluster
+from tests.lab.kustomize import KUBERNETES
+
+NAMESPACE = "janitor"
+DIRECTORY = "/etc/kubernetes/mine"
+
+
+class InstalledDaemonSet:
+    """The kustomization that README.md tells an operator to write, on the disk of the cluster's only node."""
+
+    def __init__(self, cluster: Cluster, overlay: str = "kubeadm") -> None:
+        self.cluster = cluster
+        self.plane = cluster.plane
+        self.mine = self.plane.etc / "mine"
+        shutil.copytree(KUBERNETES, self.plane.etc / "kubernetes")
+        self.mine.mkdir()
+        name, _, tag = container_image.NAME.rpartition(":")
+        self.kustomization: dict[str, Any] = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [f"../kubernetes/overlays/{overlay}"],
+            "images": [{"name": "janitor", "newName": name, "newTag": tag}],
+        }
+
+    def install(self, timeout: float = 120) -> None:
+        """Bring the image, apply, and wait for the rollout."""
+        self.cluster.node.import_image(container_image.archive().read_bytes())
+        self.apply()
+        self.wait(timeout)
+
+    def apply(self) -> str:
+        (self.mine / "kustomization.yaml").write_text(json.dumps(self.kustomization, indent=2) + "\n")
+        return self.plane.kubectl("apply", "-k", DIRECTORY).stdout
+
+    def configure(self, text: str) -> None:
+        """Give it a janitor.toml of the operator's own; it takes the next `apply`."""
+        (self.mine / "janitor.toml").write_text(text)
+        self.kustomization["configMapGenerator"] = [
+            {"name": "janitor", "namespace": NAMESPACE, "behavior": "replace", "files": ["janitor.toml"]}
+        ]
+
+    def wait(self, timeout: float = 120) -> None:
+        self.kubectl("rollout", "status", "daemonset/janitor", f"--timeout={timeout:.0f}s", timeout=timeout + 30)
+
+    def kubectl(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.plane.kubectl("-n", NAMESPACE, *words, **options)
+
+    def pod(self) -> dict[str, Any]:
+        """Its only pod that is not about to end."""
+        (pod,) = [p for p in self.plane.get("pods", "-n", NAMESPACE) if "deletionTimestamp" not in p["metadata"]]
+        return pod
+
+    def name(self) -> str:
+        return str(self.pod()["metadata"]["name"])
+
+    def janitor(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """`kubectl exec POD -- janitor ...`, as README.md has it."""
+        return self.kubectl("exec", self.name(), "--", "janitor", *words, "--root", "/host", **options)
+
+    def log(self) -> str:
+        """What the present containers of its pods have logged."""
+        found = []
+        for pod in self.plane.get("pods", "-n", NAMESPACE):
+            found.append(self.kubectl("logs", pod["metadata"]["name"], check=False).stdout)
+        return "".join(found)
+
+    def wait_for(self, text: str, timeout: float = 60) -> str:
+        """Wait until this is in its log; returns the log."""
+        deadline = time.monotonic() + timeout
+        while text not in (log := self.log()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {timeout:g} s for {text!r} in the DaemonSet's log:\n{log[-3000:]}")
+            time.sleep(0.5)
+        return log

@@ -1,0 +1,221 @@
+"""The programs that clusters run today, built from the Go module registry.
+
+`tests/real/` pins each in a module of its own. `make real` (`python -m tests.lab.programs`) builds all of them: a quarter
+of an hour on two cores the first time, seconds where Go's build cache has them. They lie in the lab's cache, each module
+by a digest of what it is built from.
+
+What no package registry has (the cloud controller, CRI-O, multus, ...) is taken from the directory that JANITOR_REAL
+names, and never built here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab import tree
+from tests.lab.cache import REPOSITORY, MissingError, cache
+
+REAL = REPOSITORY / "tests/real"
+ELSEWHERE = "JANITOR_REAL"
+# How long a registry that does not answer is asked again, and how long each pause is.
+PATIENCE_S = 300.0
+PAUSE_S = 20.0
+# Part of the digest: what is built differently is another program.
+_FLAGS = ("-mod=readonly", "-trimpath", "-buildvcs=false")
+# The registry answered, and the answer is not the module that go.sum has.
+_FORGED = "SECURITY ERROR"
+
+
+class RegistryError(MissingError):
+    """The Go module registry did not answer."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One directory of tests/real/: the programs that its go.mod names as tools."""
+
+    name: str
+    # What its go.mod requires for the programs' sake.
+    path: str
+    # Variables that get its version when the programs are linked, because they do not know it otherwise.
+    variables: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Path:
+        return REAL / self.name
+
+    @property
+    def go(self) -> tuple[int, ...]:
+        """The oldest Go that its dependencies allow."""
+        return _numbers(self._stated("go"))
+
+    @property
+    def version(self) -> str:
+        """The pinned version, without the v."""
+        return self._stated(f"(?:require )?\t?{re.escape(self.path)}").removeprefix("v")
+
+    @property
+    def link(self) -> str:
+        """The linker's flags."""
+        major, minor, *_ = self.version.split(".")
+        values = {"version": self.version, "major": major, "minor": minor}
+        return " ".join(["-s -w", *(f"-X {variable.format(**values)}" for variable in self.variables)])
+
+    @property
+    def directory(self) -> Path:
+        """Where its programs lie once they are built."""
+        told = hashlib.sha256(repr((_FLAGS, self.link)).encode())
+        for name in ("go.mod", "go.sum"):
+            told.update((self.source / name).read_bytes())
+        return cache() / f"real-{self.name}-{told.hexdigest()[:16]}"
+
+    def _stated(self, what: str) -> str:
+        stated = re.search(rf"^{what} (\S+)", (self.source / "go.mod").read_text(), flags=re.MULTILINE)
+        assert stated is not None, f"{self.source}/go.mod has no line '{what}'"
+        return stated[1]
+
+
+_KUBERNETES = "k8s.io/component-base/version"
+_CONTAINERD = "github.com/containerd/containerd/v2"
+_PLUGINS = "github.com/containernetworking/plugins"
+_KUBE_ROUTER = "github.com/cloudnativelabs/kube-router/v2"
+_CRICTL = "sigs.k8s.io/cri-tools"
+KUBERNETES = Module(
+    "kubernetes",
+    "k8s.io/kubernetes",
+    (
+        f"{_KUBERNETES}.gitVersion=v{{version}}",
+        f"{_KUBERNETES}.gitMajor={{major}}",
+        f"{_KUBERNETES}.gitMinor={{minor}}",
+    ),
+)
+CONTAINERD = Module("containerd", _CONTAINERD, (f"{_CONTAINERD}/version.Version={{version}}",))
+PLUGINS = Module("plugins", _PLUGINS, (f"{_PLUGINS}/pkg/utils/buildversion.BuildVersion=v{{version}}",))
+KUBE_ROUTER = Module("kube-router", _KUBE_ROUTER, (f"{_KUBE_ROUTER}/pkg/version.Version=v{{version}}",))
+CRICTL = Module("crictl", _CRICTL, (f"{_CRICTL}/pkg/version.Version={{version}}",))
+ALL = (PLUGINS, CONTAINERD, CRICTL, KUBE_ROUTER, KUBERNETES)
+
+
+def missing(*modules: Module) -> str | None:
+    """Which of these is not built, and how to get it; None where all of them are."""
+    absent = [module.name for module in modules if not module.directory.is_dir()]
+    if not absent:
+        return None
+    how = go_missing() or "run 'make real', a quarter of an hour"
+    return f"not built: {', '.join(absent)} of tests/real ({how})"
+
+
+def go_missing() -> str | None:
+    """Why nothing can be built on this machine, or None."""
+    wanted = max(module.go for module in ALL)
+    text = ".".join(map(str, wanted))
+    if shutil.which("go") is None:
+        return f"needs Go {text} or newer in PATH, and there is none: go.dev/doc/install has it"
+    found = subprocess.run(["go", "env", "GOVERSION"], env=_environment(), cwd="/", capture_output=True, text=True,
+                           check=False).stdout.strip()  # fmt: skip
+    if _numbers(found) < wanted:
+        return f"needs Go {text} or newer in PATH, which has {found or 'one that does not start'}: go.dev/doc/install"
+    return None
+
+
+def program(module: Module, name: str) -> Path:
+    """A built program; MissingError where its module is not built."""
+    if reason := missing(module):
+        raise MissingError(reason)
+    return module.directory / name
+
+
+def elsewhere(*names: str) -> list[Path]:
+    """Programs that no package registry has, from the directory that JANITOR_REAL names; MissingError."""
+    directory = os.environ.get(ELSEWHERE, "")
+    if not directory:
+        raise MissingError(f"{', '.join(names)}: no package registry has it; {ELSEWHERE} must name a directory with it")
+    found = [Path(directory).absolute() / name for name in names]
+    if absent := [path.name for path in found if not path.exists()]:
+        raise MissingError(f"{ELSEWHERE} names {directory}, which lacks {', '.join(absent)}")
+    return found
+
+
+def build(module: Module, patience: float = PATIENCE_S) -> bool:
+    """Build a module's programs; False where they are there already. MissingError, RegistryError."""
+    with tree.to_be_made(module.directory) as made:
+        if made is None:
+            return False
+        if reason := go_missing():
+            raise MissingError(reason)
+        _fetch(module, patience)
+        made.mkdir()
+        words = ["build", *_FLAGS, "-ldflags", module.link, "-o", f"{made}/", "tool"]
+        done = _go(module, *words)
+        if done.returncode != 0:
+            raise MissingError(f"building {module.name}: {_last(done)}")
+    return True
+
+
+def _fetch(module: Module, patience: float) -> None:
+    """Have all sources that a build takes in Go's module cache."""
+    deadline = time.monotonic() + patience
+    while True:
+        # It loads every package, and compiles none.
+        done = _go(module, "list", *_FLAGS, "-deps", "-f", "{{.Dir}}", "tool")
+        if done.returncode == 0:
+            return
+        if _FORGED in done.stderr:
+            raise MissingError(f"fetching the sources of {module.name}: {_last(done)}")
+        if time.monotonic() + PAUSE_S > deadline:
+            raise RegistryError(f"the Go module registry did not give the sources of {module.name} within"
+                                f" {patience / 60:.0f} minutes: {_last(done)}")  # fmt: skip
+        print(f"{module.name}: the Go module registry does not answer, asked again: {_last(done)}", file=sys.stderr)
+        time.sleep(PAUSE_S)
+
+
+def _go(module: Module, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["go", *words], cwd=module.source, env=_environment(), capture_output=True, text=True,
+                          check=False)  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    # Static programs, by the Go that is here: it would fetch another one.
+    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off"}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"go ended with {done.returncode} and said nothing"
+
+
+def main(words: list[str] | None = None) -> int:
+    """What make calls. The exit code: 0, or 2 and a last line that says what could not be had."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.programs", description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="only say whether this machine can build them")
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, metavar="SECONDS",
+                        help="how long a registry that does not answer is asked again")  # fmt: skip
+    told = parser.parse_args(words)
+    try:
+        if reason := go_missing():
+            raise MissingError(reason)
+        for module in () if told.check else ALL:
+            began = time.monotonic()
+            built = build(module, told.patience)
+            print(f"{module.name}: {f'built in {time.monotonic() - began:.0f} s' if built else 'is there'}", flush=True)
+    except (MissingError, OSError) as error:
+        print(f"the programs of tests/real: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
