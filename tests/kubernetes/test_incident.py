@@ -91,7 +91,7 @@ def test_with_the_daemonset_nothing_is_lost(
             machine.wait_running(PODS, "-l", "app=web")
             seconds = machine.wait(lambda: machine.counts().ready > PODS, "as many sandboxes as pods", 60)
             healed = machine.wait(lambda: _healed(machine), "every dead lease to be freed", 200)
-        figure(f"cut {number}: {lost} files empty; pods run after {seconds:.1f} s, healed after {healed:.1f} s; {watch}")
+        figure(f"cut {number}: {lost} files empty; pods run after {seconds:.1f} s, healed after {healed:.1f}; {watch}")
         assert (watch.violations, watch.looks > 20) == (set(), True)
     assert "Traceback" not in daemonset.log()
 

@@ -1,4 +1,4 @@
-"""A whole Kubernetes on one node of the lab: a control plane, the kubelet, containerd, the network. Up in ten seconds."""
+"""A whole Kubernetes on one node of the lab: control plane, kubelet, containerd, network. Up in ten seconds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Counts:
 
 
 class Cluster:
-    """A context manager that leaves nothing behind. `node` is the machine with its disk, its runtime and its network."""
+    """A context manager that leaves nothing behind. `node` is the machine with its disk, runtime and network."""
 
     def __init__(
         self,

@@ -70,10 +70,8 @@ class InstalledDaemonSet:
 
     def log(self) -> str:
         """What the present containers of its pods have logged."""
-        found = []
-        for pod in self.plane.get("pods", "-n", NAMESPACE):
-            found.append(self.kubectl("logs", pod["metadata"]["name"], check=False).stdout)
-        return "".join(found)
+        names = [pod["metadata"]["name"] for pod in self.plane.get("pods", "-n", NAMESPACE)]
+        return "".join(self.kubectl("logs", name, check=False).stdout for name in names)
 
     def wait_for(self, text: str, timeout: float = 60) -> str:
         """Wait until this is in its log; returns the log."""

@@ -1,4 +1,4 @@
-"""What must hold on a node at any time: each running pod's address has one lease, its own, and no address is used twice.
+"""What must hold at any time: each running pod's address has one lease, its own, and no address is used twice.
 
 Looked at from outside, each second. The runtime, the API server and the disk are asked one after the other, so a single
 look may fall between two steps of a pod's life: a violation counts when two looks, 1.5 s apart, agree on it.

@@ -1,8 +1,8 @@
 """The programs that clusters run today, built from the Go module registry.
 
-`tests/real/` pins each in a module of its own. `make real` (`python -m tests.lab.programs`) builds all of them: a quarter
-of an hour on two cores the first time, seconds where Go's build cache has them. They lie in the lab's cache, each module
-by a digest of what it is built from.
+`tests/real/` pins each in a module of its own. `make real` (`python -m tests.lab.programs`) builds all of them: a
+quarter of an hour on two cores the first time, seconds where Go's build cache has them. They lie in the lab's cache,
+each module by a digest of what it is built from.
 
 What no package registry has (the cloud controller, CRI-O, multus, ...) is taken from the directory that JANITOR_REAL
 names, and never built here.
