@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from janitor.core.mirror import CHECK_NS, Mirror
+from janitor.core.mirror import CHECK_NS, Kept, Mirror
 from janitor.core.profiles import SECOND
 from janitor.core.routing import Match, Profile
 from janitor.core.rules import PolicyRule, Step
@@ -68,7 +68,7 @@ class Restoring:
     def _forget_unwanted(self) -> None:
         """Of what is owed; where it cannot be told whether anybody wants a rule, that one waits."""
         for kept in self.mirror.waiting():
-            reasons = ("only observing",) if self.observe_only else self._why_not(kept.rule, kept.profile, kept.match)
+            reasons = ("only observing",) if self.observe_only else self._why_not_now(kept)
             kept.undecided = isinstance(reasons, Unknown)
             if reasons and not isinstance(reasons, Unknown):
                 self.mirror.forget(kept.rule)
@@ -80,6 +80,18 @@ class Restoring:
         reasons = self.owners.why_not(rule, profile, match)
         if isinstance(reasons, Unknown):
             self.doubt.about(reasons)
+        return reasons
+
+    def _why_not_now(self, kept: Kept) -> tuple[str, ...] | Unknown:
+        """The same of a rule that is owed, for which a yes will do and a no must be of now.
+
+        What was seen before the deletion may be old: an owner that has just been started anew, with other arguments or
+        another range, has made its rules already. Nothing brings a forgotten rule back.
+        """
+        reasons = self._why_not(kept.rule, kept.profile, kept.match)
+        if reasons and not isinstance(reasons, Unknown) and self.owners.looked_ns < kept.owed_ns:
+            self.owners.refresh()
+            reasons = self._why_not(kept.rule, kept.profile, kept.match)
         return reasons
 
     def _carry_out(self, step: Step) -> bool:

@@ -225,6 +225,31 @@ def test_what_nobody_wants_any_more_is_not_put_back(node252: RoutedNode) -> None
     assert "lookup 77" not in node.rules(), log
 
 
+def test_no_rule_is_forgotten_on_what_was_seen_of_its_owner_before_it_was_started_anew(node252: RoutedNode) -> None:
+    node = node252
+    node.kube_router()
+    before = node.rules()
+    node.kube_router("--enable-overlay=false")
+    watcher = node.watch()
+    # Its rules are wiped before janitor has looked at it again.
+    node.kube_router()
+    watcher.wait_for('event="rule learned"', 2)
+    node.start_networkd()
+    log = watcher.wait_for('event="rule restored"', 2)
+    assert node.rules() == before, log
+    # Another range is as new, and as much its own.
+    node.stop_networkd()
+    conflist = node.machine.disk / "net.d/10-kuberouter.conflist"
+    conflist.write_text(conflist.read_text().replace("10.244.0.0/24", "10.99.0.0/24"))
+    node.sh("ip addr del 10.244.0.1/24 dev kube-bridge; ip addr add 10.99.0.1/24 dev kube-bridge")
+    node.sh("ip rule del from 10.244.0.0/24 lookup 77; ip rule add from 10.99.0.0/24 lookup 77")
+    watcher.wait_for("10.99.0.0/24", 1)
+    node.start_networkd()
+    watcher.wait_for('event="rule restored"', 4)
+    assert "from 10.99.0.0/24 lookup 77" in node.rules()
+    watcher.stop()
+
+
 def test_kube_router_starts_in_the_same_moment(node252: RoutedNode) -> None:
     """Whoever is quicker, there is one copy in the end: its owner's."""
     node = node252

@@ -26,13 +26,14 @@ class Owners:
     profiles: tuple[Profile, ...]
     blind: bool = False
     routing: Routing = field(init=False)
+    looked_ns: int = 0  # when that was, CLOCK_BOOTTIME
     declared: bool = False  # whether systemd-networkd's configuration declares rules of its own, as last seen
     _configured: tuple[str, ...] | Unknown = ()
     _seen: dict[str, int] = field(default_factory=dict)  # when a profile's process was last seen, CLOCK_BOOTTIME
 
     def refresh(self) -> None:
         """Look anew. Takes some tens of milliseconds; never raises for what a node can be like."""
-        now = clock().boottime_ns
+        self.looked_ns = now = clock().boottime_ns
         networks = cni.read_networks(node_root(self.root), ())
         self.routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False)
         self._configured = configured_ranges(self.routing, networks)
