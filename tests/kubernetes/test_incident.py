@@ -1,8 +1,8 @@
 """The incident on a whole Kubernetes of today: ten pods run, the power goes, every file of the boot comes back empty.
 
-Three ways: without janitor, with its DaemonSet, with the boot stage. libcni 1.2 and newer, which containerd 2.x has, goes
-on where older ones refuse a DEL because of an empty cache entry: the pods are back within seconds, nobody notices, and
-each cut takes another ten addresses for good.
+Three ways: without janitor, with its DaemonSet, with the boot stage. libcni 1.2 and newer, which containerd 2.x has,
+goes on where older ones refuse a DEL because of an empty cache entry: the pods are back within seconds, nobody
+notices, and each cut takes another ten addresses for good.
 """
 
 from __future__ import annotations

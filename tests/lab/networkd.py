@@ -34,8 +34,8 @@ def missing() -> str | None:
     return namespaces.missing()
 
 
-class RoutedNode:
-    """A node as kube-router leaves it: kube-bridge, a tunnel, table 77 and the rules that lead there."""
+class NetworkdNode:
+    """A machine with a systemd-networkd of its own."""
 
     def __init__(self, networkd: str = "", machine: Machine | None = None) -> None:
         """`machine`: one that runs already, with a container runtime on it."""
@@ -46,64 +46,16 @@ class RoutedNode:
         )  # a root directory with another networkd; "" for the installed one
         self._networkd: subprocess.Popen[str] | None = None
         self._bus: subprocess.Popen[str] | None = None
-        self._router: subprocess.Popen[str] | None = None
         self.janitors: list[subprocess.Popen[str]] = []
 
-    # Making it.
-
-    def boot(self) -> None:
-        if not self.machine.running:
-            self.machine.power_on()
-        (self.machine.disk / "net.d/10-kuberouter.conflist").write_text(
-            '{"cniVersion":"0.3.0","name":"kubernetes","plugins":[{"type":"bridge","bridge":"kube-bridge",'
-            '"isDefaultGateway":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.0.0/24"}],'
-            '[{"subnet":"fd00:10:244::/64"}]]}}]}'
-        )
+    def prepare(self) -> None:
+        """What systemd, udev and a package have made before networkd starts."""
         self.sh(
-            "for n in eth0:peer0 tun-0123456789a:tunp; do ip link add ${n%:*} type veth peer name ${n#*:};"
-            " ip link set ${n%:*} up; ip link set ${n#*:} up; done;"
-            "ip addr add 192.0.2.10/24 dev eth0;"
-            "ip link add kube-bridge type bridge; ip link set kube-bridge up;"
-            "ip addr add 10.244.0.1/24 dev kube-bridge; ip addr add fd00:10:244::1/64 dev kube-bridge nodad;"
-            # A bridge without a port has no carrier.
-            "ip link add pod0 type veth peer name pod1; ip link set pod0 master kube-bridge up; ip link set pod1 up;"
-            "ip route add 198.51.100.7/32 dev tun-0123456789a table 77;"
-            "ip -6 route add 2001:db8::7/128 dev tun-0123456789a table 77;"
-            "ip route add 10.244.1.0/24 via 192.0.2.2 dev eth0 proto 17;"
-            "ip route add default via 192.0.2.1;"
             "mkdir -p /run/systemd/network /run/systemd/netif /run/systemd/networkd.conf.d /run/udev/data /run/dbus;"
             "chown systemd-network: /run/systemd/netif;"
             f"for i in $(seq {LINKS}); do echo I:1 >/run/udev/data/n$i; done;"
             "mount -t tmpfs -o mode=755 lab /etc/systemd/network"
         )
-        self.network_file("10-eth0", ETH0.format(name="eth0", address="192.0.2.10"))
-
-    def kube_router(self, *arguments: str) -> None:
-        """Start, or start anew, what stands for kube-router: its rules come with it, as it makes them."""
-        self.stop_kube_router()
-        program = self.machine.root / "run/lab/kube-router"
-        if not program.exists():
-            program.write_text("#!/bin/sh\nexec 3<>/run/lab/kube-router.fifo\nread line <&3\n")
-            program.chmod(0o755)
-            self.sh("mkfifo /run/lab/kube-router.fifo")
-        self._router = self.machine.popen(
-            ["/run/lab/kube-router", "--run-router=true", "--enable-ipv6=true", *arguments]
-        )
-        if "--enable-overlay=false" in arguments:
-            self.sh("ip rule del from 10.244.0.0/24 lookup 77; ip -6 rule del from fd00:10:244::/64 lookup 77; :")
-            return
-        self.sh(
-            "ip rule | grep -q 10.244.0.0/24 || ip rule add from 10.244.0.0/24 lookup 77;"
-            "ip -6 rule | grep -q fd00:10:244:: || ip -6 rule add from fd00:10:244::/64 lookup 77"
-        )
-        wait_for(lambda: "kube-router" in self._names(), "kube-router to be there")
-
-    def stop_kube_router(self) -> None:
-        """End it; as in life, what it has made stays."""
-        if self._router is not None:
-            self._router.kill()
-            self._router.wait()
-            self._router = None
 
     def network_file(self, name: str, content: str) -> None:
         (self.machine.root / f"run/systemd/network/{name}.network").write_text(content)
@@ -180,26 +132,92 @@ class RoutedNode:
         watcher.wait_for("watching rules")
         return watcher
 
-    def _names(self) -> str:
-        return "\n".join(
-            (path / "comm").read_text() for path in (self.machine.root / "proc").glob("[0-9]*") if path.exists()
-        )
-
     def close(self) -> None:
-        for process in (self._networkd, self._bus, self._router, *self.janitors):
+        for process in (self._networkd, self._bus, *self.janitors):
             if process is not None:
                 process.kill()
                 process.wait()
         self.machine.close()
 
     def __enter__(self) -> Self:
-        self.boot()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class RoutedNode(NetworkdNode):
+    """A node as kube-router leaves it: kube-bridge, a tunnel, table 77 and the rules that lead there."""
+
+    def __init__(self, networkd: str = "", machine: Machine | None = None) -> None:
+        super().__init__(networkd, machine)
+        self._router: subprocess.Popen[str] | None = None
+
+    def boot(self) -> None:
+        if not self.machine.running:
+            self.machine.power_on()
+        (self.machine.disk / "net.d/10-kuberouter.conflist").write_text(
+            '{"cniVersion":"0.3.0","name":"kubernetes","plugins":[{"type":"bridge","bridge":"kube-bridge",'
+            '"isDefaultGateway":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.0.0/24"}],'
+            '[{"subnet":"fd00:10:244::/64"}]]}}]}'
+        )
+        self.sh(
+            "for n in eth0:peer0 tun-0123456789a:tunp; do ip link add ${n%:*} type veth peer name ${n#*:};"
+            " ip link set ${n%:*} up; ip link set ${n#*:} up; done;"
+            "ip addr add 192.0.2.10/24 dev eth0;"
+            "ip link add kube-bridge type bridge; ip link set kube-bridge up;"
+            "ip addr add 10.244.0.1/24 dev kube-bridge; ip addr add fd00:10:244::1/64 dev kube-bridge nodad;"
+            # A bridge without a port has no carrier.
+            "ip link add pod0 type veth peer name pod1; ip link set pod0 master kube-bridge up; ip link set pod1 up;"
+            "ip route add 198.51.100.7/32 dev tun-0123456789a table 77;"
+            "ip -6 route add 2001:db8::7/128 dev tun-0123456789a table 77;"
+            "ip route add 10.244.1.0/24 via 192.0.2.2 dev eth0 proto 17;"
+            "ip route add default via 192.0.2.1"
+        )
+        self.prepare()
+        self.network_file("10-eth0", ETH0.format(name="eth0", address="192.0.2.10"))
+
+    def kube_router(self, *arguments: str) -> None:
+        """Start, or start anew, what stands for kube-router: its rules come with it, as it makes them."""
+        self.stop_kube_router()
+        program = self.machine.root / "run/lab/kube-router"
+        if not program.exists():
+            program.write_text("#!/bin/sh\nexec 3<>/run/lab/kube-router.fifo\nread line <&3\n")
+            program.chmod(0o755)
+            self.sh("mkfifo /run/lab/kube-router.fifo")
+        self._router = self.machine.popen(
+            ["/run/lab/kube-router", "--run-router=true", "--enable-ipv6=true", *arguments]
+        )
+        if "--enable-overlay=false" in arguments:
+            self.sh("ip rule del from 10.244.0.0/24 lookup 77; ip -6 rule del from fd00:10:244::/64 lookup 77; :")
+            return
+        self.sh(
+            "ip rule | grep -q 10.244.0.0/24 || ip rule add from 10.244.0.0/24 lookup 77;"
+            "ip -6 rule | grep -q fd00:10:244:: || ip -6 rule add from fd00:10:244::/64 lookup 77"
+        )
+        wait_for(lambda: "kube-router" in self._names(), "kube-router to be there")
+
+    def stop_kube_router(self) -> None:
+        """End it; as in life, what it has made stays."""
+        if self._router is not None:
+            self._router.kill()
+            self._router.wait()
+            self._router = None
+
+    def _names(self) -> str:
+        return "\n".join(
+            (path / "comm").read_text() for path in (self.machine.root / "proc").glob("[0-9]*") if path.exists()
+        )
+
+    def close(self) -> None:
+        self.stop_kube_router()
+        super().close()
+
+    def __enter__(self) -> Self:
+        self.boot()
+        return self
 
 
 class Watcher:
