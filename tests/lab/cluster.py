@@ -59,7 +59,9 @@ class Cluster:
             "kubelet", f"/O=system:nodes/CN=system:node:{self.name}", f"DNS:{self.name}", f"IP:{ADDRESS}"
         )
         self.socket = socket
+        # When it got its power: on the monotonic clock, and as the API server writes times.
         self.booted = 0.0
+        self.booted_at = ""
 
     # Power.
 
@@ -71,6 +73,7 @@ class Cluster:
         node = self.node
         node.boot(start_runtime=False)
         self.booted = time.monotonic()
+        self.booted_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         # As systemd makes it on every node: without it no runtime gives out mounts that propagate.
         node.run(["mount", "--make-rshared", "/"], check=True)
         node.run(["sh", "-ec", _LINK], check=True)
@@ -178,7 +181,7 @@ class Cluster:
         results = list(self.node.results.glob("*")) if self.node.results.is_dir() else []
         sandboxes = self.node.kubelet.list()
         return Counts(
-            running=sum(running(pod) for pod in pods),
+            running=sum(self.running(pod) for pod in pods),
             terminating=sum("deletionTimestamp" in pod["metadata"] for pod in pods),
             leases=len(leases),
             empty_leases=sum(not content.strip() for content in leases.values()),
@@ -189,7 +192,15 @@ class Cluster:
 
     def wait_running(self, count: int, *words: str, timeout: float = 120) -> float:
         """Wait until so many pods run, of those that `words` select; seconds since power-on."""
-        return self.wait(lambda: sum(map(running, self.pods(*words))) >= count, f"{count} pods to run", timeout)
+        return self.wait(lambda: sum(map(self.running, self.pods(*words))) >= count, f"{count} pods to run", timeout)
+
+    def running(self, pod: Object) -> bool:
+        """Whether it runs in this boot, all of its containers are ready, and it is not about to be deleted."""
+        status = pod["status"]
+        containers = status.get("containerStatuses", [])
+        # What the API server says of the time before the boot is not true any more.
+        up = [c["ready"] and c["state"].get("running", {}).get("startedAt", "") >= self.booted_at for c in containers]
+        return status["phase"] == "Running" and bool(up) and all(up) and "deletionTimestamp" not in pod["metadata"]
 
     def wait(self, condition: Callable[[], bool], what: str, timeout: float) -> float:
         """Wait for a condition; seconds since power-on. TimeoutError with what there is."""
@@ -229,14 +240,6 @@ ip link set eth0 up
 ip route add default via {GATEWAY}
 echo 1 >/proc/sys/net/ipv4/ip_forward
 """
-
-
-def running(pod: Object) -> bool:
-    """Whether it runs, all of its containers are ready, and it is not about to be deleted."""
-    status = pod["status"]
-    containers = status.get("containerStatuses", [])
-    ready = bool(containers) and all(container["ready"] for container in containers)
-    return status["phase"] == "Running" and ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def _is_empty(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import Self
 
 import grpc
 
-from tests.lab.cluster import PODS, Cluster, running
+from tests.lab.cluster import PODS, Cluster
 
 PERIOD_S = 1.0
 SECOND_LOOK_S = 1.5
@@ -50,7 +50,7 @@ def look(cluster: Cluster) -> set[Violation]:
     known: dict[str, list[str]] = defaultdict(list)
     for pod in pods:
         address = pod["status"].get("podIP", "")
-        if running(pod) and not pod["spec"].get("hostNetwork") and _of_pods(address):
+        if cluster.running(pod) and not pod["spec"].get("hostNetwork") and _of_pods(address):
             known[address].append(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
     violations |= {Violation(address, tuple(sorted(names)), "") for address, names in known.items() if len(names) > 1}
     return violations
