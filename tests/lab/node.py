@@ -148,14 +148,14 @@ class Node:
         if image.NAME not in self._ctr("images", "list", "-q"):
             self.import_image(image.archive())
 
-    def import_image(self, archive: bytes) -> None:
-        """Give the runtime an image: an OCI archive."""
+    def import_image(self, archive: bytes, *where: str) -> None:
+        """Give the runtime an image, an OCI archive; `where` are words for ctr: another namespace, another socket."""
         # 2.x imports by its transfer service, which only unpacks for the snapshotters that its configuration lists.
         local = ["--local"] if self.containerd.series >= "2" else []
         path = self.disk / "containerd/image.tar"
         path.write_bytes(archive)
         words = ["images", "import", *local, "--snapshotter", self.snapshotter, "/var/lib/containerd/image.tar"]
-        self._ctr(*words, timeout=120)
+        self._ctr(*where, *words, timeout=120)
         path.unlink()
 
     def kill_runtime(self) -> None:
@@ -174,8 +174,12 @@ class Node:
     def lose_metadata(self) -> None:
         """Start containerd again without the database in which it keeps what it runs."""
         self.kill_runtime()
-        (self.disk / "containerd/io.containerd.metadata.v1.bolt/meta.db").unlink()
+        self.forget_metadata()
         self.start_runtime()
+
+    def forget_metadata(self) -> None:
+        """Remove that database, while the runtime does not run."""
+        (self.disk / "containerd/io.containerd.metadata.v1.bolt/meta.db").unlink()
 
     def _runtime_answers(self) -> bool:
         try:

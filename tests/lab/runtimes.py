@@ -34,9 +34,31 @@ class Containerd:
     def series(self) -> str:
         return ".".join(self.version.split(".")[:2])
 
+    @property
+    def refuses_damaged_results(self) -> bool:
+        """Whether a damaged entry of libcni's cache keeps it from stopping a sandbox: libcni below 1.2."""
+        return self.series < "2"
+
     def config(self, snapshotter: str = "native") -> str:
         """config.toml: everything that stays is below /var/lib/containerd, the rest in /run."""
         # native: an image of one small file needs no overlayfs, which not every disk can carry.
+        if self.series >= "2":
+            return f"""version = 3
+root = "/var/lib/containerd"
+state = "/run/containerd"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/var/lib/containerd/opt"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "{snapshotter}"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{image.NAME}"
+[plugins."io.containerd.cri.v1.runtime"]
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/opt/cni/bin"]
+    conf_dir = "/etc/cni/net.d"
+"""
         return f"""version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"

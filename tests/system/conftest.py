@@ -26,22 +26,41 @@ def _real_components(request: pytest.FixtureRequest) -> None:
         pytest.skip(reason)
 
 
-@pytest.fixture(params=["1.6", "1.7"])
-def containerd_version(request: pytest.FixtureRequest, _real_components: None) -> runtimes.Containerd:
-    """Each containerd in turn: Debian 12's, and Debian 13's, which skips CNI DEL for interrupted sandboxes."""
+def of_series(series: str) -> runtimes.Containerd:
+    """A containerd of the series; the test is skipped where it cannot be had, and says why."""
+    if reason := _missing():
+        pytest.skip(reason)
     try:
-        return runtimes.of_series(request.param)
+        return runtimes.of_series(series)
     except MissingError as error:
         pytest.skip(str(error))
 
 
+@pytest.fixture(params=["1.6", "1.7", "2.4"])
+def containerd_version(request: pytest.FixtureRequest) -> runtimes.Containerd:
+    """Each in turn: Debian 12's, Debian 13's, which skips CNI DEL for interrupted sandboxes, and today's."""
+    return of_series(request.param)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A file that has a tuple CONTAINERDS runs its tests on nodes with each of these series."""
+    if "default_containerd" in metafunc.fixturenames and (series := getattr(metafunc.module, "CONTAINERDS", ())):
+        metafunc.parametrize("default_containerd", series, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def default_containerd(request: pytest.FixtureRequest) -> runtimes.Containerd | None:
+    """What a node runs whose test does not say; None is the installed one."""
+    return of_series(request.param) if hasattr(request, "param") else None
+
+
 @pytest.fixture
-def node(_real_components: None) -> Iterator[lab.NodeFactory]:
+def node(_real_components: None, default_containerd: runtimes.Containerd | None) -> Iterator[lab.NodeFactory]:
     """Makes nodes; all are gone at the end of the test, whatever became of it."""
     with ExitStack() as nodes:
 
         def make(*networks: Network, containerd: runtimes.Containerd | None = None, boot: bool = True) -> lab.Node:
-            made = nodes.enter_context(lab.Node(containerd, networks or None))
+            made = nodes.enter_context(lab.Node(containerd or default_containerd, networks or None))
             if boot:
                 made.boot()
             return made

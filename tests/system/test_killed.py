@@ -23,12 +23,14 @@ import pytest
 from tests.lab import clock
 from tests.lab.networks import calico
 from tests.lab.node import JANITOR, Node, NodeFactory, missing
+from tests.lab.runtimes import Containerd
 
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
 ]
 
+CONTAINERDS = ("1.6", "2.4")
 CLEAN = ("clean", "--yes", "--no-wait", "--cri-endpoint", "unix:///run/containerd/containerd.sock")
 # The lab's clock stands in for waiting: every pass of the tests below is long after the first look.
 CLOCK = (sys.executable, str(Path(clock.__file__)))
@@ -207,11 +209,11 @@ def completed(node: Node, before: Files) -> None:
 
 
 @pytest.fixture(scope="module")
-def waiting() -> Iterator[Node]:
+def waiting(default_containerd: Containerd | None) -> Iterator[Node]:
     """A node whose runtime has time to grow a minute old while the first tests run."""
     if (reason := missing()) is not None:
         pytest.skip(reason)
-    with Node() as node:
+    with Node(default_containerd) as node:
         node.boot()
         yield leaking(node)
 
@@ -254,7 +256,7 @@ def forgotten_sandbox(node: Node) -> Node:
     """The lease and the undamaged cache entry of a pod that no runtime knows any more: clean runs its CNI DEL."""
     pod = node.kubelet.run()
     node.cut("intact")
-    (node.disk / "containerd/io.containerd.metadata.v1.bolt/meta.db").unlink()
+    node.forget_metadata()
     node.boot()
     assert list(node.addresses()) == [pod.ip]
     forget(node)

@@ -129,20 +129,22 @@ def test_an_empty_lease_is_never_released(node: NodeFactory, containerd_version:
     assert running.kubelet.run().ip != pod.ip
 
 
-def test_an_unreadable_cache_entry_keeps_the_sandbox_for_ever(
+def test_an_unreadable_cache_entry_keeps_the_sandbox_for_ever_or_leaks_in_silence(
     node: NodeFactory, containerd_version: Containerd
 ) -> None:
     running = node(networks.calico(), containerd=containerd_version)
     pod = running.kubelet.run()
     running.cut()
     running.boot()
-    with pytest.raises(RpcError, match=re.escape(UNREADABLE)):
-        running.kubelet.stop(pod)
-    with pytest.raises(RpcError, match=re.escape(UNREADABLE)):
-        running.kubelet.remove(pod)
-    # The entry of the network's own; without it stopping works, and the empty lease is nobody's for good.
-    (running.results / f"k8s-pod-network-{pod.id}-eth0").unlink()
+    if containerd_version.refuses_damaged_results:
+        with pytest.raises(RpcError, match=re.escape(UNREADABLE)):
+            running.kubelet.stop(pod)
+        with pytest.raises(RpcError, match=re.escape(UNREADABLE)):
+            running.kubelet.remove(pod)
+        # The entry of the network's own; without it stopping works.
+        (running.results / f"k8s-pod-network-{pod.id}-eth0").unlink()
     clean_up(running)
+    # Either way the empty lease is nobody's for good.
     assert running.addresses() == {pod.ip: b""}
 
 
@@ -211,8 +213,8 @@ def test_a_plugin_that_fails_add_and_del_leaks_without_a_crash(
     clean_up(running)
     assert running.kubelet.list() == ()
     # 1.6.20 lists the sandbox whose rollback failed, so that it can be stopped later; 1.7.24 does so as well, and
-    # then stops it without a DEL.
-    assert len(running.addresses()) == (1 if containerd_version.series == "1.7" else 0)
+    # then stops it without a DEL; 2.4.2 does not list it.
+    assert len(running.addresses()) == (0 if containerd_version.series == "1.6" else 1)
 
 
 def test_losing_the_metadata_makes_living_pods_unknown(node: NodeFactory, containerd_version: Containerd) -> None:
