@@ -30,7 +30,8 @@ from janitor.host.journal import Journal
 from janitor.host.leases import read_directory
 from janitor.host.mounts import own_mounts
 
-HOST_LOCAL = "/usr/lib/cni/host-local"
+INSTALLED = "/usr/lib/cni/host-local"
+PLUGIN = "JANITOR_HOST_LOCAL"  # in the environment: another one, for this process and those that it starts
 SECOND = 1_000_000_000
 NETWORK = "net"
 DATA_DIR = "/var/lib/cni/networks"
@@ -53,10 +54,15 @@ figures: Counter[str] = Counter()
 MOUNTS = own_mounts()
 
 
+def plugin() -> str:
+    """The host-local that is run."""
+    return os.environ.get(PLUGIN, INSTALLED)
+
+
 def host_local(data_dir: str, command: str, container_id: str) -> str | None:
     """Run the real plugin. The address it gave at ADD, "" for DEL; None where it failed."""
     done = subprocess.run(
-        [HOST_LOCAL],
+        [plugin()],
         input=json.dumps({"cniVersion": "0.3.1", "name": NETWORK, "type": "x", "ipam": ipam(data_dir)}),
         env={
             "CNI_COMMAND": command, "CNI_CONTAINERID": container_id, "CNI_NETNS": "/x", "CNI_IFNAME": "eth0",
@@ -568,9 +574,9 @@ def new_root(chain: bool) -> str:
     """A root directory in the temporary one; with the plugin and its libraries in it where a chain is to be run."""
     root = tempfile.mkdtemp(prefix="janitor-schedule-")
     if chain:
-        linked = subprocess.run(["ldd", HOST_LOCAL], capture_output=True, text=True).stdout
-        for word in [HOST_LOCAL, *(w for w in linked.split() if w.startswith("/"))]:
-            target = f"{root}{word}"
+        linked = subprocess.run(["ldd", plugin()], capture_output=True, text=True).stdout  # nothing, of a static one
+        for word in [plugin(), *(w for w in linked.split() if w.startswith("/"))]:
+            target = f"{root}{INSTALLED if word == plugin() else word}"
             os.makedirs(os.path.dirname(target), exist_ok=True)
             shutil.copy2(os.path.realpath(word), target)
     return root
