@@ -32,6 +32,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """A skip of a test marked `system`, or lying with those, becomes a failure: a fixture's, a mark's or its own."""
     report = yield
     system = item.get_closest_marker("system") is not None or item.nodeid.startswith(SYSTEM)
+    system = system and item.get_closest_marker("elsewhere") is None
     # An expected failure is reported as skipped as well; that one is meant.
     if report.skipped and not hasattr(report, "wasxfail") and system and _required():
         report.longrepr = _reason(report)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.lab import container_image, control_plane, programs
 from tests.lab import node as lab
+from tests.lab.cache import MissingError
 from tests.lab.cluster import Cluster, ClusterFactory
 
 
@@ -36,3 +38,16 @@ def janitor_image() -> None:
     """For tests that run janitor's own image: skipped where it cannot be built."""
     if reason := container_image.missing():
         pytest.skip(reason)
+
+
+@pytest.fixture
+def elsewhere() -> programs.Elsewhere:
+    """Programs from the directory JANITOR_REAL, by their names; the test is skipped where one is not there."""
+
+    def find(*names: str) -> list[Path]:
+        try:
+            return programs.elsewhere(*names)
+        except MissingError as error:
+            pytest.skip(str(error))
+
+    return find

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.system
 SYNC_S = 65
 ROUTERS = [
     pytest.param(kube_router.program, id="2.1.0"),
-    pytest.param(kube_router.newer, id="newer", marks=pytest.mark.long),
+    pytest.param(kube_router.newer, id="newer", marks=[pytest.mark.long, pytest.mark.elsewhere]),
 ]
 
 

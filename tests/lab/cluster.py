@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 from tests.lab import cgroups, control_plane, image, runtimes
 from tests.lab.control_plane import PKI, ControlPlane, Object, Release
+from tests.lab.kubelet import Kubelet
 from tests.lab.networks import Network, bridge
 from tests.lab.node import Node, read_leases
 from tests.lab.runtimes import Containerd
@@ -59,6 +60,8 @@ class Cluster:
             "kubelet", f"/O=system:nodes/CN=system:node:{self.name}", f"DNS:{self.name}", f"IP:{ADDRESS}"
         )
         self.socket = socket
+        if socket != SOCKET:
+            self.node.kubelet = Kubelet(lambda: self.node.root / socket.lstrip("/"), cgroup_parent=f"/{self.name}")
         # When it got its power: on the monotonic clock, and as the API server writes times.
         self.booted = 0.0
         self.booted_at = ""
@@ -202,6 +205,10 @@ class Cluster:
         up = [c["ready"] and c["state"].get("running", {}).get("startedAt", "") >= self.booted_at for c in containers]
         return status["phase"] == "Running" and bool(up) and all(up) and "deletionTimestamp" not in pod["metadata"]
 
+    def age(self) -> float:
+        """Seconds since power-on."""
+        return time.monotonic() - self.booted
+
     def wait(self, condition: Callable[[], bool], what: str, timeout: float) -> float:
         """Wait for a condition; seconds since power-on. TimeoutError with what there is."""
         deadline = time.monotonic() + timeout
@@ -209,7 +216,7 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {timeout:g} s for {what}: {self.counts()}")
             time.sleep(0.5)
-        return time.monotonic() - self.booted
+        return self.age()
 
     # The end.
 

@@ -20,6 +20,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tests.lab import tree
 from tests.lab.cache import REPOSITORY, MissingError, cache
@@ -143,6 +144,12 @@ def elsewhere(*names: str) -> list[Path]:
     if absent := [path.name for path in found if not path.exists()]:
         raise MissingError(f"{ELSEWHERE} names {directory}, which lacks {', '.join(absent)}")
     return found
+
+
+class Elsewhere(Protocol):
+    """What the fixture `elsewhere` is: finds such programs, or skips the test that asks."""
+
+    def __call__(self, *names: str) -> list[Path]: ...
 
 
 def build(module: Module, patience: float = PATIENCE_S) -> bool:

@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.lab import programs
-from tests.property.schedule_node import DATA_DIR, DIRECTORY, EVENTS, INSTALLED, PLUGIN, Node, figures, host_local, new_root
+from tests.property.schedule_node import (
+    DATA_DIR,
+    DIRECTORY,
+    EVENTS,
+    INSTALLED,
+    PLUGIN,
+    Node,
+    figures,
+    host_local,
+    new_root,
+)
 from tests.property.schedule_parallel import Registry
 from tests.property.schedule_pass import BEFORE, GAPS, INVARIANTS, Lies, janitor_pass, undo_pass
 
