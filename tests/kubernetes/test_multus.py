@@ -87,7 +87,7 @@ def test_both_networks_are_judged_and_freed(cluster: ClusterFactory, figure: Fig
     (machine.node.net_d / "00-multus.conf").write_text(json.dumps(multus))
     machine.node.restart_runtime()
     machine.deploy("web", 4)
-    machine.deploy("two", 4, annotations={f"{GROUP}/networks": "lan"})
+    machine.deploy("two", 4, annotations={"k8s.v1.cni.cncf.io/networks": "lan"})
     machine.wait_running(8)
     assert verdicts(machine) == {("cbr0", "live"): 8, ("lan", "live"): 4}
 

@@ -162,8 +162,8 @@ class ControlPlane:
     def kubectl(
         self, *words: str, check: bool = True, objects: Object | list[Object] | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        """Run kubectl on the machine, as an administrator; `objects` come on its standard input."""
-        argv = [self.release.program("kubectl"), "--kubeconfig=/etc/kubernetes/admin.conf", *words]
+        """Run today's kubectl on the machine, as an administrator; `objects` come on its standard input."""
+        argv = [current().program("kubectl"), "--kubeconfig=/etc/kubernetes/admin.conf", *words]
         if isinstance(objects, list):
             objects = {"apiVersion": "v1", "kind": "List", "items": objects}
         told = json.dumps(objects) if objects is not None else None

@@ -1,0 +1,74 @@
+"""The oldest end: Kubernetes 1.20 on containerd 1.6, where libcni refuses to stop what an empty cache entry belongs to.
+
+Without janitor the pods never come back; with its DaemonSet they do, a minute after the runtime's start.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.lab import control_plane, runtimes
+from tests.lab.cluster import Cluster, ClusterFactory
+from tests.lab.figures import Figure
+from tests.lab.installed_daemonset import InstalledDaemonSet
+from tests.lab.invariant import Watch
+from tests.lab.networks import bridge
+from tests.lab.programs import Elsewhere
+
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.elsewhere]
+
+PODS = 10
+# For so long the pods of a node without janitor are watched not to come back.
+PATIENCE_S = 45
+# As kubernetes/README.md has it for releases before 1.30.
+WITHOUT_APPARMOR = [
+    {"op": "remove", "path": "/spec/template/spec/containers/0/securityContext/appArmorProfile"},
+    {
+        "op": "add",
+        "path": "/spec/template/metadata/annotations",
+        "value": {"container.apparmor.security.beta.kubernetes.io/janitor": "unconfined"},
+    },
+]
+
+
+def begin(cluster: ClusterFactory) -> Cluster:
+    machine = cluster(bridge(cni_version="1.0.0"), release=control_plane.oldest(), containerd=runtimes.of_series("1.6"))
+    machine.boot()
+    machine.wait_ready(120)
+    machine.deploy("web", PODS)
+    machine.wait_running(PODS, timeout=180)
+    return machine
+
+
+def test_without_janitor_no_pod_comes_back(cluster: ClusterFactory, figure: Figure, elsewhere: Elsewhere) -> None:
+    elsewhere("kubernetes-1.20")
+    machine = begin(cluster)
+    machine.cut()
+    machine.boot()
+    machine.wait_ready(120)
+    time.sleep(PATIENCE_S)
+    counts = machine.counts()
+    figure(f"{machine.age():.0f} s after power-on: {counts}")
+    assert (counts.running, counts.leases, counts.empty_leases) == (0, PODS, PODS)
+
+
+def test_with_the_daemonset_all_come_back(
+    cluster: ClusterFactory, figure: Figure, elsewhere: Elsewhere, janitor_image: None
+) -> None:
+    elsewhere("kubernetes-1.20")
+    machine = begin(cluster)
+    daemonset = InstalledDaemonSet(machine)
+    (daemonset.mine / "apparmor.json").write_text(json.dumps(WITHOUT_APPARMOR))
+    target = {"kind": "DaemonSet", "name": "janitor"}
+    daemonset.kustomization["patches"] = [{"path": "apparmor.json", "target": target}]
+    daemonset.install()
+    machine.cut()
+    machine.boot()
+    with Watch(machine) as watch:
+        seconds = machine.wait_running(PODS, "-l", "app=web", timeout=240)
+        machine.wait(lambda: len(machine.addresses()) == PODS, "every dead lease to be freed", 120)
+    figure(f"all pods run after {seconds:.1f} s; {watch}")
+    assert (watch.violations, watch.looks > 20) == (set(), True)
