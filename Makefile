@@ -20,7 +20,7 @@ demo: $(VENV)/.ready ## a node that breaks, and what janitor says about it
 test: $(VENV)/.ready ## every test this machine can run, but for the long ones on a real Kubernetes
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
 
-real: $(VENV)/.ready ## today's Kubernetes, containerd, CNI plugins and kube-router, built with this machine's Go
+real: $(VENV)/.ready ## today's Kubernetes, containerd, CNI plugins and kube-router, built with this machine's Go once
 	@$(BIN)/python -m tests.lab.programs
 
 test-kubernetes: real ## real clusters: the incident, churn, kube-router, address plans

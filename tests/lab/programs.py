@@ -207,14 +207,13 @@ def _last(done: subprocess.CompletedProcess[str]) -> str:
 def main(words: list[str] | None = None) -> int:
     """What make calls. The exit code: 0, or 2 and a last line that says what could not be had."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab.programs", description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="only say whether this machine can build them")
     parser.add_argument("--patience", type=float, default=PATIENCE_S, metavar="SECONDS",
                         help="how long a registry that does not answer is asked again")  # fmt: skip
     told = parser.parse_args(words)
     try:
         if reason := go_missing():
             raise MissingError(reason)
-        for module in () if told.check else ALL:
+        for module in ALL:
             began = time.monotonic()
             built = build(module, told.patience)
             print(f"{module.name}: {f'built in {time.monotonic() - began:.0f} s' if built else 'is there'}", flush=True)
