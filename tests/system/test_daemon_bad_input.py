@@ -37,9 +37,10 @@ def test_a_full_disk_is_said_and_nothing_is_changed_until_there_is_room(node: No
     assert not set(leaked) & machine.addresses().keys()
 
 
-def test_the_runtime_is_upgraded_under_it(node: NodeFactory) -> None:
+@pytest.mark.parametrize("series", [("1.6", "1.7"), ("1.7", "2.4"), ("1.6", "2.4")], ids="-".join)
+def test_the_runtime_is_upgraded_under_it(node: NodeFactory, series: tuple[str, str]) -> None:
     try:
-        old, new = runtimes.of_series("1.6"), runtimes.of_series("1.7")
+        old, new = map(runtimes.of_series, series)
     except MissingError as error:
         pytest.skip(str(error))
     machine = node(containerd=old)
@@ -48,9 +49,8 @@ def test_the_runtime_is_upgraded_under_it(node: NodeFactory) -> None:
         daemon.wait_for("event=pass.*live=3")
         machine.kill_runtime()
         daemon.wait_for('event="not all was seen"')
-        machine.containerd = new
-        machine.start_runtime()
-        assert machine.kubelet.version().lstrip("v").startswith("1.7")
+        machine.replace_runtime(new)
+        assert machine.kubelet.version().lstrip("v").startswith(series[1])
         wait_for(lambda: daemon.metric("janitor_unseen_parts") == 0, "a complete pass")
         pods.append(machine.kubelet.run())
         daemon.wait_for("event=pass.*live=4")
