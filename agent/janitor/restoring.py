@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from janitor.core.mirror import CHECK_NS, Kept, Mirror
+from janitor.core.mirror import CHECK_NS, Mirror
 from janitor.core.profiles import SECOND
 from janitor.core.routing import Match, Profile
 from janitor.core.rules import PolicyRule, Step
@@ -68,9 +68,13 @@ class Restoring:
     def _forget_unwanted(self) -> None:
         """Of what is owed; where it cannot be told whether anybody wants a rule, that one waits."""
         for kept in self.mirror.waiting():
-            reasons = ("only observing",) if self.observe_only else self._why_not_now(kept)
-            kept.undecided = isinstance(reasons, Unknown)
-            if reasons and not isinstance(reasons, Unknown):
+            reasons = ("only observing",) if self.observe_only else self._why_not(kept.rule, kept.profile, kept.match)
+            # Nothing brings a forgotten rule back, and what was seen before the deletion may be old: an owner that has
+            # just been started anew, with other arguments or another range, has made its rules already. The check that
+            # follows every deletion looks again first.
+            old = bool(reasons) and not self.observe_only and self.owners.looked_ns < kept.owed_ns
+            kept.undecided = old or isinstance(reasons, Unknown)
+            if reasons and not kept.undecided and not isinstance(reasons, Unknown):
                 self.mirror.forget(kept.rule)
                 why = "; ".join(reasons)
                 self.say("rule not restored", rule=str(kept.rule), profile=kept.profile.name, by=kept.by, why=why)
@@ -80,18 +84,6 @@ class Restoring:
         reasons = self.owners.why_not(rule, profile, match)
         if isinstance(reasons, Unknown):
             self.doubt.about(reasons)
-        return reasons
-
-    def _why_not_now(self, kept: Kept) -> tuple[str, ...] | Unknown:
-        """The same of a rule that is owed, for which a yes will do and a no must be of now.
-
-        What was seen before the deletion may be old: an owner that has just been started anew, with other arguments or
-        another range, has made its rules already. Nothing brings a forgotten rule back.
-        """
-        reasons = self._why_not(kept.rule, kept.profile, kept.match)
-        if reasons and not isinstance(reasons, Unknown) and self.owners.looked_ns < kept.owed_ns:
-            self.owners.refresh()
-            reasons = self._why_not(kept.rule, kept.profile, kept.match)
         return reasons
 
     def _carry_out(self, step: Step) -> bool:

@@ -250,6 +250,22 @@ def test_no_rule_is_forgotten_on_what_was_seen_of_its_owner_before_it_was_starte
     watcher.stop()
 
 
+def test_what_its_owner_refused_is_not_restored_while_the_owner_is_restarted(node252: RoutedNode) -> None:
+    node = node252
+    node.kube_router()
+    node.kube_router("--enable-overlay=false")
+    watcher = node.watch()
+    # Somebody else's copy; and networkd comes by when kube-router is away.
+    node.sh("ip rule add from 10.244.0.0/24 lookup 77")
+    watcher.wait_for('event="rule learned"')
+    node.stop_kube_router()
+    node.start_networkd()
+    log = watcher.wait_for("runs with --enable-overlay=false")
+    assert 'event="rule restored"' not in log
+    assert "from 10.244.0.0/24" not in node.rules(), log
+    watcher.stop()
+
+
 def test_kube_router_starts_in_the_same_moment(node252: RoutedNode) -> None:
     """Whoever is quicker, there is one copy in the end: its owner's."""
     node = node252

@@ -43,7 +43,7 @@ class Kept:
     ours: bool = False
     owed_ns: int = 0
     by: str = ""  # who deleted it
-    undecided: bool = False  # it is owed, but whether anybody wants it could not be seen: nothing is done about it
+    undecided: bool = False  # it is owed, but whether anybody wants it is still to be seen: nothing is done about it
     networkds: bool = False  # systemd-networkd made it: it is not owed
     restored_ns: int = 0
     times: tuple[int, ...] = ()  # when it was restored, within the last hour

@@ -104,10 +104,12 @@ def not_wanted(
     routing: Routing,
     configured: tuple[str, ...] | Unknown,
     gone_s: float = 0.0,
+    last: RuleMaker | None = None,
 ) -> tuple[str, ...] | Unknown:
     """Why nobody would miss the rule: one sentence for each thing that speaks against it; none if it is wanted.
 
-    `configured` are the ranges of the owner's CNI configuration; `gone_s` is for how long its process has been away.
+    `configured` are the ranges of the owner's CNI configuration; `gone_s` is for how long its process has been away,
+    and `last` what it was when last seen: one that is being restarted still means what its arguments said.
     Unknown where something that the answer rests on could not be seen: nothing may be done on that, either way.
     """
     if profile.alive.process and isinstance(routing.makers, Unknown):
@@ -121,7 +123,8 @@ def not_wanted(
     if alive.process and running is None and gone_s >= GONE_S:
         reasons.append(f"{alive.process} has not been running for {gone_s:.0f} s")
     refusing = (*alive.refused_by, *alive.refused_by_family.get(str(rule.family), ()))
-    refused = [word for word in refusing if running is not None and _has_flag(running.arguments, word)]
+    said = running or last
+    refused = [word for word in refusing if said is not None and _has_flag(said.arguments, word)]
     if refused:
         reasons.append(f"{alive.process} runs with {refused[0]}")
     if alive.configuration and running is not None and not running.configuration:

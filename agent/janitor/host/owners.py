@@ -7,7 +7,7 @@ from typing import Final
 from janitor.core.corroboration import missing_evidence
 from janitor.core.evidence import Clock, Unknown, known
 from janitor.core.profiles import SECOND, configured_ranges, not_wanted
-from janitor.core.routing import Match, Profile, Routing
+from janitor.core.routing import Match, Profile, Routing, RuleMaker
 from janitor.core.rule_plan import GoneRule, gone_rules
 from janitor.core.rules import PolicyRule
 from janitor.host import cni
@@ -30,6 +30,7 @@ class Owners:
     declared: bool = False  # whether systemd-networkd's configuration declares rules of its own, as last seen
     _configured: tuple[str, ...] | Unknown = ()
     _seen: dict[str, int] = field(default_factory=dict)  # when a profile's process was last seen, CLOCK_BOOTTIME
+    _last: dict[str, RuleMaker] = field(default_factory=dict)  # and what it was then
 
     def refresh(self) -> None:
         """Look anew. Takes some tens of milliseconds; never raises for what a node can be like."""
@@ -43,6 +44,7 @@ class Owners:
                 self._seen[profile.alive.process] = now  # who cannot be looked for is not missed
         for maker in known(self.routing.makers):
             self._seen[maker.name] = now
+            self._last[maker.name] = maker
         if not isinstance(self.routing.networkd, Unknown):
             self.declared = any(file.declares_rules for one in self.routing.networkd for file in one.network_files)
 
@@ -58,7 +60,8 @@ class Owners:
     def why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...] | Unknown:
         """Why nobody wants the rule any more; nothing if somebody does. Unknown where not all could be seen."""
         away = 0.0 if self.blind else (clock().boottime_ns - self._seen.get(profile.alive.process, 0)) / SECOND
-        return not_wanted(rule, profile, match, self.routing, self._configured, away)
+        last = self._last.get(profile.alive.process)
+        return not_wanted(rule, profile, match, self.routing, self._configured, away, last)
 
     def why_not_networkd(
         self,
