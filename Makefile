@@ -24,7 +24,7 @@ real: $(VENV)/.ready ## today's Kubernetes, containerd, CNI plugins and kube-rou
 	@$(BIN)/python -m tests.lab.programs
 
 test-kubernetes: real ## real clusters: the incident, churn, kube-router, address plans
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/kubernetes
+	@JANITOR_REQUIRE_REAL=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/kubernetes
 
 bench: $(VENV)/.ready ## figures, side by side in one run
 	@$(BIN)/python -m tests.bench.rules

@@ -9,10 +9,10 @@ import os
 from collections.abc import Generator
 
 import pytest
-from _pytest.terminal import TerminalReporter
 
 from tests.lab.figures import figure as figure  # a fixture of all tests
 from tests.lab.figures import print_figures
+from tests.lab.programs import ELSEWHERE
 
 SYSTEM = ("tests/system/", "tests/kubernetes/")
 
@@ -32,7 +32,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """A skip of a test marked `system`, or lying with those, becomes a failure: a fixture's, a mark's or its own."""
     report = yield
     system = item.get_closest_marker("system") is not None or item.nodeid.startswith(SYSTEM)
-    system = system and item.get_closest_marker("elsewhere") is None
+    # What no registry has is nobody's to require, where no directory with it is named.
+    system = system and (item.get_closest_marker("elsewhere") is None or bool(os.environ.get(ELSEWHERE)))
     # An expected failure is reported as skipped as well; that one is meant.
     if report.skipped and not hasattr(report, "wasxfail") and system and _required():
         report.longrepr = _reason(report)
@@ -52,6 +53,6 @@ def pytest_make_collect_report(
     return report
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the tests have measured."""
     print_figures(terminalreporter)

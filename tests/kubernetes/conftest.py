@@ -8,16 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import container_image, control_plane, programs
-from tests.lab import node as lab
+from tests.lab import container_image, programs
 from tests.lab.cache import MissingError
-from tests.lab.cluster import Cluster, ClusterFactory
-
-
-def missing() -> str | None:
-    """What a cluster needs and this machine has not, or None."""
-    needed = (programs.KUBERNETES, programs.CONTAINERD, programs.PLUGINS)
-    return lab.missing() or control_plane.missing() or programs.missing(*needed)
+from tests.lab.cluster import Cluster, ClusterFactory, missing
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +26,15 @@ def cluster(_real_kubernetes: None) -> Iterator[ClusterFactory]:
         yield lambda *arguments, **options: clusters.enter_context(Cluster(*arguments, **options))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def janitor_image() -> None:
-    """For tests that run janitor's own image: skipped where it cannot be built."""
+    """janitor's own image is built; the test is skipped where it cannot be."""
     if reason := container_image.missing():
         pytest.skip(reason)
+    try:
+        container_image.archive()  # here, because it takes minutes, and tests wait for seconds
+    except MissingError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kubernetes.conftest import missing
 from tests.lab import control_plane
 from tests.lab.address_plan_judges import judge, plans
+from tests.lab.cluster import missing
 from tests.lab.control_plane import ControlPlane
 from tests.lab.figures import Figure
 from tests.lab.machine import Machine

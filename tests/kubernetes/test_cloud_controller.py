@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.kubernetes.conftest import missing
 from tests.lab import cloud_api, control_plane
+from tests.lab.cluster import missing
 from tests.lab.control_plane import ControlPlane
 from tests.lab.figures import Figure
 from tests.lab.machine import Machine
@@ -81,7 +81,7 @@ class Cloud:
 
     def wait_for_routes(self, *numbers: int) -> None:
         wanted = {f"10.42.{number}.0/24" for number in numbers}
-        wait_for(lambda: self.routes() == wanted, f"the routes of {sorted(numbers)}; there are {self.routes()}", 60)
+        wait_for(lambda: self.routes() == wanted, f"the routes of {sorted(numbers)} and no others", 90, pause=0.5)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Ask the cloud API, from inside the machine."""
@@ -131,9 +131,9 @@ def test_a_doubled_cluster_cidr_leaks_routes_until_no_node_can_join(cloud: Cloud
     assert len(cloud.routes()) == 6, "routes of servers that are gone stay"
     for number in range(11, 17):
         cloud.join(number)
-    wait_for(lambda: len(cloud.routes()) == LIMIT, "as many routes as there may be", 90)
+    wait_for(lambda: len(cloud.routes()) == LIMIT, "as many routes as there may be", 90, pause=0.5)
     cloud.join(19)
-    wait_for(lambda: _no_route(cloud, "w19"), "the Node to be told that it gets no route", 60)
+    wait_for(lambda: _no_route(cloud, "w19"), "the Node to be told that it gets no route", 60, pause=0.5)
 
     nodes = cloud.machine.directory / "nodes.json"
     nodes.write_text(cloud.plane.kubectl("get", "nodes", "-o", "json").stdout)

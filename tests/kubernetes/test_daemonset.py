@@ -8,9 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kubernetes.conftest import missing
-from tests.lab import container_image
-from tests.lab.cluster import Cluster
+from tests.lab.cluster import Cluster, missing
 from tests.lab.control_plane import Object
 from tests.lab.daemon import GET
 from tests.lab.installed_daemonset import NAMESPACE, InstalledDaemonSet
@@ -22,9 +20,9 @@ CONFIG = 'mode = "observe"\ninterval = 5\n'
 
 
 @pytest.fixture(scope="module")
-def installed() -> Iterator[InstalledDaemonSet]:
+def installed(janitor_image: None) -> Iterator[InstalledDaemonSet]:
     """One cluster with three pods for all of these, in their order."""
-    if reason := missing() or container_image.missing():
+    if reason := missing():
         pytest.skip(reason)
     with Cluster(bridge()) as cluster:
         cluster.boot()
@@ -46,7 +44,8 @@ def test_it_is_ready_and_was_never_restarted(installed: InstalledDaemonSet) -> N
     (container,) = status["containerStatuses"]
     assert (container["ready"], container["restartCount"]) == (True, 0)
     assert status["qosClass"] == "Burstable"
-    assert "event=missing" not in installed.log()
+    log = installed.log()
+    assert ("event=started" in log, "event=missing" in log) == (True, False)
 
 
 def test_exec_scans_the_node(installed: InstalledDaemonSet) -> None:

@@ -55,6 +55,7 @@ def test_without_janitor_the_rules_stay_away(nodes: RoutedCluster) -> None:
     nodes.first.restart_networkd()
     assert nodes.rules() == []
     time.sleep(SYNC_S)
+    assert nodes.running()
     assert nodes.rules() == []
 
 

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests.lab import control_plane, runtimes
+from tests.lab.cache import MissingError
 from tests.lab.cluster import Cluster, ClusterFactory
 from tests.lab.figures import Figure
 from tests.lab.installed_daemonset import InstalledDaemonSet
@@ -35,7 +36,11 @@ WITHOUT_APPARMOR = [
 
 
 def begin(cluster: ClusterFactory) -> Cluster:
-    machine = cluster(bridge(cni_version="1.0.0"), release=control_plane.oldest(), containerd=runtimes.of_series("1.6"))
+    try:
+        containerd = runtimes.of_series("1.6")
+    except MissingError as error:
+        pytest.skip(str(error))
+    machine = cluster(bridge(cni_version="1.0.0"), release=control_plane.oldest(), containerd=containerd)
     machine.boot()
     machine.wait_ready(120)
     machine.deploy("web", PODS)
@@ -53,6 +58,8 @@ def test_without_janitor_no_pod_comes_back(cluster: ClusterFactory, figure: Figu
     counts = machine.counts()
     figure(f"{machine.age():.0f} s after power-on: {counts}")
     assert (counts.running, counts.leases, counts.empty_leases) == (0, PODS, PODS)
+    # It is tried again and again, and what stops it is the empty entry.
+    assert "cached result" in machine.plane.log("kubelet").read_text()
 
 
 def test_with_the_daemonset_all_come_back(
@@ -71,4 +78,4 @@ def test_with_the_daemonset_all_come_back(
         seconds = machine.wait_running(PODS, "-l", "app=web", timeout=240)
         machine.wait(lambda: len(machine.addresses()) == PODS, "every dead lease to be freed", 120)
     figure(f"all pods run after {seconds:.1f} s; {watch}")
-    assert (watch.violations, watch.looks > 20) == (set(), True)
+    watch.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from collections import Counter
 from contextlib import suppress
@@ -11,7 +12,7 @@ from tests.lab.cluster import Cluster
 
 NAMES = ("api", "shop", "web")
 # Refused by an API server that is just busy, or by a pod that has gone meanwhile.
-_REFUSED = (RuntimeError, TimeoutError)
+_REFUSED = (RuntimeError, subprocess.TimeoutExpired)
 
 
 class Churn:

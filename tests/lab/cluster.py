@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from tests.lab import cgroups, control_plane, image, runtimes
+import grpc
+
+from janitor.core.action import SETTLE_S
+from tests.lab import cgroups, control_plane, image, programs, runtimes
+from tests.lab import node as lab
 from tests.lab.control_plane import PKI, ControlPlane, Object, Release
 from tests.lab.kubelet import Kubelet
 from tests.lab.networks import Network, bridge
@@ -24,6 +29,12 @@ MASK = 26
 # A machine's firmware takes longer than that; what is written later is younger than any lease of the boot before.
 DARK_S = 5.0
 SOCKET = "/run/containerd/containerd.sock"
+
+
+def missing() -> str | None:
+    """What a cluster needs and this machine has not, or None."""
+    needed = (programs.KUBERNETES, programs.CONTAINERD, programs.PLUGINS)
+    return lab.missing() or control_plane.missing() or programs.missing(*needed)
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Cluster:
         containerd: Containerd | None = None,
         socket: str = SOCKET,
     ) -> None:
-        """`socket`: where the kubelet finds its container runtime, for a runtime that the caller starts."""
+        """`socket`: where the kubelet finds its container runtime, for another one than containerd."""
         self.release = release or control_plane.current()
         self.network = network or bridge()
         self.node = Node(containerd or runtimes.built(), [self.network], large_images=True, kubernetes=True)
@@ -65,28 +76,29 @@ class Cluster:
         # When it got its power: on the monotonic clock, and as the API server writes times.
         self.booted = 0.0
         self.booted_at = ""
+        self.runtime_started = 0.0
+        self.start_runtime: Callable[[], object] = self.node.start_runtime
 
     # Power.
 
-    def boot(self, before_runtime: Callable[[], object] | None = None, *, runtime: bool = True) -> None:
+    def boot(self, before_runtime: Callable[[], object] | None = None) -> None:
         """Switch it on, until the API server answers and every part is started.
 
         `before_runtime` runs when the machine is up and no runtime has started in this boot.
         """
-        node = self.node
-        node.boot(start_runtime=False)
+        self.node.boot(start_runtime=False)
         self.booted = time.monotonic()
         self.booted_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         # As systemd makes it on every node: without it no runtime gives out mounts that propagate.
-        node.run(["mount", "--make-rshared", "/"], check=True)
-        node.run(["sh", "-ec", _LINK], check=True)
+        self.node.run(["mount", "--make-rshared", "/"], check=True)
+        self.node.run(["sh", "-ec", _LINK], check=True)
         cgroups.make(self.name)
         self.plane.processes.clear()
         self.plane.start_api_server()
         if before_runtime is not None:
             before_runtime()
-        if runtime:
-            node.start_runtime()
+        self.start_runtime()
+        self.runtime_started = time.monotonic()
         self.plane.wait()
         self.plane.start_controllers(PODS, MASK)
         self.start_kubelet()
@@ -98,6 +110,7 @@ class Cluster:
         return hit
 
     def start_kubelet(self) -> None:
+        # 1.20 asks Amazon's metadata service first, and waits for an answer.
         self.plane.start("kubelet", *self._kubelet(), env={"AWS_EC2_METADATA_DISABLED": "true"})
 
     def kill_kubelet(self) -> None:
@@ -146,7 +159,7 @@ class Cluster:
 
     # What runs on it.
 
-    def wait_ready(self, timeout: float = 60) -> float:
+    def wait_ready(self, timeout: float = 180) -> float:
         """Wait until the Node is Ready; seconds since power-on."""
 
         def ready() -> bool:
@@ -193,7 +206,7 @@ class Cluster:
             not_ready=sum(not sandbox.ready for sandbox in sandboxes),
         )
 
-    def wait_running(self, count: int, *words: str, timeout: float = 120) -> float:
+    def wait_running(self, count: int, *words: str, timeout: float = 180) -> float:
         """Wait until so many pods run, of those that `words` select; seconds since power-on."""
         return self.wait(lambda: sum(map(self.running, self.pods(*words))) >= count, f"{count} pods to run", timeout)
 
@@ -209,14 +222,27 @@ class Cluster:
         """Seconds since power-on."""
         return time.monotonic() - self.booted
 
+    def wait_settled(self) -> None:
+        """Wait until the runtime has run for so long that janitor may free something."""
+        time.sleep(max(0.0, self.runtime_started + SETTLE_S + 2 - time.monotonic()))
+
     def wait(self, condition: Callable[[], bool], what: str, timeout: float) -> float:
-        """Wait for a condition; seconds since power-on. TimeoutError with what there is."""
+        """Wait for a condition; seconds since power-on. TimeoutError with what there is.
+
+        What cannot be asked yet, because a part of the cluster is still starting, is not so yet.
+        """
         deadline = time.monotonic() + timeout
-        while not condition():
+        last = ""
+        while True:
+            try:
+                if condition():
+                    return self.age()
+                last = str(self.counts())
+            except (RuntimeError, grpc.RpcError, subprocess.TimeoutExpired) as error:
+                last = str(error)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {timeout:g} s for {what}: {self.counts()}")
+                raise TimeoutError(f"waited {timeout:g} s for {what}: {last}")
             time.sleep(0.5)
-        return self.age()
 
     # The end.
 

@@ -97,7 +97,7 @@ class ControlPlane:
         client = "http://127.0.0.1:2379"
         self.start(
             "etcd",
-            "/usr/bin/etcd",
+            str(shutil.which("etcd")),
             "--data-dir=/var/lib/etcd",
             f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}",
@@ -127,12 +127,13 @@ class ControlPlane:
             *more,
         )
 
-    def wait(self, timeout: float = 90) -> None:
+    def wait(self, timeout: float = 180) -> None:
         """Wait until the API server is ready."""
         deadline = time.monotonic() + timeout
         while self.kubectl("get", "--raw", "/readyz", check=False).stdout.strip() != "ok":
-            if self.processes["kube-apiserver"].poll() is not None or time.monotonic() > deadline:
-                said = "\n".join(self.log("kube-apiserver").read_text().splitlines()[-15:])
+            names = ("etcd", "kube-apiserver")
+            if any(self.processes[name].poll() is not None for name in names) or time.monotonic() > deadline:
+                said = "\n".join(line for name in names for line in self.log(name).read_text().splitlines()[-10:])
                 raise RuntimeError(f"the API server did not come up within {timeout:g} s:\n{said}")
             time.sleep(0.2)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from _pytest.terminal import TerminalReporter
 
 NAME = "figure"
 Figure = Callable[[str], None]
@@ -17,7 +16,7 @@ def figure(record_property: Callable[[str, object], None]) -> Figure:
     return lambda text: record_property(NAME, text)
 
 
-def print_figures(reporter: TerminalReporter) -> None:
+def print_figures(reporter: pytest.TerminalReporter) -> None:
     """A line for each, in the order of the tests' names."""
     lines = [
         (report.nodeid.rpartition("/")[2], text)

@@ -51,14 +51,16 @@ def archive(name: str, digest: str, context: Callable[[Path], None], *told: str)
 
 
 def _build(directory: Path, destination: Path, name: str, told: Iterable[str]) -> None:
-    # Not in /var/lib/containers, which is the host's; policy.json is what buildah insists on.
+    # All that it stores is below `directory`, and /var/lib, where it keeps a cache as well, is a copy while it runs;
+    # policy.json is what buildah insists on.
     policy = directory / "policy.json"
     policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     env = {**os.environ, "STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(directory)}
 
     def buildah(*words: str) -> str:
         stored = ["--root", str(directory / "storage"), "--runroot", str(directory / "run")]
-        return run(["buildah", *stored, *words], env=env, cwd=directory / "context").strip()
+        apart = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _APART, "sh", str(directory / "apart")]
+        return run([*apart, "buildah", *stored, *words], env=env, cwd=directory / "context").strip()
 
     try:
         bare = buildah("from", "--signature-policy", str(policy), "scratch")
@@ -71,6 +73,13 @@ def _build(directory: Path, destination: Path, name: str, told: Iterable[str]) -
         part.rename(destination)
     finally:
         shutil.rmtree(directory / "storage", ignore_errors=True)
+
+
+_APART = """
+mkdir -p "$1" && mount -t tmpfs lab "$1" && mkdir "$1/upper" "$1/work"
+mount -t overlay -o "lowerdir=/var/lib,upperdir=$1/upper,workdir=$1/work" lab /var/lib
+shift && exec "$@"
+"""
 
 
 def base() -> Path:
@@ -105,6 +114,11 @@ def packages(*names: str) -> Path:
                 (tmp / "archives/lock").unlink(missing_ok=True)
                 (tmp / "archives").rename(path)
     return path
+
+
+def digest_of(text: str) -> str:
+    """Of what an image is made of, with the way in which this module makes it."""
+    return hashlib.sha256(text.encode() + Path(__file__).read_bytes()).hexdigest()[:16]
 
 
 def digest(top: Path, *names: str) -> str:

@@ -49,6 +49,8 @@ mount -t proc lab /proc
 mount --bind boot_id /proc/sys/kernel/random/boot_id
 echo "$1" >/proc/sys/kernel/hostname
 if [ -d disk/etc-kubernetes ]; then
+    # kube-router loads modules, which would be the host's.
+    if modprobe=$(command -v modprobe); then mount --bind /bin/true "$(readlink -f "$modprobe")"; fi
     # The kubelet wants these values, of sysctls that have no namespace: it finds them, and the host's stay.
     mkdir /run/lab/sysctl
     while read -r name value; do

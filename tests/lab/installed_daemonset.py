@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 from typing import Any
 
 from tests.lab import container_image
 from tests.lab.cluster import Cluster
 from tests.lab.kustomize import KUBERNETES
+from tests.lab.networkd import wait_for
 
 NAMESPACE = "janitor"
 DIRECTORY = "/etc/kubernetes/mine"
@@ -44,7 +44,7 @@ class InstalledDaemonSet:
         return self.plane.kubectl("apply", "-k", DIRECTORY).stdout
 
     def configure(self, text: str) -> None:
-        """Give it a janitor.toml of the operator's own; it takes the next `apply`."""
+        """Give it a janitor.toml of the operator's own; the next `apply` brings it there."""
         (self.mine / "janitor.toml").write_text(text)
         self.kustomization["configMapGenerator"] = [
             {"name": "janitor", "namespace": NAMESPACE, "behavior": "replace", "files": ["janitor.toml"]}
@@ -75,9 +75,8 @@ class InstalledDaemonSet:
 
     def wait_for(self, text: str, timeout: float = 60) -> str:
         """Wait until this is in its log; returns the log."""
-        deadline = time.monotonic() + timeout
-        while text not in (log := self.log()):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {timeout:g} s for {text!r} in the DaemonSet's log:\n{log[-3000:]}")
-            time.sleep(0.5)
-        return log
+        try:
+            wait_for(lambda: text in self.log(), f"{text!r} in the DaemonSet's log", timeout, pause=0.5)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}:\n{self.log()[-3000:]}") from None
+        return self.log()

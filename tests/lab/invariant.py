@@ -71,11 +71,14 @@ class Watch:
     # Single looks that a second one did not confirm.
     races: int = 0
     violations: set[Violation] = field(default_factory=set)
+    began: float = 0.0
+    ended: float = 0.0
     _end: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _unexpected: list[BaseException] = field(default_factory=list)
 
     def __enter__(self) -> Self:
+        self.began = time.monotonic()
         self._thread = threading.Thread(target=self._watch, name="invariant", daemon=True)
         self._thread.start()
         return self
@@ -85,9 +88,18 @@ class Watch:
     ) -> None:
         self._end.set()
         assert self._thread is not None
-        self._thread.join(60)
+        self._thread.join(180)
+        self.ended = time.monotonic()
         if error is None and self._unexpected:
             raise self._unexpected[0]
+        assert error is not None or not self._thread.is_alive(), "a look does not come back"
+
+    def check(self) -> None:
+        """Nothing was wrong, in about as many looks as there was time for."""
+        assert not self.violations, self.violations
+        # A look takes some seconds where everything else of a run is busy as well.
+        assert self.looks >= (self.ended - self.began) / 10, self
+        assert self.failed <= self.looks, self
 
     def _watch(self) -> None:
         while not self._end.wait(PERIOD_S):

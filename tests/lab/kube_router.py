@@ -42,6 +42,8 @@ CONFIG: Object = {
     ],
 }
 IMAGE = "localhost/kube-router:lab"
+# What it calls; not kmod: the modules that it would load are the host's.
+PACKAGES = ("iproute2", "ipset", "iptables")
 ROUTER = (
     "--run-router=true",
     "--run-firewall=false",
@@ -77,10 +79,10 @@ def image() -> Path:
     def fill(there: Path) -> None:
         shutil.copy(source, there)
         shutil.copy(executable, there)
-        shutil.copytree(image_builder.packages("iproute2", "ipset", "iptables", "kmod"), there / "packages")
+        shutil.copytree(image_builder.packages(*PACKAGES), there / "packages")
 
-    digest = f"{programs.KUBE_ROUTER.directory.name}-{image_builder.digest(source.parent, source.name)}"
-    return image_builder.archive(IMAGE, digest, fill)
+    made_of = f"{programs.KUBE_ROUTER.directory.name} {PACKAGES} {image_builder.digest(source.parent, source.name)}"
+    return image_builder.archive(IMAGE, image_builder.digest_of(made_of), fill)
 
 
 class RoutedCluster:
@@ -144,6 +146,10 @@ class RoutedCluster:
         router = self._routers.pop("node1")
         router.kill()
         router.wait()
+
+    def running(self) -> bool:
+        """Whether the one of node 1 still runs."""
+        return self._routers["node1"].poll() is None
 
     def rules(self) -> list[str]:
         """kube-router's rules, as iproute2 prints them."""

@@ -1,7 +1,7 @@
 """Plays the kubelet against a node's CRI socket: starts, stops, removes and lists pod sandboxes.
 
-A channel lives for one call only. So there is no thread of gRPC's while a test starts processes, and a
-runtime that was killed and started again needs nothing here.
+A channel lives for one call only: no thread of gRPC's is there longer than that, and a runtime that was killed and
+started again needs nothing here.
 """
 
 from __future__ import annotations

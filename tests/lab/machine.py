@@ -11,6 +11,7 @@ import atexit
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ class Machine:
     """One machine, first without power. Whatever happens, its processes end when this one does."""
 
     def __init__(self, *, kubernetes: bool = False) -> None:
-        """`kubernetes`: etcd's data and /etc/kubernetes are on its disk, and the kubelet may set what it sets."""
+        """`kubernetes`: etcd's data and /etc/kubernetes are on its disk, and the kubelet's sysctls are as it wants."""
         # A random name: it is the name of the pods' cgroup as well, which all machines share.
         self.name = f"lab-{uuid.uuid4().hex[:8]}"
         self.directory = Path(tempfile.mkdtemp(prefix="janitor-lab-")).resolve()
@@ -38,6 +39,7 @@ class Machine:
         self.boot_id = ""
         self._init: subprocess.Popen[str] | None = None
         self._started: list[subprocess.Popen[str]] = []
+        self._starting = threading.Lock()  # a test may watch from one thread and act from another
         # For an interrupt that comes before, or instead of, the context manager's end.
         atexit.register(self.close)
         for name in (*DISK, *(KUBERNETES_DISK if kubernetes else ())):
@@ -106,8 +108,9 @@ class Machine:
         """Start a program inside. The Popen is the program itself; it ends with the machine at the latest."""
         environment = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"} | dict(env or {})
         popen.setdefault("stdin", subprocess.DEVNULL)
-        process = namespaces.start_inside(self.pid, argv, environment, cwd, **popen)
-        self._started = [other for other in self._started if other.poll() is None] + [process]
+        with self._starting:
+            process = namespaces.start_inside(self.pid, argv, environment, cwd, **popen)
+            self._started = [other for other in self._started if other.poll() is None] + [process]
         return process
 
     def run(
@@ -150,7 +153,9 @@ class Machine:
 
     def close(self) -> None:
         """Switch it off and throw the disk away; may be called twice."""
+        try:
+            self.power_off()
+        finally:
+            if self.directory.exists():
+                shutil.rmtree(self.directory)
         atexit.unregister(self.close)
-        self.power_off()
-        if self.directory.exists():
-            shutil.rmtree(self.directory)

@@ -249,12 +249,12 @@ class Watcher:
         assert self.process.wait(10) == 0, self.log()
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout: float = 15) -> None:
+def wait_for(condition: Callable[[], bool], what: str, timeout: float = 15, pause: float = 0.01) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout:g} s for {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 def debian13() -> Path:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -27,13 +28,18 @@ from tests.lab.cache import REPOSITORY, MissingError, cache
 
 REAL = REPOSITORY / "tests/real"
 ELSEWHERE = "JANITOR_REAL"
-# How long a registry that does not answer is asked again, and how long each pause is.
+# For how long a registry that does not answer is asked again, and the pause before each try.
 PATIENCE_S = 300.0
 PAUSE_S = 20.0
+# A registry that is only slow gets so long for one module's sources.
+SLOWEST_S = 600.0
 # Part of the digest: what is built differently is another program.
 _FLAGS = ("-mod=readonly", "-trimpath", "-buildvcs=false")
-# The registry answered, and the answer is not the module that go.sum has.
-_FORGED = "SECURITY ERROR"
+# What Go says where nobody answers, or not as a registry does; anything else is no fault of the registry's.
+_NO_ANSWER = re.compile(
+    r"dial tcp|connection re(fused|set)|no such host|i/o timeout|TLS handshake|deadline exceeded|unexpected EOF|server"
+    r" misbehaving|\b(429|5\d\d) |proxyconnect|network is unreachable|no route to host", re.IGNORECASE
+)  # fmt: skip
 
 
 class RegistryError(MissingError):
@@ -74,7 +80,7 @@ class Module:
     @property
     def directory(self) -> Path:
         """Where its programs lie once they are built."""
-        told = hashlib.sha256(repr((_FLAGS, self.link)).encode())
+        told = hashlib.sha256(repr((_FLAGS, self.link, platform.machine())).encode())
         for name in ("go.mod", "go.sum"):
             told.update((self.source / name).read_bytes())
         return cache() / f"real-{self.name}-{told.hexdigest()[:16]}"
@@ -121,8 +127,11 @@ def go_missing() -> str | None:
     text = ".".join(map(str, wanted))
     if shutil.which("go") is None:
         return f"needs Go {text} or newer in PATH, and there is none: go.dev/doc/install has it"
-    found = subprocess.run(["go", "env", "GOVERSION"], env=_environment(), cwd="/", capture_output=True, text=True,
-                           check=False).stdout.strip()  # fmt: skip
+    try:
+        found = subprocess.run(["go", "env", "GOVERSION"], env=_environment(), cwd="/", capture_output=True, text=True,
+                               check=False).stdout.strip()  # fmt: skip
+    except OSError:
+        found = ""
     if _numbers(found) < wanted:
         return f"needs Go {text} or newer in PATH, which has {found or 'one that does not start'}: go.dev/doc/install"
     return None
@@ -164,7 +173,7 @@ def build(module: Module, patience: float = PATIENCE_S) -> bool:
         words = ["build", *_FLAGS, "-ldflags", module.link, "-o", f"{made}/", "tool"]
         done = _go(module, *words)
         if done.returncode != 0:
-            raise MissingError(f"building {module.name}: {_last(done)}")
+            raise MissingError(f"building {module.name}: {_words(done)}")
     return True
 
 
@@ -172,36 +181,44 @@ def _fetch(module: Module, patience: float) -> None:
     """Have all sources that a build takes in Go's module cache."""
     deadline = time.monotonic() + patience
     while True:
-        # It loads every package, and compiles none.
-        done = _go(module, "list", *_FLAGS, "-deps", "-f", "{{.Dir}}", "tool")
-        if done.returncode == 0:
-            return
-        if _FORGED in done.stderr:
-            raise MissingError(f"fetching the sources of {module.name}: {_last(done)}")
+        try:
+            # It loads every package, and compiles none.
+            done = _go(module, "list", *_FLAGS, "-deps", "-f", "{{.Dir}}", "tool", timeout=max(patience, SLOWEST_S))
+            if done.returncode == 0:
+                return
+            why = _words(done)
+            if not _NO_ANSWER.search(done.stderr):
+                raise MissingError(f"fetching the sources of {module.name}: {why}")
+        except subprocess.TimeoutExpired as expired:
+            why = f"no end of it after {expired.timeout:.0f} s"
         if time.monotonic() + PAUSE_S > deadline:
             raise RegistryError(f"the Go module registry did not give the sources of {module.name} within"
-                                f" {patience / 60:.0f} minutes: {_last(done)}")  # fmt: skip
-        print(f"{module.name}: the Go module registry does not answer, asked again: {_last(done)}", file=sys.stderr)
+                                f" {patience / 60:.0f} minutes: {why}")  # fmt: skip
+        print(f"{module.name}: the Go module registry does not answer, asked again: {why}", file=sys.stderr)
         time.sleep(PAUSE_S)
 
 
-def _go(module: Module, *words: str) -> subprocess.CompletedProcess[str]:
+def _go(module: Module, *words: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["go", *words], cwd=module.source, env=_environment(), capture_output=True, text=True,
-                          check=False)  # fmt: skip
+                          timeout=timeout, check=False)  # fmt: skip
 
 
 def _environment() -> dict[str, str]:
-    # Static programs, by the Go that is here: it would fetch another one.
-    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off"}
+    # Static programs for this machine, by the Go that is here: it would fetch another one. GOFLAGS has a value because
+    # an empty one lets that of `go env -w` through.
+    here = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH", "GOEXPERIMENT")}
+    own = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+    return {**here, **own, "GOTMPDIR": str(cache())}
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
-def _last(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"go ended with {done.returncode} and said nothing"
+def _words(done: subprocess.CompletedProcess[str]) -> str:
+    """What Go said, in one line: its first one that is no download, and what belongs to it."""
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip() and "go: downloading " not in line]
+    return " ".join(lines)[:400] or f"go ended with {done.returncode} and said nothing"
 
 
 def main(words: list[str] | None = None) -> int:

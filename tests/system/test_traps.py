@@ -295,9 +295,9 @@ def outcome(node: Node, dead: Sequence[str], *words: str) -> Outcome:
 # 1 to 3: a birth.
 
 
-def test_trap_01_add_in_flight(node: NodeFactory, containerd_version: Containerd) -> None:
+def test_trap_01_add_in_flight(node: NodeFactory) -> None:
     """The address is on the disk while the pod is still being made, and no list of sandboxes has it yet."""
-    machine = node(canal(chain=[SLOW]), containerd=containerd_version)
+    machine = node(canal(chain=[SLOW]))
     machine.slow("hold-ADD").touch()
     future = machine.kubelet.run_async("slow")
     machine.held()
