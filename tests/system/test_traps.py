@@ -443,7 +443,7 @@ def test_trap_06_a_sandbox_that_the_runtime_did_not_load(node: NodeFactory) -> N
     machine.run([ctr, "-n", "k8s.io", "containers", "label", lost.id, label], check=True)
     machine.restart_runtime()
     listed = {pod.id: pod.ready for pod in machine.kubelet.list()}
-    # 2.x has a second record of each sandbox, and finds it there.
+    # 2.x has a second record of each sandbox, and finds it there: that trap is gone; the hung shim's is not.
     assert (lost.id in listed) == (machine.containerd.series >= "2")
     assert not listed.get(hung.id, False)
     frees_only_the_control(machine)
