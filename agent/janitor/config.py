@@ -43,6 +43,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: float = 60  # seconds between two passes over the leases
     durable: bool = True  # bring new leases and cache entries onto the disk at once, so that a power cut spares them
     listen: str = "127.0.0.1:9742"  # where /metrics, /healthz, /readyz and the page are; "" for nowhere
+    hosts: tuple[str, ...] = ()  # names under which they may be asked for, besides addresses and localhost
     textfile: str = ""  # a file for node_exporter's textfile collector, /var/lib/node_exporter/janitor.prom
 
 
@@ -130,6 +131,9 @@ def _problem(config: Config) -> str:
         return f"interval is {config.interval:g}; it takes 1 to 3600 seconds"
     if config.listen and address(config.listen) is None:
         return f"listen is '{config.listen}'; it takes ADDRESS:PORT, like 127.0.0.1:9742 or [::1]:9742"
+    for host in config.hosts:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", host):
+            return f"hosts has '{host}'; it takes host names in small letters, without a port"
     if config.textfile and not (config.textfile.startswith("/") and config.textfile.endswith(".prom")):
         return f"textfile is '{config.textfile}'; node_exporter reads files with an absolute path that ends in .prom"
     return ""

@@ -46,7 +46,7 @@ _ASLEEP_S: Final = 90
 """A round that took longer than it ever waits: the machine was suspended, or this process stopped."""
 _DEEDS: Final = 100
 _EVERY: Final = ("clock", "rules", "leases", "durable", "http", "textfile")
-_RESTS_ON: Final = {"rules": {"options", "repair_rules"}, "durable": {"options"}, "http": {"listen"}}
+_RESTS_ON: Final = {"rules": {"options", "repair_rules"}, "durable": {"options"}, "http": {"listen", "hosts"}}
 """Which settings, when they change, end a part, so that it is begun anew; the others take a change as they are."""
 _ORDERED: Final = {"options", "policy", "keep_days"}
 """What a pass over the leases is ordered to do: a change ends the one that is under way."""
@@ -172,7 +172,7 @@ class Daemon:
             "rules": (lambda: Keeping(self._keeper, self.say, self._watching)) if wanted.rules else None,
             "leases": (lambda: Passing(self._order, wanted.interval_s, self.say)) if wanted.leases else None,
             "durable": (lambda: Syncing(options.root, options.data_dirs, self.say)) if durable else None,
-            "http": (lambda: Server(listen, self._seen.answer, self.say)) if listen is not None else None,
+            "http": (lambda: Server(listen, self._seen.answer, self.say, wanted.hosts)) if listen is not None else None,
             "textfile": lambda: Textfile(wanted.textfile, self.figures, self.say),
         }
 

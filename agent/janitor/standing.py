@@ -34,6 +34,7 @@ class Settings:
     keep_days: float
     durable: bool
     listen: tuple[str, int] | None
+    hosts: tuple[str, ...]
     textfile: str
 
 

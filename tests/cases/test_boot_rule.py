@@ -81,7 +81,7 @@ def test_one_refusing_network_of_a_directory_is_enough() -> None:
     )
 
 
-@pytest.mark.parametrize("filesystem", ["nfs4", "ceph", "9p"])
+@pytest.mark.parametrize("filesystem", ["nfs4", "ceph", "9p", "virtiofs", "fuse.sshfs"])
 def test_a_network_file_system(filesystem: str) -> None:
     plan = planned(directory(WHOLE, filesystem=filesystem))
     assert (names(plan), filesystem in plan.refusals[0].reason) == ([], True)

@@ -11,6 +11,7 @@ import pytest
 from janitor.core.addresses import make_range
 from janitor.core.age import identity
 from janitor.core.evidence import (
+    CacheEntry,
     Evidence,
     LeaseDirectory,
     LeaseFile,
@@ -136,7 +137,11 @@ def test_trap_22_the_clock_was_set_back_and_ahead_again() -> None:
     assert len(freed(found)) == 2  # which is why the daemon watches the clock
 
 
-@pytest.mark.parametrize("filesystem", ["nfs", "nfs4", "cifs", "ceph", "ocfs2", "gfs2", "fuse.glusterfs"])
+@pytest.mark.parametrize(
+    "filesystem",
+    ["nfs", "nfs4", "cifs", "ceph", "ocfs2", "gfs2", "fuse.glusterfs", "fuse", "fuse.sshfs", "fuseblk", "virtiofs",
+     "9p", "lustre", "beegfs", "gpfs", "afs", "one that is yet to be written", ""],
+)  # fmt: skip
 def test_trap_24_leases_on_a_file_system_of_several_nodes(filesystem: str) -> None:
     """A lock that is taken here holds on this node only, and the leases may be another one's."""
     found = evidence(control())
@@ -171,3 +176,44 @@ class TestTrap30:
         directory = LeaseDirectory(SECOND_DIRECTORY, "macvlan", (of(DEAD, "10.60.0.9", "net1"),), "ext4")
         found = replace(found, lease_directories=(*known(found.lease_directories), directory))
         assert freed(found) == ONLY_THE_CONTROL
+
+
+# 33: a chain's DEL goes by addresses, and one of them is somebody else's by now.
+
+SECOND_ADDRESS = "fd00:52::7"
+
+
+def dual_stack_entry(*addresses: str) -> CacheEntry:
+    return cache_entry(DEAD, addresses=tuple(f"{a}/{64 if ':' in a else 24}" for a in addresses), plugins=("firewall",))
+
+
+@pytest.mark.parametrize(
+    ("held", "entry", "chained"),
+    [
+        ((ADDRESS, SECOND_ADDRESS), (ADDRESS, SECOND_ADDRESS), True),
+        # Its IPv4 lease was removed by hand: the address is free, or has a new owner already.
+        ((SECOND_ADDRESS,), (ADDRESS, SECOND_ADDRESS), False),
+        # As other programs may write an address: it is the same.
+        ((SECOND_ADDRESS,), ("FD00:0052::0007",), True),
+        # A result that names none says nothing about which it was.
+        ((ADDRESS,), (), False),
+    ],
+)
+def test_a_chain_is_run_only_if_each_of_its_addresses_is_still_its_own(
+    held: tuple[str, ...], entry: tuple[str, ...], chained: bool
+) -> None:
+    both = network(range_sets=((make_range("10.52.0.0/24"),), (make_range("fd00:52::/64"),)))
+    found = evidence(*(of(DEAD, name) for name in held), networks=(both,),
+                     cache=(cache_entry(LIVE, "10.52.0.2"), dual_stack_entry(*entry)))  # fmt: skip
+    actions = plan(found, judge(found)).actions
+    assert {action.name for action in actions if action.kind == "free"} == set(held)
+    assert {bool(action.chain) for action in actions} == {chained}
+
+
+def test_a_chain_is_not_run_while_one_of_its_addresses_is_up_or_leased_to_another() -> None:
+    both = network(range_sets=((make_range("10.52.0.0/24"),), (make_range("fd00:52::/64"),)))
+    other = lease(ADDRESS, f"{LIVE}\r\neth0".encode())
+    found = evidence(other, of(DEAD, SECOND_ADDRESS), networks=(both,),
+                     cache=(cache_entry(LIVE, "10.52.0.2"), dual_stack_entry(ADDRESS, SECOND_ADDRESS)))  # fmt: skip
+    actions = plan(found, judge(found)).actions
+    assert [(action.name, action.chain) for action in actions] == [(SECOND_ADDRESS, "")]

@@ -60,7 +60,7 @@ def drive(part: Part, until: Callable[[], bool], seconds: float = 5) -> None:
 def settings(root: Path, **other: Any) -> Settings:
     quiet = Settings(
         options=Options(root=str(root)), policy=Policy(), leases=True, rules=False, repair_rules=False, no_rules="",
-        interval_s=60, keep_days=30, durable=False, listen=None, textfile="",
+        interval_s=60, keep_days=30, durable=False, listen=None, hosts=(), textfile="",
     )  # fmt: skip
     return replace(quiet, **other)
 
@@ -108,6 +108,30 @@ def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_lat
         drive(server, lambda: bool(select.select([caller], [], [], 0)[0]))
         assert b"200 OK" in caller.recv(4096)
     server.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9742", 200), ("10.0.0.7", 200), ("[::1]:9742", 200), ("[fd00::7]", 200), ("localhost", 200),
+        ("LOCALHOST.:9742", 200), ("janitor.example.com:443", 200),
+        # Whoever owns a name can have it resolve to the loopback: the browser of a person on the node would read it.
+        ("rebound.attacker.example", 421), ("127.0.0.1.attacker.example", 421), ("localhost.attacker.example:1", 421),
+        ("", 421), ("127.0.0.1@attacker.example", 421), ("[::1].attacker.example", 421), ("127.0.0.1, x", 421),
+    ],
+)  # fmt: skip
+def test_the_page_is_had_by_addresses_and_by_names_that_the_operator_allows(host: str, status: int) -> None:
+    server = Server(("127.0.0.1", 0), lambda _: Answer(200, "text/plain", b""), Log(), ("janitor.example.com",))
+    request = f"GET / HTTP/1.1\r\nAccept: */*\r\nhOST: {host}\r\n\r\n".encode()
+    assert server._respond(request).startswith(f"HTTP/1.1 {status} ".encode())
+    # Of two, each must do.
+    twice = request.replace(b"Accept: */*", b"Host: localhost")
+    assert server._respond(twice).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_what_sends_no_host_is_no_browser() -> None:
+    server = Server(("127.0.0.1", 0), lambda _: Answer(200, "text/plain", b""), Log())
+    assert server._respond(b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(("ago_s", "glances", "may"), [(60, 0, True), (60, 3, True), (60, 4, False), (301, 0, False)])

@@ -123,6 +123,7 @@ ALL = {"clock", "rules", "leases", "durable", "http", "textfile"}
         ({"interval_s": 5, "keep_days": 1, "textfile": "/x.prom", "policy": Policy(1)}, set(), ALL),
         ({"repair_rules": True}, {"rules"}, ALL),
         ({"listen": ("127.0.0.1", 9743)}, {"http"}, ALL),
+        ({"hosts": ("janitor.example.com",)}, {"http"}, ALL),
         ({"listen": None}, set(), ALL - {"http"}),
         ({"durable": False}, set(), ALL - {"durable"}),
         ({"options": Options(data_dirs=("/data",))}, {"rules", "durable"}, ALL),

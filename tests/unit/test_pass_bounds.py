@@ -327,7 +327,11 @@ def test_what_is_postponed_takes_no_place_in_a_pass() -> None:
 def test_what_goes_together_is_postponed_together() -> None:
     file = situations.lease()
     evidence = situations.evidence(
-        file, cache=(situations.cache_entry(situations.LIVE, "10.52.0.2"), situations.cache_entry(situations.DEAD))
+        file,
+        cache=(
+            situations.cache_entry(situations.LIVE, "10.52.0.2"),
+            situations.cache_entry(situations.DEAD, situations.ADDRESS),
+        ),
     )
     judgement, _ = diagnose(evidence)
     whole = plan(evidence, judgement, Policy()).actions

@@ -119,6 +119,7 @@ def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "S
         keep_days=settings.keep_days,
         durable=settings.durable and not observe,
         listen=address(settings.listen),
+        hosts=settings.hosts,
         textfile=settings.textfile,
     )
 

@@ -29,7 +29,7 @@ from janitor.core.action import Action, Plan, Refusal
 from janitor.core.evidence import CacheEntry, LeaseDirectory, Network, Unknown, known
 from janitor.core.lease import CRI_ID, ParsedLease, parse_lease
 from janitor.core.prose import count
-from janitor.core.scope import SHARED_FILESYSTEMS
+from janitor.core.scope import shared
 from janitor.core.watched import entry_file, identity_of
 
 NETWORK_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -70,8 +70,8 @@ def plan_at_boot(
         found = [(file, parse_lease(file)) for file in known(directory.entries)]
         candidates = [(file, parsed) for file, parsed in found if parsed.shape in ("lease", "corrupt")]
         reason = _refused(directory.path, directory.network, configured)
-        if directory.filesystem in SHARED_FILESYSTEMS:
-            reason = f"it is on {directory.filesystem}, where other nodes' leases may be"
+        if other := shared(directory):
+            reason = f"it is on {other}"
         elif isinstance(directory.entries, Unknown):
             reason = directory.entries.reason
         elif not reason and isinstance(configured.networks, Unknown):

@@ -12,7 +12,7 @@ from janitor.core.evidence import CacheEntry, Evidence, known
 from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict
 from janitor.core.lease import CRI_ID
 from janitor.core.rule_plan import plan_rules
-from janitor.core.sightings import decisive
+from janitor.core.sightings import canonical, decisive
 from janitor.core.watched import entry_file, identity_of, missing_identity
 
 
@@ -71,6 +71,9 @@ def _with_chains(
             continue
         groups.setdefault(entry.path, []).append(replace(action, chain=entry.path))
     for entry in known(evidence.cache):
+        if entry.path in groups and not _still_its_own(entry, groups[entry.path]):
+            for action in groups.pop(entry.path):
+                groups[f"{action.kind} {action.path}"] = [replace(action, chain="")]
         if entry.path in groups:
             first = groups[entry.path][0]
             directory, _, name = entry.path.rpartition("/")
@@ -82,6 +85,16 @@ def _with_chains(
                 )
             )  # fmt: skip
     return list(groups.values())
+
+
+def _still_its_own(entry: CacheEntry, leases: list[Action]) -> bool:
+    """Whether every address that the attachment was given is still leased to it, and free to go with it.
+
+    Plugins find the rules that they delete by the addresses of the cached result (firewall, portmap). One that has been
+    given to another pod since, because somebody had removed the lease, would lose that pod's rules.
+    """
+    held = {action.name for action in leases}
+    return bool(entry.addresses) and {canonical(address.partition("/")[0]) for address in entry.addresses} <= held
 
 
 def _chain(action: Action, judgement: Judgement) -> CacheEntry | None:

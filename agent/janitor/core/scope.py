@@ -5,8 +5,15 @@ from dataclasses import dataclass
 from janitor.core.evidence import AddressRange, Evidence, LeaseDirectory, Unknown, known
 from janitor.core.sightings import Sightings
 
-# flock(2) on these is local to one client, or emulated: host-local's lock would exclude nobody elsewhere.
-SHARED_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "9p", "ocfs2", "gfs2"})
+LOCAL_FILESYSTEMS = frozenset(
+    {"ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "f2fs", "jfs", "nilfs2", "reiserfs", "ubifs", "zfs", "tmpfs",
+     "ramfs", "overlay"}
+)  # fmt: skip
+"""File systems, as mountinfo calls them, that one kernel alone writes to; an overlay's upper one is of these, too.
+
+A list of what is allowed, not of what is forbidden: on any other (NFS, 9p, virtiofs, FUSE, a cluster's) the leases may
+be another machine's, of whose pods nothing is seen here, and whose lock is not this one's.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +31,21 @@ class Scope:
         return ()
 
 
+def shared(directory: LeaseDirectory) -> str:
+    """Words for a file system on which leases of other machines may be; "" where there can be none."""
+    if directory.filesystem in LOCAL_FILESYSTEMS:
+        return ""
+    if not directory.filesystem:
+        return "a file system whose type could not be found out: other machines may have their leases there"
+    return f"{directory.filesystem}: other machines may have their leases there, and a lock does not hold for them"
+
+
 def scope_of(directory: LeaseDirectory, evidence: Evidence, sightings: Sightings) -> Scope:
     """Rule 1: a host-local network that CRI uses, or one the operator has named; never one with disableGC."""
     if directory.mismatch:
         return Scope(directory.mismatch)
-    if directory.filesystem in SHARED_FILESYSTEMS:
-        return Scope(f"its directory is on {directory.filesystem}: a lock taken on this node does not hold on another")
+    if other := shared(directory):
+        return Scope(f"its directory is on {other}")
     networks = [n for n in known(evidence.networks) if n.directory == directory.path]
     if any(n.disable_gc for n in networks):
         return Scope("the network's configuration says disableGC: its leases are to be left alone")

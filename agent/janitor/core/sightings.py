@@ -89,9 +89,9 @@ def look(evidence: Evidence) -> Sightings:
         address: sandbox
         for sandbox in sorted(listed, key=lambda s: s.ready)  # of two claims the READY one stands
         for address in chain(
-            map(_canonical, known(sandbox.addresses)),
+            map(canonical, known(sandbox.addresses)),
             (
-                _canonical(a.partition("/")[0])
+                canonical(a.partition("/")[0])
                 for e in cache_by_id[sandbox.container_id]
                 if not e.damage
                 for a in e.addresses
@@ -107,7 +107,8 @@ def look(evidence: Evidence) -> Sightings:
     )  # fmt: skip
 
 
-def _canonical(address: str) -> str:
+def canonical(address: str) -> str:
+    """An address as the kernel and host-local write it; what is none stays as it is."""
     try:
         return str(ip_address(address))
     except ValueError:

@@ -236,6 +236,8 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, hands: H
             )
             if reason:
                 return [Outcome(other, "skipped", f"{action.name}: {reason}") for other in batch]
+    if changed := _entry_changed(batch[-1], hands.root):
+        return [Outcome(action, "skipped", f"{batch[-1].path}: {changed}") for action in batch]
     scratch = f"{place}/scratch"
     os.makedirs(scratch, mode=0o700, exist_ok=True)
     try:
@@ -255,6 +257,19 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, hands: H
         return moved + _discard(batch[-1:], entries[-1:], inside(hands.root, batch[-1].directory), seen, hands.root)
     except OSError as error:
         return [*moved, Outcome(batch[-1], "failed", f"{batch[-1].directory}: {error.strerror}")]
+
+
+def _entry_changed(action: Action, root: str) -> str:
+    """Whether the cache entry whose chain is about to be run is another one than was judged; "" if not."""
+    assert action.file is not None  # noqa: S101 (every `discard` has one; for the type checker)
+    try:
+        directory = os.open(inside(root, action.directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return said(error)
+    try:
+        return unchanged(action.name, action.path, directory, action.file, action.ctime_ns)
+    finally:
+        os.close(directory)
 
 
 def _reserve(action: Action, target: str, directory: int, seen: Witness) -> Outcome:

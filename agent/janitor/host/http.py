@@ -4,10 +4,12 @@ It can do the loop no harm: nothing here waits, and connections, the size of a r
 bounded. More is not needed for a scraper, a probe and a person. Standard library only.
 """
 
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Final
 
 from janitor.host.files import said
@@ -45,6 +47,7 @@ class Server:
     where: tuple[str, int]
     answer: Callable[[str], Answer]
     say: Callable[..., None]
+    names: tuple[str, ...] = ()  # under which it may be asked for, besides addresses and localhost
     _listening: socket.socket | None = None
     _connections: dict[int, _Connection] = field(default_factory=dict)
     _next_ns: int = 1  # when to listen again; 0 while it does
@@ -148,6 +151,8 @@ class Server:
         words = request.split(b"\n", 1)[0].decode("latin-1").split()
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             return _response(Answer(400, "text/plain", b"that is no HTTP request\n"), head=False)
+        if not all(_may_ask_for(host, self.names) for host in _hosts(request)):
+            return _response(Answer(421, "text/plain", b"no such host here: see 'hosts' in janitor.toml\n"), head=False)
         method, target, _ = words
         if method not in ("GET", "HEAD"):
             return _response(Answer(405, "text/plain", b"there is only GET here\n"), head=False)
@@ -157,6 +162,29 @@ class Server:
             self.say("part failed", part="http", path=target, why=f"{type(error).__name__}: {error}")
             answer = Answer(500, "text/plain", b"a bug in janitor; its log says more\n")
         return _response(answer, head=method == "HEAD")
+
+
+def _hosts(request: bytes) -> list[str]:
+    """The values of the request's Host header; none where a client that is no browser sends none."""
+    lines = request.split(b"\r\n\r\n", 1)[0].split(b"\n\n", 1)[0].split(b"\n")[1:]
+    fields = [line.decode("latin-1").partition(":") for line in lines]
+    return [value.strip() for name, _, value in fields if name.strip().lower() == "host"]
+
+
+def _may_ask_for(host: str, names: tuple[str, ...]) -> bool:
+    """Whether the page may be had under this name: an address, localhost, or one of `names`, with or without a port.
+
+    A stranger's web page can have its own name resolve to 127.0.0.1 and then read what is there in its visitor's
+    browser (DNS rebinding). That takes a name: it cannot make an address its own.
+    """
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+))(?::\d*)?", host)  # RFC 9110, 7.2
+    if found is None:
+        return False
+    try:
+        ip_address(found[1] or found[2])
+    except ValueError:
+        return found[2] is not None and found[2].lower().rstrip(".") in ("localhost", *names)
+    return True
 
 
 def _response(answer: Answer, *, head: bool) -> bytes:
