@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from janitor.core.evidence import AddressRange, Evidence
+from janitor.core.evidence import AddressRange, Evidence, Unknown, known
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report, to_json
 from janitor.report.evidence_json import decode, encode
@@ -34,3 +34,16 @@ st.register_type_strategy(AddressRange, RANGE)
 def test_round_trip_of_any_value_of_the_types(evidence: Evidence) -> None:
     same_version = replace(evidence, version=1)
     assert decode(encode(same_version)) == same_version
+
+
+@given(st.from_type(Evidence), st.binary(min_size=1, max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_names_that_are_no_utf_8_end_nothing(evidence: Evidence, name: bytes) -> None:
+    """A pod may call its mounts, links and processes so; Python keeps such bytes as surrogates."""
+    odd = name.decode("utf-8", "surrogateescape") + "\udcff"
+    processes = tuple(replace(one, name=odd) for one in known(evidence.processes))
+    evidence = replace(evidence, version=1, processes=processes, boot_id=Unknown(f"reading {odd}"))
+    again = decode(encode(evidence))
+    assert len(known(again.processes)) == len(processes)
+    assert to_json(make_report(again, *diagnose(again)))
+    assert to_json(make_report(evidence, *diagnose(evidence)))

@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from tests.lab.daemon import Daemon
 from tests.lab.networks import PORTMAP, dual_stack
 from tests.lab.node import NodeFactory
-from tests.system.test_traps import clean, kept_by_the_list_alone, remove_task
+from tests.system.test_traps import SOCKET, clean, kept_by_the_list_alone, remove_task, until
 
 pytestmark = pytest.mark.system
 
 FIREWALL = {"type": "firewall", "backend": "iptables"}
+
+
+def test_02_names_that_are_no_utf_8_end_nothing(node: NodeFactory) -> None:
+    """Of a pod's mounts, namespaces, links, processes and sockets, which any pod gives them as it likes."""
+    machine = node()
+    pod = machine.kubelet.run()
+    script = """
+        name=$(printf 'a\\377b')
+        mkdir "/run/$name"; mount -t tmpfs "$name" "/run/$name"
+        ip netns add pinned; : >"/run/$name/$name"; mount --bind /run/netns/pinned "/run/$name/$name"
+        ip -n pinned link add "$name" type bridge; ip netns del pinned
+        mount -t tmpfs "$name" "/run/$name" # the pin is out of reach now, and in the table all the same
+        for program in kubelet kube-router; do cp "$(readlink -f /bin/sh)" "/run/$name/$program"; done
+        cd "/run/$name"
+        KUBE_ROUTER_CNI_CONF_FILE="/run/$name/x" "/run/$name/kube-router" -c 'sleep 1000; :' "--$name" &
+        # As a pod's process may call itself, and say of itself.
+        exec env "$name=$name" "/run/$name/kubelet" -c 'sleep 1000; :' "--hostname-override=$name" "--node-ip=$name"
+    """
+    machine.popen(["bash", "-ec", script])
+    until(lambda: any("/kubelet -c" in line for line in machine.machine.processes().values()), "it runs")
+    here = ("--cri-endpoint", SOCKET)
+    for words in (("scan", *here), ("scan", "--all", *here), ("explain", pod.ip, *here), ("clean", "--dry-run", *here)):
+        done = machine.janitor(*words)
+        assert "Traceback" not in done.stderr, (words, done.stderr)
+        assert done.returncode in (0, 1, 2), (words, done.stderr)
+    evidence = machine.janitor("collect", *here)
+    assert (evidence.returncode, evidence.stderr) == (0, ""), evidence.stderr
+    json.loads(evidence.stdout)
+    report = json.loads(machine.janitor("scan", "-o", "json", *here).stdout)
+    assert {lease["address"]: lease["verdict"] for lease in report["leases"]} == {pod.ip: "live"}
+    with Daemon(machine) as daemon:
+        daemon.wait_for('event="not all was seen"')
+        assert "part failed" not in daemon.log()
 
 
 def test_04_the_del_of_a_dead_pod_leaves_the_rules_of_whoever_has_its_address_now(node: NodeFactory) -> None:

@@ -104,10 +104,10 @@ def cidr(
     if output is Output.JSON:
         write(cidr_document.to_json(report))
     elif output is Output.HTML:
-        write(cidr_html.to_html(report).encode())
+        write(cidr_html.to_html(report).encode("utf-8", "backslashreplace"))
     else:
         width, colour = terminal()
-        write(cidr_table.to_table(report, width=width, colour=colour).encode())
+        write(cidr_table.to_table(report, width=width, colour=colour).encode("utf-8", "backslashreplace"))
     raise typer.Exit(1 if report.status == "findings" else 0)
 
 

@@ -90,14 +90,14 @@ def clean(
 
         look = looked(where, policy, note=False)
         _check_networks(policy, look)
-        write(plan_text(look.plan, terminal()[0]).encode())
+        write(plan_text(look.plan, terminal()[0]).encode("utf-8", "backslashreplace"))
         left = bool(look.plan.actions or look.plan.refusals)
     else:
         with alone(where.root, "janitor clean") as still:
             journal = open_journal(where.root)
             look = _watch(where, policy, wait=not no_wait)
             _check_networks(policy, look)
-            write(plan_text(look.plan, terminal()[0]).encode())
+            write(plan_text(look.plan, terminal()[0]).encode("utf-8", "backslashreplace"))
             left = bool(look.plan.refusals)
             if look.plan.actions:
                 if not yes and not typer.confirm("Do this?"):
@@ -131,7 +131,7 @@ def undo(
 
     where = options(root, None, None, None, config)
     if listing:
-        write(passes_text(read_journal(where.root).entries.values()).encode())
+        write(passes_text(read_journal(where.root).entries.values()).encode("utf-8", "backslashreplace"))
         return
     with alone(where.root, "janitor undo"):
         journal = open_journal(where.root)
@@ -155,7 +155,7 @@ def undo(
             restored = list(host_undo.undo(chosen, hands))
         except OSError as error:
             raise Stop(f"putting back {chosen}: {said(error)}") from None
-        write(restored_text(chosen, restored).encode())
+        write(restored_text(chosen, restored).encode("utf-8", "backslashreplace"))
     raise typer.Exit(EXIT_LEFT if any(not one.ok for one in restored) else 0)
 
 
@@ -233,6 +233,6 @@ def _carry_out(
     outcomes = []
     for outcome in work:
         outcomes.append(outcome)
-        write(f"{outcome_line(outcome)}\n".encode())
-    write(f"{summary(hands.pass_id, outcomes, plan)}\n".encode())
+        write(f"{outcome_line(outcome)}\n".encode("utf-8", "backslashreplace"))
+    write(f"{summary(hands.pass_id, outcomes, plan)}\n".encode("utf-8", "backslashreplace"))
     return bool(plan.refusals) or any(outcome.event != "done" for outcome in outcomes)

@@ -77,14 +77,14 @@ def scan(
     if output is Output.JSON:
         write(document.to_json(report))
     elif output is Output.NPD:
-        write(f"{npd.to_line(report)}\n".encode())
+        write(f"{npd.to_line(report)}\n".encode("utf-8", "backslashreplace"))
     else:
         width, colour = terminal()
         details = everything or only is not None
         text = table.to_table(
             report, width=width, colour=colour, details=details, every_lease=everything, leases=about_leases(only)
         )
-        write(text.encode())
+        write(text.encode("utf-8", "backslashreplace"))
     if kubeconfig and isinstance(ask.objects, Unknown):  # which was to be asked
         raise typer.Exit(EXIT_UNKNOWN)
     raise typer.Exit({"ok": 0, "findings": 1, "unknown": EXIT_UNKNOWN}[report.status])
@@ -113,7 +113,7 @@ def explain(
     except ValueError:
         raise Stop(f"'{address}' is not an IP address; try: janitor explain 10.42.0.7", EXIT_USAGE) from None
     report, judgement = _report(evidence, root, cri_endpoint, data_dir, deadline, config, None, Severity.WARNING)
-    write(explained(report, judgement.sightings, canonical, terminal()[0]).encode())
+    write(explained(report, judgement.sightings, canonical, terminal()[0]).encode("utf-8", "backslashreplace"))
     raise typer.Exit(EXIT_UNKNOWN if any(not_seen(report, judgement.sightings, canonical)) else 0)
 
 

@@ -24,8 +24,8 @@ def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> Non
     if action is None:
         write(b"nothing to do: it has been told already\n")
         return
-    write(plan_text(Plan((action,), ()), terminal()[0]).encode())
-    write("".join(f"    {line}\n" for line in action.content.splitlines()).encode())
+    write(plan_text(Plan((action,), ()), terminal()[0]).encode("utf-8", "backslashreplace"))
+    write("".join(f"    {line}\n" for line in action.content.splitlines()).encode("utf-8", "backslashreplace"))
     if dry_run:
         raise typer.Exit(EXIT_LEFT)
     if not (yes or (sys.stdin is not None and sys.stdin.isatty())):
@@ -34,7 +34,7 @@ def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> Non
         raise Stop("nothing was changed", EXIT_LEFT)
     with alone(where.root, "janitor clean --fix networkd"):
         pass_id, outcome = change(action, where, open_journal(where.root))
-    write(f"{outcome_line(outcome)}\n{summary(pass_id, [outcome], Plan((), ()))}\n".encode())
+    write(f"{outcome_line(outcome)}\n{summary(pass_id, [outcome], Plan((), ()))}\n".encode("utf-8", "backslashreplace"))
     if outcome.event != "done":
         raise typer.Exit(EXIT_LEFT)
     write(b"systemd-networkd reads it at its next start and deletes nothing then: systemctl restart systemd-networkd\n")

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-
 import janitor
 from janitor.core.address_plan import AddressPlan, Layout
 from janitor.core.findings import Finding, Severity
@@ -13,6 +11,7 @@ from janitor.core.plan_limits import Limit, limits, pools
 from janitor.core.proposal import Change, propose
 from janitor.report.cidr_picture import Picture, draw
 from janitor.report.document import schema_of
+from janitor.report.json_bytes import indented
 
 SCHEMA_VERSION = 1
 
@@ -88,7 +87,7 @@ def schema() -> bytes:
 
 def to_json(report: PlanReport) -> bytes:
     """The report as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    return indented(report)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from janitor.core.evidence import Evidence
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.usage import NetworkUsage, usage
+from janitor.report.json_bytes import indented
 
 SCHEMA_VERSION = 1
 Status = Literal["ok", "findings", "unknown"]
@@ -122,7 +123,7 @@ def _lease(lease: JudgedLease) -> LeaseRow:
 
 def to_json(report: Report) -> bytes:
     """The report as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    return indented(report)
 
 
 def schema() -> bytes:
@@ -139,7 +140,7 @@ def schema_of(kind: type, title: str) -> bytes:
     for one in document["$defs"].values():
         if "description" in one:
             one["description"] = cleandoc(one["description"])
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    return indented(document)
 
 
 if __name__ == "__main__":

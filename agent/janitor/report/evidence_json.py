@@ -4,11 +4,12 @@ import msgspec
 
 from janitor.core.addresses import make_range
 from janitor.core.evidence import EVIDENCE_VERSION, Evidence, Unknown, known
+from janitor.report.json_bytes import indented
 
 
 def encode(evidence: Evidence) -> bytes:
     """One JSON object; bytes are base64 in it."""
-    return msgspec.json.format(msgspec.json.encode(evidence), indent=1) + b"\n"
+    return indented(evidence, indent=1)
 
 
 def decode(data: bytes) -> Evidence:

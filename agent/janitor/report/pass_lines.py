@@ -5,6 +5,7 @@ import msgspec
 from janitor.core.findings import Severity
 from janitor.core.judgement import Verdict
 from janitor.core.mark import Mark
+from janitor.report.json_bytes import to_bytes
 
 
 class Event(msgspec.Struct, frozen=True, tag=True):
@@ -68,7 +69,7 @@ Line = Event | Looked | Unchanged | Failed
 
 def encode(line: Line) -> bytes:
     """One line of JSON."""
-    return msgspec.json.encode(line)
+    return to_bytes(line)
 
 
 def decode(data: bytes) -> Line:
