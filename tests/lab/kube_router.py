@@ -2,7 +2,7 @@
 
 Node 1 has networkd, and janitor where a test starts it; node 2 is there to be routed to. Where the kernel has no ipip
 there is no tunnel, and table 77 stays empty: then its route is made by hand, because kube-router's rule is of no use
-without one.
+without one. vm_kube_router.py plays it on a machine whose kernel has ipip.
 """
 
 from __future__ import annotations
@@ -88,9 +88,10 @@ def image() -> Path:
 class RoutedCluster:
     """A context manager: both nodes have power, their links, an API server that knows them, and no kube-router yet."""
 
-    def __init__(self, router: Path) -> None:
-        self.router = str(router)
-        self.first = NetworkdNode(machine=Machine(kubernetes=True))
+    def __init__(self, router: Path, *options: str, first: NetworkdNode | None = None) -> None:
+        """`options`: kube-router's, besides the usual ones. `first`: what node 1 is, where it is not made here."""
+        self.router = (str(router), *options)
+        self.first = first or NetworkdNode(machine=Machine(kubernetes=True))
         self.second = Machine(kubernetes=True)
         self.plane = ControlPlane(self.first.machine, control_plane.current(), ADDRESSES[0])
         self._routers: dict[str, subprocess.Popen[str]] = {}
@@ -108,7 +109,7 @@ class RoutedCluster:
         self.plane.start_api_server()
         self.first.prepare()
         self.first.network_file("10-eth0", _NETWORK)
-        self.plane.wait()
+        self.plane.wait(90 * networkd.patience)
         self.plane.apply(*(_node(number) for number in range(2)))
         for number in range(2):
             self._report_addresses(number)
@@ -124,18 +125,22 @@ class RoutedCluster:
     # kube-router.
 
     def start(self, *, overlay: bool = True) -> None:
-        """Start it on both nodes; with the overlay, wait until node 1 has its rules and a route that they lead to."""
+        """Start it on both nodes; with the overlay, wait until node 1 has its rules and routes that they lead to."""
         for name, machine in (("node2", self.second), ("node1", self.first.machine)):
             if name not in self._routers:
                 self._start(name, machine, overlay)
         if overlay:
             wait_for(lambda: len(self.rules()) == 2, "kube-router to make its rules", 40)
-            for family, peer in (("-4", f"{ADDRESSES[1]}/32"), ("-6", f"{ADDRESSES_V6[1]}/128")):
-                there = f"ip {family} route show table 77 | grep -q ."
-                self.first.sh(f"{there} || ip {family} route add {peer} dev kube-bridge table 77")
+            self.have_routes()
+
+    def have_routes(self) -> None:
+        """See to it that table 77 has routes."""
+        for family, peer in (("-4", f"{ADDRESSES[1]}/32"), ("-6", f"{ADDRESSES_V6[1]}/128")):
+            there = f"ip {family} route show table 77 | grep -q ."
+            self.first.sh(f"{there} || ip {family} route add {peer} dev kube-bridge table 77")
 
     def _start(self, name: str, machine: Machine, overlay: bool) -> None:
-        argv = [self.router, "--kubeconfig=/etc/kubernetes/admin.conf", *ROUTER, "--enable-ipv6=true"]
+        argv = [*self.router, "--kubeconfig=/etc/kubernetes/admin.conf", *ROUTER, "--enable-ipv6=true"]
         argv += [f"--enable-overlay={str(overlay).lower()}", f"--hostname-override={name}"]
         env = {"NODE_NAME": name, "KUBE_ROUTER_CNI_CONF_FILE": f"/etc/cni/net.d/{CONFLIST}"}
         with (machine.directory / "kube-router.log").open("a") as log:

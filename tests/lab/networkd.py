@@ -22,6 +22,7 @@ from tests.lab.node import JANITOR
 
 NETWORKD = Path("/lib/systemd/systemd-networkd")
 LINKS = 64
+patience = 1.0  # so many times longer is waited for everything; more under emulation
 ETH0 = "[Match]\nName={name}\n[Network]\nAddress={address}/24\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n"
 
 
@@ -250,10 +251,10 @@ class Watcher:
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout: float = 15, pause: float = 0.01) -> None:
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * patience
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout:g} s for {what}")
+            raise TimeoutError(f"waited {timeout * patience:g} s for {what}")
         time.sleep(pause)
 
 

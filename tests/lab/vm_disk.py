@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ _MASKED: Final = (
     "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "systemd-logind.service",
     "systemd-pstore.service",
 )  # fmt: skip
-_PLAY: Final = """[Unit]
+PLAY: Final = """[Unit]
 After=containerd.service janitor.service
 [Service]
 Environment=PYTHONPATH=/opt/site:/opt/repository:/opt/repository/agent
@@ -38,7 +38,7 @@ _CONFIGURED: Final = {
     "clock": 'interval = 5\ngrace = 90\ncri_endpoints = ["unix:///run/containerd/containerd.sock"]\n',
 }
 _SLOW: Final = "#!/bin/sh\nexec /usr/bin/python3 -IS /opt/repository/tests/lab/plugins/slow.py\n"
-_DAEMON: Final = """#!/bin/sh
+DAEMON: Final = """#!/bin/sh
 PYTHONPATH=/opt/site:/opt/repository/agent exec python3 -c 'from janitor.cli import main; main()' "$@"
 """
 _GUEST_NEEDS: Final = (
@@ -80,10 +80,17 @@ def missing() -> str | None:
 class Base:
     """What machines start from: kernel, two initramfs, and a disk for each form of the boot stage. Made once a run."""
 
-    def __init__(self, directory: Path, disks: Sequence[str] = _DISKS) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        disks: Sequence[str] = _DISKS,
+        packages: Sequence[str] = (),
+        furnish: Callable[[Path], None] | None = None,
+    ) -> None:
+        """`packages`: of Debian, besides the usual ones; `furnish` puts into its root what else a guest needs."""
         self.directory = directory
         self.kernel = directory / "vmlinuz"
-        with tree.opened(tree.layer(*PACKAGES)) as root:
+        with tree.opened(tree.layer(*PACKAGES, *packages)) as root:
             _furnish(root)
             subprocess.run(["chroot", str(root), "sh", "-c", _INITRAMFS], check=True, capture_output=True)
             for name in ("plain", "janitor"):
@@ -94,6 +101,8 @@ class Base:
                 _install(root, form)
                 if form == "clock":
                     _play_with_the_clock(root)
+                if furnish is not None:
+                    furnish(root)
                 subprocess.run(
                     ["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", str(root),
                      str(directory / f"{form}.disk"), "3G"], check=True, capture_output=True,
@@ -124,7 +133,7 @@ def _furnish(root: Path) -> None:
         shutil.copytree(REPOSITORY / name, root / "opt/repository" / name, ignore=ignore)
     (root / "opt/repository/tests/__init__.py").touch()
     (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 0\n")
-    (root / "etc/systemd/system/lab.service").write_text(_PLAY.format("vm_guest"))
+    (root / "etc/systemd/system/lab.service").write_text(PLAY.format("vm_guest"))
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary=:all:"]
     pip += ["--python-version", "3.11", "-c", str(REPOSITORY / "constraints.txt"), "--target", str(root / "opt/site")]
     done = subprocess.run([*pip, *_GUEST_NEEDS], capture_output=True, text=True)
@@ -136,7 +145,7 @@ def _furnish(root: Path) -> None:
 
 def _play_with_the_clock(root: Path) -> None:
     """Another player, and a plugin that holds a pod's birth for as long as it wants."""
-    (root / "etc/systemd/system/lab.service").write_text(_PLAY.format("vm_clock_guest"))
+    (root / "etc/systemd/system/lab.service").write_text(PLAY.format("vm_clock_guest"))
     (root / "usr/lib/cni/slow").write_text(_SLOW)
     (root / "usr/lib/cni/slow").chmod(0o755)
     calico(chain=(PORTMAP, SLOW)).write(root / "etc/cni/net.d")
@@ -151,7 +160,7 @@ def _install(root: Path, form: str) -> None:
     if form == "without":
         return
     if form in _CONFIGURED:
-        for path, text in ((daemon, _DAEMON), (root / "etc/janitor/janitor.toml", _CONFIGURED[form])):
+        for path, text in ((daemon, DAEMON), (root / "etc/janitor/janitor.toml", _CONFIGURED[form])):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             path.chmod(0o755)
