@@ -20,8 +20,9 @@ pytestmark = pytest.mark.system
 UNIT = "janitor.service"
 # A clock that is ahead, as nobody wants to wait until a runtime is a minute old.
 PROGRAM = f'#!/bin/sh\nexec {sys.executable} {REPOSITORY}/tests/lab/clock.py 100 "$@"\n'
-# ProtectHome= hides the Python that runs these tests where that is somebody's own.
-HOME = f"ProtectHome=tmpfs\nBindReadOnlyPaths={sys.base_prefix}\n"
+# ProtectHome= and PrivateTmp= hide the Python that runs these tests, and this clone, where they lie in such places.
+SHOWN = f"BindReadOnlyPaths={sys.base_prefix} {REPOSITORY}\n"
+HOME = "ProtectHome=tmpfs\n"
 CONFIG = 'interval = 1\ncri_endpoints = ["unix:///run/containerd/containerd.sock"]\n'
 DROP_IN = "[Service]\nWatchdogSec=3\nRestartSec=1\n"
 NETWORK = {
@@ -65,7 +66,7 @@ def node() -> Iterator[SystemdNode]:
         for path, text in {
             "opt/janitor/bin/janitor": PROGRAM,
             f"etc/systemd/system/{UNIT}": (systemd_node.UNITS / UNIT).read_text(),
-            f"etc/systemd/system/{UNIT}.d/lab.conf": DROP_IN + (HOME if home(sys.base_prefix) else ""),
+            f"etc/systemd/system/{UNIT}.d/lab.conf": DROP_IN + SHOWN + (HOME if home() else ""),
             "etc/janitor/janitor.toml": CONFIG,
             "etc/cni/net.d/10-kuberouter.conflist": json.dumps(NETWORK),
         }.items():
@@ -85,8 +86,9 @@ def node() -> Iterator[SystemdNode]:
         yield made
 
 
-def home(prefix: str) -> bool:
-    return Path(prefix).parts[1] in ("root", "home")
+def home() -> bool:
+    """Whether something of what the tests need lies in somebody's home."""
+    return any(Path(place).parts[1] in ("root", "home") for place in (sys.base_prefix, REPOSITORY))
 
 
 def leak(node: SystemdNode, number: int) -> None:
