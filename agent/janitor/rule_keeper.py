@@ -87,6 +87,8 @@ class RuleKeeper:
         note = self._note()
         if note is not None:
             judge.go_on_from(note, there)
+            if mirror.waiting():  # which is decided on a look that comes after it
+                self._check_ns = clock().boottime_ns + CHECK_NS
         self._resync_ns = clock().boottime_ns + RESYNC_NS
         self._save()
 

@@ -210,6 +210,17 @@ def test_a_chain_is_run_only_if_each_of_its_addresses_is_still_its_own(
     assert {bool(action.chain) for action in actions} == {chained}
 
 
+def test_a_chain_is_not_run_while_another_network_leases_one_of_its_addresses() -> None:
+    """Firewall rules name the address and no network: those of a pod there would go as well."""
+    second = LeaseDirectory(SECOND_DIRECTORY, "macvlan", (of(TRAPPED, ADDRESS, born=NOW - 5 * SECOND),), "ext4")
+    found = evidence(of(DEAD), cache=(cache_entry(LIVE, "10.52.0.2"), dual_stack_entry(ADDRESS)))
+    alone = plan(found, judge(found)).actions
+    assert {bool(action.chain) for action in alone} == {True}
+    found = replace(found, lease_directories=(*known(found.lease_directories), second),
+                    networks=(network(), network(name="macvlan")))  # fmt: skip
+    assert [(a.path, a.chain) for a in plan(found, judge(found)).actions] == [(f"{DIRECTORY}/{ADDRESS}", "")]
+
+
 def test_a_chain_is_not_run_while_one_of_its_addresses_is_up_or_leased_to_another() -> None:
     both = network(range_sets=((make_range("10.52.0.0/24"),), (make_range("fd00:52::/64"),)))
     other = lease(ADDRESS, f"{LIVE}\r\neth0".encode())

@@ -63,9 +63,10 @@ def test_without_janitor_no_pod_comes_back(cluster: ClusterFactory, figure: Figu
 
 
 def test_with_the_daemonset_all_come_back(
-    cluster: ClusterFactory, figure: Figure, elsewhere: Elsewhere, janitor_image: None
+    cluster: ClusterFactory, figure: Figure, elsewhere: Elsewhere, request: pytest.FixtureRequest
 ) -> None:
     elsewhere("kubernetes-1.20")
+    request.getfixturevalue("janitor_image")  # after that: it takes a minute
     machine = begin(cluster)
     daemonset = InstalledDaemonSet(machine)
     (daemonset.mine / "apparmor.json").write_text(json.dumps(WITHOUT_APPARMOR))

@@ -15,5 +15,10 @@ class MissingError(Exception):
 def cache() -> Path:
     """A directory of this clone, or the one that JANITOR_LAB_CACHE names."""
     place = Path(os.environ.get("JANITOR_LAB_CACHE") or REPOSITORY / ".cache/lab").absolute()
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MissingError(
+            f"making the lab's cache {place}: {error.strerror}; JANITOR_LAB_CACHE may name another"
+        ) from None
     return place

@@ -126,14 +126,16 @@ def go_missing() -> str | None:
     wanted = max(module.go for module in ALL)
     text = ".".join(map(str, wanted))
     if shutil.which("go") is None:
-        return f"needs Go {text} or newer in PATH, and there is none: go.dev/doc/install has it"
+        return f"Go {text} or newer is needed and is not in PATH; install it as go.dev/doc/install says"
+    environment = _environment()
     try:
-        found = subprocess.run(["go", "env", "GOVERSION"], env=_environment(), cwd="/", capture_output=True, text=True,
+        found = subprocess.run(["go", "env", "GOVERSION"], env=environment, cwd="/", capture_output=True, text=True,
                                check=False).stdout.strip()  # fmt: skip
     except OSError:
         found = ""
     if _numbers(found) < wanted:
-        return f"needs Go {text} or newer in PATH, which has {found or 'one that does not start'}: go.dev/doc/install"
+        there = found or "one that does not start"
+        return f"Go {text} or newer is needed, and PATH has {there}; install it as go.dev/doc/install says"
     return None
 
 
@@ -148,7 +150,11 @@ def elsewhere(*names: str) -> list[Path]:
     """Programs that no package registry has, from the directory that JANITOR_REAL names; MissingError."""
     directory = os.environ.get(ELSEWHERE, "")
     if not directory:
-        raise MissingError(f"{', '.join(names)}: no package registry has it; {ELSEWHERE} must name a directory with it")
+        raise MissingError(
+            f"{', '.join(names)}: in no package registry; {ELSEWHERE} must name a directory with what CONTRIBUTING.md lists"
+        )
+    if not Path(directory).is_dir():
+        raise MissingError(f"{ELSEWHERE} names {directory}, which is no directory")
     found = [Path(directory).absolute() / name for name in names]
     if absent := [path.name for path in found if not path.exists()]:
         raise MissingError(f"{ELSEWHERE} names {directory}, which lacks {', '.join(absent)}")
@@ -228,8 +234,6 @@ def main(words: list[str] | None = None) -> int:
                         help="how long a registry that does not answer is asked again")  # fmt: skip
     told = parser.parse_args(words)
     try:
-        if reason := go_missing():
-            raise MissingError(reason)
         for module in ALL:
             began = time.monotonic()
             built = build(module, told.patience)

@@ -86,6 +86,14 @@ def test_a_file_in_its_place_is_no_directory(tmp_path: Path) -> None:
     assert read_directory("/", str(tmp_path / "file"), own_mounts()) is None
 
 
+def test_a_directory_that_is_gone_is_on_the_file_system_of_what_is_above_it(tmp_path: Path) -> None:
+    """After the popular `rm -rf` of a network's directory its missing leases must still be found out."""
+    found = read_directory("/", str(tmp_path / "networks/gone"), own_mounts())
+    assert found is not None
+    assert (found.entries, found.filesystem) == ((), own_mounts().filesystem_of(str(tmp_path)))
+    assert found.filesystem
+
+
 def test_root_and_more_data_directories(tmp_path: Path) -> None:
     for path in ("var/lib/cni/networks/cbr0", "srv/leases/pods", "elsewhere/net"):
         (tmp_path / path).mkdir(parents=True)

@@ -71,7 +71,7 @@ def _with_chains(
             continue
         groups.setdefault(entry.path, []).append(replace(action, chain=entry.path))
     for entry in known(evidence.cache):
-        if entry.path in groups and not _still_its_own(entry, groups[entry.path]):
+        if entry.path in groups and not _still_its_own(entry, groups[entry.path], judgement.leases):
             for action in groups.pop(entry.path):
                 groups[f"{action.kind} {action.path}"] = [replace(action, chain="")]
         if entry.path in groups:
@@ -87,14 +87,17 @@ def _with_chains(
     return list(groups.values())
 
 
-def _still_its_own(entry: CacheEntry, leases: list[Action]) -> bool:
+def _still_its_own(entry: CacheEntry, leases: list[Action], judged: tuple[JudgedLease, ...]) -> bool:
     """Whether every address that the attachment was given is still leased to it, and free to go with it.
 
-    Plugins find the rules that they delete by the addresses of the cached result (firewall, portmap). One that has been
-    given to another pod since, because somebody had removed the lease, would lose that pod's rules.
+    Some plugins (firewall) find the rules that they delete by the addresses of the cached result. One that has been
+    given to another pod since, because somebody had removed the lease, would lose that pod's rules; so would one that
+    another network leases as well.
     """
-    held = {action.name for action in leases}
-    return bool(entry.addresses) and {canonical(address.partition("/")[0]) for address in entry.addresses} <= held
+    own = {action.name for action in leases}
+    wanted = {canonical(address.partition("/")[0]) for address in entry.addresses}
+    others = {lease.address for lease in judged if lease.container_id != entry.container_id}
+    return bool(wanted) and wanted <= own and not wanted & others
 
 
 def _chain(action: Action, judgement: Judgement) -> CacheEntry | None:

@@ -9,7 +9,7 @@ LOCAL_FILESYSTEMS = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "f2fs", "jfs", "nilfs2", "reiserfs", "ubifs", "zfs", "tmpfs",
      "ramfs", "overlay"}
 )  # fmt: skip
-"""File systems, as mountinfo calls them, that one kernel alone writes to; an overlay's upper one is of these, too.
+"""File systems, as mountinfo calls them, that one kernel alone writes to.
 
 A list of what is allowed, not of what is forbidden: on any other (NFS, 9p, virtiofs, FUSE, a cluster's) the leases may
 be another machine's, of whose pods nothing is seen here, and whose lock is not this one's.

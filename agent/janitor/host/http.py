@@ -177,6 +177,8 @@ def _may_ask_for(host: str, names: tuple[str, ...]) -> bool:
     A stranger's web page can have its own name resolve to 127.0.0.1 and then read what is there in its visitor's
     browser (DNS rebinding). That takes a name: it cannot make an address its own.
     """
+    if not host:
+        return True  # as good as none: no browser sends that
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+))(?::\d*)?", host)  # RFC 9110, 7.2
     if found is None:
         return False

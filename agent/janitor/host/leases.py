@@ -97,16 +97,23 @@ def _inode(path: str) -> tuple[int, int] | None:
 def read_directory(root: str, path: str, mounts: Mounts) -> LeaseDirectory | None:
     """One network's directory, empty where it does not exist; None for something else of that name."""
     network = printable(os.path.basename(path))
+    here = inside(root, path)
     try:
-        here = inside(root, path)
         if not stat.S_ISDIR(os.stat(here).st_mode):
             return None
         files = sorted(_read_entries(here, path), key=lambda f: f.name)
         return LeaseDirectory(printable(path), network, tuple(files), mounts.filesystem_of(here))
     except FileNotFoundError:
-        return LeaseDirectory(printable(path), network, ())
+        return LeaseDirectory(printable(path), network, (), mounts.filesystem_of(_nearest(here)))
     except OSError as error:
         return LeaseDirectory(printable(path), network, unknown(f"reading the leases in {path}", error))
+
+
+def _nearest(path: str) -> str:
+    """The path, or the nearest directory above it that is there: what is made there will be on its file system."""
+    while not os.path.isdir(path) and path != "/":
+        path = os.path.dirname(path)
+    return path
 
 
 def _read_entries(here: str, path: str) -> list[LeaseFile]:

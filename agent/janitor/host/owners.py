@@ -42,7 +42,7 @@ class Owners:
         for profile in self.profiles:
             if unseen or profile.alive.process not in self._seen:
                 self._seen[profile.alive.process] = now  # who cannot be looked for is not missed
-        for maker in known(self.routing.makers):
+        for maker in reversed(known(self.routing.makers)):  # of several the one that has run longest
             self._seen[maker.name] = now
             self._last[maker.name] = maker
         if not isinstance(self.routing.networkd, Unknown):

@@ -82,6 +82,7 @@ def find_makers(root: str, proc: Proc | Unknown, profiles: Sequence[Profile]) ->
     if isinstance(proc, Unknown):
         return proc
     wanted = {profile.alive.process: profile for profile in profiles if profile.alive.process}
+    nodes = _network(proc, 1)
     found: list[RuleMaker] = []
     try:
         pids = proc.pids()
@@ -90,7 +91,8 @@ def find_makers(root: str, proc: Proc | Unknown, profiles: Sequence[Profile]) ->
     for pid in pids:
         try:
             profile = wanted.get(proc.comm(pid))
-            if profile is None:
+            # Who is in a network of its own makes no rule in the node's: a pod may call its processes what it likes.
+            if profile is None or (nodes and _network(proc, pid) not in ("", nodes)):
                 continue
             words = read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT).split(b"\0")
             arguments = tuple(printable(os.fsdecode(word)) for word in words[1:] if word.startswith(b"--"))
@@ -101,6 +103,14 @@ def find_makers(root: str, proc: Proc | Unknown, profiles: Sequence[Profile]) ->
         except OSError as error:
             return unknown(f"looking at process {pid} ({proc.name(pid)})", error)
     return tuple(sorted(found, key=lambda maker: maker.started_ns))
+
+
+def _network(proc: Proc, pid: int) -> str:
+    """The network namespace of a process; "" where that cannot be seen."""
+    try:
+        return os.readlink(f"{proc.path}/{pid}/ns/net")
+    except OSError:
+        return ""
 
 
 def _configuration(root: str, proc: Proc, pid: int, profile: Profile) -> str:
