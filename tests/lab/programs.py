@@ -151,7 +151,7 @@ def elsewhere(*names: str) -> list[Path]:
     directory = os.environ.get(ELSEWHERE, "")
     if not directory:
         raise MissingError(
-            f"{', '.join(names)}: in no package registry; {ELSEWHERE} must name a directory with what CONTRIBUTING.md lists"
+            f"{', '.join(names)}: in no package registry; {ELSEWHERE} must name a directory with it (CONTRIBUTING.md)"
         )
     if not Path(directory).is_dir():
         raise MissingError(f"{ELSEWHERE} names {directory}, which is no directory")
