@@ -135,6 +135,7 @@ class RoutedCluster:
 
     def have_routes(self) -> None:
         """See to it that table 77 has routes."""
+        wait_for(lambda: "kube-bridge" in self.first.sh("ip -brief link"), "kube-router to make its bridge", 40)
         for family, peer in (("-4", f"{ADDRESSES[1]}/32"), ("-6", f"{ADDRESSES_V6[1]}/128")):
             there = f"ip {family} route show table 77 | grep -q ."
             self.first.sh(f"{there} || ip {family} route add {peer} dev kube-bridge table 77")
