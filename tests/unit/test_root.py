@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from janitor.core.evidence import Unknown
+from janitor.core.scope import LOCAL_FILESYSTEMS
 from janitor.host import kubelet, procfs, state
 from janitor.host.files import inside
 from janitor.host.kubelet import endpoints
+from tests.lab.cache import REPOSITORY
 
 
 def test_absolute_links_stay_inside(tmp_path: Path) -> None:
@@ -111,3 +113,9 @@ def test_damaged_notes_are_unknown(tmp_path: Path, content: str) -> None:
     (tmp_path / "run/janitor").mkdir(parents=True)
     (tmp_path / "run/janitor/ledger.json").write_text(content)
     assert isinstance(state.read_ledger(str(tmp_path), "b"), Unknown)
+
+
+def test_both_boot_stages_know_the_same_local_file_systems() -> None:
+    script = (REPOSITORY / "cloud-init/janitor-boot.sh").read_text()
+    (line,) = [line for line in script.splitlines() if line.lstrip().startswith("ext2 | ")]
+    assert set(line.strip().removesuffix(") ;;").split(" | ")) == LOCAL_FILESYSTEMS
