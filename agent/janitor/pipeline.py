@@ -44,6 +44,7 @@ from janitor.host import (
     tasks,
 )  # fmt: skip
 from janitor.host.processes import Asked, processes
+from janitor.host.whose import Whose
 
 FAMILIES = {
     "leases": "LEASE", "rules": "RULE", "scan": "SCAN", "cidr": "CIDR", "kubelet": "KUB", "node": "NODE", "cni": "CNI",
@@ -79,8 +80,9 @@ def observe(options: Options) -> Evidence:
     proc = procfs.find_proc(root)
     started = procfs.clock()
     boot_id = procfs.boot_id(proc)
-    wanted = kubelet.endpoints(root, proc, options.cri_endpoints, options.configured_endpoints)
-    runtimes = [cri.introduce(root, address, origin, proc, options.deadline_s) for address, origin in wanted]
+    whose = Whose(proc, procfs.node_root(root)) if isinstance(proc, procfs.Proc) else None
+    wanted = kubelet.endpoints(root, proc, options.cri_endpoints, options.configured_endpoints, whose)
+    runtimes = [cri.introduce(root, address, origin, proc, options.deadline_s, whose) for address, origin in wanted]
     cni_directories = tuple(d for runtime in runtimes for d in runtime.cni_directories)
     networks = cni.read_networks(procfs.node_root(root), cni_directories)
     cache = cni_cache.read_cache(root)
@@ -129,6 +131,7 @@ def observe(options: Options) -> Evidence:
         observations=clocks if isinstance(clocks, Unknown) else state.read_observations(root, boot_id),
         routing=policy_routing,
         node_config=configured,
+        disowned=tuple(whose.disowned) if whose is not None else (),
         clock_set_ns=clocks if isinstance(clocks, Unknown) else clocks.set_ns if clocks else 0,
     )
 

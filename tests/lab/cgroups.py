@@ -32,12 +32,33 @@ def make(name: str) -> None:
                 (top / name / file).write_text((top / file).read_text())
 
 
+def unit(name: str, service: str) -> list[Path]:
+    """Make the control group of a system service, as systemd on the machine called `name` would, and say where.
+
+    In a slice of the machine's own: machines share the group that their first processes are in.
+    """
+    found = [top / service for top in _slices(name)]
+    for directory in found:
+        directory.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+def _slices(name: str) -> list[Path]:
+    """Where that slice is, or would be: in cgroup v2 and in v1's hierarchy of names, below where this process is."""
+    found = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, hierarchy, own = line.split(":", 2)
+        tops = {"": (ROOT, ROOT / "unified"), "name=systemd": (ROOT / "systemd",)}.get(hierarchy, ())
+        found += [top / own.lstrip("/") for top in tops if (top / own.lstrip("/") / "cgroup.procs").exists()][:1]
+    return [above / f"{name}.slice" for above in found]
+
+
 def remove(name: str, timeout: float = 5.0) -> None:
     """Remove the subtree. Its processes are dead already, but a cgroup is busy for a moment longer."""
     deadline = time.monotonic() + timeout
     while True:
         try:
-            for top in find(name):
+            for top in (*find(name), *_slices(name)):
                 _remove_tree(top)
             return
         except OSError:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.lab import namespaces, runtimes
+from tests.lab import cgroups, namespaces, runtimes
 from tests.lab.machine import Machine
 from tests.lab.node import JANITOR
 
@@ -74,6 +74,10 @@ class NetworkdNode:
         if self.networkd:
             argv = ["chroot", f"/run/lab/{Path(self.networkd).name}", *argv]
             self._other_root()
+        # In the group of its unit, which is what it is known by.
+        groups = [str(path) for path in cgroups.unit(self.machine.name, "systemd-networkd.service")]
+        enter = " ".join(f"echo $$ >{group}/cgroup.procs;" for group in groups)
+        argv = ["sh", "-ec", f'{enter} exec "$@"', "sh", *argv]
         env = {"SYSTEMD_LOG_TARGET": "console", "SYSTEMD_LOG_LEVEL": "debug"}
         with log.open("a") as out:
             self._networkd = self.machine.popen(argv, env=env, stdout=out, stderr=subprocess.STDOUT)

@@ -6,7 +6,7 @@ from janitor.core.evidence import Evidence, known
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement
 from janitor.core.networkd import RULES, is_off
-from janitor.core.profiles import configured_ranges, maker
+from janitor.core.profiles import configured_ranges, makers
 from janitor.core.prose import count
 from janitor.core.routing import Routing
 from janitor.core.rule_plan import GoneRule, gone_rules, plan_rules
@@ -41,7 +41,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 def _fix(rules: list[GoneRule], would: set[str], routing: Routing) -> str:
     """What helps here and now, then what keeps it from happening again."""
     owner = rules[0].profile.alive.process
-    if maker(rules[0].profile, routing) is None:
+    if not makers(rules[0].profile, routing):
         lines = [f"start {owner}: it makes them when it starts; until then, by hand:"]
     elif would >= {gone.rule.words for gone in rules}:
         lines = ["janitor clean --only rules, or by hand:"]

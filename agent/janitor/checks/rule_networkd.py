@@ -20,7 +20,7 @@ from janitor.core.networkd import (
     setting,
     wipes,
 )
-from janitor.core.profiles import configured_ranges, known_rules, maker
+from janitor.core.profiles import configured_ranges, known_rules, makers
 from janitor.core.prose import count, listing
 from janitor.core.routing import Link, Networkd, Routing
 from janitor.core.rule_plan import gone_rules
@@ -103,7 +103,7 @@ def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:
 def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
     if is_off(networkd, ROUTES) and not restart_pending(networkd, ROUTES):
         return
-    if not any(maker(profile, routing) for profile in routing.profiles):
+    if not any(makers(profile, routing) for profile in routing.profiles):
         return
     managed = {link.name for link in known(routing.links) if configures(networkd, link)}
     routes = [r for r in known(routing.routes) if r.device in managed and r.protocol not in _OWN and r.destination]
@@ -127,7 +127,7 @@ def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
 
 
 def _greedy(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
-    patterns = [p.alive.link for p in routing.profiles if p.alive.link and maker(p, routing)]
+    patterns = [p.alive.link for p in routing.profiles if p.alive.link and makers(p, routing)]
     links = [link for link in known(routing.links) if _of_the_pods(link, patterns)]
     taken = [(link, file) for link in links if (file := configures(networkd, link))]
     if taken:

@@ -274,6 +274,16 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Disowned:
+    """A process that looks like a component of the node and is not believed to be one, and why."""
+
+    role: Literal["kubelet", "runtime"]
+    pid: int
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """One look at a node. Leases were read first, owners second, the kernel last (design: rule 5)."""
 
@@ -297,4 +307,5 @@ class Evidence:
     observations: tuple[Observation, ...] | Unknown  # what earlier passes in this boot have seen
     routing: Routing = _NO_ROUTING
     node_config: NodeConfig = NOTHING_COLLECTED  # how Kubernetes and the network are configured here
+    disowned: tuple[Disowned, ...] = ()
     clock_set_ns: int | Unknown = 0  # when the wall clock was last seen being set, on CLOCK_BOOTTIME; 0 for never

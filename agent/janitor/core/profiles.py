@@ -50,7 +50,7 @@ def known_rules(routing: Routing) -> list[PolicyRule]:
     return [
         rule
         for rule, owner in found
-        if owner and rule.protocol != RTPROT_STATIC and (not owner[0].alive.process or maker(owner[0], routing))
+        if owner and rule.protocol != RTPROT_STATIC and (not owner[0].alive.process or makers(owner[0], routing))
     ]
 
 
@@ -92,9 +92,13 @@ def bridge_ranges(routing: Routing) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def maker(profile: Profile, routing: Routing) -> RuleMaker | None:
-    """The running process of the profile's owner."""
-    return next((m for m in known(routing.makers) if m.name == profile.alive.process), None)
+def makers(profile: Profile, routing: Routing) -> tuple[RuleMaker, ...]:
+    """The running processes of the profile's owner.
+
+    Usually one. Of several one may be an impostor, so what speaks against a rule must hold for all of them: nobody
+    keeps a rule away that its owner wants.
+    """
+    return tuple(m for m in known(routing.makers) if m.name == profile.alive.process)
 
 
 def not_wanted(
@@ -119,15 +123,15 @@ def not_wanted(
             if isinstance(part, Unknown):
                 return part
     reasons: list[str] = []
-    alive, running = profile.alive, maker(profile, routing)
-    if alive.process and running is None and gone_s >= GONE_S:
+    alive, running = profile.alive, makers(profile, routing)
+    if alive.process and not running and gone_s >= GONE_S:
         reasons.append(f"{alive.process} has not been running for {gone_s:.0f} s")
     refusing = (*alive.refused_by, *alive.refused_by_family.get(str(rule.family), ()))
-    said = running or last
-    refused = [word for word in refusing if said is not None and _has_flag(said.arguments, word)]
+    said = running or ((last,) if last is not None else ())
+    refused = [word for word in refusing if said and all(_has_flag(one.arguments, word) for one in said)]
     if refused:
         reasons.append(f"{alive.process} runs with {refused[0]}")
-    if alive.configuration and running is not None and not running.configuration:
+    if alive.configuration and running and not any(one.configuration for one in running):
         reasons.append(f"its CNI configuration ({alive.configuration[0]}) is gone")
     if match.source == "pod-range":
         ranges = pod_ranges(routing, configured)
@@ -140,8 +144,8 @@ def not_wanted(
 
 def not_asked_for(rule: PolicyRule, profile: Profile, routing: Routing) -> tuple[str, ...]:
     """Whether the owner makes rules of this family at all, as its arguments say; asked where none was ever seen."""
-    flag, running = profile.alive.asked_by_family.get(str(rule.family), ""), maker(profile, routing)
-    if not flag or (running is not None and _has_flag(running.arguments, flag)):
+    flag = profile.alive.asked_by_family.get(str(rule.family), "")
+    if not flag or any(_has_flag(one.arguments, flag) for one in makers(profile, routing)):
         return ()
     return (f"{profile.alive.process} was not started with {flag}",)
 
@@ -155,7 +159,7 @@ def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tu
         if isinstance(part, Unknown):
             return part
     reasons: list[str] = []
-    if not blind and profile.alive.process and maker(profile, routing) is None:
+    if not blind and profile.alive.process and not makers(profile, routing):
         reasons.append(f"{profile.alive.process} does not run")
     up = {link.name for link in known(routing.links) if link.up}
     if profile.alive.link and not any(re.fullmatch(profile.alive.link, name) for name in up):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from janitor.core.action import Action, Plan, Refusal
 from janitor.core.corroboration import left_over, not_at_work
 from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.profiles import bridge_ranges, configured_ranges, maker, not_asked_for, not_in_use, not_wanted
+from janitor.core.profiles import bridge_ranges, configured_ranges, makers, not_asked_for, not_in_use, not_wanted
 from janitor.core.routing import Match, Profile, Routing
 from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, PolicyRule, derived
 
@@ -72,9 +72,9 @@ def plan_rules(evidence: Evidence) -> Plan:
 def _missing(gone: GoneRule, routing: Routing, boot_ns: int, clock_set_ns: int | Unknown) -> list[str]:
     """What speaks against networkd having deleted it, or is not known (facts: kube-router#1815, k0s#5623)."""
     reasons: list[str] = []
-    running = maker(gone.profile, routing)
-    started_ns = running.started_ns if running is not None else 0
-    since = boot_ns + started_ns if running is not None else 0
+    # Of several the youngest: networkd has to have been at work since all of them began.
+    started_ns = max((one.started_ns for one in makers(gone.profile, routing)), default=0)
+    since = boot_ns + started_ns if started_ns else 0
     clock_set = isinstance(clock_set_ns, Unknown) or clock_set_ns > started_ns
     reasons += not_at_work(routing, since, f"since {gone.profile.alive.process} started", clock_set=clock_set)
     reasons += left_over(known(routing.rules), routing)

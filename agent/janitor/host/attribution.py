@@ -1,29 +1,41 @@
 """Who has done something over netlink: from a message's port to the process that holds the socket.
 
-The kernel writes the sender's port ID into the notification (struct nlmsghdr, nlmsg_pid). /proc/net/netlink says
-which socket has that port, and /proc/<pid>/fd who holds it. The port is often the process's ID, but not where systemd
-made the socket before it started the process (systemd-networkd.socket), so the holder is what counts.
+The kernel writes the sender's port ID into the notification (struct nlmsghdr, nlmsg_pid). The port is often the
+process's ID, but not where systemd made the socket before it started the process (systemd-networkd.socket), so the
+holder is what counts. One question decides: is it systemd-networkd's? That is what runs in the control group of its
+system unit, whatever else calls itself so; its sockets are looked at through copies of its descriptors
+(pidfd_getfd(2)). Nothing here reads all processes, or a table that somebody else can fill.
 """
 
+import ctypes
+import errno
 import os
+import socket
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from janitor.core.evidence import Unknown
+from janitor.host.control_groups import unit_processes
 from janitor.host.files import read_bounded
 from janitor.host.procfs import Proc, clock
 
 NETWORKD: Final = "systemd-networkd"
-_COMM: Final = NETWORKD[:15]  # TASK_COMM_LEN
-_LIMIT = 16 << 20
+UNIT: Final = f"{NETWORKD}.service"
 _AFTERWARDS_NS: Final = 1_000_000_000
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_PIDFD_GETFD: Final = 438  # on every architecture; Linux 5.6
+_INITIAL_PIDS: Final = 0xEFFFFFFC  # the inode of the machine's first PID namespace (linux/proc_ns.h)
+_INITS: Final = ("systemd", "init", "openrc-init", "runit", "s6-svscan", "busybox")
+_MOST_DESCRIPTORS: Final = 1024
+_TABLE_LIMIT: Final = 1 << 20
+_PID_BITS: Final = (1 << 22) - 1  # PID_MAX_LIMIT; libraries put a counter above it into the port
 
 Kind = Literal["networkd", "process", "kernel", "gone", "unseen"]
 
 
 @dataclass(frozen=True, slots=True)
 class Doer:
-    """`gone`: the socket is closed already. `unseen`: it is open, but nobody who could be looked at holds it."""
+    """`gone`: somebody else than networkd, who could not be named. `unseen`: networkd itself would be out of sight."""
 
     kind: Kind
     pid: int = 0
@@ -41,132 +53,148 @@ class Doer:
 class Attribution:
     """Answers for one node.
 
-    It remembers systemd-networkd's sockets, so that the answer takes well under a millisecond, and is right for a
-    while after networkd has ended: what it deleted last may be read only then.
+    It remembers systemd-networkd's sockets, so that the answer is right for a while after networkd has ended: what it
+    deleted last may be read only then.
     """
 
     proc: Proc | Unknown
     networkd: int = 0  # where it was last seen
-    _sockets: dict[int, tuple[str, int]] = field(default_factory=dict)  # its ports: inode, when last seen (BOOTTIME)
-    _others: dict[tuple[int, str], Doer] = field(default_factory=dict)
+    _ports: dict[int, int] = field(default_factory=dict)  # its sockets' ports: when last seen (CLOCK_BOOTTIME)
 
     def who(self, port: int) -> Doer:
-        """Who holds the socket with this port right now. Never raises."""
+        """Who holds the rtnetlink socket with this port right now. Never raises."""
         if port == 0:
             return Doer("kernel")
         if isinstance(self.proc, Unknown):
             return Doer("unseen")
         now = clock().boottime_ns
-        known_inode, seen_ns = self._sockets.get(port, ("", 0))
         try:
-            inode = self._inode(port)
+            for pid in networkd_processes(self.proc):
+                if self._look(pid, now, port):
+                    return Doer("networkd", pid, NETWORKD)
+        except OutOfSightError:
+            # Of what is closed again this much is sure: networkd keeps its own.
+            return Doer("unseen" if self._open(port) else "gone")
         except OSError:
             return Doer("unseen")
-        if inode is None:
-            just_now = known_inode and now - seen_ns < _AFTERWARDS_NS
-            return Doer("networkd", self.networkd, NETWORKD) if just_now else Doer("gone")
-        if inode == known_inode:
-            # The very socket that it was seen to hold; that PID 1 may go on holding it for the next one says nothing.
-            self._sockets[port] = (inode, now)
-            return Doer("networkd", self.networkd, NETWORKD)
-        for pid in (self.networkd, port):
-            if pid and is_networkd(self.proc, pid) and self._holds(pid, inode):
-                return self._is_networkd(pid, port, inode)
-        if (port, inode) not in self._others:
-            found = self._search(inode)
-            if found.kind == "unseen" and self._closed(port, inode):
-                return Doer("gone")  # it ended while it was looked for
-            if found.kind == "networkd":
-                return self._is_networkd(found.pid, port, inode)
-            if len(self._others) > 100:
-                self._others.clear()
-            self._others[port, inode] = found
-        return self._others[port, inode]
+        if now - self._ports.get(port, -_AFTERWARDS_NS) < _AFTERWARDS_NS:
+            return Doer("networkd", self.networkd, NETWORKD)  # it has just ended
+        return self._somebody(port)
 
     def remember(self, pid: int) -> None:
         """systemd-networkd is this process: note its sockets, while it holds them."""
-        if not pid or isinstance(self.proc, Unknown):
-            return
-        self.networkd = pid
-        directory, now = f"{self.proc.path}/{pid}/fd", clock().boottime_ns
-        try:
-            held = {_link(f"{directory}/{fd}") for fd in os.listdir(directory)}
-            rows = self._rows()
-        except OSError:
-            return
-        self._sockets |= {int(row[2]): (row[9], now) for row in rows if f"socket:[{row[9]}]" in held}
-
-    def _is_networkd(self, pid: int, port: int, inode: str) -> Doer:
-        self.networkd = pid
-        self._sockets[port] = (inode, clock().boottime_ns)
-        return Doer("networkd", pid, NETWORKD)
-
-    def _inode(self, port: int) -> str | None:
-        """The inode of the rtnetlink socket with this port, in the node's network namespace. OSError."""
-        return next((row[9] for row in self._rows() if row[2] == str(port)), None)
-
-    def _rows(self) -> list[list[str]]:
-        """The rtnetlink sockets of the node's network namespace: sk, protocol, port, …, inode. OSError."""
-        assert isinstance(self.proc, Proc)  # noqa: S101 (for the type checker: `who` and `blind` have looked)
-        table = read_bounded(f"{self.proc.path}/1/net/netlink", _LIMIT).decode("ascii", "replace")
-        rows = [line.split() for line in table.splitlines()]
-        return [row for row in rows if len(row) >= 10 and row[1] == "0"]
+        if pid and not isinstance(self.proc, Unknown):
+            try:
+                self._look(pid, clock().boottime_ns, None)
+            except OSError:
+                return
 
     def blind(self) -> bool:
-        """Whether somebody holds an rtnetlink socket of this node and cannot be seen: no host PID namespace."""
+        """Whether systemd-networkd could not be seen if it ran: no host PID namespace."""
         if isinstance(self.proc, Unknown):
             return True
         try:
-            ports = {int(row[2]): row[9] for row in self._rows() if row[2] != "0"}
-        except (OSError, ValueError):
+            networkd_processes(self.proc)
+        except OSError:
             return True
-        return any(
-            self._search(inode).kind == "unseen" and not self._closed(port, inode) for port, inode in ports.items()
-        )
+        return False
 
-    def _closed(self, port: int, inode: str) -> bool:
-        try:
-            return self._inode(port) != inode
-        except OSError:
-            return False
+    def _look(self, pid: int, now: int, port: int | None) -> bool:
+        """Note networkd's ports; whether `port` is among them. OSError where its descriptors cannot be looked at."""
+        assert isinstance(self.proc, Proc)  # noqa: S101 (for the type checker: all who call have looked)
+        self.networkd = pid
+        ports = netlink_ports(self.proc, pid)
+        self._ports = {p: at for p, at in self._ports.items() if now - at < _AFTERWARDS_NS} | dict.fromkeys(ports, now)
+        return port in ports
 
-    def _holds(self, pid: int, inode: str) -> bool:
+    def _somebody(self, port: int) -> Doer:
+        """Whoever has chosen his process ID for the port, as the kernel proposes. It is for the log alone."""
         assert isinstance(self.proc, Proc)  # noqa: S101 (as above)
-        socket = f"socket:[{inode}]"
-        directory = f"{self.proc.path}/{pid}/fd"
+        pid = port & _PID_BITS
         try:
-            return any(_link(f"{directory}/{fd}") == socket for fd in os.listdir(directory))
+            if port in netlink_ports(self.proc, pid):
+                return Doer("process", pid, self.proc.name(pid))
         except OSError:
-            return False
+            pass  # it has ended, or it is somebody else
+        return Doer("gone")
 
-    def _search(self, inode: str) -> Doer:
-        """Everybody, networkd before all: where PID 1 made the socket for it, both hold it."""
+    def _open(self, port: int) -> bool:
+        """Whether a socket with this port is open; one that is not in what could be read of the table may be."""
         assert isinstance(self.proc, Proc)  # noqa: S101 (as above)
         try:
-            pids = self.proc.pids()
+            table = read_bounded(f"{self.proc.path}/1/net/netlink", _TABLE_LIMIT)
         except OSError:
-            return Doer("unseen")
-        first = [pid for pid in pids if self.proc.name(pid) == _COMM]
-        for pid in first:
-            if is_networkd(self.proc, pid) and self._holds(pid, inode):
-                return Doer("networkd", pid, NETWORKD)
-        for pid in reversed(pids):
-            if self._holds(pid, inode):
-                # systemd itself deletes no rules: it holds this one for networkd (systemd-networkd.socket).
-                kept_for_it = pid == 1 and self.proc.name(pid) == "systemd"
-                return Doer("networkd" if kept_for_it else "process", pid, self.proc.name(pid))
-        return Doer("unseen")
+            return True
+        rows = [line.split() for line in table.split(b"\n")]
+        there = any(len(row) > 2 and row[1] == b"0" and row[2] == str(port).encode() for row in rows)
+        return there or len(table) >= _TABLE_LIMIT
 
 
-def is_networkd(proc: Proc, pid: int) -> bool:
-    """Whether the process runs systemd's own systemd-networkd; an upgrade may have replaced the file under it."""
-    executable = _link(f"{proc.path}/{pid}/exe").removesuffix(" (deleted)")
-    return executable.endswith(f"/lib/systemd/{NETWORKD}")
+class OutOfSightError(OSError):
+    """systemd-networkd may run, and cannot be seen: these are not the node's processes."""
+
+
+def networkd_processes(proc: Proc) -> tuple[int, ...]:
+    """The processes of systemd-networkd's unit, none where it does not run. OSError where that cannot be told."""
+    found = unit_processes(proc, UNIT) or ()
+    if 0 in found or not _has_an_init(proc):
+        raise OutOfSightError(errno.EACCES, "the node's processes are out of sight", proc.path)
+    return found
 
 
 def find_networkd(proc: Proc) -> int:
-    """The process ID of systemd-networkd, 0 where it does not run. OSError where /proc cannot be read."""
-    return next((p for p in proc.pids() if proc.comm(p) == _COMM and is_networkd(proc, p)), 0)
+    """The process ID of systemd-networkd, 0 where it does not run. OSError where that cannot be told."""
+    if not proc.kernel:
+        return next((pid for pid in proc.pids() if proc.comm(pid) == NETWORKD[:15]), 0)  # TASK_COMM_LEN
+    return next(iter(unit_processes(proc, UNIT) or ()), 0)
+
+
+def _has_an_init(proc: Proc) -> bool:
+    """Whether process 1 is one that runs a machine's services: in a container's PID namespace it is the container's."""
+    try:
+        if os.stat(f"{proc.path}/1/ns/pid").st_ino == _INITIAL_PIDS:
+            return True
+        program = os.readlink(f"{proc.path}/1/exe").removesuffix(" (deleted)")
+    except OSError:
+        return False
+    return program.rpartition("/")[2] in _INITS
+
+
+def netlink_ports(proc: Proc, pid: int) -> frozenset[int]:
+    """The ports of a process's rtnetlink sockets, through copies of its descriptors. OSError.
+
+    Needs CAP_SYS_PTRACE. Looked at are no more than 1024 descriptors: what is asked about is systemd-networkd, which
+    has some twenty, and whoever is named in a log.
+    """
+    directory = f"{proc.path}/{pid}/fd"
+    handle = os.pidfd_open(pid)
+    try:
+        found = set()
+        with os.scandir(directory) as listing:
+            for number, entry in enumerate(listing):
+                if number >= _MOST_DESCRIPTORS:
+                    break
+                if _link(entry.path).startswith("socket:["):
+                    port = _port(handle, int(entry.name))
+                    found |= {port} if port else set()
+        return frozenset(found)
+    finally:
+        os.close(handle)
+
+
+def _port(handle: int, fd: int) -> int:
+    """The port of an rtnetlink socket that is somebody's descriptor; 0 for any other socket. OSError."""
+    copy = _libc.syscall(_PIDFD_GETFD, handle, fd, 0)
+    if copy < 0:
+        error = ctypes.get_errno()
+        if error == errno.EBADF:
+            return 0  # closed meanwhile
+        raise OSError(error, f"pidfd_getfd: {os.strerror(error)}")
+    with socket.socket(fileno=copy) as one:
+        if one.family != socket.AF_NETLINK or one.proto != socket.NETLINK_ROUTE:
+            return 0
+        name = one.getsockname()
+        return int(name[0])
 
 
 def _link(path: str) -> str:

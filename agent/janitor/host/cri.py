@@ -6,6 +6,7 @@ never an empty list. Source of the calls: the CRI API v1, `runtime.v1.RuntimeSer
 
 import json
 from dataclasses import dataclass
+from typing import Final
 
 from janitor.core.evidence import (
     Endpoint,
@@ -17,8 +18,13 @@ from janitor.core.evidence import (
     Unknown,
 )
 from janitor.host import containerd, cri_pb2
+from janitor.host.listeners import Pin, listener, pin
 from janitor.host.procfs import Proc
-from janitor.host.rpc import CallError, Channel, listener, open_channel, socket_path
+from janitor.host.rpc import CallError, Channel, open_channel, socket_path
+from janitor.host.whose import Whose
+
+NAMED: Final = ("flag", "configuration")
+"""The origins of endpoints that the operator has named."""
 
 _SERVICE = "/runtime.v1.RuntimeService/"
 _MODES: dict[int, NetworkMode] = {cri_pb2.POD: "pod", cri_pb2.NODE: "node"}
@@ -26,11 +32,14 @@ _MODES: dict[int, NetworkMode] = {cri_pb2.POD: "pod", cri_pb2.NODE: "node"}
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What a runtime says of itself before anything is listed. Directories are empty where it does not say."""
+    """What a runtime says of itself before anything is listed. Directories are empty where it does not say.
+
+    `pinned` is its socket, None where there is none to ask; `ask` closes it.
+    """
 
     address: str
     origin: EndpointOrigin
-    path: str
+    pinned: Pin | None
     name: str
     version: str
     cni_directories: tuple[str, ...]
@@ -39,23 +48,31 @@ class Introduction:
     problem: Unknown | None
 
 
-def introduce(root: str, address: str, origin: EndpointOrigin, proc: Proc | Unknown, deadline_s: float) -> Introduction:
-    """Connect, and ask for the version and the CNI directory. Never raises."""
+def introduce(
+    root: str, address: str, origin: EndpointOrigin, proc: Proc | Unknown, deadline_s: float, whose: Whose | None = None
+) -> Introduction:
+    """Connect, and ask for the version and the CNI directory. Never raises.
+
+    Without `whose`, or where the operator has named the socket, whoever listens there is believed to be the runtime.
+    """
     path = socket_path(root, address)
-    if isinstance(path, Unknown):
-        return Introduction(address, origin, "", "", "", (), (), path, path)
-    answering = listener(path, address, proc)
+    pinned = path if isinstance(path, Unknown) else pin(path, address)
+    if isinstance(pinned, Unknown):
+        return Introduction(address, origin, None, "", "", (), (), pinned, pinned)
+    answering = listener(pinned, address, proc, None if origin in NAMED else whose)
     listeners = answering.processes
     if answering.problem is not None:
-        return Introduction(address, origin, path, "", "", (), (), listeners, answering.problem)
+        pinned.close()
+        return Introduction(address, origin, None, "", "", (), (), listeners, answering.problem)
     try:
-        with open_channel(address, path, deadline_s) as channel:
+        with open_channel(address, pinned.path, deadline_s) as channel:
             version = channel.call(f"{_SERVICE}Version", cri_pb2.VersionRequest(), cri_pb2.VersionResponse)
             status = channel.call(f"{_SERVICE}Status", cri_pb2.StatusRequest(verbose=True), cri_pb2.StatusResponse)
     except CallError as error:
-        return Introduction(address, origin, path, "", "", (), (), listeners, _no_runtime(error))
+        pinned.close()
+        return Introduction(address, origin, None, "", "", (), (), listeners, _no_runtime(error))
     return Introduction(
-        address, origin, path, version.runtime_name, version.runtime_version,
+        address, origin, pinned, version.runtime_name, version.runtime_version,
         *_directories(dict(status.info)), listeners, None,
     )  # fmt: skip
 
@@ -86,11 +103,15 @@ def _directories(info: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]
 def ask(introduction: Introduction, deadline_s: float) -> Endpoint:
     """All sandboxes of one runtime, and containerd's own records where it is containerd. Never raises."""
     who = introduction
-    if who.problem is not None:
-        return Endpoint(who.address, who.origin, who.name, who.version, who.problem, who.problem, who.listeners)
-    with open_channel(who.address, who.path, deadline_s) as channel:
-        sandboxes = _sandboxes(channel)
-        records = containerd.records(channel) if who.name == "containerd" else ()
+    if who.problem is not None or who.pinned is None:
+        problem = who.problem or Unknown("it was asked already")
+        return Endpoint(who.address, who.origin, who.name, who.version, problem, problem, who.listeners)
+    try:
+        with open_channel(who.address, who.pinned.path, deadline_s) as channel:
+            sandboxes = _sandboxes(channel)
+            records = containerd.records(channel) if who.name == "containerd" else ()
+    finally:
+        who.pinned.close()
     return Endpoint(who.address, who.origin, who.name, who.version, sandboxes, records, who.listeners)
 
 

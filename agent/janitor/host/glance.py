@@ -16,8 +16,9 @@ from janitor.host import netlink, procfs
 from janitor.host.cni_cache import CACHES
 from janitor.host.files import entries, inside
 from janitor.host.leases import DEFAULT_DATA_DIR
+from janitor.host.listeners import listener, pin
 from janitor.host.namespaces import in_network
-from janitor.host.rpc import listener, socket_path
+from janitor.host.rpc import socket_path
 from janitor.host.tasks import task_parents
 
 _MORE: Final = (
@@ -60,8 +61,15 @@ def _sights(root: str, proc: procfs.Proc, where: Mark) -> Iterator[object]:
         except (FileNotFoundError, NotADirectoryError):
             yield None  # it is not there, or one of its entries has just gone
     for address in where.endpoints:
-        socket = socket_path(root, address)
-        yield socket if isinstance(socket, Unknown) else listener(socket, address, proc)
+        here = socket_path(root, address)
+        socket = here if isinstance(here, Unknown) else pin(here, address)
+        if isinstance(socket, Unknown):
+            yield socket
+            continue
+        try:
+            yield listener(socket, address, proc, None)
+        finally:
+            socket.close()
     yield in_network(f"{proc.path}/1/ns/net", _rules)
 
 

@@ -1,7 +1,7 @@
 """Which container runtime the kubelet uses, from the kubelet itself; then the sockets everybody knows.
 
-The kubelet's flag and its configuration file are the authority: a node may have several runtimes, and one that
-is not used answers with an empty list.
+The kubelet's flags and its configuration files are the authority: a node may have several runtimes, and one that
+is not used answers with an empty list. What several kubelets and files say adds up, and none replaces another.
 """
 
 import os
@@ -10,8 +10,8 @@ from typing import Final
 from janitor.core.evidence import EndpointOrigin, Unknown
 from janitor.host import sockets, yaml_files
 from janitor.host.files import inside, read_bounded
-from janitor.host.processes import command_lines
-from janitor.host.procfs import Proc
+from janitor.host.procfs import Proc, node_root
+from janitor.host.whose import Whose
 
 WELL_KNOWN: Final = tuple(f"unix://{path}" for path in sockets.CRI)
 
@@ -21,13 +21,19 @@ _FLAG = "--container-runtime-endpoint"
 
 
 def endpoints(
-    root: str, proc: Proc | Unknown, flags: tuple[str, ...], configured: tuple[str, ...]
+    root: str,
+    proc: Proc | Unknown,
+    flags: tuple[str, ...],
+    configured: tuple[str, ...],
+    whose: Whose | None = None,
 ) -> tuple[tuple[str, EndpointOrigin], ...]:
     """Every endpoint to ask, each once, with the strongest reason for it first."""
+    if whose is None and not isinstance(proc, Unknown):
+        whose = Whose(proc, node_root(root))
     found: list[tuple[str, EndpointOrigin]] = []
     found += [(_normal(address), "flag") for address in flags]
     found += [(_normal(address), "configuration") for address in configured]
-    found += [(_normal(address), "kubelet") for address in _kubelets(root, proc)]
+    found += [(_normal(address), "kubelet") for address in _kubelets(root, whose)]
     found += [(address, "well-known") for address in WELL_KNOWN if _exists(root, address)]
     unique: dict[str, tuple[str, EndpointOrigin]] = {}
     for address, origin in found:
@@ -35,12 +41,12 @@ def endpoints(
     return tuple(unique.values())
 
 
-def _kubelets(root: str, proc: Proc | Unknown) -> list[str]:
-    """The running kubelets' flag, else their configuration file; without one, what is on the disk for the next."""
+def _kubelets(root: str, whose: Whose | None) -> list[str]:
+    """The flags and the configuration files of the kubelets that run, and what is on the disk for the next one."""
     found: list[str] = []
     files = [_CONFIG]
-    if not isinstance(proc, Unknown):
-        for words in command_lines(proc, "kubelet"):
+    if whose is not None:
+        for words in _command_lines(whose):
             found += _option(words, _FLAG)
             files += _option(words, "--config")
     try:
@@ -48,7 +54,14 @@ def _kubelets(root: str, proc: Proc | Unknown) -> list[str]:
         found += _option(text.partition("=")[2].strip().strip("\"'").split(), _FLAG)
     except OSError:
         pass  # not a kubeadm node
-    return found or [address for file in dict.fromkeys(files) for address in _from_file(root, file)]
+    return found + [address for file in dict.fromkeys(files) for address in _from_file(root, file)]
+
+
+def _command_lines(whose: Whose) -> list[list[str]]:
+    try:
+        return whose.kubelets()
+    except OSError:
+        return []  # that /proc cannot be listed is said where it matters
 
 
 def _option(words: list[str], name: str) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 CLONE_FS: Final = 0x200
+CLONE_NEWCGROUP: Final = 0x2000000
 CLONE_NEWNS: Final = 0x20000
 CLONE_NEWNET: Final = 0x40000000
 

@@ -20,11 +20,13 @@ NODE_ROOT: Final = "/proc/1/root"
 class Proc:
     """A mounted procfs, by its path as seen from here.
 
-    `ours` says that a process has the same number there as it has for us: a procfs is of one PID namespace.
+    `ours` says that a process has the same number there as it has for us: a procfs is of one PID namespace. `kernel`
+    says that it is one, and no directory that looks like one, in which nothing is anybody's.
     """
 
     path: str
     ours: bool = True
+    kernel: bool = True
 
     def pids(self) -> list[int]:
         """Every process, in order. OSError where the directory cannot be listed."""
@@ -75,7 +77,7 @@ def find_proc(root: str) -> Proc | Unknown:
     # Fixture trees are no procfs and have no process that could be us.
     mount = own_mounts().mount_of(path)
     real = mount is None or mount.filesystem == "proc"
-    return Proc(path, ours=not real or _shown_as(path) == str(os.getpid()))
+    return Proc(path, ours=not real or _shown_as(path) == str(os.getpid()), kernel=real)
 
 
 def mounted_parts(root: str) -> tuple[str, ...]:

@@ -14,10 +14,12 @@ from janitor.core.profiles import bridge_ranges, configured_ranges
 from janitor.core.routing import Breaker, Link, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule
 from janitor.host import iproute, netlink
+from janitor.host.cni import SHARED
 from janitor.host.files import inside, printable, read_bounded, unknown
 from janitor.host.namespaces import in_network
 from janitor.host.networkd import read_networkd
 from janitor.host.procfs import Proc, node_root
+from janitor.host.whose import Whose
 
 _KUBE_ROUTER_FILE: Final = b"KUBE_ROUTER_CNI_CONF_FILE="
 _PROBES: Final = 3
@@ -78,12 +80,16 @@ def _kernel(
 
 
 def find_makers(root: str, proc: Proc | Unknown, profiles: Sequence[Profile]) -> tuple[RuleMaker, ...] | Unknown:
-    """The running processes that profiles name, the one that runs longest first. Unknown without a /proc."""
+    """The running processes that profiles name, the one that runs longest first. Unknown without a /proc.
+
+    A name is anybody's, so only those count that can make rules in the node's network (whose.py). Of several of one
+    name those in a system service count and no others: a pod that calls itself so must not speak for the real one.
+    """
     if isinstance(proc, Unknown):
         return proc
     wanted = {profile.alive.process: profile for profile in profiles if profile.alive.process}
-    nodes = _network(proc, 1)
-    found: list[RuleMaker] = []
+    whose = Whose(proc)
+    found: list[tuple[bool, RuleMaker]] = []
     try:
         pids = proc.pids()
     except OSError as error:
@@ -91,35 +97,34 @@ def find_makers(root: str, proc: Proc | Unknown, profiles: Sequence[Profile]) ->
     for pid in pids:
         try:
             profile = wanted.get(proc.comm(pid))
-            # Who is in a network of its own makes no rule in the node's: a pod may call its processes what it likes.
-            if profile is None or (nodes and _network(proc, pid) not in ("", nodes)):
+            if profile is None or not whose.makes_rules(pid):
                 continue
             words = read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT).split(b"\0")
             arguments = tuple(printable(os.fsdecode(word)) for word in words[1:] if word.startswith(b"--"))
-            configuration = _configuration(root, proc, pid, profile)
-            found.append(RuleMaker(profile.alive.process, pid, proc.started_ns(pid), arguments, configuration))
+            served = whose.in_system_unit(pid)
+            configuration = _configuration(root, proc, pid, profile, contained=not served and whose.contained(pid))
+            maker = RuleMaker(profile.alive.process, pid, proc.started_ns(pid), arguments, configuration)
+            found.append((served, maker))
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended
+        except ValueError as error:
+            return Unknown(f"looking at process {pid} ({proc.name(pid)}): {error}")
         except OSError as error:
             return unknown(f"looking at process {pid} ({proc.name(pid)})", error)
-    return tuple(sorted(found, key=lambda maker: maker.started_ns))
+    in_units = {maker.name for served, maker in found if served}
+    makers = [maker for served, maker in found if served or maker.name not in in_units]
+    return tuple(sorted(makers, key=lambda maker: maker.started_ns))
 
 
-def _network(proc: Proc, pid: int) -> str:
-    """The network namespace of a process; "" where that cannot be seen."""
-    try:
-        return os.readlink(f"{proc.path}/{pid}/ns/net")
-    except OSError:
-        return ""
-
-
-def _configuration(root: str, proc: Proc, pid: int, profile: Profile) -> str:
+def _configuration(root: str, proc: Proc, pid: int, profile: Profile, *, contained: bool) -> str:
     """Where the process keeps its CNI configuration: as its environment says, or the first usual place with a file.
 
-    OSError where that cannot be told, which is not the same as none.
+    Of a pod's word nothing is followed but the name of a file in the node's own directory. OSError where it cannot be
+    told, which is not the same as none.
     """
     environment = read_bounded(f"{proc.path}/{pid}/environ", _LIMIT).split(b"\0")
     named = [os.fsdecode(w.removeprefix(_KUBE_ROUTER_FILE)) for w in environment if w.startswith(_KUBE_ROUTER_FILE)]
+    named = [path for path in named if not contained or os.path.split(path)[0] == SHARED]
     candidates, root = (*named, *profile.alive.configuration), node_root(root)
     return next((printable(path) for path in candidates if _is_there(inside(root, path))), "")
 

@@ -4,21 +4,15 @@ A channel is opened, used and closed within one pass, so that no gRPC thread liv
 stay in whatever network namespace it was born in.
 """
 
-import socket
-import stat
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
 
-from janitor.core.evidence import RuntimeProcess, Unknown
+from janitor.core.evidence import Unknown
 from janitor.host.files import inside, unknown
-from janitor.host.procfs import Proc
 
 _OPTIONS = [
     # Since grpc 1.57 the escaped path of the socket is sent as :authority otherwise, which Go refuses.
@@ -27,6 +21,7 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.enable_retries", 0),
 ]
+
 _LONGEST_SOCKET_PATH = 107  # sun_path of unix(7), without its NUL
 
 _Response = TypeVar("_Response", bound=Message)
@@ -110,52 +105,3 @@ def socket_path(root: str, address: str) -> str | Unknown:
             "mount the node's root at a shorter path",
         )
     return here
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who answers on a socket. `problem` is None where somebody accepted the connection."""
-
-    processes: tuple[RuntimeProcess, ...] | Unknown
-    problem: Unknown | None = None
-
-
-def listener(path: str, address: str, proc: Proc | Unknown) -> Listener:
-    """Who listens at `path` (SO_PEERCRED, unix(7)), or why nobody can be asked there.
-
-    A process of another PID namespace has process ID 0 here: then its pods' processes cannot be seen either.
-    """
-    doing = f"connecting to the container runtime at {address}"
-    try:
-        info = Path(path).stat()
-        if not stat.S_ISSOCK(info.st_mode):
-            return _nobody(Unknown(f"{doing}: that is not a socket", "name the runtime's socket with --cri-endpoint"))
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(5)
-            probe.connect(path)
-            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    except FileNotFoundError:
-        return _nobody(Unknown(f"{doing}: there is no such socket", "is the runtime running? Is this its socket?"))
-    except ConnectionRefusedError:
-        return _nobody(Unknown(f"{doing}: nobody listens there", "is the runtime running?"))
-    except OSError as error:
-        return _nobody(unknown(doing, error))
-    if isinstance(proc, Unknown):
-        return Listener(proc)
-    pid = struct.unpack("3i", credentials)[0]
-    try:
-        if pid != 0 and proc.ours:
-            return Listener((RuntimeProcess(pid, proc.name(pid), proc.started_ns(pid), info.st_ctime_ns),))
-    except OSError:
-        pass  # it is not in this procfs: another PID namespace's
-    return Listener(
-        Unknown(
-            f"the process that answers at {address} cannot be seen from here, so the processes and network "
-            "namespaces of its pods cannot be either",
-            "run janitor in the host's PID namespace (hostPID: true)",
-        )
-    )
-
-
-def _nobody(problem: Unknown) -> Listener:
-    return Listener(problem, problem)

@@ -1,0 +1,182 @@
+"""Who answers on a Unix socket: a socket pinned by its inode, and the process that listens on it.
+
+A path says nothing of who is behind it, and may lead somewhere else a moment later. So the socket is opened once with
+O_PATH, and whoever talks to it connects through that descriptor: it is the same socket then, whatever becomes of the
+path. Standard library only.
+"""
+
+import errno
+import os
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from janitor.core.evidence import RuntimeProcess, Unknown
+from janitor.host.files import read_bounded, unknown
+from janitor.host.procfs import Proc
+from janitor.host.whose import Whose
+
+_SO_PEERPIDFD: Final = 77  # Linux 6.5
+_LISTENS: Final = 0x10000  # __SO_ACCEPTCON of linux/net.h
+_LIMIT: Final = 16 << 20
+_TIMEOUT_S: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who answers on a socket. `problem` is None where somebody accepted the connection and may be asked."""
+
+    processes: tuple[RuntimeProcess, ...] | Unknown
+    problem: Unknown | None = None
+
+
+class Pin:
+    """A socket, held by its inode. `path` leads to it and to nothing else, until `close`."""
+
+    def __init__(self, path: str) -> None:
+        """OSError as open(2) gives it; ENOTSOCK where that is no socket."""
+        self._fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        self.info = os.fstat(self._fd)
+        if not stat.S_ISSOCK(self.info.st_mode):
+            self.close()
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), path)
+
+    @property
+    def path(self) -> str:
+        """Short enough for sun_path, wherever the socket lies."""
+        return f"/proc/self/fd/{self._fd}"
+
+    def close(self) -> None:
+        """May be called twice."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def pin(path: str, address: str) -> Pin | Unknown:
+    """The socket at `path`, which messages call `address`."""
+    doing = f"connecting to the container runtime at {address}"
+    try:
+        return Pin(path)
+    except FileNotFoundError:
+        return Unknown(f"{doing}: there is no such socket", "is the runtime running? Is this its socket?")
+    except OSError as error:
+        if error.errno == errno.ENOTSOCK:
+            return Unknown(f"{doing}: that is not a socket", "name the runtime's socket with --cri-endpoint")
+        return unknown(doing, error)
+
+
+def listener(pinned: Pin, address: str, proc: Proc | Unknown, whose: Whose | None) -> Listener:
+    """Who listens there, or why nobody can be asked.
+
+    `whose` is None where the operator has named the socket; otherwise only a runtime of this node is believed. A
+    process of another PID namespace cannot be seen: then its pods' processes cannot be either.
+    """
+    doing = f"connecting to the container runtime at {address}"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_TIMEOUT_S)
+            probe.connect(pinned.path)
+            pid, sure = _peer(probe)
+    except ConnectionRefusedError:
+        return _nobody(Unknown(f"{doing}: nobody listens there", "is the runtime running?"))
+    except OSError as error:
+        return _nobody(unknown(doing, error))
+    if isinstance(proc, Unknown):
+        return Listener(proc)
+    try:
+        if pid > 0 and proc.ours:
+            name = proc.name(pid)
+            if whose is not None:
+                pid, why = _runtime(pid, sure, address, proc, whose)
+                if why:
+                    whose.disown(pid, "runtime", why)
+                    return _nobody(
+                        Unknown(
+                            f"{doing}: the process that answers ({name}, {pid}) is not taken for this node's: {why}",
+                            f"if it is the kubelet's runtime, say so: --cri-endpoint {address}, or cri_endpoints in "
+                            "the configuration",
+                        )
+                    )
+            process = RuntimeProcess(pid, proc.name(pid), proc.started_ns(pid), pinned.info.st_ctime_ns)
+            return Listener((process,))
+    except OSError:
+        pass  # it is not in this procfs: another PID namespace's
+    return Listener(
+        Unknown(
+            f"the process that answers at {address} cannot be seen from here, so the processes and network "
+            "namespaces of its pods cannot be either",
+            "run janitor in the host's PID namespace (hostPID: true)",
+        )
+    )
+
+
+def _peer(probe: socket.socket) -> tuple[int, bool]:
+    """The process that made the listening socket, and whether that is sure to be the one that has its number now.
+
+    SO_PEERCRED (unix(7)) is a number, which a new process may have got meanwhile; SO_PEERPIDFD is the process. 0 where
+    it is out of sight; -1 where it has ended. OSError.
+    """
+    try:
+        fd = struct.unpack("i", probe.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4))[0]
+    except OSError as error:
+        if error.errno not in (errno.ENOPROTOOPT, errno.EOPNOTSUPP):
+            raise OSError(error.errno, "the process that began to listen there has ended") from None
+        return struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0], False
+    try:
+        lines = read_bounded(f"/proc/self/fdinfo/{fd}", 4096).split(b"\n")
+        return next(int(line[4:]) for line in lines if line.startswith(b"Pid:")), True
+    finally:
+        os.close(fd)
+
+
+def _runtime(pid: int, sure: bool, address: str, proc: Proc, whose: Whose) -> tuple[int, str]:
+    """The runtime that answers there, and why it is not believed to be one.
+
+    Of a socket that systemd has made for a service (cri-docker.socket) the peer is process 1: then it is the service
+    that holds it.
+    """
+    if pid == 1 and proc.kernel:
+        sockets = _listening(proc, 1, address)
+        for other in whose.named("runtime"):
+            if _holds(proc, other, sockets) and not whose.not_the_nodes(other, "runtime"):
+                return other, ""
+        return pid, "process 1 holds the socket, and no runtime does"
+    why = whose.not_the_nodes(pid, "runtime")
+    if not why and not sure and proc.kernel and not _holds(proc, pid, _listening(proc, pid, address)):
+        why = "the process that began to listen there has ended, and another has its number"
+    return pid, why
+
+
+def _listening(proc: Proc, pid: int, address: str) -> frozenset[str]:
+    """What links in /proc/<pid>/fd call the sockets that listen at this path. OSError."""
+    wanted, found = _plain(address.removeprefix("unix://")), set()
+    for line in read_bounded(f"{proc.path}/{pid}/net/unix", _LIMIT).split(b"\n")[1:]:
+        fields = line.split(None, 7)  # a path may have spaces in it
+        if len(fields) == 8 and int(fields[3], 16) & _LISTENS and _plain(os.fsdecode(fields[7])) == wanted:
+            found.add(f"socket:[{int(fields[6])}]")
+    return frozenset(found)
+
+
+def _holds(proc: Proc, pid: int, sockets: frozenset[str]) -> bool:
+    directory = f"{proc.path}/{pid}/fd"
+    try:
+        for fd in os.listdir(directory):
+            try:
+                if os.readlink(f"{directory}/{fd}") in sockets:
+                    return True
+            except FileNotFoundError:
+                continue  # closed meanwhile
+    except OSError:
+        pass  # it has ended
+    return False
+
+
+def _plain(path: str) -> str:
+    return path.removeprefix("/var") if path.startswith("/var/run/") else path
+
+
+def _nobody(problem: Unknown) -> Listener:
+    return Listener(problem, problem)

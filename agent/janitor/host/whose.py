@@ -1,0 +1,235 @@
+"""Whose a process is, as far as the kernel shows it: the one place that takes a process for somebody.
+
+Any pod may call its processes what it likes, hand them any arguments, and lay a file of any name at any path of its own
+root directory; an unprivileged user of the node may do the same. So a name says nothing here. A process is a component
+of the node if it is in process 1's PID, user and network namespaces, runs with root's user ID in all four forms, in the
+control group of a system service, of process 1 or of a session of root's, and executes a program that lies in process
+1's mount namespace where only root can have put it. That program's name says what the component is.
+
+What does not pass is nobody, and why is kept: it is said in a finding. Standard library only.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from janitor.core.evidence import Disowned, Unknown
+from janitor.host import control_groups, trusted
+from janitor.host.control_groups import Groups, Place
+from janitor.host.files import printable, read_bounded, said
+from janitor.host.procfs import Proc
+
+Role = Literal["kubelet", "runtime"]
+
+PROGRAMS: Final[dict[Role, frozenset[str]]] = {
+    # One binary is kubelet, runtime and more in k3s, RKE2, k0s and microk8s.
+    "kubelet": frozenset({"kubelet", "hyperkube", "kubelite", "k3s", "rke2", "k0s"}),
+    "runtime": frozenset({"containerd", "crio", "cri-dockerd", "dockerd", "k3s", "k0s", "docker-containerd"}),
+}
+CAP_NET_ADMIN: Final = 12
+_NAMESPACES: Final = ("pid", "user", "net", "mnt")
+_SHARED: Final = {"pid": "PID", "user": "user", "net": "network"}
+_NS_GET_USERNS: Final = 0xB701  # ioctl_nsfs(2)
+_DELETED: Final = " (deleted)"
+_LIMIT: Final = 1 << 16
+_MOST_DISOWNED: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the kernel shows of one process; all of it was read between two looks at its start, which agreed."""
+
+    pid: int
+    started_ns: int
+    namespaces: dict[str, int]  # inode numbers
+    user_ids: tuple[int, ...]  # real, effective, saved, file system
+    effective: int  # capabilities, as a bit mask
+    program: str  # the executable's path as the process sees it
+    deleted: bool
+    file: tuple[int, int]  # the executable's device and inode
+    groups: Groups
+
+    @property
+    def name(self) -> str:
+        """What the executable is called."""
+        return self.program.rpartition("/")[2]
+
+
+@dataclass(slots=True)
+class Whose:
+    """Answers for one look at one node. Without the node's process 1 nobody is anybody: make none then."""
+
+    proc: Proc
+    root: str = "/"  # the node's root directory, as in `procfs.node_root`
+    disowned: list[Disowned] = field(default_factory=list)  # who was not believed, and why; the first 64
+    _first: Facts | None = None
+    _exposed: trusted.Exposed | Unknown | None = None
+
+    def kubelets(self) -> list[list[str]]:
+        """The command lines of the node's kubelets. OSError where /proc cannot be listed."""
+        found = []
+        for pid in self.named("kubelet"):
+            why = self.not_the_nodes(pid, "kubelet")
+            if why:
+                self.disown(pid, "kubelet", why)
+                continue
+            try:
+                line = read_bounded(f"{self.proc.path}/{pid}/cmdline", 1 << 20).rstrip(b"\0")
+                words = [os.fsdecode(word) for word in line.split(b"\0")]
+                found.append(words if len(words) > 1 else words[0].split(" "))  # k3s writes a title over its arguments
+            except OSError:
+                continue  # it has ended
+        return found
+
+    def not_the_nodes(self, pid: int, role: Role) -> str:
+        """Why this process is no component of the node in that role; "" if it is one."""
+        if not self.proc.kernel:
+            return ""
+        try:
+            facts, first = self.facts(pid), self.first()
+        except (OSError, ValueError) as error:
+            return f"it could not be looked at ({said(error) if isinstance(error, OSError) else error})"
+        if facts.name not in PROGRAMS[role]:
+            return f"its program {printable(facts.program)} is none that is known as a {role}"
+        for kind, name in _SHARED.items():
+            if facts.namespaces[kind] != first.namespaces[kind]:
+                return f"it is in another {name} namespace than process 1"
+        if set(facts.user_ids) != {0}:
+            return f"it runs as user {next(u for u in facts.user_ids if u)}, not as root"
+        where = self._place(facts)
+        return where.why or self._foreign_program(facts, where)
+
+    def contained(self, pid: int) -> bool:
+        """Whether a process is in a container, or may be: not in process 1's PID and user namespaces and groups."""
+        if not self.proc.kernel:
+            return False
+        try:
+            facts, first = self.facts(pid, program=False), self.first()
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # it has ended
+        except (OSError, ValueError):
+            return True
+        where = self._place(facts)
+        if where.why:
+            return True
+        return not where.unit and any(facts.namespaces[kind] != first.namespaces[kind] for kind in ("pid", "user"))
+
+    def makes_rules(self, pid: int) -> bool:
+        """Whether it can make rules in the node's network: it has CAP_NET_ADMIN where the kernel asks for that.
+
+        A pod of the node's network that can could also delete them, so it is believed that it is their owner, whatever
+        it is; its word is asked about nothing else. OSError where that cannot be told.
+        """
+        if not self.proc.kernel:
+            return True
+        facts, first = self.facts(pid, program=False), self.first()
+        if facts.namespaces["net"] != first.namespaces["net"]:
+            return False
+        return facts.namespaces["user"] == self._owner() and bool(facts.effective >> CAP_NET_ADMIN & 1)
+
+    def in_system_unit(self, pid: int) -> bool:
+        """Whether it is a process of a system service. OSError where that cannot be told."""
+        if not self.proc.kernel:
+            return False
+        where = self._place(self.facts(pid, program=False))
+        return not where.why and bool(where.unit)
+
+    # What the kernel shows.
+
+    def first(self) -> Facts:
+        """Of process 1. OSError."""
+        if self._first is None:
+            self._first = self.facts(1, program=False)
+        return self._first
+
+    def facts(self, pid: int, *, program: bool = True) -> Facts:
+        """Of any process; without its program where nobody asks for that. OSError or ValueError."""
+        at = f"{self.proc.path}/{pid}"
+        before = self.proc.started_ns(pid)
+        status = dict(line.split(b":", 1) for line in read_bounded(f"{at}/status", _LIMIT).split(b"\n") if b":" in line)
+        namespaces = {kind: _inode(os.readlink(f"{at}/ns/{kind}")) for kind in _NAMESPACES}
+        path = os.readlink(f"{at}/exe") if program else ""
+        info = os.stat(f"{at}/exe") if program else None
+        own = control_groups.seen_from_the_node(self.proc, lambda: control_groups.groups(self.proc, pid))
+        if self.proc.started_ns(pid) != before:
+            raise ValueError("another process has its number now")
+        return Facts(
+            pid,
+            before,
+            namespaces,
+            tuple(int(word) for word in status[b"Uid"].split()),
+            int(status[b"CapEff"], 16),
+            path.removesuffix(_DELETED),
+            path.endswith(_DELETED),
+            (info.st_dev, info.st_ino) if info is not None else (0, 0),
+            own,
+        )
+
+    def _place(self, facts: Facts) -> Place:
+        openrc = os.path.exists(f"{self.proc.path}/1/root/run/openrc/softlevel")
+        return control_groups.place(facts.groups, control_groups.top(self.first().groups), openrc)
+
+    def _owner(self) -> int:
+        """The user namespace that owns the node's network namespace (NS_GET_USERNS). OSError."""
+        fd = os.open(f"{self.proc.path}/1/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            owner = fcntl.ioctl(fd, _NS_GET_USERNS)
+        finally:
+            os.close(fd)
+        try:
+            return os.fstat(owner).st_ino
+        finally:
+            os.close(owner)
+
+    def _foreign_program(self, facts: Facts, where: Place) -> str:
+        """Why the program may be somebody else's than the node's; "" if it is the node's."""
+        if facts.deleted:  # an upgrade has replaced it under the running process
+            return "" if where.unit else "its program has been deleted, and no system service runs it"
+        # What root's units run is run as root by whoever writes there, whether it is believed here or not.
+        exposed = trusted.Exposed({}) if where.unit else self.exposed()
+        if isinstance(exposed, Unknown):
+            return exposed.reason
+        try:
+            fd = trusted.open_trusted(self.root, facts.program, exposed)
+        except trusted.Untrusted as error:
+            return f"its program is not the node's: {error}"
+        except OSError as error:
+            return f"its program {printable(facts.program)} is none of the node's: {said(error)}"
+        try:
+            info = os.fstat(fd)
+        finally:
+            os.close(fd)
+        if (info.st_dev, info.st_ino) != facts.file or not stat.S_ISREG(info.st_mode):
+            return f"the node has another file at {printable(facts.program)}"
+        return ""
+
+    def exposed(self) -> trusted.Exposed | Unknown:
+        """What pods may write to, looked at once."""
+        if self._exposed is None:
+            self._exposed = trusted.exposed_mounts(self.proc, self.contained)
+        return self._exposed
+
+    # Looking for somebody.
+
+    def named(self, role: Role) -> Iterator[int]:
+        """The processes whose executable, or whose own word, is a name of that role. OSError."""
+        for pid in self.proc.pids():
+            try:
+                program = os.readlink(f"{self.proc.path}/{pid}/exe").removesuffix(_DELETED).rpartition("/")[2]
+            except OSError:
+                program = ""
+            if program in PROGRAMS[role] or self.proc.name(pid) == role:
+                yield pid
+
+    def disown(self, pid: int, role: Role, why: str) -> None:
+        """Note somebody who is not believed."""
+        if len(self.disowned) < _MOST_DISOWNED:
+            self.disowned.append(Disowned(role, pid, self.proc.name(pid), why))
+
+
+def _inode(link: str) -> int:
+    """`net:[4026531840]`, as /proc/<pid>/ns has it. ValueError."""
+    return int(link.rpartition("[")[2].removesuffix("]"))
