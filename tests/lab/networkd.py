@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -74,16 +74,18 @@ class NetworkdNode:
         if self.networkd:
             argv = ["chroot", f"/run/lab/{Path(self.networkd).name}", *argv]
             self._other_root()
-        # In the group of its unit, which is what it is known by.
-        groups = [str(path) for path in cgroups.unit(self.machine.name, "systemd-networkd.service")]
-        enter = " ".join(f"echo $$ >{group}/cgroup.procs;" for group in groups)
-        argv = ["sh", "-ec", f'{enter} exec "$@"', "sh", *argv]
         env = {"SYSTEMD_LOG_TARGET": "console", "SYSTEMD_LOG_LEVEL": "debug"}
         with log.open("a") as out:
-            self._networkd = self.machine.popen(argv, env=env, stdout=out, stderr=subprocess.STDOUT)
+            self._networkd = self.machine.popen(self.as_its_unit(argv), env=env, stdout=out, stderr=subprocess.STDOUT)
         if wait:
             said = "eth0: State changed: configuring -> configured"
             wait_for(lambda: said in log.read_text()[offset:], f"networkd to configure eth0: {log}")
+
+    def as_its_unit(self, argv: Sequence[str], unit: str = "systemd-networkd.service") -> list[str]:
+        """The same command in the control group of a system service: networkd is known by its own."""
+        groups = [str(path) for path in cgroups.unit(self.machine.name, unit)]
+        enter = " ".join(f"echo $$ >{group}/cgroup.procs;" for group in groups)
+        return ["sh", "-ec", f'{enter} exec "$@"', "sh", *argv]
 
     def stop_networkd(self) -> None:
         if self._networkd is not None:

@@ -806,9 +806,8 @@ def test_socket_activated_networkd_is_known(node252: RoutedNode) -> None:
         "os.execv('/lib/systemd/systemd-networkd', ['systemd-networkd'])"
     )
     with (node.machine.directory / "activated.log").open("w") as out:
-        parent = node.machine.popen(
-            [sys.executable, "-c", script], stdout=out, stderr=subprocess.STDOUT, env={"SYSTEMD_LOG_TARGET": "console"}
-        )
+        argv, env = node.as_its_unit([sys.executable, "-c", script]), {"SYSTEMD_LOG_TARGET": "console"}
+        parent = node.machine.popen(argv, stdout=out, stderr=subprocess.STDOUT, env=env)
     watcher.wait_for('event="rule restored"', 2)
     time.sleep(0.4)
     assert node.rules() == before

@@ -16,6 +16,7 @@ from janitor.host import yaml_files
 from janitor.host.files import inside, names, read_bounded, unknown
 from janitor.host.procfs import Proc
 from janitor.host.secrets import without_secrets
+from janitor.host.whose import PROGRAMS, Whose
 
 NAMES: Final = (
     "kube-apiserver", "kube-controller-manager", "kube-proxy", "kubelet", "hcloud-cloud-controller-manager",
@@ -32,7 +33,7 @@ _LIMIT = 1 << 20
 
 def components(root: str, proc: Proc | Unknown, distribution: str) -> tuple[Component, ...] | Unknown:
     """Every component that could be seen, the running ones first; Unknown only where nothing could be looked at."""
-    running = _processes(proc) if isinstance(proc, Proc) else proc
+    running = _processes(proc, root) if isinstance(proc, Proc) else proc
     found = list(running) if not isinstance(running, Unknown) else []
     written = _manifests(root)
     if distribution in ("k3s", "rke2"):
@@ -63,8 +64,19 @@ def _network(proc: Proc, pid: int) -> str:
         return ""
 
 
-def _processes(proc: Proc) -> tuple[Component, ...] | Unknown:
-    found = []
+def _is_the_nodes(proc: Proc, pid: int, name: str, whose: Whose) -> bool:
+    """Whether the process is what its first argument says; who may not look at namespaces goes by groups alone."""
+    try:
+        whose.facts(pid)
+        if name in PROGRAMS["kubelet"]:
+            return not whose.not_the_nodes(pid, "kubelet")
+        return name == _ANYWHERE or (whose.serves_the_node(pid) and not _elsewhere(proc, pid))
+    except PermissionError:
+        return not _elsewhere(proc, pid)
+
+
+def _processes(proc: Proc, root: str) -> tuple[Component, ...] | Unknown:
+    found, whose = [], Whose(proc, root)
     try:
         pids = proc.pids()
     except OSError as error:
@@ -76,7 +88,7 @@ def _processes(proc: Proc) -> tuple[Component, ...] | Unknown:
             )
             # k3s writes its title over its arguments: "/usr/local/bin/k3s server" is one word then.
             name = argv[0].split(" ")[0].rpartition("/")[2]
-            if name in NAMES and (name == _ANYWHERE or not _elsewhere(proc, pid)):
+            if name in NAMES and _is_the_nodes(proc, pid, name, whose):
                 words = argv if len(argv) > 1 else argv[0].split(" ")
                 found.append(Component(name, without_secrets(words), f"process {pid}", pid, True, proc.started_ns(pid)))
         except (OSError, ValueError, IndexError):

@@ -130,6 +130,19 @@ class Whose:
             return False
         return facts.namespaces["user"] == self._owner() and bool(facts.effective >> CAP_NET_ADMIN & 1)
 
+    def serves_the_node(self, pid: int) -> bool:
+        """Whether it may be a part of Kubernetes on this node: in its network, and in a pod or root's.
+
+        A pod of the node's network may say what it likes, so this is for what is only told to people. OSError (EACCES
+        for who may not look) or ValueError where it cannot be told.
+        """
+        if not self.proc.kernel:
+            return True
+        facts, first = self.facts(pid, program=False), self.first()
+        if any(facts.namespaces[kind] != first.namespaces[kind] for kind in ("net", "user")):
+            return False
+        return set(facts.user_ids) == {0} or bool(self._place(facts).why)
+
     def in_system_unit(self, pid: int) -> bool:
         """Whether it is a process of a system service. OSError where that cannot be told."""
         if not self.proc.kernel:

@@ -1,0 +1,35 @@
+"""SCAN004: processes that look like a component of the node and are not believed to be one."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement
+from janitor.core.prose import count
+
+IDS = ("SCAN004",)
+
+_SHOWN = 5
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for all of them: how many there are is for anybody to choose."""
+    if not evidence.disowned:
+        return
+    named = [f"{one.name} (process {one.pid}) as a {one.role}: {one.why}" for one in evidence.disowned]
+    more = len(named) - _SHOWN
+    yield Finding(
+        id="SCAN004",
+        severity=Severity.INFO,
+        subject="scan",
+        summary=f"{count(len(named), 'process', 'processes')} not believed to be this node's kubelet or runtime",
+        evidence=(*named[:_SHOWN], *((f"and {more} more",) if more > 0 else ())),
+        explanation=(
+            "Any pod may call its processes what it likes. What these say of themselves, their arguments and their "
+            "sockets count for nothing. A node in a container, or a kubelet that runs in one, looks the same."
+        ),
+        fix=(
+            "if one is what this node's kubelet uses, name its socket: --cri-endpoint unix:///…, for the daemon "
+            "cri_endpoints in its file; otherwise none is needed"
+        ),
+    )
