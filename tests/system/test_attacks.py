@@ -320,3 +320,31 @@ def test_13_netlink_sockets_without_number_keep_no_rule_away(routed: RoutedNode)
     watcher.wait_for('event="rule restored"', 2)
     assert lookups(routed) == before
     print(f"\n27,000 sockets: the last came back after {max(watcher.restored()):.1f} ms")
+
+
+# 03: one table of descriptors, shared by hundreds of processes.
+
+DESCRIPTORS = """import ctypes, os, resource, sys, time
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+one = os.open("/dev/null", os.O_RDONLY)
+for _ in range(limit - 100): os.dup(one)
+libc = ctypes.CDLL(None)
+for _ in range(int(sys.argv[2])):
+    if libc.syscall({"x86_64": 56, "aarch64": 220}[os.uname().machine], 0x400 | 17, 0, 0, 0, 0) == 0:  # CLONE_FILES
+        libc.prctl(1, 9)
+        while True: libc.pause()
+os.write(1, b"up\\n")
+time.sleep(1000)"""
+
+
+def test_03_descriptors_without_number_keep_the_rules_from_nothing(routed: RoutedNode) -> None:
+    routed.kube_router()
+    before = lookups(routed)
+    words = ["unshare", "--net", "--pid", "--fork", "--kill-child", sys.executable, "-c", DESCRIPTORS, "19000", "300"]
+    process = routed.machine.popen(words, stdout=subprocess.PIPE)
+    is_up(process)
+    watcher = routed.watch()
+    routed.start_networkd()
+    watcher.wait_for('event="rule restored"', 2)
+    assert lookups(routed) == before

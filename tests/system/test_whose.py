@@ -124,10 +124,10 @@ def test_a_program_that_others_can_have_put_there(machine: Machine, where: str) 
     assert not believed(machine)
 
 
-CONTAINER = """mount -t tmpfs t /mnt; cd /mnt; mkdir usr old volume
+CONTAINER = """mount -t tmpfs t /mnt; cd /mnt; mkdir usr old volume proc
 for d in bin lib lib64 sbin; do ln -s usr/$d $d; done
 mount --bind /usr usr; mount -o remount,bind,ro usr; mount --bind /opt/shown volume
-pivot_root . old; umount -l /old; exec sleep 1000"""
+mount -t proc proc proc; pivot_root . old; umount -l /old; exec sleep 1000"""
 
 
 def test_a_program_in_a_mount_that_a_pod_sees(machine: Machine) -> None:

@@ -15,6 +15,8 @@ from janitor.host.procfs import Proc, clock, node_root
 from janitor.host.routing import read_routing
 
 _STEP_NS: Final = 2 * SECOND
+_SEARCH_NS: Final = 50 * SECOND
+"""How often all processes are looked through for makers of rules, where those that were seen are still there."""
 
 
 @dataclass(slots=True)
@@ -29,6 +31,8 @@ class Owners:
     looked_ns: int = 0  # when that was, CLOCK_BOOTTIME
     declared: bool = False  # whether systemd-networkd's configuration declares rules of its own, as last seen
     _configured: tuple[str, ...] | Unknown = ()
+    _makers: tuple[RuleMaker, ...] = ()
+    _searched_ns: int = 0  # when all processes were looked through, CLOCK_BOOTTIME
     _seen: dict[str, int] = field(default_factory=dict)  # when a profile's process was last seen, CLOCK_BOOTTIME
     _last: dict[str, RuleMaker] = field(default_factory=dict)  # and what it was then
 
@@ -36,7 +40,10 @@ class Owners:
         """Look anew. Takes some tens of milliseconds; never raises for what a node can be like."""
         self.looked_ns = now = clock().boottime_ns
         networks = cni.read_networks(node_root(self.root), ())
-        self.routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False)
+        if now - self._searched_ns > _SEARCH_NS:
+            self._makers, self._searched_ns = (), now
+        self.routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False, seen=self._makers)
+        self._makers = known(self.routing.makers)
         self._configured = configured_ranges(self.routing, networks)
         unseen = isinstance(self.routing.makers, Unknown)
         for profile in self.profiles:

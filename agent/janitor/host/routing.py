@@ -4,6 +4,7 @@ Reads only.
 """
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -23,6 +24,7 @@ from janitor.host.whose import Whose
 
 _KUBE_ROUTER_FILE: Final = b"KUBE_ROUTER_CNI_CONF_FILE="
 _PROBES: Final = 3
+_LONGEST_S: Final = 5
 _LIMIT = 1 << 20
 
 
@@ -34,10 +36,14 @@ def read_routing(
     breakers: tuple[Breaker, ...] = (),
     *,
     probe: bool = True,
+    seen: tuple[RuleMaker, ...] = (),
 ) -> Routing:
-    """One look, through the node's own network namespace. Reads only; never raises for what a node can be like."""
+    """One look, through the node's own network namespace. Reads only; never raises for what a node can be like.
+
+    `seen` are makers that were found a short time ago: where each profile has one of these still, no other is sought.
+    """
     enabled = tuple(profile for profile in profiles if profile.enabled)
-    makers = find_makers(root, proc, enabled)
+    makers = find_makers(root, proc, enabled, seen)
     networkd = read_networkd(node_root(root), proc)
     if isinstance(proc, Unknown):
         return Routing(proc, proc, proc, makers, networkd, enabled, (), breakers)
@@ -79,22 +85,30 @@ def _kernel(
     return rules, routes, links
 
 
-def find_makers(root: str, proc: Proc | Unknown, profiles: Sequence[Profile]) -> tuple[RuleMaker, ...] | Unknown:
+def find_makers(
+    root: str, proc: Proc | Unknown, profiles: Sequence[Profile], seen: tuple[RuleMaker, ...] = ()
+) -> tuple[RuleMaker, ...] | Unknown:
     """The running processes that profiles name, the one that runs longest first. Unknown without a /proc.
 
     A name is anybody's, so only those count that can make rules in the node's network (whose.py). Of several of one
     name those in a system service count and no others: a pod that calls itself so must not speak for the real one.
+    `seen` as for `read_routing`: how many processes there are is for pods to choose, and the rules cannot wait.
     """
     if isinstance(proc, Unknown):
         return proc
     wanted = {profile.alive.process: profile for profile in profiles if profile.alive.process}
     whose = Whose(proc)
     found: list[tuple[bool, RuleMaker]] = []
-    try:
-        pids = proc.pids()
-    except OSError as error:
-        return unknown(f"listing the processes in {proc.path}", error)
+    pids = [maker.pid for maker in seen if _is_still(maker, proc)]
+    if {maker.name for maker in seen if maker.pid in pids} != set(wanted):
+        try:
+            pids = proc.pids()
+        except OSError as error:
+            return unknown(f"listing the processes in {proc.path}", error)
+    until = time.monotonic() + _LONGEST_S
     for pid in pids:
+        if time.monotonic() > until:
+            return Unknown(f"there are more processes than can be looked at in {_LONGEST_S} s, to find who makes rules")
         try:
             profile = wanted.get(proc.comm(pid))
             if profile is None or not whose.makes_rules(pid):
@@ -114,6 +128,13 @@ def find_makers(root: str, proc: Proc | Unknown, profiles: Sequence[Profile]) ->
     in_units = {maker.name for served, maker in found if served}
     makers = [maker for served, maker in found if served or maker.name not in in_units]
     return tuple(sorted(makers, key=lambda maker: maker.started_ns))
+
+
+def _is_still(maker: RuleMaker, proc: Proc) -> bool:
+    try:
+        return proc.started_ns(maker.pid) == maker.started_ns
+    except OSError:
+        return False
 
 
 def _configuration(root: str, proc: Proc, pid: int, profile: Profile, *, contained: bool) -> str:
