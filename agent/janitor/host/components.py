@@ -29,6 +29,7 @@ _CONTAINED: Final = re.compile(r"kubepods|/docker[/-]|libpod|/lxc[./]|/crio-|cri
 _JOURNALS: Final = ("var/log/journal", "run/log/journal")
 _TIMEOUT_S = 5
 _LIMIT = 1 << 20
+_FIRST_WORD: Final = 4096
 
 
 def components(root: str, proc: Proc | Unknown, distribution: str) -> tuple[Component, ...] | Unknown:
@@ -83,17 +84,25 @@ def _processes(proc: Proc, root: str) -> tuple[Component, ...] | Unknown:
         return unknown(f"listing the processes in {proc.path}", error)
     for pid in pids:
         try:
-            argv = (
-                read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT).decode("utf-8", "replace").rstrip("\0").split("\0")
-            )
-            # k3s writes its title over its arguments: "/usr/local/bin/k3s server" is one word then.
-            name = argv[0].split(" ")[0].rpartition("/")[2]
+            # All of it only of those whose first word is a name: pods fill their command lines with what they like.
+            name = _name(_words(proc, pid, _FIRST_WORD))
             if name in NAMES and _is_the_nodes(proc, pid, name, whose):
+                argv = _words(proc, pid, _LIMIT)
                 words = argv if len(argv) > 1 else argv[0].split(" ")
                 found.append(Component(name, without_secrets(words), f"process {pid}", pid, True, proc.started_ns(pid)))
         except (OSError, ValueError, IndexError):
             continue  # it has ended, or it may not be read: then it is not known, as any other that was not seen
     return tuple(found)
+
+
+def _words(proc: Proc, pid: int, limit: int) -> list[str]:
+    line = read_bounded(f"{proc.path}/{pid}/cmdline", limit)
+    return line.decode("utf-8", "replace").rstrip("\0").split("\0")
+
+
+def _name(argv: list[str]) -> str:
+    """k3s writes its title over its arguments: "/usr/local/bin/k3s server" is one word then."""
+    return argv[0].split(" ")[0].rpartition("/")[2]
 
 
 def _manifests(root: str) -> list[Component]:
