@@ -42,6 +42,7 @@ from janitor.host import (
     routing,
     state,
     tasks,
+    whose,
 )  # fmt: skip
 from janitor.host.processes import Asked, processes
 
@@ -67,6 +68,7 @@ class Options:
     profiles: tuple[Profile, ...] = ()
     node: node_config.Wanted = node_config.PLAIN
     clocks: state.ClockNote | None = None
+    said_ours: bool = False  # core/whose.py
 
 
 def observe(options: Options) -> Evidence:
@@ -129,6 +131,8 @@ def observe(options: Options) -> Evidence:
         observations=clocks if isinstance(clocks, Unknown) else state.read_observations(root, boot_id),
         routing=policy_routing,
         node_config=configured,
+        this_node=whose.this_node(root, proc),
+        said_ours=options.said_ours,
         clock_set_ns=clocks if isinstance(clocks, Unknown) else clocks.set_ns if clocks else 0,
     )
 

@@ -27,6 +27,7 @@ import grpc
 from tests.lab import cgroups, image, runtimes, tree
 from tests.lab.cache import REPOSITORY
 from tests.lab.kubelet import Kubelet
+from tests.lab.machine import OURS
 from tests.lab.networks import Network, canal
 from tests.lab.node import read_leases
 from tests.lab.pagecache import Loss, PageCache
@@ -68,7 +69,8 @@ def missing() -> str | None:
 class SystemdNode:
     """One machine, first without power; a context manager that leaves nothing behind."""
 
-    def __init__(self, network: Network | None = None, base: Path | None = None) -> None:
+    def __init__(self, network: Network | None = None, base: Path | None = None, *, ours: bool = True) -> None:
+        """`ours`: its configuration says that its lease directories are no other node's (machine.py)."""
         self.network = network or canal()
         self.name = f"lab-{uuid.uuid4().hex[:8]}"
         self.directory = Path(tempfile.mkdtemp(prefix="janitor-systemd-")).resolve()
@@ -80,10 +82,11 @@ class SystemdNode:
         atexit.register(self.close)
         for name in ("disk", "work", "root"):
             (self.directory / name).mkdir()
-        for name in ("etc/cni/net.d", "etc/containerd", "etc/systemd/system/containerd.service.d",
+        for name in ("etc/cni/net.d", "etc/containerd", "etc/janitor", "etc/systemd/system/containerd.service.d",
                      "opt/janitor/bin", "usr/local/bin", "var/lib/cni"):  # fmt: skip
             (self.disk / name).mkdir(parents=True)
         self.network.write(self.disk / "etc/cni/net.d")
+        (self.disk / "etc/janitor/janitor.toml").write_text(OURS * ours)
         config = runtimes.Containerd(Path("/usr/bin"), "1.6").config().replace("/opt/cni/bin", "/usr/lib/cni")
         (self.disk / "etc/containerd/config.toml").write_text(config)
         (self.disk / "etc/systemd/system/containerd.service.d/lab.conf").write_text(_LAB_DROP_IN)

@@ -39,6 +39,7 @@ from janitor.core.evidence import (
 from janitor.core.judgement import judge
 from janitor.core.plan import plan
 from janitor.core.second_look import agreed, observe_again
+from janitor.core.whose import Owner
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.journal import Journal
 from janitor.host.leases import read_directory
@@ -219,6 +220,7 @@ class Janitor:
             ),
             namespaces=(NetworkNamespace(1, "process 1", ("127.0.0.1", *addresses), ()),), processes=seen,
             task_directories=(), ledger=(), observations=self.observations,
+            this_node=(Owner("", "", first=True),),
         )  # fmt: skip
         judgement = judge(evidence, 60)
         self.observations = observe_again(evidence, judgement)

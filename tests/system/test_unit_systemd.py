@@ -12,6 +12,7 @@ import pytest
 
 from tests.lab import systemd_node, tree
 from tests.lab.cache import REPOSITORY, MissingError
+from tests.lab.machine import OURS
 from tests.lab.networkd import wait_for
 from tests.lab.systemd_node import SystemdNode
 
@@ -67,7 +68,7 @@ def node() -> Iterator[SystemdNode]:
             "opt/janitor/bin/janitor": PROGRAM,
             f"etc/systemd/system/{UNIT}": (systemd_node.UNITS / UNIT).read_text(),
             f"etc/systemd/system/{UNIT}.d/lab.conf": DROP_IN + SHOWN + (HOME if home() else ""),
-            "etc/janitor/janitor.toml": CONFIG,
+            "etc/janitor/janitor.toml": OURS + CONFIG,
             "etc/cni/net.d/10-kuberouter.conflist": json.dumps(NETWORK),
         }.items():
             place = made.disk / path
