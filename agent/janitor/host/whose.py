@@ -78,13 +78,14 @@ def leave_marks(root: str, directories: tuple[LeaseDirectory, ...], node: tuple[
     problem = ""
     (owner,) = node
     ours = [d for d in directories if not (d.mismatch or shared(d) or another(_data_dir(d), d.marks, node))]
-    for data_dir in dict.fromkeys(_data_dir(d) for d in ours if d.marks == ()):
+    for data_dir, marked in {_data_dir(d): bool(d.marks) for d in ours}.items():
         here = inside(root, data_dir)
         if not os.path.isdir(here):
             continue
         try:
             owner = _with_number(root, owner, ours)
-            _write(f"{here}/{MARK}", owner)
+            if not marked:
+                _write(f"{here}/{MARK}", owner)
         except OSError as error:
             problem = problem or f"{data_dir} could not be marked as this node's: {said(error)}"
     return problem
