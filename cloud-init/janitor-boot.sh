@@ -742,7 +742,7 @@ own_kind=nested
     late "this node is in a PID namespace of its own, as in a container, so another node of this machine may use its directory; if none does, set data_dirs_are_ours = true in /etc/janitor/janitor.toml"
 file=$(inside "$base" /etc/machine-id) && own_machine=$(head -c 64 "$file" 2>/dev/null) || own_machine=''
 case $own_machine in '' | *[!0-9a-f]*) own_machine=- ;; esac
-[ ${#own_machine} -eq 32 ] || own_machine=-
+if [ ${#own_machine} -eq 32 ]; then own_machine=$(printf 'janitor %s' "$own_machine" | sha256sum | cut -c 1-32); else own_machine=-; fi
 file=$(inside "$base" /var/lib/janitor/node) && read_owner "$file" || his_number=''
 own_number=$his_number
 

@@ -528,6 +528,14 @@ def test_marks_of_this_node_and_of_others(machine: EarlyMachine, stage: Stage) -
         anew(number_too=True)
         freed(machine, other)
         assert mark.stat().st_ino == before.st_ino
+    # Of a machine every form says the same.
+    machine.lay_out(FILES, CONFIGURATION)
+    freed(machine, PYTHON)
+    assert mark.read_text().split()[3] == machine_id
+    anew()
+    mark.unlink()
+    freed(machine, stage)
+    own = mark.read_text().split()[2]
     # Without its number a container is another one, clone or not; here it has the same machine ID.
     anew()
     why = f"(number {own}, in a container), as /var/lib/cni/networks/.janitor-node says"

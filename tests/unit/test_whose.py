@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from janitor.host import whose
 from janitor.host.procfs import Proc
 
 DATA_DIR = "/var/lib/cni/networks"
+MACHINE = hashlib.sha256(b"janitor " + b"5" * 32).hexdigest()[:32]
 NODE = Owner("", "5" * 32, first=True)
 
 
@@ -108,7 +110,7 @@ def test_the_first_pid_namespace_is_the_kernels(root: Path, link: str, first: bo
     (root / "proc/1/ns/pid").symlink_to(link)
     (root / "etc").mkdir()
     (root / "etc/machine-id").write_text("5" * 32 + "\n")
-    assert whose.this_node(str(root), Proc(f"{root}/proc")) == (Owner("", "5" * 32, first),)
+    assert whose.this_node(str(root), Proc(f"{root}/proc")) == (Owner("", MACHINE, first),)
     (root / "proc/1/ns/pid").unlink()
     assert isinstance(whose.this_node(str(root), Proc(f"{root}/proc", ours=False)), Unknown)
 

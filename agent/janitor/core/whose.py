@@ -28,8 +28,8 @@ MARK: Final = ".janitor-node"
 class Owner:
     """A node as marks name it.
 
-    `number` is its own, 32 hexadecimal digits, "" while it has none. `machine_id` is that of machine-id(5), "" where
-    there is none: clones may have the same. `first` is whether it is in the machine's first PID namespace.
+    `number` is its own, 32 hexadecimal digits, "" while it has none. `machine_id` stands for that of machine-id(5), ""
+    where there is none: clones may have the same. `first` is whether it is in the machine's first PID namespace.
     """
 
     number: str
