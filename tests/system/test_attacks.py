@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -228,6 +229,13 @@ def test_11_a_systemd_in_a_container_frees_nothing_without_the_operators_word() 
         assert KEY in said
         assert machine.addresses() == before != {}
         machine.cut("intact")
-        (machine.disk / "etc/janitor/janitor.toml").write_text("data_dirs_are_ours = true\n")
+        machine.configure("data_dirs_are_ours = true\n")
         machine.boot()
         assert machine.addresses() == {}
+        # Nor does what was said of it hold for a node nested in it, with whom it shares the whole of its disk.
+        pod = machine.kubelet.run()
+        unshare = ["unshare", "--pid", "--mount", "--net", "--uts", "--fork", "--kill-child"]
+        program = "/opt/janitor/bin/janitor-boot --strict"
+        done = machine.run([*unshare, str(Path(sys.executable).resolve()), "-c", _NESTED, program, ":"])
+        assert (done.returncode, KEY in done.stderr) == (1, True), done
+        assert list(machine.addresses()) == [pod.ip]

@@ -12,7 +12,6 @@ import pytest
 
 from tests.lab import systemd_node, tree
 from tests.lab.cache import REPOSITORY, MissingError
-from tests.lab.machine import OURS
 from tests.lab.networkd import wait_for
 from tests.lab.systemd_node import SystemdNode
 
@@ -68,13 +67,13 @@ def node() -> Iterator[SystemdNode]:
             "opt/janitor/bin/janitor": PROGRAM,
             f"etc/systemd/system/{UNIT}": (systemd_node.UNITS / UNIT).read_text(),
             f"etc/systemd/system/{UNIT}.d/lab.conf": DROP_IN + SHOWN + (HOME if home() else ""),
-            "etc/janitor/janitor.toml": OURS + CONFIG,
             "etc/cni/net.d/10-kuberouter.conflist": json.dumps(NETWORK),
         }.items():
             place = made.disk / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text)
             place.chmod(0o755)
+        made.configure(CONFIG)
         made.boot()
         made.kubelet.run()
         leak(made, 2)
