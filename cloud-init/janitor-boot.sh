@@ -6,7 +6,7 @@
 # and one table of cases holds the three together (tests/system/test_boot_table.py). Files go to the same quarantine,
 # with the same journal: 'janitor undo' puts them back.
 #
-# POSIX sh; awk, base64, cat, chmod, cut, date, dd, find, grep, head, id, ls, mkdir, mv, od, readlink, rm, rmdir, sed,
+# POSIX sh; awk, base64, cat, chmod, cut, date, dd, find, grep, head, id, ln, ls, mkdir, mv, od, readlink, rm, rmdir, sed,
 # sha256sum, sleep, sort, stat, sync, tail, tr, wc and xargs as busybox has them. flock(1) is used where there is one; without it, being provably early has to do, and that is said.
 # It exits 0 whatever happens, unless --strict. All of it is one file, because it is copied to hosts by hand.
 # shellcheck disable=SC2015 # in 'a && b || c', c is meant for the failure of either
@@ -65,6 +65,73 @@ inside() {
 regular() { [ ! -L "$1" ] && { [ -f "$1" ] || [ ! -e "$1" ]; }; } # or not there yet
 
 same() { [ -e "$1" ] && [ -e "$2" ] && [ "$(stat -L -c %d:%i "$1")" = "$(stat -L -c %d:%i "$2")" ]; }
+
+# Whether the operator says that no other node uses the data directories: of TOML, one line above the first table, and nothing
+# where it might be within a text of several lines.
+said_ours() {
+    file=$(inside "$base" /etc/janitor/janitor.toml) && [ -f "$file" ] && head -c 1048576 "$file" | awk '
+        /"""|\047\047\047/ { doubt = 1 }
+        /^[ \t]*\[/ { table = 1 }
+        !table && /^[ \t]*data_dirs_are_ours[ \t]*=/ { said++; if ($0 ~ /^[ \t]*data_dirs_are_ours[ \t]*=[ \t]*true[ \t]*(#.*)?\r?$/) yes++ }
+        END { exit !(said == 1 && yes == 1 && !doubt) }'
+}
+
+# Whose the file $1 says a directory, or this node, is: $his_number, $his_machine and $his_kind. 1 where there is none or it is a copy of one,
+# 2 where it cannot be understood. The same file as agent/janitor/host/node_mark.py writes.
+read_owner() {
+    his_number='' his_machine='' his_kind=''
+    [ -e "$1" ] || [ -L "$1" ] || return 1
+    [ -f "$1" ] && [ ! -L "$1" ] && [ "$(wc -l <"$1")" -eq 1 ] && words=$(head -c 256 "$1" | tr '\000' '?') && inode=$(stat -c %i "$1") &&
+        printf '%s\n' "$words" | awk '!/^janitor-node 1 [0-9a-f]+ ([0-9a-f]+|-) (first|nested) [0-9]+$/ || NR > 1 { exit 1 }' || return 2
+    # shellcheck disable=SC2086 # words are meant
+    set -- $words
+    [ ${#3} -eq 32 ] && { [ "$4" = - ] || [ ${#4} -eq 32 ]; } || return 2
+    [ "$6" = "$inode" ] || return 1
+    his_number=$3 his_machine=$4 his_kind=$5
+}
+
+# Why the data directory $1 is another node's, by the mark in it; nothing if the mark does not say so. core/node_mark.py has the rule.
+another() {
+    read_owner "$(inside "$base" "$1")/.janitor-node"
+    case $? in
+    0)
+        [ "$his_kind" != "$own_kind" ] || [ "$his_number" != "$own_number" ] ||
+            return 0
+        [ "$his_kind" != first ] || [ "$own_kind" != first ] || [ "$his_machine" = - ] || [ "$his_machine" != "$own_machine" ] ||
+            return 0
+        where='in a container'
+        [ "$his_kind" != first ] || where="in the machine's first PID namespace"
+        echo "its data directory is another node's (number $his_number, $where), as $1/.janitor-node says; if no node but this one uses it, as after a reinstallation, remove that file"
+        ;;
+    2) echo "whose its data directory is cannot be told: $1/.janitor-node is not what janitor writes; if it is this node's, remove that file" ;;
+    esac
+}
+
+# Write the file $1 with this node's name, whole and durably, over nothing but a copy.
+write_owner() {
+    read_owner "$1"
+    case $? in 1) rm -f "$1" "$1.new" ;; *) return 1 ;; esac
+    (set -C && : >"$1.new") && inode=$(stat -c %i "$1.new") &&
+        printf 'janitor-node 1 %s %s %s %s\n' "$own_number" "$own_machine" "$own_kind" "$inode" >>"$1.new" &&
+        sync && ln "$1.new" "$1" && [ "$(stat -c %i "$1")" = "$inode" ]
+    made=$?
+    rm -f "$1.new"
+    sync
+    return "$made"
+}
+
+# Leave this node's mark in the data directory $1, which bears no other's.
+leave_mark() {
+    marks=$(inside "$base" "$1") && [ -d "$marks" ] || return 0
+    read_owner "$marks/.janitor-node" && marked=$his_number || marked=''
+    if [ -z "$own_number" ]; then # one that it has lost is in the mark still
+        own_number=$marked
+        [ -n "$own_number" ] || own_number=$(tr -d - <"$proc/sys/kernel/random/uuid")
+        number_file=$(inside "$base" /var/lib/janitor/node) && mkdir -p "${number_file%/*}" && write_owner "$number_file" ||
+            { own_number='' && return 1; }
+    fi
+    [ -n "$marked" ] || write_owner "$marks/.janitor-node"
+}
 
 # No runtime or shim, no socket that listens, no network namespace that anything but a process keeps.
 prove_early() {
@@ -518,18 +585,25 @@ read_configuration() {
     done
 }
 
+# Why the directory $1 is not this node's alone, by its file system and by the mark in its data directory; nothing if it is.
+foreign() {
+    # File systems that one kernel alone writes to, as in core/scope.py; on any other the leases may be another machine's.
+    filesystem=$(mount_above "$(inside "$base" "$1")" | head -n 1)
+    case ${filesystem##* } in
+    ext2 | ext3 | ext4 | xfs | btrfs | bcachefs | f2fs | jfs | nilfs2 | reiserfs | ubifs | zfs | tmpfs | ramfs | overlay) ;;
+    *) echo "it is on ${filesystem##* }, where other machines may have their leases" && return ;;
+    esac
+    another "${1%/*}"
+}
+
 # Why the leases of the directory $1 are not CRI's to free; nothing if they may be. $2: how it was looked at.
 refused() {
     name=${1##*/}
     case $name in [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | '') echo 'CNI allows no network of that name' && return ;; esac
     case $1 in *[!A-Za-z0-9_./@:+-]*) echo 'its path has unusual characters' && return ;; esac
     [ ! -L "$(inside "$base" "${1%/*}")/$name" ] || { echo 'it is a symbolic link' && return; }
-    # File systems that one kernel alone writes to, as in core/scope.py; on any other the leases may be another machine's.
-    filesystem=$(mount_of "$(inside "$base" "$1")")
-    case ${filesystem##* } in
-    ext2 | ext3 | ext4 | xfs | btrfs | bcachefs | f2fs | jfs | nilfs2 | reiserfs | ubifs | zfs | tmpfs | ramfs | overlay) ;;
-    *) echo "it is on ${filesystem##* }, where other machines may have their leases" && return ;;
-    esac
+    why_not=$(foreign "$1")
+    [ -z "$why_not" ] || { printf '%s\n' "$why_not" && return; }
     if obscured "$name"; then echo 'a CNI configuration that cannot be understood may be about it, and about firewall or disableGC' && return; fi
     if [ -n "$unknown" ]; then
         [ -n "$absent" ] || { echo 'the CNI configuration cannot be read, and may say firewall or disableGC; recorded only' && return; }
@@ -659,9 +733,18 @@ case $boot_id in '' | *[!0-9a-f-]*) late "the boot ID is '$boot_id'" ;; esac
 # systemd, and has booted it. In any other container the node's processes, its runtime's too, are out of sight.
 namespace=$(readlink "$proc/1/ns/pid" 2>/dev/null || readlink /proc/self/ns/pid)
 { read -r first <"$proc/1/comm"; } 2>/dev/null || first='?'
-[ "$namespace" = 'pid:[4026531836]' ] || { [ "$first" = systemd ] && [ -d "$run/run/systemd/system" ]; } ||
+own_kind=nested
+[ "$namespace" != 'pid:[4026531836]' ] || own_kind=first
+[ "$own_kind" = first ] || { [ "$first" = systemd ] && [ -d "$run/run/systemd/system" ]; } ||
     [ -e "$proc/1/root/etc/initrd-release" ] || [ -L "$proc/1/root/etc/initrd-release" ] ||
     late "these are the processes of a container (its first one is $first), and those of the node are out of sight; it takes the host's PID namespace"
+[ "$own_kind" = first ] || said_ours ||
+    late "this node is in a PID namespace of its own, as in a container, so another node of this machine may use its directory; if none does, set data_dirs_are_ours = true in /etc/janitor/janitor.toml"
+file=$(inside "$base" /etc/machine-id) && own_machine=$(head -c 64 "$file" 2>/dev/null) || own_machine=''
+case $own_machine in '' | *[!0-9a-f]*) own_machine=- ;; esac
+if [ ${#own_machine} -eq 32 ]; then own_machine=$(printf 'janitor %s' "$own_machine" | sha256sum | cut -c 1-32); else own_machine=-; fi
+file=$(inside "$base" /var/lib/janitor/node) && read_owner "$file" || his_number=''
+own_number=$his_number
 
 # Alone, and for the first time in this boot.
 state=$(inside "$run" /run/janitor) && mkdir -p "$state" 2>/dev/null && chmod 755 "$state" || late '/run/janitor cannot be made'
@@ -701,6 +784,8 @@ while read -r directory; do
     number=$((number + 1))
     here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
     look "$directory" "$number" || late "$directory cannot be read"
+    # Of another node's leases nothing is known, not even after its mark has been removed.
+    [ -z "$(another "${directory%/*}")" ] || continue
     ledger_lines "$directory" "$number" >>"$work/ledger" || late "$work cannot be written"
     recorded=$((recorded + $(wc -l <"$work/$number.addresses")))
 done <"$work/directories"
@@ -717,7 +802,7 @@ if [ -n "$ledger_only" ]; then
     exit 0
 fi
 
-# What may go.
+# What may go, and whose it is from now on.
 kept='' number=0 full="$work cannot hold what is to be done, so nothing is moved"
 while read -r directory; do
     number=$((number + 1))
@@ -735,10 +820,16 @@ while read -r directory; do
           print "free\t" directory "\t" $1 "\t" $3 "\t" $4 "\t" note }' "$work/$number.shapes" >>"$work/plan" &&
         sed "s|^|$directory/|" "$work/$number.stamps" >>"$work/before" || late "$full"
 done <"$work/directories"
+while read -r directory; do
+    [ -L "$(inside "$base" "${directory%/*}")/${directory##*/}" ] || [ -n "$(foreign "$directory")" ] || leave_mark "${directory%/*}" ||
+        { kept="$kept; the mark of this node: ${directory%/*} could not be marked as this node's" && break; }
+done <"$work/directories"
 [ -n "$unknown" ] || awk -F '\t' '
     $1 == "network" { name[$2] = $3; used[$2] += $4; left[$2] += $5 + $6 }
-    END { for (d in name) if (used[d] && !left[d] && name[d] ~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/ && d !~ /[^A-Za-z0-9_.\/@:+-]/) print name[d] }' \
-    "$work/networks" | while read -r name; do obscured "$name" || echo "$name" || exit 1; done >"$work/eligible" || late "$full"
+    END { for (d in name) if (used[d] && !left[d] && name[d] ~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/ && d !~ /[^A-Za-z0-9_.\/@:+-]/) print d, name[d] }' \
+    "$work/networks" | while read -r directory name; do
+    obscured "$name" || [ -n "$(another "${directory%/*}")" ] || echo "$name" || exit 1
+done >"$work/eligible" || late "$full"
 blank_entries >>"$work/plan" || late "$full"
 
 # Into the journal and onto the disk; then the renames; then what became of them.

@@ -10,6 +10,7 @@ from typing import Any
 
 ID = "0123456789abcdef" * 4
 LEASE = f"{ID}\r\neth0".encode()
+MARK = f"janitor-node 1 {'a' * 32} {'b' * 32} nested 1\n".encode()
 CANAL = "networks/k8s-pod-network"
 CACHED = f"results/k8s-pod-network-{ID}-eth0"
 
@@ -456,6 +457,13 @@ CASES = (
         {"10-canal.conflist": conflist(), "20-x.conf": b""},
         gone=True,
         content=b"",
+    ),
+    # Whose the data directory is. A mark is one by its own inode number, so that what is written here is a copy.
+    Case("a mark that is none", {f"{CANAL}/10.52.0.7": LEASE, "networks/.janitor-node": b"?", CACHED: b""}),
+    Case(
+        "a copy of another node's mark",
+        {f"{CANAL}/10.52.0.7": LEASE, "networks/.janitor-node": MARK, CACHED: b""},
+        frozenset({f"{CANAL}/10.52.0.7", CACHED}),
     ),
     # libcni's cache.
     Case(

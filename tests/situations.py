@@ -21,6 +21,7 @@ from janitor.core.evidence import (
     Unknown,
 )
 from janitor.core.judgement import JudgedLease, judge
+from janitor.core.node_mark import Owner
 
 SECOND = 1_000_000_000
 BOOT = 1_790_000_000 * SECOND  # the wall clock at the boot
@@ -30,6 +31,7 @@ DEAD = "d" * 64
 LIVE = "a" * 64
 DIRECTORY = "/var/lib/cni/networks/k8s-pod-network"
 ADDRESS = "10.52.0.77"
+NODE = Owner("7" * 32, "5" * 32, first=True)
 POD = Pod("default", "web-1", "uid-1")
 
 
@@ -98,7 +100,7 @@ def evidence(*files: LeaseFile, **other: Any) -> Evidence:
             NetworkNamespace(1, "process 1 (systemd)", ("10.52.0.1", "127.0.0.1"), ()),
             NetworkNamespace(2, "/run/netns/cni-1", ("10.52.0.2", "127.0.0.1"), ()),
         ),
-        "processes": (), "task_directories": (), "ledger": (), "observations": (),
+        "processes": (), "task_directories": (), "ledger": (), "observations": (), "this_node": (NODE,),
     }  # fmt: skip
     return Evidence(**(values | other))
 

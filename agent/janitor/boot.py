@@ -23,9 +23,10 @@ from janitor.core.age import identity
 from janitor.core.boot import Configured, plan_at_boot
 from janitor.core.evidence import FileIdentity, LeaseDirectory, Network, Unknown, known
 from janitor.core.lease import parse_lease
+from janitor.core.node_mark import another
 from janitor.core.outcome import Outcome
 from janitor.core.prose import count, listing
-from janitor.host import cni, cni_cache, cni_doubts, leases, mounts, state
+from janitor.host import cni, cni_cache, cni_doubts, leases, mounts, node_mark, state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.files import inside, said
 from janitor.host.journal import Journal, new_pass_id
@@ -113,7 +114,8 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     # and is still the same file when its turn comes, is dead whatever starts meanwhile.
     early.prove(place)
     there = known(directories)
-    recorded = _identities(there)
+    # Of another node's leases nothing is known, not even after its mark has been removed.
+    recorded = _identities(tuple(d for d in there if not another(d.path.rpartition("/")[0], d.marks, place.node)))
     if place.initramfs and not recorded:
         raise early.Late(f"there are no leases in {leases.DEFAULT_DATA_DIR}; if it is mounted later, later is the time")
     if ledger_only:
@@ -121,8 +123,10 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
         return Report(len(recorded))
     linked = tuple(d for d in there if _is_link(place.root, d.path))
     configured = _configured(place.root, networks)
-    plan = plan_at_boot(configured, tuple(d for d in there if d not in linked), known(cache))
+    plan = plan_at_boot(configured, tuple(d for d in there if d not in linked), known(cache), place.node)
     refusals = (*plan.refusals, *(Refusal(d.path, "left: it is a symbolic link") for d in linked))
+    if problem := node_mark.leave_marks(place.root, tuple(d for d in there if d not in linked), place.node):
+        refusals += (Refusal("the mark of this node", problem),)
     if not plan.actions:
         state.write_ledger(place.run, place.boot_id, recorded)
         return Report(len(recorded), refusals)

@@ -11,10 +11,11 @@ from janitor.core.action import Action, Plan, Policy
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
+from janitor.core.node_mark import not_shown
 from janitor.core.outcome import Outcome
 from janitor.core.plan import plan
 from janitor.core.second_look import agreed, observe_again, without_stale_rules
-from janitor.host import netns, procfs, state
+from janitor.host import netns, node_mark, procfs, state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.firewall import named_addresses
 from janitor.host.journal import Journal, new_pass_id
@@ -54,6 +55,13 @@ def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
     if note and not isinstance(evidence.boot_id, Unknown):
         state.write_observations(options.root, evidence.boot_id, observe_again(evidence, judgement))
     return Look(evidence, judgement, findings, plan(evidence, judgement, policy))
+
+
+def mark(evidence: Evidence) -> str:
+    """Leave this node's mark in its data directories, before something is changed. What went wrong; "" for nothing."""
+    if not_shown(evidence.this_node, evidence.said_ours):
+        return ""
+    return node_mark.leave_marks(evidence.root, known(evidence.lease_directories), evidence.this_node)
 
 
 def carry_out(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from janitor.core.age import RUNTIMES
 from janitor.core.evidence import Unknown
-from janitor.host import leases, netns, procfs, sockets
+from janitor.core.node_mark import Owner, not_shown
+from janitor.host import leases, netns, node_mark, procfs, sockets
 from janitor.host.files import inside
 
 _PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"}
-_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
 LATER = "on a running node use 'janitor clean'"
 _INITRAMFS = "etc/initrd-release"  # os-release(5): what an initramfs has instead of os-release
 
@@ -33,10 +33,11 @@ class Place:
     proc: procfs.Proc
     boot_id: str
     initramfs: bool  # the root is still to be switched to
+    node: tuple[Owner, ...]
 
 
 def find_place(root: str) -> Place:
-    """Which node this is about. Late where its processes cannot be seen."""
+    """Which node this is about. Late where its processes cannot be seen, or others may use its directories."""
     if os.path.lexists(f"{root}/{_INITRAMFS}"):
         raise Late(f"{root} is an initramfs; name the node's own root with --root")
     proc = procfs.find_proc(root)
@@ -52,8 +53,14 @@ def find_place(root: str) -> Place:
     boot_id = procfs.boot_id(proc)
     if isinstance(boot_id, Unknown):
         raise Late(boot_id.reason)
-    _prove_the_nodes_own(proc, run)
-    return Place(root, run, proc, boot_id, initramfs)
+    node = node_mark.this_node(root, proc)
+    if isinstance(node, Unknown):
+        raise Late(node.reason)
+    if not all(owner.first for owner in node):
+        _prove_the_nodes_own(proc, run)
+    if problem := not_shown(node, node_mark.said_ours(root)):
+        raise Late(problem)
+    return Place(root, run, proc, boot_id, initramfs, node)
 
 
 def prove(place: Place) -> None:
@@ -94,16 +101,11 @@ def prove(place: Place) -> None:
 def _prove_the_nodes_own(proc: procfs.Proc, run: str) -> None:
     """Late where the processes may be a container's own: those of the node, its runtime's too, would be out of sight.
 
-    The first PID namespace is the kernel's. A node may be a container itself (kind, LXC, nspawn): then its first
-    process is systemd, and has booted it (sd_booted(3)).
+    A node may be a container itself (kind, LXC, nspawn): then its first process is systemd, and has booted it
+    (sd_booted(3)).
     """
-    try:
-        namespace = str(Path(f"{proc.path}/1/ns/pid").readlink())
-    except OSError:
-        namespace = str(Path("/proc/self/ns/pid").readlink()) if proc.ours else ""
     booted = proc.name(1) == "systemd" and Path(inside(run, "/run/systemd/system")).is_dir()
-    booted = booted or os.path.lexists(f"{proc.path}/1/root/{_INITRAMFS}")
-    if namespace != _FIRST_PID_NAMESPACE and not booted:
+    if not (booted or os.path.lexists(f"{proc.path}/1/root/{_INITRAMFS}")):
         raise Late(
             f"these are the processes of a container (its first one is {proc.name(1)}), and those of the node are out "
             "of sight; it takes the host's PID namespace"

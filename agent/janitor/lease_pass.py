@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from janitor.cleaning import STOPPED, Look, carry_out, look
+from janitor.cleaning import STOPPED, Look, carry_out, look, mark
 from janitor.core.action import Action, Policy
 from janitor.core.evidence import known
 from janitor.core.judgement import FREEABLE, Verdict
@@ -73,6 +73,8 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
         still = _alone(order, held, say)
         now, settled = _look(order, still is not None, say), False
         if still is not None and order.policy.about("LEASE") and (now.plan.actions or order.tidy):
+            if problem := mark(now.evidence):
+                say("mark not written", why=problem)
             acting = _Act(order, say, acted, still)
             if acting.act(now):
                 now = _look(order, not still(), say)

@@ -38,6 +38,7 @@ from janitor.host import (
     mounts,
     netns,
     node_config,
+    node_mark,
     procfs,
     routing,
     state,
@@ -68,6 +69,7 @@ class Options:
     profiles: tuple[Profile, ...] = ()
     node: node_config.Wanted = node_config.PLAIN
     clocks: state.ClockNote | None = None
+    said_ours: bool = False  # core/node_mark.py
 
 
 def observe(options: Options) -> Evidence:
@@ -132,6 +134,8 @@ def observe(options: Options) -> Evidence:
         routing=policy_routing,
         node_config=configured,
         disowned=tuple(whose.disowned) if whose is not None else (),
+        this_node=node_mark.this_node(root, proc),
+        said_ours=options.said_ours,
         clock_set_ns=clocks if isinstance(clocks, Unknown) else clocks.set_ns if clocks else 0,
     )
 

@@ -9,10 +9,12 @@ import pytest
 from janitor.core.action import Plan
 from janitor.core.boot import Configured, plan_at_boot
 from janitor.core.evidence import CacheEntry, LeaseDirectory, LeaseFile, Network, Unknown
+from janitor.core.node_mark import Owner
 
 ID = "ab" * 32
 NAME = "k8s-pod-network"
 NETWORK = Network(NAME, "/var/lib/cni/networks", "10-canal.conflist", ("calico", "portmap"), "0.3.1", Unknown(""), True)
+NODE = Owner("7" * 32, "5" * 32, first=True)
 NOTHING = Unknown("no CNI configuration")
 
 
@@ -40,7 +42,7 @@ def planned(
     networks: tuple[Network, ...] | Unknown = (NETWORK,),
     cache: tuple[CacheEntry, ...] = (),
 ) -> Plan:
-    return plan_at_boot(Configured(networks, absent=isinstance(networks, Unknown)), directories, cache)
+    return plan_at_boot(Configured(networks, absent=isinstance(networks, Unknown)), directories, cache, (NODE,))
 
 
 def names(plan: Plan) -> list[str]:
@@ -102,9 +104,9 @@ def test_without_a_configuration_only_what_can_be_nobody_elses() -> None:
         assert "there is no CNI configuration" in plan.refusals[0].reason
     for name in ("podman", "bridge", "buildkit", "nerdctl-x"):
         assert names(planned(directory(WHOLE, name=name), networks=NOTHING)) == []
-    assert plan_at_boot(Configured(NOTHING), (directory(WHOLE),), ()).actions == ()
+    assert plan_at_boot(Configured(NOTHING), (directory(WHOLE),), (), (NODE,)).actions == ()
     remembered = Configured(NOTHING, (f'{{"name": "{NAME}", "disableGC": true}}',), absent=True)
-    assert plan_at_boot(remembered, (directory(WHOLE),), ()).actions == ()
+    assert plan_at_boot(remembered, (directory(WHOLE),), (), (NODE,)).actions == ()
 
 
 def test_blank_cache_entries_of_these_networks() -> None:

@@ -66,7 +66,8 @@ class EarlyMachine(Machine):
             for path in (self.disk / name).iterdir():
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         shutil.rmtree(self.root / "run/janitor", ignore_errors=True)
-        for network in {os.path.dirname(path) for path in files if path.startswith(("networks/", "else"))}:
+        networks = {os.path.dirname(path) for path in files if path.startswith(("networks/", "else"))}
+        for network in networks - {"networks"}:
             (self.cni / network).mkdir(parents=True)
             (self.cni / network / "lock").touch()
             (self.cni / network / "last_reserved_ip.0").write_bytes(b"10.52.0.9")
@@ -88,7 +89,7 @@ class EarlyMachine(Machine):
             if path.is_file()
             and not path.is_symlink()
             and ".janitor-quarantine" not in path.parts
-            and path.name not in ("lock", "last_reserved_ip.0")
+            and path.name not in ("lock", "last_reserved_ip.0", ".janitor-node")
         }
 
     def quarantined(self) -> list[bytes]:

@@ -46,7 +46,7 @@ class Daemon:
 
     def configure(self, text: str) -> None:
         """Write its configuration; it reads that when it starts, and at `reload`."""
-        (self.node.machine.disk / "etc-janitor/janitor.toml").write_text(text)
+        self.node.machine.configure(text)
 
     def reload(self) -> None:
         self.process.send_signal(signal.SIGHUP)

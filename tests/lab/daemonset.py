@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from janitor.host import cri_pb2 as cri
 from tests.lab.daemon import GET
+from tests.lab.machine import OURS
 from tests.lab.networkd import wait_for
 from tests.lab.node import Node
 
@@ -116,7 +117,7 @@ class DaemonPod:
             (here / "..2026_11_21").mkdir(parents=True)
             (here / "..data").symlink_to("..2026_11_21")  # so that an update comes all at once
             for name, text in self.maps[volume["configMap"]["name"]].items():
-                (here / "..data" / name).write_text(text)
+                (here / "..data" / name).write_text(OURS * (name == "janitor.toml") + text)
                 (here / name).symlink_to(f"..data/{name}")
         else:
             path = volume["hostPath"]["path"]

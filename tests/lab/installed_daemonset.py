@@ -10,6 +10,7 @@ from typing import Any
 from tests.lab import container_image
 from tests.lab.cluster import Cluster
 from tests.lab.kustomize import KUBERNETES
+from tests.lab.machine import OURS
 from tests.lab.networkd import wait_for
 
 NAMESPACE = "janitor"
@@ -32,6 +33,7 @@ class InstalledDaemonSet:
             "resources": [f"../kubernetes/overlays/{overlay}"],
             "images": [{"name": "janitor", "newName": name, "newTag": tag}],
         }
+        self.configure((KUBERNETES / "base/janitor.toml").read_text())
 
     def install(self, timeout: float = 120) -> None:
         """Bring the image, apply, and wait for the rollout."""
@@ -44,8 +46,11 @@ class InstalledDaemonSet:
         return self.plane.kubectl("apply", "-k", DIRECTORY).stdout
 
     def configure(self, text: str) -> None:
-        """Give it a janitor.toml of the operator's own; the next `apply` brings it there."""
-        (self.mine / "janitor.toml").write_text(text)
+        """Give it a janitor.toml of the operator's own; the next `apply` brings it there.
+
+        The lab's nodes are containers, so it says as well that the lease directories are the node's own.
+        """
+        (self.mine / "janitor.toml").write_text(OURS + text)
         self.kustomization["configMapGenerator"] = [
             {"name": "janitor", "namespace": NAMESPACE, "behavior": "replace", "files": ["janitor.toml"]}
         ]

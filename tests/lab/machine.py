@@ -22,6 +22,8 @@ from tests.lab import cgroups, namespaces
 
 # What init.sh binds into place.
 DISK = ("cni", "net.d", "plugins", "kubelet", "janitor", "etc-janitor", "containerd", "etc-containerd")
+# Each machine is a container of the one it runs on; that nobody else uses its lease directories is for the lab to say.
+OURS = "data_dirs_are_ours = true\n"
 # The same, for a node on which Kubernetes' own programs run.
 KUBERNETES_DISK = ("etcd", "etc-kubernetes")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,8 +32,10 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Machine:
     """One machine, first without power. Whatever happens, its processes end when this one does."""
 
-    def __init__(self, *, kubernetes: bool = False) -> None:
-        """`kubernetes`: etcd's data and /etc/kubernetes are on its disk, and the kubelet's sysctls are as it wants."""
+    def __init__(self, *, kubernetes: bool = False, ours: bool = True) -> None:
+        """`ours`: its configuration says that its lease directories are its own, and no other node's.
+
+        `kubernetes`: etcd's data and /etc/kubernetes are on its disk, and the kubelet's sysctls are as it wants."""
         # A random name: it is the name of the pods' cgroup as well, which all machines share.
         self.name = f"lab-{uuid.uuid4().hex[:8]}"
         self.directory = Path(tempfile.mkdtemp(prefix="janitor-lab-")).resolve()
@@ -45,6 +49,12 @@ class Machine:
         for name in (*DISK, *(KUBERNETES_DISK if kubernetes else ())):
             (self.disk / name).mkdir(parents=True)
         (self.directory / "memory").mkdir()
+        self._ours = ours
+        self.configure("")
+
+    def configure(self, text: str) -> None:
+        """Write janitor's configuration: this, and the line about the lease directories."""
+        (self.disk / "etc-janitor/janitor.toml").write_text(OURS * self._ours + text)
 
     @property
     def running(self) -> bool:

@@ -43,14 +43,16 @@ class Node:
         *,
         large_images: bool = False,
         kubernetes: bool = False,
+        ours: bool = True,
     ) -> None:
         """`large_images`: not every container is to have a copy of its image, where the disk allows it.
 
-        `kubernetes`: Kubernetes' own programs are to run on it (cluster.py).
+        `kubernetes`: Kubernetes' own programs are to run on it (cluster.py). `ours`: its configuration says that its
+        lease directories are no other node's (machine.py).
         """
         self.containerd = containerd or runtimes.installed()
         self.networks = tuple(networks if networks is not None else (canal(),))
-        self.machine = Machine(kubernetes=kubernetes)
+        self.machine = Machine(kubernetes=kubernetes, ours=ours)
         self.disk = self.machine.disk
         # An overlay, as most containers' disks are, cannot carry another one.
         carries = own_mounts().filesystem_of(str(self.disk)) != "overlay"
@@ -266,7 +268,9 @@ class Node:
 class NodeFactory(Protocol):
     """What the fixture `node` is: makes nodes that are gone when the test is over."""
 
-    def __call__(self, *networks: Network, containerd: Containerd | None = None, boot: bool = True) -> Node:
+    def __call__(
+        self, *networks: Network, containerd: Containerd | None = None, boot: bool = True, ours: bool = True
+    ) -> Node:
         """A node with these networks (canal's if none), of the installed containerd unless told, and running."""
 
 

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 NODE_NET, NODE_MNT = 4026531840, 4026531841
+FIRST_PID_NAMESPACE = 4026531836  # PROC_PID_INIT_INO: the node is a machine, no container
 FIRST_PID = 5_000_000  # PID_MAX_LIMIT is 4194304
 
 
@@ -76,7 +77,7 @@ class FakeProc:
         )
         (directory / "mountinfo").write_text("22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n")
         (directory / "root").symlink_to(self.directory.parent)
-        for kind, inode in (("net", net), ("mnt", mnt)):
+        for kind, inode in (("net", net), ("mnt", mnt), ("pid", FIRST_PID_NAMESPACE)):
             (directory / "ns" / kind).symlink_to(f"{kind}:[{inode}]")
             (task / "ns" / kind).symlink_to(f"{kind}:[{inode}]")
         (task / "net").symlink_to("../../net")

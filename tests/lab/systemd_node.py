@@ -27,6 +27,7 @@ import grpc
 from tests.lab import cgroups, image, runtimes, tree
 from tests.lab.cache import REPOSITORY
 from tests.lab.kubelet import Kubelet
+from tests.lab.machine import OURS
 from tests.lab.networks import Network, canal
 from tests.lab.node import read_leases
 from tests.lab.pagecache import Loss, PageCache
@@ -68,7 +69,8 @@ def missing() -> str | None:
 class SystemdNode:
     """One machine, first without power; a context manager that leaves nothing behind."""
 
-    def __init__(self, network: Network | None = None, base: Path | None = None) -> None:
+    def __init__(self, network: Network | None = None, base: Path | None = None, *, ours: bool = True) -> None:
+        """`ours`: its configuration says that its lease directories are no other node's (machine.py)."""
         self.network = network or canal()
         self.name = f"lab-{uuid.uuid4().hex[:8]}"
         self.directory = Path(tempfile.mkdtemp(prefix="janitor-systemd-")).resolve()
@@ -78,12 +80,16 @@ class SystemdNode:
         self._init = 0
         self.kubelet = Kubelet(lambda: self.root / "run/containerd/containerd.sock", cgroup_parent=f"/{self.name}")
         atexit.register(self.close)
-        for name in ("disk", "work", "root"):
+        for name in ("disk", "work", "root", "etc-janitor"):
             (self.directory / name).mkdir()
         for name in ("etc/cni/net.d", "etc/containerd", "etc/systemd/system/containerd.service.d",
                      "opt/janitor/bin", "usr/local/bin", "var/lib/cni"):  # fmt: skip
             (self.disk / name).mkdir(parents=True)
         self.network.write(self.disk / "etc/cni/net.d")
+        # As on the other rig (init.sh), by way of /run: what is said of this node is not said of one nested in it.
+        (self.disk / "etc/janitor").symlink_to("/run/lab/etc-janitor")
+        self._ours = ours
+        self.configure("")
         config = runtimes.Containerd(Path("/usr/bin"), "1.6").config().replace("/opt/cni/bin", "/usr/lib/cni")
         (self.disk / "etc/containerd/config.toml").write_text(config)
         (self.disk / "etc/systemd/system/containerd.service.d/lab.conf").write_text(_LAB_DROP_IN)
@@ -121,6 +127,10 @@ class SystemdNode:
         wants.mkdir(exist_ok=True)
         (wants / unit).symlink_to(f"/etc/systemd/system/{unit}")
 
+    def configure(self, text: str) -> None:
+        """Write janitor's configuration: this, and the line about the lease directories."""
+        (self.directory / "etc-janitor/janitor.toml").write_text(OURS * self._ours + text)
+
     # Power.
 
     def boot(self, wait: bool = True) -> None:
@@ -135,6 +145,7 @@ class SystemdNode:
             "--quiet", f"--directory={root}", f"--machine={self.name}", "--boot", "--private-network", "--register=no",
             "--keep-unit", "--capability=all", "--system-call-filter=@keyring bpf", "--console=pipe",
             *(f"--bind-ro={path}" for path in sorted(binds)),
+            f"--bind={self.directory / 'etc-janitor'}:/run/lab/etc-janitor",
         ]  # fmt: skip
         with (self.directory / "console.log").open("ab") as console:
             self._nspawn = subprocess.Popen(

@@ -37,6 +37,7 @@ from janitor.core.evidence import (
     Sandbox,
 )
 from janitor.core.judgement import judge
+from janitor.core.node_mark import Owner
 from janitor.core.plan import plan
 from janitor.core.second_look import agreed, observe_again
 from janitor.host.apply import Hands, Witness, apply
@@ -219,6 +220,7 @@ class Janitor:
             ),
             namespaces=(NetworkNamespace(1, "process 1", ("127.0.0.1", *addresses), ()),), processes=seen,
             task_directories=(), ledger=(), observations=self.observations,
+            this_node=(Owner("", "", first=True),),
         )  # fmt: skip
         judgement = judge(evidence, 60)
         self.observations = observe_again(evidence, judgement)

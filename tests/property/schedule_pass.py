@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from janitor.core import node_mark
 from janitor.core.action import Action, Plan, Policy
 from janitor.core.age import GRACE_FLOOR_S
 from janitor.core.evidence import (
@@ -162,7 +163,7 @@ def look(node: Node, lies: Lies, policy: Policy, gap: Callable[[], None]) -> See
         namespaces=NO if lies.kernel == "no namespaces" else seen_namespaces,
         processes=NO if lies.kernel == "no processes" else seen_processes,
         task_directories=(), ledger=state.read_ledger(node.root, node.boot_id),
-        observations=state.read_observations(node.root, node.boot_id),
+        observations=state.read_observations(node.root, node.boot_id), this_node=(node_mark.Owner("", "", first=True),),
     )  # fmt: skip
     judgement = judge(evidence, policy.grace_s)
     state.write_observations(node.root, node.boot_id, observe_again(evidence, judgement))

@@ -59,8 +59,10 @@ def node(_real_components: None, default_containerd: runtimes.Containerd | None)
     """Makes nodes; all are gone at the end of the test, whatever became of it."""
     with ExitStack() as nodes:
 
-        def make(*networks: Network, containerd: runtimes.Containerd | None = None, boot: bool = True) -> lab.Node:
-            made = nodes.enter_context(lab.Node(containerd or default_containerd, networks or None))
+        def make(
+            *networks: Network, containerd: runtimes.Containerd | None = None, boot: bool = True, ours: bool = True
+        ) -> lab.Node:
+            made = nodes.enter_context(lab.Node(containerd or default_containerd, networks or None, ours=ours))
             if boot:
                 made.boot()
             return made

@@ -13,7 +13,7 @@ import pytest
 from tests.lab import systemd_node, tree
 from tests.lab.boot_stages import SCRIPT
 from tests.lab.cache import REPOSITORY, MissingError
-from tests.lab.machine import Machine
+from tests.lab.machine import OURS, Machine
 from tests.lab.networks import calico
 
 pytestmark = pytest.mark.system
@@ -87,6 +87,8 @@ def test_leases_are_freed_before_the_root_is_switched(image: Path, machine: Mach
     for directory in (LEASES, "etc/cni/net.d"):
         (disk / directory).mkdir(parents=True)
     calico().write(disk / "etc/cni/net.d")
+    (disk / "etc/janitor").mkdir()
+    (disk / "etc/janitor/janitor.toml").write_text(OURS)
     for name, content in {"lock": b"", "10.52.0.2": LEASE, "10.52.0.3": b"", "10.52.0.4": b"mine"}.items():
         (disk / LEASES / name).write_bytes(content)
     shutil.copytree(REPOSITORY / "agent/janitor", disk / "opt/janitor", ignore=shutil.ignore_patterns("__pycache__"))
@@ -107,6 +109,8 @@ def test_leases_are_freed_before_the_root_is_switched(image: Path, machine: Mach
 def test_leases_on_a_file_system_that_is_mounted_later(image: Path, machine: Machine, way: str) -> None:
     """Then nothing is done, and there is no ledger that would keep the unit from doing it."""
     disk = machine.root / "run/lab/disk"
+    (disk / "etc/janitor").mkdir(parents=True)
+    (disk / "etc/janitor/janitor.toml").write_text(OURS)
     shutil.copytree(REPOSITORY / "agent/janitor", disk / "opt/janitor", ignore=shutil.ignore_patterns("__pycache__"))
     machine.run(["sh", "-c", _MOUNT, "sh", str(tree.base()), "/run/lab"], check=True)
     unshare = ["unshare", "--pid", "--fork", "--mount", "sh", "-c", _START, "sh", str(image), "/run/lab/root"]

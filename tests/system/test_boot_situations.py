@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -486,3 +487,76 @@ def test_a_network_namespace_that_only_a_process_holds(machine: EarlyMachine, st
     up = "ip link set lo up; touch /run/ready; exec sleep 100"
     with running(machine, "unshare", "--net", "sh", "-c", up, ready=(machine.root / "run/ready").exists):
         freed(machine, stage)
+
+
+def test_a_container_whose_directories_may_be_another_nodes(machine: EarlyMachine, stage: Stage) -> None:
+    """Nothing shows that they are not the outer node's, or another container's, but the operator's word."""
+    configuration = machine.disk / "etc-janitor/janitor.toml"
+    for text in ("", "# data_dirs_are_ours = true\n", "interval = 1\n",
+                 "[rules]\ndata_dirs_are_ours = true\n", 'x = """\ndata_dirs_are_ours = true\n"""\n',
+                 "data_dirs_are_ours = true\ndata_dirs_are_ours = true\n", "data_dirs_are_ours = truely\n",
+                 "data_dirs_are_ours = false\n"):  # fmt: skip
+        configuration.write_text(text)
+        refused(machine, stage, "set data_dirs_are_ours = true in /etc/janitor/janitor.toml")
+    configuration.unlink()
+    refused(machine, stage, "set data_dirs_are_ours = true in /etc/janitor/janitor.toml")
+    assert not (machine.cni / "networks/.janitor-node").exists()
+    configuration.write_text("interval = 1\n\tdata_dirs_are_ours=true # of its own\r\n[rules]\n")
+    freed(machine, stage)
+
+
+def test_marks_of_this_node_and_of_others(machine: EarlyMachine, stage: Stage) -> None:
+    """What one form of the stage writes the others know; another node's stays, and so does all in its directory."""
+    mark, number = machine.cni / "networks/.janitor-node", machine.disk / "janitor/node"
+    freed(machine, stage)
+    (word, version, own, machine_id, kind, inode) = mark.read_text().split()
+    assert (word, version, kind, inode) == ("janitor-node", "1", "nested", str(mark.stat().st_ino))
+    assert number.read_text().split()[:5] == [word, version, own, machine_id, kind]
+    assert mark.stat().st_mode & 0o777 == number.stat().st_mode & 0o777 == 0o600
+
+    def anew(*, number_too: bool = False) -> None:
+        """The same disk, with the marks that are on it; the number is in a place of its own."""
+        kept = [(path, path.rename(machine.disk / f"kept-{i}")) for i, path in enumerate((mark, number))]
+        machine.lay_out(FILES, CONFIGURATION)
+        for path, here in kept:
+            if number_too or path == mark:
+                here.rename(path)
+
+    # Every form knows it.
+    for other in STAGES:
+        before = mark.stat()
+        anew(number_too=True)
+        freed(machine, other)
+        assert mark.stat().st_ino == before.st_ino
+    # Of a machine every form says the same.
+    machine.lay_out(FILES, CONFIGURATION)
+    freed(machine, PYTHON)
+    assert mark.read_text().split()[3] == machine_id
+    anew()
+    mark.unlink()
+    freed(machine, stage)
+    own = mark.read_text().split()[2]
+    # Without its number a container is another one, clone or not; here it has the same machine ID.
+    anew()
+    why = f"(number {own}, in a container), as /var/lib/cni/networks/.janitor-node says"
+    for words in ((), ("--strict",)):
+        shutil.rmtree(machine.root / "run/janitor", ignore_errors=True)
+        done = machine.stage(stage, *words)
+        assert (done.returncode, why in done.stderr, "remove that file" in done.stderr) == (0, True, True), done
+        assert "recorded 0 leases" in done.stderr
+        assert machine.held() == FILES
+        assert mark.read_text().split()[2] == own
+    # One of the machine's first PID namespace is never a container's, whatever else is the same.
+    machine.lay_out(FILES, CONFIGURATION)
+    freed(machine, stage)
+    for path in (mark, number):
+        path.write_text(path.read_text().replace("nested", "first"))  # the same inode
+    anew(number_too=True)
+    done = machine.stage(stage)
+    assert "in the machine's first PID namespace), as" in done.stderr, done
+    assert machine.held() == FILES
+    # As it is told to go on.
+    mark.unlink()
+    shutil.rmtree(machine.root / "run/janitor")
+    freed(machine, stage)
+    assert mark.read_text().split()[4] == "nested"

@@ -266,7 +266,7 @@ def test_old_passes_are_dropped_but_never_by_looking_or_by_a_clock_that_jumps(no
     later(machine, 100, "clean", "--yes", "--no-wait", *ENDPOINT)
     journal = machine.disk / "janitor/journal"
     (kept,) = machine.cni_dir.glob(".janitor-quarantine/*/*")
-    (machine.root / "etc/janitor/janitor.toml").write_text("keep_days = 0.0\n")
+    machine.machine.configure("keep_days = 0.0\n")
     for at in (100.0, 1_780_000_000.0):
         journal.write_text(re.sub(r'"at":[0-9.]+', f'"at":{at}', journal.read_text()))
         assert "1 freed" in machine.janitor("undo", "--list").stdout

@@ -400,8 +400,8 @@ def test_a_scan_changes_nothing(node: NodeFactory, containerd_version: Container
     machine.boot()
     pod = machine.kubelet.run()
     listing = (
-        "find /var/lib/cni /etc/cni /var/lib/kubelet /etc/janitor /var/lib/janitor /run /var/lib/containerd -xdev "
-        r"-printf '%p %y %i %s %m %T@ %C@ %l\n' | sort"
+        "find /var/lib/cni /etc/cni /var/lib/kubelet /run/lab/etc-janitor /var/lib/janitor /run /var/lib/containerd "
+        r"-xdev -printf '%p %y %i %s %m %T@ %C@ %l\n' | sort"
     )
     # containerd goes on writing for a moment after a pod has been started.
     before, earlier = machine.run(["sh", "-c", listing], check=True).stdout, ""

@@ -59,7 +59,7 @@ EVERYTHING = '[rules]\nprofiles = ["kube-router", "generic"]\n'
 
 
 def configure(node: RoutedNode, text: str) -> None:
-    (node.machine.disk / "etc-janitor/janitor.toml").write_text(text)
+    node.machine.configure(text)
 
 
 @pytest.fixture(params=["252", "257"])

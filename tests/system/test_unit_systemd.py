@@ -67,13 +67,13 @@ def node() -> Iterator[SystemdNode]:
             "opt/janitor/bin/janitor": PROGRAM,
             f"etc/systemd/system/{UNIT}": (systemd_node.UNITS / UNIT).read_text(),
             f"etc/systemd/system/{UNIT}.d/lab.conf": DROP_IN + SHOWN + (HOME if home() else ""),
-            "etc/janitor/janitor.toml": CONFIG,
             "etc/cni/net.d/10-kuberouter.conflist": json.dumps(NETWORK),
         }.items():
             place = made.disk / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text)
             place.chmod(0o755)
+        made.configure(CONFIG)
         made.boot()
         made.kubelet.run()
         leak(made, 2)

@@ -89,7 +89,7 @@ def test_bad_evidence(content: bytes, sentence: str) -> None:
     [
         ("grase = 100\n", "there is no setting 'grase' (did you mean 'grace'?)"),
         ("Interval-s = 100\n", "there is no setting 'Interval-s' (did you mean 'interval'?)"),
-        ("dry_run = true\n", "there is no setting 'dry_run'; there are cri_endpoints, data_dirs, grace, "),
+        ("dry_run = true\n", "there is no setting 'dry_run'; there are cri_endpoints, data_dirs, data_dirs_are_ours, "),
         ("[rules]\nprofile = []\n", "there is no setting 'profile' in [rules] (did you mean 'profiles'?)"),
         ("[rule]\nprofiles = []\n", "there is no setting 'rule' (did you mean 'rules'?)"),
         (

@@ -223,12 +223,14 @@ def _carry_out(
 
     `still` says why we are not the only janitor any more.
     """
-    from janitor.cleaning import STOPPED, carry_out
+    from janitor.cleaning import STOPPED, carry_out, mark
     from janitor.report.changes import outcome_line, summary
 
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: signals.append(received))
+    if problem := mark(look.evidence):
+        print(f"janitor: {problem}", file=sys.stderr)
     hands, plan, work = carry_out(look, where, policy, journal, lambda: STOPPED if signals else still())
     outcomes = []
     for outcome in work:

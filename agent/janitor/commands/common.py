@@ -102,6 +102,7 @@ def options(
         data_dirs=tuple(_plain(path) for path in (*settings.data_dirs, *(data_dir or ()))),
         deadline_s=deadline or settings.deadline,
         profiles=rule_profiles(settings),
+        said_ours=settings.data_dirs_are_ours,
     )
 
 

@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 
 from janitor.core.evidence import Evidence, FileIdentity, LeaseFile, Observation, Unknown, known
+from janitor.core.node_mark import not_shown
 from janitor.core.sightings import decisive
 
 SECOND = 1_000_000_000
@@ -37,6 +38,8 @@ class Records:
 
     `runtimes_began_ns` is the wall-clock time before which no running runtime can have begun a birth, None where
     that cannot be told. `oldest_plugin_ns` is the start of the oldest CNI plugin that is at work, None for none.
+    `not_alone` is why other nodes may use this one's directories, of whose runtimes none of this says anything; "" if
+    none does.
     """
 
     now_ns: int
@@ -46,6 +49,7 @@ class Records:
     runtimes_began_ns: int | None
     latest_runtime_ns: int
     oldest_plugin_ns: int | None
+    not_alone: str = ""
 
 
 def gather(evidence: Evidence) -> Records:
@@ -60,6 +64,7 @@ def gather(evidence: Evidence) -> Records:
         _runtimes_began(evidence),
         max(starts, default=0),
         min(plugins, default=None),
+        not_shown(evidence.this_node, evidence.said_ours),
     )
 
 
@@ -76,6 +81,8 @@ def age(path: str, file: LeaseFile, records: Records, *, anonymous: bool, grace_
 
     `anonymous` says that the file names no container, so that no sighting of its owner was possible.
     """
+    if records.not_alone:
+        return Age("", records.not_alone)
     grace_s = max(grace_s, GRACE_FLOOR_S)
     this = identity(path, file)
     if this is None:

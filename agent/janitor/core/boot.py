@@ -4,6 +4,7 @@ At that moment no lease is alive, whoever wrote it, because no network namespace
 is whose it is: a lease is freed only where CRI would have written it. `cloud-init/janitor-boot.sh` follows the same
 rule, and tests/system/test_boot_table.py holds the two together.
 
+0. The data directory bears no other node's mark, and no other node of the machine uses it (core/node_mark.py).
 1. The directory belongs to a host-local network that CRI uses by the configuration on the disk. No `disableGC`, no
    network file system, a name that CNI allows. A chain with the `firewall` plugin is left alone: its DEL, still to come
    for the old sandboxes, goes by address, and would cut off the next pod that has it.
@@ -28,6 +29,7 @@ from typing import Final
 from janitor.core.action import Action, Plan, Refusal
 from janitor.core.evidence import CacheEntry, LeaseDirectory, Network, Unknown, known
 from janitor.core.lease import CRI_ID, ParsedLease, parse_lease
+from janitor.core.node_mark import Owner, another
 from janitor.core.prose import count
 from janitor.core.scope import shared
 from janitor.core.watched import entry_file, identity_of
@@ -60,18 +62,25 @@ class Configured:
 
 
 def plan_at_boot(
-    configured: Configured, directories: tuple[LeaseDirectory, ...], cache: tuple[CacheEntry, ...]
+    configured: Configured,
+    directories: tuple[LeaseDirectory, ...],
+    cache: tuple[CacheEntry, ...],
+    node: tuple[Owner, ...],
 ) -> Plan:
-    """What to move. Refusals say why a directory with something in it that might have gone is left alone."""
+    """What to move on `node`. Refusals say why a directory with something in it that might have gone is left alone."""
     actions: list[Action] = []
     refusals: list[Refusal] = []
-    networks = {n.name for n in known(configured.networks) if not _refused(n.directory, n.name, configured)}
+    others = {d.path: why for d in directories if (why := another(d.path.rpartition("/")[0], d.marks, node))}
+    ours = [n for n in known(configured.networks) if n.directory not in others]
+    networks = {n.name for n in ours if not _refused(n.directory, n.name, configured)}
     for directory in directories:
         found = [(file, parse_lease(file)) for file in known(directory.entries)]
         candidates = [(file, parsed) for file, parsed in found if parsed.shape in ("lease", "corrupt")]
         reason = _refused(directory.path, directory.network, configured)
         if other := shared(directory):
             reason = f"it is on {other}"
+        elif directory.path in others:
+            reason = others[directory.path]
         elif isinstance(directory.entries, Unknown):
             reason = directory.entries.reason
         elif not reason and isinstance(configured.networks, Unknown):

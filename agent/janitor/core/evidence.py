@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from janitor.core.evidence_node import NOTHING_COLLECTED, NodeConfig
+from janitor.core.node_mark import Owner
 from janitor.core.routing import Routing
 from janitor.core.unknown import Unknown as Unknown
 from janitor.core.unknown import known as known
 
 EVIDENCE_VERSION = 1
 _NOT_LOOKED = Unknown("policy routing was not looked at by the janitor that collected this")
+_NO_NODE = Unknown("whose data directories these are was not looked at by the janitor that collected this")
 _NO_ROUTING = Routing(_NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED)
 
 
@@ -77,6 +79,7 @@ class LeaseDirectory:
     entries: tuple[LeaseFile, ...] | Unknown
     filesystem: str = ""  # the type of the file system, as in /proc/mounts; "" where that could not be read
     mismatch: str = ""  # why this is not the directory that the node's runtime sees under this path; "" if it is
+    marks: tuple[Owner, ...] | Unknown = ()  # whose its data directory is by the mark in it; none where there is none
 
 
 # --- CNI configuration and libcni's cache --------------------------------------------------------------
@@ -309,3 +312,5 @@ class Evidence:
     node_config: NodeConfig = NOTHING_COLLECTED  # how Kubernetes and the network are configured here
     disowned: tuple[Disowned, ...] = ()
     clock_set_ns: int | Unknown = 0  # when the wall clock was last seen being set, on CLOCK_BOOTTIME; 0 for never
+    this_node: tuple[Owner, ...] | Unknown = _NO_NODE  # who this node is: one, where it was seen
+    said_ours: bool = False  # the operator says that no other node uses the data directories

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from janitor.core.action import MISSING_S, SETTLE_S, Action, Plan, Policy, Refusal
 from janitor.core.age import SECOND, Records, age, awake_s, gather
-from janitor.core.evidence import CacheEntry, Evidence, known
+from janitor.core.evidence import CacheEntry, Evidence, LeaseDirectory, known
 from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict
 from janitor.core.lease import CRI_ID
+from janitor.core.node_mark import another
 from janitor.core.rule_plan import plan_rules
 from janitor.core.sightings import canonical, decisive
 from janitor.core.watched import entry_file, identity_of, missing_identity
@@ -23,13 +24,14 @@ def plan(evidence: Evidence, judgement: Judgement, policy: Policy | None = None)
     if not policy.about("LEASE"):
         return rules
     records = gather(evidence)
+    others = {d.network: why for d in known(evidence.lease_directories) if (why := _another(d, evidence))}
     decisions: list[Action | Refusal | None] = [
         _lease(lease, judgement, records)
         for lease in judgement.leases
         if not policy.networks or lease.network in policy.networks
     ]
     decisions += [
-        _cache_entry(entry, judgement, records, policy)
+        _cache_entry(entry, judgement, records, policy, others.get(entry.network, ""))
         for entry in known(evidence.cache)
         if not policy.networks or entry.network in policy.networks
     ]
@@ -168,13 +170,24 @@ def _lease(lease: JudgedLease, judgement: Judgement, records: Records) -> Action
     return None
 
 
-def _cache_entry(entry: CacheEntry, judgement: Judgement, records: Records, policy: Policy) -> Action | Refusal | None:
-    """A damaged entry of a sandbox that is not live: until it is gone the runtime cannot stop that sandbox."""
+def _another(directory: LeaseDirectory, evidence: Evidence) -> str:
+    return another(directory.path.rpartition("/")[0], directory.marks, evidence.this_node)
+
+
+def _cache_entry(
+    entry: CacheEntry, judgement: Judgement, records: Records, policy: Policy, others: str
+) -> Action | Refusal | None:
+    """A damaged entry of a sandbox that is not live: until it is gone the runtime cannot stop that sandbox.
+
+    `others` is why the network's leases are another node's, whose cache this will be as well; "" if they are not.
+    """
     if not entry.damage or not entry.regular or not CRI_ID.fullmatch(entry.container_id):
         return None
     sightings = judgement.sightings
     if entry.container_id in sightings.alive or entry.container_id in sightings.traces:
         return None
+    if others:
+        return Refusal(entry.path, f"{entry.damage}; {others}")
     if judgement.unseen:
         return Refusal(entry.path, f"{entry.damage}, but not everything could be looked at")
     file = entry_file(entry)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from janitor.core.evidence import AddressRange, Evidence, LeaseDirectory, Unknown, known
+from janitor.core.node_mark import another
 from janitor.core.sightings import Sightings
 
 LOCAL_FILESYSTEMS = frozenset(
@@ -46,6 +47,8 @@ def scope_of(directory: LeaseDirectory, evidence: Evidence, sightings: Sightings
         return Scope(directory.mismatch)
     if other := shared(directory):
         return Scope(f"its directory is on {other}")
+    if other := another(directory.path.rpartition("/")[0], directory.marks, evidence.this_node):
+        return Scope(other)
     networks = [n for n in known(evidence.networks) if n.directory == directory.path]
     if any(n.disable_gc for n in networks):
         return Scope("the network's configuration says disableGC: its leases are to be left alone")

@@ -13,6 +13,7 @@ from janitor.core.evidence import FileKind, LeaseDirectory, LeaseFile, Unknown
 from janitor.core.lease import LONGEST_LEASE
 from janitor.host.files import entries, inside, names, open_quietly, printable, read_bounded, unknown
 from janitor.host.mounts import Mounts
+from janitor.host.node_mark import read_marks
 
 DEFAULT_DATA_DIR: Final = "/var/lib/cni/networks"
 
@@ -39,7 +40,8 @@ def lease_directories(
         except OSError as error:
             return unknown(f"listing the networks in {data_dir}", error)
     found = [read_directory(root, path, mounts) for path in _named_once(root, there.union(wanted), wanted, data_dirs)]
-    return tuple(d for d in found if d is not None)
+    marks = {data_dir: read_marks(root, data_dir) for data_dir in {os.path.dirname(d.path) for d in found if d}}
+    return tuple(replace(d, marks=marks[os.path.dirname(d.path)]) for d in found if d is not None)
 
 
 def _named_once(root: str, paths: set[str], wanted: tuple[str, ...], data_dirs: tuple[str, ...]) -> list[str]:

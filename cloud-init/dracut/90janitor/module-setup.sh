@@ -11,7 +11,7 @@ depends() {
 }
 
 install() {
-    inst_multiple awk base64 cat chmod cut date dd find grep head id ls mkdir mv od readlink rm rmdir sed sha256sum sh sleep \
+    inst_multiple awk base64 cat chmod cut date dd find grep head id ln ls mkdir mv od readlink rm rmdir sed sha256sum sh sleep \
         sort stat sync tail timeout tr wc xargs
     inst_multiple -o flock
     inst_simple "${moddir:?}/janitor-boot.sh" /usr/bin/janitor-boot.sh
