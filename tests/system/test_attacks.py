@@ -87,11 +87,14 @@ def test_05_stale_rules_are_found_though_no_iptables_can_be(node: NodeFactory, v
     machine.run(["iptables", "-t", "nat", "-F"], check=True)
     rule = ["-p", "tcp", "--dport", "8080", "-j", "DNAT", "--to-destination", f"{dead.ip}:80"]
     machine.run([f"iptables-{variant}", "-t", "nat", "-A", "PREROUTING", *rule], check=True)
-    said = "".join(
-        done.stdout + done.stderr for done in [machine.run(argv(), env={"PATH": "/run"}, timeout=120) for _ in range(2)]
-    )
+
+    def cleans() -> str:
+        done = machine.run(["env", "PATH=/run", *argv()], timeout=120)
+        return " ".join((done.stdout + done.stderr).split())
+
+    said = cleans() + cleans()
     assert "packet filter rules still name its address" in said, said
     assert list(machine.addresses()) == [dead.ip]
     machine.run([f"iptables-{variant}", "-t", "nat", "-F"], check=True)
-    machine.run(argv(), env={"PATH": "/run"}, timeout=120)
+    cleans()
     assert machine.addresses() == {}
