@@ -21,6 +21,7 @@ from janitor.host.firewall import named_addresses
 from janitor.host.journal import Journal, new_pass_id
 from janitor.host.mounts import own_mounts
 from janitor.host.processes import Asked, processes
+from janitor.host.programs import Recent
 from janitor.host.repairs import NodeRepairs
 from janitor.pipeline import Options, diagnose, observe
 
@@ -70,8 +71,9 @@ def carry_out(
     """Look once more, and do what both looks agree on. The iterator does the work as it is read."""
     second = look(options, policy)
     both = agreed(first.plan, second.plan, first.evidence, second.evidence)
-    if any(action.kind == "free" and not action.chain for action in both.actions):
-        both = without_stale_rules(both, second.evidence, named_addresses(options.root))
+    without_chain = [action.name for action in both.actions if action.kind == "free" and not action.chain]
+    if without_chain:
+        both = without_stale_rules(both, second.evidence, named_addresses(options.root, without_chain))
     boot_id = second.evidence.boot_id
     hands = Hands(
         root=options.root,
@@ -81,6 +83,7 @@ def carry_out(
         mounts=own_mounts(),
         witness=lambda: witness(options.root, Asked(frozenset(action.container_id for action in both.actions))),
         plugin_dirs=second.evidence.plugin_dirs,
+        programs=Recent(options.root, options.program_dirs),
         repairs=NodeRepairs(options.root, options.profiles),
         stop=stop,
     )

@@ -39,6 +39,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace: int = 600  # seconds a lease must be watched before it may be called dead; never less than 60
     deadline: float = 5.0  # seconds a single call to a runtime may take
     keep_days: float = 30  # days that quarantine and journal are kept
+    program_dirs: tuple[str, ...] = ()  # directories of programs and CNI plugins that are run although a pod has them
     rules: Rules = Rules()
     # The rest is the daemon's.
     mode: Mode = "repair"  # observe: look and report, change nothing
@@ -121,6 +122,9 @@ def _problem(config: Config) -> str:
     for path in config.data_dirs:
         if not path.startswith("/"):
             return f"data_dirs has '{path}'; a data directory of host-local has an absolute path"
+    for path in config.program_dirs:
+        if not path.startswith("/") or "*" in path or ".." in path.split("/"):
+            return f"program_dirs has '{path}'; a directory of programs has an absolute path, without * and .."
     for socket in config.cri_endpoints:
         if not is_socket(socket):
             return f"cri_endpoints has '{socket}', which is no Unix socket; name it like unix:///run/x.sock"

@@ -65,6 +65,7 @@ class Options:
     cri_endpoints: tuple[str, ...] = ()
     configured_endpoints: tuple[str, ...] = ()
     data_dirs: tuple[str, ...] = ()
+    program_dirs: tuple[str, ...] = ()
     deadline_s: float = 5.0
     profiles: tuple[Profile, ...] = ()
     node: node_config.Wanted = node_config.PLAIN

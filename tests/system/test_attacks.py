@@ -9,7 +9,7 @@ import pytest
 from tests.lab.daemon import Daemon
 from tests.lab.networks import PORTMAP, dual_stack
 from tests.lab.node import NodeFactory
-from tests.system.test_traps import SOCKET, clean, kept_by_the_list_alone, remove_task, until
+from tests.system.test_traps import SOCKET, argv, clean, kept_by_the_list_alone, remove_task, until
 
 pytestmark = pytest.mark.system
 
@@ -72,3 +72,29 @@ def test_04_the_del_of_a_dead_pod_leaves_the_rules_of_whoever_has_its_address_no
     assert rules() == before
     # Without the DEL the dead pod's own rules stand, so its address is not given to anybody either.
     assert second in machine.addresses()
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_05_stale_rules_are_found_though_no_iptables_can_be(node: NodeFactory, variant: str) -> None:
+    """As on k3s, which brings an iptables of its own: the runtime finds it, and janitor's PATH has none."""
+    machine = node()
+    dead = machine.kubelet.run(host_ports={8080: 80})
+    kept_by_the_list_alone(machine, dead)
+    remove_task(machine, dead)
+    machine.lose_metadata()
+    for entry in machine.results.glob(f"*{dead.id}*"):
+        entry.unlink()
+    machine.run(["iptables", "-t", "nat", "-F"], check=True)
+    rule = ["-p", "tcp", "--dport", "8080", "-j", "DNAT", "--to-destination", f"{dead.ip}:80"]
+    machine.run([f"iptables-{variant}", "-t", "nat", "-A", "PREROUTING", *rule], check=True)
+
+    def cleans() -> str:
+        done = machine.run(["env", "PATH=/run", *argv()], timeout=120)
+        return " ".join((done.stdout + done.stderr).split())
+
+    said = cleans() + cleans()
+    assert "packet filter rules still name its address" in said, said
+    assert list(machine.addresses()) == [dead.ip]
+    machine.run([f"iptables-{variant}", "-t", "nat", "-F"], check=True)
+    cleans()
+    assert machine.addresses() == {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,6 +157,41 @@ def test_what_a_pod_may_write_to_is_not_trusted_under_any_name(root: Path, machi
         assert line.startswith(f"/opt/cni, on the way to {path}, is in a mount that process ")
         assert line.endswith(" can write to")
     assert said[2] == "/usr/sbin/tool"
+
+
+def test_exchanged_directories_are_never_half_trusted(root: Path) -> None:
+    """One is root's, one is not, and somebody exchanges them all the time: what is opened has been judged."""
+    other = root / "opt/cni/other"
+    other.mkdir()
+    for directory, owner in ((root / "opt/cni/bin", 0), (other, 1000)):
+        (directory / "portmap").write_text("")
+        for path in (directory, directory / "portmap"):
+            os.chown(path, owner, owner)
+    over = threading.Event()
+
+    def exchange() -> None:
+        libc = ctypes.CDLL(None)
+        names = [str(path).encode() for path in (root / "opt/cni/bin", other)]
+        while not over.is_set():
+            libc.renameat2(-100, names[0], -100, names[1], 2)
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    owners = {"refused": 0, "root": 0}
+    try:
+        for _ in range(1000):
+            try:
+                fd = open_trusted(str(root), "/opt/cni/bin/portmap", NOTHING)
+            except Untrusted:
+                owners["refused"] += 1
+                continue
+            assert os.fstat(fd).st_uid == 0
+            os.close(fd)
+            owners["root"] += 1
+    finally:
+        over.set()
+        thread.join()
+    assert all(owners.values()), owners
 
 
 def test_without_a_look_at_every_pod_nothing_is_known() -> None:

@@ -30,8 +30,6 @@ def leave(root: Path, node: Owner = NODE, filesystem: str = "ext4") -> str:
     marks = node_mark.read_marks(str(root), DATA_DIR)
     directory = LeaseDirectory(f"{DATA_DIR}/net", "net", (), filesystem, "", marks)
     return node_mark.leave_marks(str(root), (directory,), (node,))
-        str(root), (LeaseDirectory(f"{DATA_DIR}/net", "net", (), filesystem, "", marks),), (node,)
-    )
 
 
 def test_a_mark_names_the_node_and_stays(root: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 from janitor.cleaning import STOPPED
 from janitor.core.action import Action, Policy
 from janitor.core.backoff import SECOND, Backoff
+from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Event, Outcome
 from janitor.core.plan import plan
 from janitor.core.watched import identity_of
@@ -30,6 +31,8 @@ from janitor.host.locks import DAEMON_LOCK, JANITOR_LOCK, Busy, lost, only_janit
 from janitor.host.mounts import own_mounts
 from janitor.host.processes import Asked, processes
 from janitor.host.procfs import Proc
+from janitor.host.programs import Programs
+from janitor.host.trusted import Exposed
 from janitor.host.undo import Purged, purge
 from janitor.lease_pass import Order, lease_pass
 from janitor.pipeline import Options, diagnose
@@ -99,9 +102,16 @@ def test_with_a_plugin_that_is_gone_nothing_is_journalled(root: Path) -> None:
     config = {"name": "net", "cniVersion": "0.4.0", "plugins": [{"type": "no-such-plugin"}]}
     cached = {"config": base64.b64encode(json.dumps(config).encode()).decode(), "containerId": DEAD, "ifName": "eth0"}
     (results / "entry").write_text(json.dumps(cached))
-    outcomes = done_by(root, frees(root, chain="/var/lib/cni/results/entry"))
+    actions, programs = frees(root, chain="/var/lib/cni/results/entry"), Programs(str(root), None, Exposed({}))
+    outcomes = done_by(root, actions, programs=lambda: programs)
     assert {o.event for o in outcomes} == {"failed"}
-    assert all("the plugin no-such-plugin is in none of" in o.detail for o in outcomes)
+    assert all("no-such-plugin is in none of /opt/cni/bin, " in o.detail for o in outcomes)
+    assert written(root) == []
+    # Where it cannot be told which programs may be trusted, none is run.
+    outcomes = done_by(root, actions, programs=lambda: Unknown("a pod's mounts cannot be read"))
+    assert {(o.event, o.detail.partition(";")[0]) for o in outcomes} == {
+        ("failed", "no CNI plugin is run: a pod's mounts cannot be read")
+    }
     assert written(root) == []
 
 

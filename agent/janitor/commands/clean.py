@@ -224,7 +224,8 @@ def _carry_out(
     `still` says why we are not the only janitor any more.
     """
     from janitor.cleaning import STOPPED, carry_out, mark
-    from janitor.report.changes import outcome_line, summary
+    from janitor.core.action import Plan
+    from janitor.report.changes import outcome_line, plan_text, summary
 
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -236,5 +237,9 @@ def _carry_out(
     for outcome in work:
         outcomes.append(outcome)
         write(f"{outcome_line(outcome)}\n".encode("utf-8", "backslashreplace"))
+    # What was to be done and is left after all: nobody has said why yet.
+    known = {refusal.subject for refusal in look.plan.refusals}
+    if new := tuple(refusal for refusal in plan.refusals if refusal.subject not in known):
+        write(plan_text(Plan((), new), terminal()[0]).encode("utf-8", "backslashreplace"))
     write(f"{summary(hands.pass_id, outcomes, plan)}\n".encode("utf-8", "backslashreplace"))
     return bool(plan.refusals) or any(outcome.event != "done" for outcome in outcomes)

@@ -18,11 +18,13 @@ from typing import Protocol
 from janitor.core.action import Action
 from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Event, Outcome
-from janitor.host.cni_del import DelError, chain_del, find_chain
+from janitor.host.cni_del import ChainDel, DelError, chain_del, find_chain
 from janitor.host.files import inside, said
+from janitor.host.firewall import named_addresses
 from janitor.host.journal import Journal, sync_directory
 from janitor.host.locks import Busy, network_lock
 from janitor.host.mounts import Mounts
+from janitor.host.programs import Programs
 from janitor.host.quarantine import QUARANTINE, make_place, move, place_for, unchanged
 
 BATCH = 16  # as many renames as a pod that waits for the lock may be made to wait for
@@ -60,6 +62,7 @@ class Hands:
     mounts: Mounts
     witness: Callable[[], Witness | Unknown]
     plugin_dirs: tuple[str, ...] = ()
+    programs: Callable[[], Programs | Unknown] = lambda: Unknown("it was not asked which programs the node has")
     patience_s: float = 5.0
     repairs: Repairs | None = None
     batch: int = BATCH
@@ -126,7 +129,7 @@ def _hopeless(batch: list[Action], hands: Hands, locked: dict[str, str]) -> tupl
             with network_lock(inside(hands.root, first.directory), first.directory, hands.patience_s):
                 pass
         if first.chain:
-            find_chain(hands.root, first.chain, hands.plugin_dirs, "")
+            _chain(first.chain, hands, "")
     except Busy as busy:
         locked[first.directory] = str(busy)
     except OSError as error:
@@ -134,6 +137,26 @@ def _hopeless(batch: list[Action], hands: Hands, locked: dict[str, str]) -> tupl
     except DelError as error:
         return "failed", _kept(error)
     return ("skipped", locked[first.directory]) if first.directory in locked else None
+
+
+def _chain(entry: str, hands: Hands, scratch: str) -> tuple[ChainDel, Programs]:
+    programs = hands.programs()
+    if isinstance(programs, Unknown):
+        raise DelError(f"no CNI plugin is run: {programs.reason}")
+    return find_chain(hands.root, entry, programs, hands.plugin_dirs, scratch), programs
+
+
+def _run_chain(entry: str, leases: list[Action], hands: Hands, scratch: str) -> None:
+    """CNI DEL, and a look whether it has done what it is for: not every plugin says so where it has found no tool."""
+    chain, programs = _chain(entry, hands, scratch)
+    chain_del(chain, programs)
+    if not chain.filters:
+        return
+    left = named_addresses(hands.root, (action.name for action in leases))
+    if isinstance(left, Unknown):
+        raise DelError(f"after CNI DEL, {left.reason}")
+    if left:
+        raise DelError(f"CNI DEL has left packet filter rules that name {', '.join(sorted(left))}")
 
 
 def _kept(error: DelError) -> str:
@@ -242,7 +265,7 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, hands: H
     os.makedirs(scratch, mode=0o700, exist_ok=True)
     try:
         node_path = f"{os.path.dirname(entries[0].quarantine)}/scratch"
-        chain_del(hands.root, find_chain(hands.root, batch[-1].chain, hands.plugin_dirs, node_path))
+        _run_chain(batch[-1].chain, leases, hands, node_path)
     except DelError as error:
         return [Outcome(action, "failed", _kept(error)) for action in batch]
     finally:

@@ -6,19 +6,32 @@ order, an empty CNI_NETNS, `prevResult` from the cache. Standard library only.
 
 import base64
 import json
-import os
-import subprocess
+import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from janitor.host.files import inside, read_bounded, said
-from janitor.host.namespaces import in_network
-from janitor.host.procfs import Proc, find_proc, node_root
+from janitor.host.files import inside, read_bounded
+from janitor.host.programs import NotRun, Programs
+from janitor.host.trusted import Untrusted
 
 PLUGIN_DIRS: Final = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni", "/var/lib/rancher/k3s/data/current/bin",
-                      "/var/lib/rancher/k3s/data/cni", "/var/snap/microk8s/current/opt/cni/bin")  # fmt: skip
+                      "/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/rke2/data/*/bin", "/var/lib/k0s/bin/cni",
+                      "/var/snap/microk8s/current/opt/cni/bin")  # fmt: skip
+_CONFIGURATIONS: Final = (
+    "/etc/containerd/config.toml", "/etc/k0s/containerd.toml", "/run/k0s/containerd-cri.toml",
+    "/var/lib/rancher/k3s/agent/etc/containerd/config.toml", "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",
+    "/var/snap/microk8s/current/args/containerd.toml", "/etc/crio/crio.conf",
+)  # fmt: skip
+_DROP_INS: Final = ("/etc/containerd/conf.d", "/etc/crio/crio.conf.d", "/usr/lib/crio/crio.conf.d")
+_DROP_IN_FILES: Final = 64
 _TIMEOUT_S = 30
 _LIMIT = 1 << 20
+_FILTERING: Final = frozenset({"portmap", "firewall"})
+"""Plugins that make packet filter rules by which a dead pod's address leads to the next one that gets it.
+
+`bridge` and `ptp` with ipMasq make some too, but those say of an address what the next pod is given as well.
+"""
 
 
 class DelError(Exception):
@@ -31,55 +44,119 @@ _DELEGATING: Final = frozenset({"flannel"})
 
 @dataclass(frozen=True, slots=True)
 class ChainDel:
-    """What is to be run: each plugin with its configuration, in this order, and the environment of all of them."""
+    """What is to be run: each plugin with its configuration, in this order, and the environment of all of them.
+
+    `filters`: it is to remove packet filter rules that name the attachment's addresses, and leaves none that do.
+    """
 
     plugins: tuple[tuple[str, dict[str, Any]], ...]
     environment: dict[str, str]
+    filters: bool
 
 
-def find_chain(root: str, cache_entry: str, plugin_dirs: tuple[str, ...], scratch: str) -> ChainDel:
+def find_chain(root: str, cache_entry: str, programs: Programs, preferred: tuple[str, ...], scratch: str) -> ChainDel:
     """Everything that DEL for the attachment of one cache entry takes. DelError where something of it is not there.
 
-    host-local's part of it gets `scratch`, an empty directory, for its data: it would walk the whole network and
-    release whatever names the container. Which lease goes is janitor's to decide.
+    Plugins are looked for in directories of the node's configuration files, well-known ones and the operator's; of
+    these the `preferred`, which a runtime's answer named, come first. host-local's part gets `scratch`, an empty
+    directory, for its data: it would walk the whole network and release whatever names the container. Which lease goes
+    is janitor's to decide.
     """
     try:
         document = json.loads(read_bounded(inside(root, cache_entry), _LIMIT))
         config = json.loads(base64.b64decode(document["config"], validate=True))
         plugins = [dict(plugin) for plugin in config.get("plugins", [config])]
+        directories = plugin_directories(programs, preferred)
         runs = [
-            (_find(root, str(plugin["type"]), plugin_dirs or PLUGIN_DIRS), _config(plugin, config, document, scratch))
+            (programs.locate(str(plugin["type"]), directories, strict=True), _config(plugin, config, document, scratch))
             for plugin in reversed(plugins)
             if plugin["type"] not in _DELEGATING
         ]
-        return ChainDel(tuple(runs), _environment(document, plugin_dirs or PLUGIN_DIRS))
+        types = {str(plugin["type"]) for plugin in plugins}
+        ipams = {str(plugin["ipam"].get("type")) for plugin in plugins if isinstance(plugin.get("ipam"), dict)}
+        path = programs.search_path()
+        filters = bool(types & _FILTERING)
+        if filters:
+            _needs_a_tool(programs, path, document)
+        # A plugin runs its IPAM plugin by name, in the first of these directories that has it.
+        places = programs.trusted(directories, tuple(ipams))
+        # With an empty CNI_NETNS, bridge and ptp leave their masquerading behind, which names the address as well.
+        masquerades = any(plugin.get("ipMasq") for plugin in plugins)
+        return ChainDel(tuple(runs), _environment(document, places, path), filters and not masquerades)
+    except (NotRun, Untrusted) as error:
+        raise DelError(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DelError(f"reading {cache_entry}: {type(error).__name__}: {error}") from None
 
 
-def chain_del(root: str, chain: ChainDel) -> None:
-    """Run it, in the node's network namespace. DelError where any plugin does not succeed."""
-
-    def run() -> None:
-        for path, configuration in chain.plugins:
-            _run(root, path, configuration, chain.environment)
-
-    proc = find_proc(root)
-    try:
-        in_network(f"{proc.path}/1/ns/net", run) if isinstance(proc, Proc) else run()
-    except OSError as error:
-        raise DelError(f"entering the node's network namespace: {said(error)}") from None
+def plugin_directories(programs: Programs, preferred: tuple[str, ...]) -> tuple[str, ...]:
+    """Where CNI plugins of this node may be: only directories that root's own files, or janitor itself, name."""
+    named = (*programs.named, *_configured(programs), *PLUGIN_DIRS)
+    first = [directory for directory in preferred if directory.rstrip("/") in {one.rstrip("/") for one in named}]
+    return tuple(dict.fromkeys(d.rstrip("/") for d in programs.expanded((*programs.named, *first, *named))))
 
 
-def _environment(document: dict[str, Any], plugin_dirs: tuple[str, ...]) -> dict[str, str]:
+def _configured(programs: Programs) -> Iterator[str]:
+    """The plugin directories in the runtimes' configuration files, as far as only root can have written those."""
+    files = list(_CONFIGURATIONS)
+    for directory in _DROP_INS:
+        files += programs.expanded((f"{directory}/*",))[:_DROP_IN_FILES]
+    for path in files:
+        try:
+            yield from _directories_in(tomllib.loads(programs.read(path, _LIMIT).decode("utf-8")))
+        except (Untrusted, OSError, ValueError, RecursionError):
+            continue  # what cannot be read names nothing; then the well-known directories have to do
+
+
+def _directories_in(table: Any, name: str = "") -> Iterator[str]:
+    """`bin_dir` and `bin_dirs` of containerd's [….cni], `plugin_dirs` of CRI-O's [crio.network]."""
+    for key, value in table.items() if isinstance(table, dict) else ():
+        if isinstance(value, dict):
+            yield from _directories_in(value, key)
+        elif (name, key) in (("cni", "bin_dir"), ("cni", "bin_dirs"), ("network", "plugin_dirs")):
+            found = value if isinstance(value, list) else [value]
+            yield from (one for one in found if isinstance(one, str) and one.startswith("/") and "*" not in one)
+
+
+def _needs_a_tool(programs: Programs, path: tuple[str, ...], document: dict[str, Any]) -> None:
+    """NotRun where the plugins would find nothing to remove their rules with; some of them would not say so."""
+    result = document.get("result")
+    ips = result.get("ips") if isinstance(result, dict) else None
+    wanted = {"ip6tables" if ":" in str(ip["address"]) else "iptables" for ip in ips or ()} or {"iptables"}
+    for tool in sorted(wanted):
+        try:
+            programs.locate(tool, path)
+        except NotRun as missing:
+            try:
+                programs.locate("nft", path)
+            except NotRun:
+                raise NotRun(f"a plugin of the chain has made packet filter rules, and {missing}") from None
+
+
+def chain_del(chain: ChainDel, programs: Programs) -> None:
+    """Run it, in the node's namespaces. DelError where any plugin does not succeed."""
+    for path, configuration in chain.plugins:
+        name = path.rpartition("/")[2]
+        try:
+            done = programs.run(
+                [path], stdin=json.dumps(configuration).encode(), environment=chain.environment, timeout_s=_TIMEOUT_S
+            )
+        except NotRun as error:
+            raise DelError(f"CNI DEL: {error}") from None
+        if done.returncode != 0:
+            why = _message(done.stdout) or _message(done.stderr) or done.returncode
+            raise DelError(f"CNI DEL of {name} failed: {why}")
+
+
+def _environment(document: dict[str, Any], places: tuple[str, ...], path: tuple[str, ...]) -> dict[str, str]:
     return {
         "CNI_COMMAND": "DEL",
         "CNI_CONTAINERID": str(document["containerId"]),
         "CNI_NETNS": "",
         "CNI_IFNAME": str(document["ifName"]),
         "CNI_ARGS": ";".join(f"{key}={value}" for key, value in document.get("cniArgs") or ()),
-        "CNI_PATH": ":".join(plugin_dirs),
-        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        "CNI_PATH": ":".join(places),
+        "PATH": ":".join(path),
     }
 
 
@@ -104,36 +181,6 @@ def _version(text: object) -> tuple[int, ...]:
         return tuple(int(part) for part in str(text).split(".")[:2])
     except ValueError:
         return (0, 0)
-
-
-def _find(root: str, name: str, plugin_dirs: tuple[str, ...]) -> str:
-    if "/" in name:
-        raise DelError(f"the plugin name '{name}' is not one")
-    programs = node_root(root)
-    path = next((f"{d}/{name}" for d in plugin_dirs if os.access(inside(programs, f"{d}/{name}"), os.X_OK)), None)
-    if path is None:
-        raise DelError(f"the plugin {name} is in none of {', '.join(plugin_dirs)}")
-    return path
-
-
-def _run(root: str, path: str, config: dict[str, Any], environment: dict[str, str]) -> None:
-    name = path.rpartition("/")[2]
-    argv = [path] if root == "/" else ["chroot", node_root(root), path]
-    try:
-        done = subprocess.run(
-            argv,
-            input=json.dumps(config).encode(),
-            env=environment,
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise DelError(f"CNI DEL of {name} did not end within {_TIMEOUT_S} s") from None
-    except OSError as error:
-        raise DelError(f"starting the plugin {path}: {error.strerror}") from None
-    if done.returncode != 0:
-        raise DelError(f"CNI DEL of {name} failed: {_message(done.stdout) or _message(done.stderr) or done.returncode}")
 
 
 def _message(output: bytes) -> str:

@@ -7,14 +7,14 @@ k3s and RKE2's server run theirs inside one process whose title says nothing; ea
 import os
 import re
 import shlex
-import subprocess
 from typing import Any, Final
 
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Component
 from janitor.host import yaml_files
 from janitor.host.files import inside, names, read_bounded, unknown
-from janitor.host.procfs import Proc
+from janitor.host.procfs import NODE_ROOT, Proc
+from janitor.host.programs import SYSTEM_DIRS, NotRun, programs_here, programs_of
 from janitor.host.secrets import without_secrets
 from janitor.host.whose import PROGRAMS, Whose
 
@@ -140,8 +140,11 @@ def pod_commands(spec: Any) -> list[tuple[str, tuple[str, ...]]]:
 
 def _journal(root: str, live: bool) -> list[Component]:
     """What k3s or RKE2 last started, in this boot where that is this node's."""
+    node = root in ("/", NODE_ROOT)
+    programs = programs_of(root) if node else programs_here()
+    if isinstance(programs, Unknown):
+        return []
     argv = [
-        "journalctl",
         "--output=cat",
         "--no-pager",
         "--quiet",
@@ -149,17 +152,18 @@ def _journal(root: str, live: bool) -> list[Component]:
         "--lines=200",
         "--grep=^.*Running (kube|cloud)",
     ]
-    if root == "/":
+    if node:
         argv += ["--boot"]
     else:
         places = [inside(root, place) for place in _JOURNALS]
         argv += [f"--directory={next((p for p in places if names(p)), places[0])}"]
     argv += [f"--unit={unit}" for unit in ("k3s", "k3s-agent", "rke2-server", "rke2-agent")]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        path = programs.locate("journalctl", SYSTEM_DIRS)
+        done = programs.run([path, *argv], timeout_s=_TIMEOUT_S)
+    except NotRun:
         return []
-    return started(done.stdout, live)
+    return started(done.stdout.decode("utf-8", "replace"), live)
 
 
 def started(text: str, live: bool) -> list[Component]:

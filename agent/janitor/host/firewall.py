@@ -1,58 +1,56 @@
 """Which addresses the node's packet filter rules name: a dead pod's hostPort rules would lead to the next pod.
 
-Asked for only before something is freed: listing the rules of iptables-legacy may load a kernel module. Where a tool is
-not installed it has made no rule either: the CNI plugins that make such rules run these very programs (portmap,
-firewall and bridge of containernetworking/plugins), so its absence is no Unknown. Standard library only.
+The kernel is asked, not a tool: which tool made a rule does not matter then, nor whether janitor can find that tool.
+Both packet filters are looked at, nf_tables (nf_tables.py) and the older x_tables (x_tables.py), for IPv4 and IPv6.
+Nothing of x_tables is loaded for it; the kernel may load nf_tables itself. An address is looked for as the kernel keeps
+it, four or sixteen bytes in their place; a counter or a mask that happens to have the same bytes keeps a lease, and
+that is all it does. Standard library only.
 """
 
-import re
-import subprocess
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
-from typing import Final
 
 from janitor.core.evidence import Unknown
+from janitor.host import nf_tables, x_tables
 from janitor.host.files import unknown
 from janitor.host.namespaces import in_network
-from janitor.host.procfs import Proc, find_proc, node_root
+from janitor.host.procfs import Proc, find_proc
 
-_LISTINGS: Final = (("iptables-save",), ("ip6tables-save",), ("nft", "--numeric", "list", "ruleset"))
-_ADDRESS = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:]+)(?![\w.])")
-_TIMEOUT_S = 30
+_DOING = "listing the packet filter's rules"
 
 
-def named_addresses(root: str) -> frozenset[str] | Unknown:
-    """Every address in any rule, canonical. Unknown where a tool that is there fails; empty where there is none."""
+def named_addresses(root: str, asked: Iterable[str]) -> frozenset[str] | Unknown:
+    """Those of the addresses, canonical, that any rule of the node's names. Unknown where the kernel does not say."""
+    patterns = {ip_address(address).packed: address for address in asked}
     proc = find_proc(root)
     if not isinstance(proc, Proc):
-        return _named(root)
+        return proc
+    network = f"{proc.path}/1/ns/net"
     try:
-        return in_network(f"{proc.path}/1/ns/net", lambda: _named(root))
+        return frozenset(in_network(network, lambda: _named(patterns)))
     except OSError as error:
-        return unknown("entering the node's network namespace, to list the packet filter's rules", error)
+        return unknown(_DOING, error)
+    except ValueError as error:
+        return Unknown(f"{_DOING}: {error}")
 
 
-def _named(root: str) -> frozenset[str] | Unknown:
-    programs = node_root(root)
+def _named(patterns: dict[bytes, str]) -> set[str]:
     found: set[str] = set()
-    for words in _LISTINGS:
-        argv = words if root == "/" else ("chroot", programs, *words)
-        try:
-            done = subprocess.run(
-                argv, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
-            )
-        except FileNotFoundError:
-            continue
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return Unknown(f"listing the packet filter's rules with {words[0]}: {error}")
-        if done.returncode == 127 and root != "/":
-            continue  # chroot's way of saying that there is no such program
-        if done.returncode != 0:
-            return Unknown(f"listing the packet filter's rules with {words[0]}: {done.stderr.strip()[:200]}")
-        # `--to-destination 10.52.0.3:80` and `[fd00::3]:80`: the port is not of the address.
-        text = re.sub(r"(\d\.\d+):\d+", r"\1", done.stdout.replace("[", " ").replace("]:", " "))
-        for word in _ADDRESS.findall(text):
-            try:
-                found.add(str(ip_address(word)))
-            except ValueError:
-                continue
-    return frozenset(found)
+    for data in _rules():
+        found |= {address for packed, address in patterns.items() if address not in found and _holds(data, packed)}
+    return found
+
+
+def _rules() -> Iterator[bytes]:
+    yield from nf_tables.rules()
+    yield from x_tables.rules()
+
+
+def _holds(data: bytes, packed: bytes) -> bool:
+    """Whether the bytes are in it where an address can begin: both kernel interfaces align them to four."""
+    at = data.find(packed)
+    while at >= 0:
+        if at % 4 == 0:
+            return True
+        at = data.find(packed, at + 1)
+    return False

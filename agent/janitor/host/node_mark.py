@@ -71,8 +71,8 @@ def read_marks(root: str, data_dir: str) -> tuple[Owner, ...] | Unknown:
 def leave_marks(root: str, directories: tuple[LeaseDirectory, ...], node: tuple[Owner, ...] | Unknown) -> str:
     """Mark the data directories of these as this node's, where they bear no mark and are this node's to judge.
 
-    The caller has made sure that they are not a container's without the operator's word (core/node_mark.py). Nobody's mark
-    is ever replaced. Says what went wrong, "" for nothing.
+    The caller has made sure that they are not a container's without the operator's word (core/node_mark.py). Nobody's
+    mark is ever replaced. Says what went wrong, "" for nothing.
     """
     if isinstance(node, Unknown):
         return ""

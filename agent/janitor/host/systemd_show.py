@@ -1,17 +1,25 @@
 """What the running systemd says of a service: `systemctl show`. Only for the node's own root."""
 
-import subprocess
+from janitor.core.evidence import Unknown
+from janitor.host.programs import SYSTEM_DIRS, NotRun, programs_of
 
 _PROPERTIES = "LoadState,FragmentPath,DropInPaths,NeedDaemonReload,MainPID,ExecMainStartTimestampMonotonic"
 _TIMEOUT_S = 3
+_LIMIT = 1 << 20
 
 
 def show(name: str) -> dict[str, str]:
     """The properties of a loaded service; nothing where systemd is not there, does not answer, or knows none."""
-    argv = ["systemctl", "show", name, f"--property={_PROPERTIES}", "--no-pager"]
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+    programs = programs_of("/")
+    if isinstance(programs, Unknown):
         return {}
-    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    try:
+        path = programs.locate("systemctl", SYSTEM_DIRS)
+        done = programs.run(
+            [path, "show", name, f"--property={_PROPERTIES}", "--no-pager"], timeout_s=_TIMEOUT_S, limit=_LIMIT
+        )
+    except NotRun:
+        return {}
+    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    found = dict(line.split("=", 1) for line in lines if "=" in line)
     return found if done.returncode == 0 and found.get("LoadState") == "loaded" else {}

@@ -72,7 +72,9 @@ class Exposed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mount:
+class Mount:
+    """One line of a mount table."""
+
     device: str
     root: str
     point: str
@@ -92,7 +94,7 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
     until = time.monotonic() + _SECONDS
     found: dict[tuple[str, str], str] = {}
     try:
-        node = _read_table(f"{proc.path}/1/mountinfo")
+        node = read_table(f"{proc.path}/1/mountinfo")
         roots = [mount for mount in node.values() if mount.point == "/"]
         if not roots:
             return Unknown("looking for the mounts that pods see: the node's own / is not in its mount table")
@@ -125,15 +127,17 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
     return Exposed(found)
 
 
-def open_trusted(base: str, path: str, exposed: Exposed, *, directory: bool = False) -> int:
+def open_trusted(
+    base: str, path: str, exposed: Exposed, *, directory: bool = False, mounts: Mapping[str, Mount] | None = None
+) -> int:
     """A descriptor (O_PATH) of the regular file, or directory, that `path` names in the node's root `base`.
 
     Every directory on the way is root's, writable by nobody else, and under no mount of `exposed`; a link is followed
-    where root owns it in such a directory. `base` is "/", "/proc/1/root" or where a disk is mounted, itself trusted.
-    Raises Untrusted, or OSError for what is not there.
+    where root owns it in such a directory. `base` is "/", "/proc/1/root" or where a disk is mounted, itself trusted;
+    `mounts` is its mount table, for whoever opens much at once. Raises Untrusted, or OSError for what is not there.
     """
-    mounts = _read_table(_table_for(base))
-    stack = _resolve(base, path, mounts, lambda place, name: _judge(place, name, path, exposed))
+    table = read_table(table_of(base)) if mounts is None else mounts
+    stack = _resolve(base, path, table, lambda place, name: _judge(place, name, path, exposed))
     try:
         fd = stack[-1].fd
         mode = os.fstat(fd).st_mode
@@ -156,7 +160,7 @@ class _Place:
 
 
 def _resolve(
-    base: str, path: str, mounts: Mapping[str, _Mount], judge: Callable[[_Place, "_Place | None"], None]
+    base: str, path: str, mounts: Mapping[str, Mount], judge: Callable[[_Place, "_Place | None"], None]
 ) -> list[_Place]:
     """Go there component by component; each is judged, with the directory it was found in, before the next is opened.
 
@@ -233,7 +237,7 @@ def _has_list(fd: int) -> bool:
         return error.errno not in (errno.ENODATA, errno.EOPNOTSUPP)
 
 
-def _place(fd: int, above: _Place | None, name: str, base: str, mounts: Mapping[str, _Mount]) -> _Place:
+def _place(fd: int, above: _Place | None, name: str, base: str, mounts: Mapping[str, Mount]) -> _Place:
     """Where a descriptor is. It is closed where that cannot be told: OSError."""
     try:
         number = _mount_of(fd)
@@ -251,7 +255,7 @@ def _place(fd: int, above: _Place | None, name: str, base: str, mounts: Mapping[
         raise
 
 
-def _base_in(mount: _Mount, base: str) -> str:
+def _base_in(mount: Mount, base: str) -> str:
     """The path of `base` within its mount."""
     path = "/" if base.endswith("/1/root") else os.path.realpath(base)
     return "/" if path == mount.point else f"/{os.path.relpath(path, mount.point)}"
@@ -294,7 +298,8 @@ def _close(stack: list[_Place]) -> None:
         os.close(place.fd)
 
 
-def _table_for(base: str) -> str:
+def table_of(base: str) -> str:
+    """Where the mount table is that a root directory belongs to."""
     return f"{base.removesuffix('root')}mountinfo" if base.endswith("/1/root") else "/proc/thread-self/mountinfo"
 
 
@@ -307,17 +312,17 @@ def _view(proc: Proc, pid: int) -> tuple[str, ...] | None:
     return (namespace, str(root.st_dev), str(root.st_ino))
 
 
-def _own_table(proc: Proc, pid: int) -> list[_Mount]:
+def _own_table(proc: Proc, pid: int) -> list[Mount]:
     """The mounts below the root directory of a process; none where it has ended."""
     try:
-        return list(_read_table(f"{proc.path}/{pid}/mountinfo").values())
+        return list(read_table(f"{proc.path}/{pid}/mountinfo").values())
     except OSError as error:
         if error.errno in _ENDED:
             return []
         raise
 
 
-def _whole_table(proc: Proc, pid: int) -> list[_Mount]:
+def _whole_table(proc: Proc, pid: int) -> list[Mount]:
     """All mounts of the mount namespace of a process; none where it has ended."""
     procfs = os.open(proc.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -326,10 +331,10 @@ def _whole_table(proc: Proc, pid: int) -> list[_Mount]:
         except (FileNotFoundError, ProcessLookupError):
             return []
 
-        def visit() -> list[_Mount]:
+        def visit() -> list[Mount]:
             call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
             call("setns", namespace, CLONE_NEWNS)
-            return list(_read_table("thread-self/mountinfo", dir_fd=procfs).values())
+            return list(read_table("thread-self/mountinfo", dir_fd=procfs).values())
 
         try:
             return in_thread(visit)
@@ -341,9 +346,9 @@ def _whole_table(proc: Proc, pid: int) -> list[_Mount]:
         os.close(procfs)
 
 
-def _read_table(path: str, *, dir_fd: int | None = None) -> dict[str, _Mount]:
+def read_table(path: str, *, dir_fd: int | None = None) -> dict[str, Mount]:
     """Mounts by their ID. OSError where the table cannot be read, is too long, or has a line of no known shape."""
-    mounts: dict[str, _Mount] = {}
+    mounts: dict[str, Mount] = {}
     for line in _lines(path, dir_fd):
         left, separator, right = line.partition(b" - ")
         fields, rest = left.split(b" "), right.split(b" ")
@@ -351,7 +356,7 @@ def _read_table(path: str, *, dir_fd: int | None = None) -> dict[str, _Mount]:
             raise OSError(errno.EBADMSG, "a line of it cannot be understood", path)
         writable = b"ro" not in fields[5].split(b",") and b"ro" not in rest[-1].split(b",")
         number, device = fields[0].decode("ascii", "replace"), fields[2].decode("ascii", "replace")
-        mounts[number] = _Mount(device, _unescape(fields[3]), _unescape(fields[4]), writable)
+        mounts[number] = Mount(device, _unescape(fields[3]), _unescape(fields[4]), writable)
     return mounts
 
 
@@ -373,7 +378,7 @@ def _unescape(text: bytes) -> str:
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), text))
 
 
-def _places(base: str, mounts: Mapping[str, _Mount]) -> dict[tuple[str, str], str]:
+def _places(base: str, mounts: Mapping[str, Mount]) -> dict[tuple[str, str], str]:
     """The same places by where they are on their file systems, which other paths may lead to as well."""
     found = {}
     for path in _PODS_PLACES:
