@@ -100,6 +100,7 @@ def options(
         cri_endpoints=tuple(cri_endpoint or ()),
         configured_endpoints=settings.cri_endpoints,
         data_dirs=tuple(_plain(path) for path in (*settings.data_dirs, *(data_dir or ()))),
+        ignore_namespaces=settings.scope.ignore_namespaces,
         deadline_s=deadline or settings.deadline,
         profiles=rule_profiles(settings),
     )
