@@ -14,18 +14,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from janitor.host import kcmp
 from janitor.host.budget import Allowance, Budget, each
 from janitor.host.files import open_quietly, printable
 from janitor.host.mounts import namespace_pins
 from janitor.host.namespaces import CLONE_FS, CLONE_NEWNS, call, in_thread
-from janitor.host.nsfile import open_mounted, open_namespace
+from janitor.host.nsfile import Kind, identity, kind_of, open_mounted, open_namespace
+from janitor.host.nsfile import device as nsfs_device
 from janitor.host.procfs import Proc
 from janitor.host.taps import namespace_of
-
-Kind = Literal["net", "mnt"]
 
 ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # what /proc says of a process that has just ended
 _LINK: Final = re.compile(r"(net|mnt):\[(\d+)\]")
@@ -47,13 +46,13 @@ class Handle:
     path: str
     root: str = ""  # the root directory below which `path` is a mount point; "" for a link
 
-    def open(self, kind: Kind, inode: int) -> int:
+    def open(self, inode: int) -> int:
         """A descriptor of this very namespace. OSError."""
         if not self.path:
             raise FileNotFoundError(errno.ENOENT, "it lies hidden under another mount", self.where)
         if self.root:
-            return open_mounted(self.root, self.path, kind, inode)
-        return open_namespace(self.path, kind, inode)
+            return open_mounted(self.root, self.path, inode)
+        return open_namespace(self.path, inode)
 
 
 @dataclass(slots=True)
@@ -259,14 +258,31 @@ def _open_files(task: str, pid: int, proc: Proc, census: Census, allowance: Allo
                 raise
             if target[3:5] == ":[" and (match := _LINK.fullmatch(target)):
                 kind: Kind = "net" if match[1] == "net" else "mnt"
-                where = f"an open file of process {pid} ({proc.name(pid)})"
-                seen.handles.append((kind, int(match[2]), Handle(pid, where, f"{task}/fd/{entry.name}")))
+                seen.handles.append((kind, int(match[2]), _file(task, entry.name, pid, proc)))
+            elif target[:1] == "/" and (found := _pinned_once(task, entry.name, listing.fd)):
+                seen.handles.append((*found, _file(task, entry.name, pid, proc)))
             elif target.endswith(_TUN) and proc.ours and not _tap(thread, int(entry.name), pid, proc, seen):
                 seen.cut.append("its tap devices")
                 return False
     if number >= _SHARED_FROM and proc.ours:
         seen.large.append(thread)
     return True
+
+
+def _file(task: str, number: str, pid: int, proc: Proc) -> Handle:
+    return Handle(pid, f"an open file of process {pid} ({proc.name(pid)})", f"{task}/fd/{number}")
+
+
+def _pinned_once(task: str, number: str, listing: int) -> tuple[Kind, int] | None:
+    """What was opened at a mount point (`/run/netns/x`) is called by that name, also when it is mounted no more."""
+    try:
+        device, inode = identity(number, listing)
+        if device != nsfs_device():
+            return None
+        kind = kind_of(f"{task}/fd/{number}", inode)
+    except OSError:
+        return None  # closed meanwhile; or of a file system that does not answer
+    return None if kind is None else (kind, inode)
 
 
 def _tap(thread: int, number: int, pid: int, proc: Proc, seen: _Seen) -> bool:
@@ -283,8 +299,7 @@ def _tap(thread: int, number: int, pid: int, proc: Proc, seen: _Seen) -> bool:
 def _mount_table(task: str, pid: int, _: Proc, census: Census, allowance: Allowance, seen: _Seen) -> bool:
     """The mounts this thread sees. One in a chroot sees fewer than its neighbours in the same mount namespace."""
     match = _LINK.fullmatch(os.readlink(f"{task}/ns/mnt"))
-    root = os.stat(f"{task}/root")
-    key = (int(match[2]) if match else 0, root.st_dev, root.st_ino)
+    key = (int(match[2]) if match else 0, *identity(f"{task}/root"))
     if key in census.mount_tables or key in seen.tables:
         return True
     pins = namespace_pins(f"{task}/mountinfo", allowance.left)
@@ -320,7 +335,7 @@ def _visit(inode: int, handle: Handle, proc: Proc, allowance: Allowance, seen: _
     """Enter a mount namespace without a process, and open the network namespaces that are mounted there."""
     procfs = os.open(proc.path if proc.ours else "/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = handle.open("mnt", inode)
+        fd = handle.open(inode)
         try:
             call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
             call("setns", fd, CLONE_NEWNS)
@@ -335,7 +350,7 @@ def _visit(inode: int, handle: Handle, proc: Proc, allowance: Allowance, seen: _
                 break
             where = f"{printable(point)} in the mount namespace of {handle.where}"
             try:
-                pin = open_mounted("/", point, kind, there, procfs=procfs)
+                pin = open_mounted("/", point, there, procfs=procfs)
             except OSError:  # hidden under another mount, by whoever has made it
                 seen.handles.append((kind, there, Handle(handle.pid, where, "")))
                 continue

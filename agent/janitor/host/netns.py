@@ -192,7 +192,7 @@ class _Reader:
 
     def _inside(self, inode: int, way: Handle, visit: Callable[[], _T]) -> _T:
         def enter() -> _T:
-            fd = way.open("net", inode)
+            fd = way.open(inode)
             try:
                 call("setns", fd, CLONE_NEWNET)
             finally:

@@ -1,15 +1,18 @@
-"""Opening a namespace by a place that a pod may have made: a mount of its own, or one of its descriptors.
+"""Namespaces as files: which file is one, and opening it by a place that a pod may have made.
 
-What lies at such a place may be a FIFO, a device, a link to a file of the node's, or a file system that answers when a
-pod likes. So nothing there is opened before it is known to be the namespace: first as a place (O_PATH), which calls
-nobody; no link is followed on the way; and the name that the kernel gives it (nsfs: `net:[…]`, without a slash, which
-no other file can have) and its file system say that it is the one. Only then is it opened. Standard library only.
+Such a place is a mount of its own, or one of its descriptors, and what lies there may be a FIFO, a device, a link to a
+file of the node's, or a file system that answers when a pod likes. So nothing is opened before it is known to be the
+namespace: first it is opened as a place (O_PATH), which calls nobody; no link is followed on the way; and its file
+system and inode number, as the kernel has them without asking anybody (statx(2), AT_STATX_DONT_SYNC), say that it is
+the one: nsfs is mounted once for all. Only then is it opened. Standard library only.
 """
 
 import ctypes
 import errno
+import fcntl
 import os
 import struct
+from functools import cache
 from typing import Final, Literal
 
 Kind = Literal["net", "mnt"]
@@ -19,15 +22,53 @@ _PLACE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPENAT2: Final = 437
 _NO_MAGICLINKS, _NO_SYMLINKS, _IN_ROOT, _CACHED = 0x02, 0x04, 0x10, 0x20
 _ABSENT: Final = (errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG)  # an old kernel, or a seccomp filter
+_AT_STATX_DONT_SYNC, _AT_EMPTY_PATH, _AT_FDCWD = 0x4000, 0x1000, -100
+_NS_GET_NSTYPE: Final = 0xB703
+_KINDS: Final = {0x40000000: "net", 0x20000: "mnt"}
 _libc = ctypes.CDLL(None, use_errno=True)
+_statx = getattr(_libc, "statx", None)
 
 
-def open_namespace(path: str, kind: Kind, inode: int) -> int:
+def identity(path: str, dir_fd: int = _AT_FDCWD) -> tuple[int, int]:
+    """Device and inode number of a file, links followed, without a word to whoever serves its file system. OSError.
+
+    With "" for a path, of the open file `dir_fd`.
+    """
+    if _statx is None:  # a C library before 2018
+        info = os.fstat(dir_fd) if not path else os.stat(path, dir_fd=None if dir_fd == _AT_FDCWD else dir_fd)
+        return info.st_dev, info.st_ino
+    buffer = ctypes.create_string_buffer(256)
+    flags = _AT_STATX_DONT_SYNC | (0 if path else _AT_EMPTY_PATH)
+    if _statx(dir_fd, os.fsencode(path), flags, 0, buffer) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), path)
+    inode, major, minor = struct.unpack_from("=Q96xII", buffer, 32)
+    return os.makedev(major, minor), inode
+
+
+@cache
+def device() -> int:
+    """nsfs's device number. OSError."""
+    return os.stat("/proc/self/ns/net").st_dev
+
+
+def kind_of(path: str, inode: int) -> Kind | None:
+    """The kind of the namespace that a link of /proc leads to, which is known to be one; None for other kinds."""
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    fd = _opened(place, inode, path, None)
+    try:
+        kind = _KINDS.get(fcntl.ioctl(fd, _NS_GET_NSTYPE))
+        return "net" if kind == "net" else "mnt" if kind == "mnt" else None
+    finally:
+        os.close(fd)
+
+
+def open_namespace(path: str, inode: int) -> int:
     """Open what a link of /proc leads to (`/proc/7/fd/5`), if it is that namespace. OSError; ENOENT if it is not."""
-    return _opened(os.open(path, os.O_PATH | os.O_CLOEXEC), kind, inode, path, None)
+    return _opened(os.open(path, os.O_PATH | os.O_CLOEXEC), inode, path, None)
 
 
-def open_mounted(root: str, point: str, kind: Kind, inode: int, *, procfs: int | None = None) -> int:
+def open_mounted(root: str, point: str, inode: int, *, procfs: int | None = None) -> int:
     """The same for a mount point as the process with this root directory names it. OSError.
 
     `procfs` is our own /proc, opened before, for a thread in a mount namespace that has another one or none.
@@ -37,20 +78,15 @@ def open_mounted(root: str, point: str, kind: Kind, inode: int, *, procfs: int |
         place = _beneath(top, point)
     finally:
         os.close(top)
-    return _opened(place, kind, inode, point, procfs)
+    return _opened(place, inode, point, procfs)
 
 
-def _opened(place: int, kind: Kind, inode: int, path: str, procfs: int | None) -> int:
+def _opened(place: int, inode: int, path: str, procfs: int | None) -> int:
     """Consumes `place`."""
-    own = "self" if procfs is not None else "/proc/self"
-    here = f"{own}/fd/{place}"
     try:
-        if os.readlink(here, dir_fd=procfs) != f"{kind}:[{inode}]":
+        if identity("", place) != (device(), inode):
             raise FileNotFoundError(errno.ENOENT, "something else is there now", path)
-        # The name said that it is the kernel's, so that asking for more calls nobody. nsfs is mounted once for all.
-        seen = os.fstat(place)
-        if (seen.st_dev, seen.st_ino) != (os.stat(f"{own}/ns/net", dir_fd=procfs).st_dev, inode):
-            raise FileNotFoundError(errno.ENOENT, "another namespace is there now", path)
+        here = f"self/fd/{place}" if procfs is not None else f"/proc/self/fd/{place}"
         return os.open(here, os.O_RDONLY | os.O_CLOEXEC, dir_fd=procfs)
     finally:
         os.close(place)
