@@ -32,6 +32,7 @@ WHOLE_S: Final = 60.0
 PATIENCE_S: Final = 3.0
 """So long one read may block."""
 _STEPS: Final = 32  # so many small steps are made between two looks at the clock
+_WAITING: Final = 8
 _LOST_MOST: Final = 8
 _NAMED_MOST: Final = 64
 
@@ -82,6 +83,7 @@ class Allowance:
     budget: Budget
     pid: int
     began: float = field(default_factory=time.monotonic)
+    _worked: float = field(default_factory=time.thread_time)
     _step: int = 0
 
     def step(self) -> bool:
@@ -93,11 +95,12 @@ class Allowance:
         """The same, with a look at the clock."""
         budget = self.budget
         now = budget.last_sign = time.monotonic()
-        if budget.spent < FREE_S and now - self.began < QUICK_S:
+        cost = self._cost(now)
+        if budget.spent < FREE_S and cost < QUICK_S:
             return True
         owner = budget.whose(self.pid)
         if owner.confined:
-            return budget.shares.get(owner.share, 0.0) + now - self.began < SHARE_S
+            return budget.shares.get(owner.share, 0.0) + cost < SHARE_S
         if now - budget.began > WHOLE_S:
             budget.give_up(self.pid, "it and others")
         return True
@@ -107,7 +110,11 @@ class Allowance:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.budget.charge(self.pid, time.monotonic() - self.began)
+        self.budget.charge(self.pid, self._cost(time.monotonic()))
+
+    def _cost(self, now: float) -> float:
+        """In seconds of work, so that a busy machine makes nobody exceed his share; waiting counts for less."""
+        return max(time.thread_time() - self._worked, (now - self.began) / _WAITING)
 
 
 class _Round(Generic[_T]):

@@ -29,7 +29,7 @@ from janitor.host.taps import namespace_of
 ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # what /proc says of a process that has just ended
 _LINK: Final = re.compile(r"(net|mnt):\[(\d+)\]")
 _MOST: Final = 16  # places that are kept of one namespace
-_SHARED_FROM: Final = 256  # a descriptor table with so many entries is looked for among those that were read
+_SHARED_FROM: Final = 256  # a descriptor table with so many entries is remembered, for others who have the same one
 _MOST_TAPS: Final = 32  # of one process
 _DEEPEST: Final = 16  # mount namespaces within one another
 _MOST_OPENED: Final = 256  # of all pods
@@ -240,13 +240,13 @@ def inode_of(task: str) -> int | None:
 
 def _open_files(task: str, pid: int, proc: Proc, census: Census, allowance: Allowance, seen: _Seen) -> bool:
     thread = int(task.rpartition("/")[2])
+    if proc.ours and census.shared.seen(thread):
+        return True
     number = 0
     listing = _listing(f"{task}/fd")
     with listing as files:
         for entry in files:
             number += 1
-            if number == _SHARED_FROM and proc.ours and census.shared.seen(thread):
-                return True
             if not allowance.step():
                 seen.cut.append("its open files")
                 return False

@@ -33,12 +33,12 @@ class SharedTables:
 
     def seen(self, task: int) -> bool:
         """Whether the table of this thread is one of them."""
-        return self._find(task)[1]
+        return bool(self._sorted) and compare(task, task, FILES) == 0 and self._find(task)[1]
 
     def add(self, task: int) -> None:
         """Its table has been read to the end."""
         at, there = self._find(task)
-        if there or at < 0 or len(self._sorted) >= self._most:
+        if there or len(self._sorted) >= self._most or compare(task, task, FILES) is None:
             return
         try:
             self._sorted.insert(at, (task, os.open(f"{self._proc}/{task}", os.O_RDONLY | os.O_DIRECTORY)))
@@ -57,13 +57,13 @@ class SharedTables:
             middle = (low + high) // 2
             other, directory = self._sorted[middle]
             order = compare(task, other, FILES)
-            if not _there(directory):  # it has ended, and its number may be another one's by now
+            # One that has ended may have left its number to another, whose place in the order is a different one: then
+            # a table is read once more, or, where it seems to be shared with that one, is looked at again here.
+            if order is None or (order == 0 and not _there(directory)):
                 os.close(directory)
                 del self._sorted[middle]
                 low, high = 0, len(self._sorted)
                 continue
-            if order is None:
-                return -1, False
             if order == 0:
                 return middle, True
             low, high = (low, middle) if order == 1 else (middle + 1, high)
