@@ -20,10 +20,11 @@ from janitor.host.apply import Hands, Witness, apply
 from janitor.host.firewall import named_addresses
 from janitor.host.journal import Journal, new_pass_id
 from janitor.host.mounts import own_mounts
+from janitor.host.net_tables import Asked as AskedAddresses
 from janitor.host.processes import Asked, processes
 from janitor.host.programs import Recent
 from janitor.host.repairs import NodeRepairs
-from janitor.pipeline import Options, diagnose, observe
+from janitor.pipeline import Options, asked_addresses, diagnose, observe
 
 STOPPED: Final = "it was asked to stop"
 
@@ -81,7 +82,16 @@ def carry_out(
         boot_id=boot_id if isinstance(boot_id, str) else "",
         journal=journal,
         mounts=own_mounts(),
-        witness=lambda: witness(options.root, Asked(frozenset(action.container_id for action in both.actions))),
+        witness=lambda: witness(
+            options.root,
+            Asked(frozenset(action.container_id for action in both.actions)),
+            asked_addresses(
+                second.evidence.networks,
+                second.evidence.lease_directories,
+                second.evidence.cache,
+                known(second.evidence.endpoints),
+            ),
+        ),
         plugin_dirs=second.evidence.plugin_dirs,
         programs=Recent(options.root, options.program_dirs),
         repairs=NodeRepairs(options.root, options.profiles),
@@ -100,12 +110,12 @@ def change(action: Action, options: Options, journal: Journal) -> tuple[str, Out
     return hands.pass_id, next(apply((action,), hands))
 
 
-def witness(root: str, asked: Asked) -> Witness | Unknown:
-    """The kernel's word, now: which of these IDs processes name, and addresses that are up or routed to."""
+def witness(root: str, asked: Asked, addresses_asked: AskedAddresses) -> Witness | Unknown:
+    """The kernel's word, now: which of these IDs processes name, and of these addresses those up or routed to."""
     proc = procfs.find_proc(root)
     if isinstance(proc, Unknown):
         return proc
-    running, namespaces = processes(proc, asked), netns.network_namespaces(proc)
+    running, namespaces = processes(proc, asked), netns.witnessed(proc, addresses_asked).namespaces
     for part in (running, namespaces):
         if isinstance(part, Unknown):
             return part

@@ -28,6 +28,12 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protocol: dict[str, Literal["keep", "kernel"]] = {}  # by profile: keep, or pin so that no later wipe touches it
 
 
+class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What counts as evidence."""
+
+    ignore_namespaces: tuple[str, ...] = ()  # pods (namespace/name) whose network namespaces speak for no address
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings, with their defaults. Flags override them."""
 
@@ -41,6 +47,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_days: float = 30  # days that quarantine and journal are kept
     program_dirs: tuple[str, ...] = ()  # directories of programs and CNI plugins that are run although a pod has them
     rules: Rules = Rules()
+    scope: Scope = Scope()
     # The rest is the daemon's.
     mode: Mode = "repair"  # observe: look and report, change nothing
     checks: dict[str, Mode] = {}  # by family (leases, rules) or ID (LEASE009), where it is to differ from `mode`
@@ -92,11 +99,12 @@ def _only_settings(document: dict[str, Any]) -> None:
     for table, given, there in (
         ("", document, top),
         (" in [rules]", document.get("rules"), Rules.__struct_fields__),
+        (" in [scope]", document.get("scope"), Scope.__struct_fields__),
         (" in [checks]", document.get("checks"), None),  # whatever checks there are is not known here
     ):
         for name in given if isinstance(given, dict) else ():
             # All that follows a table's name belongs to the table.
-            if table and name in top and name != "rules":
+            if table and name in top and name not in ("rules", "scope"):
                 raise ValueError(f"there is no '{name}'{table}: that setting belongs above the first table")
             if there is not None and name not in there:
                 near = nearest(name, there) or f"; there are {', '.join(there)}"
@@ -128,6 +136,9 @@ def _problem(config: Config) -> str:
     for socket in config.cri_endpoints:
         if not is_socket(socket):
             return f"cri_endpoints has '{socket}', which is no Unix socket; name it like unix:///run/x.sock"
+    for pod in config.scope.ignore_namespaces:
+        if not re.fullmatch(r"[a-z0-9-]+/[a-z0-9.-]+", pod):
+            return f"scope.ignore_namespaces has '{pod}'; name a pod by its namespace and its name: default/web-1"
     if config.grace < 60:
         return f"grace is {config.grace}, and less than 60 s proves nothing"
     if not 0.1 <= config.deadline <= 300:

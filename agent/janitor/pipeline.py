@@ -20,14 +20,16 @@ from janitor.core.evidence import (
     Endpoint,
     Evidence,
     LeaseDirectory,
+    Network,
     Unknown,
     known,
 )  # fmt: skip
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement, judge
-from janitor.core.lease import parse_lease
+from janitor.core.lease import canonical_address, parse_lease
 from janitor.core.prose import nearest
 from janitor.core.routing import Profile
+from janitor.core.sightings import canonical
 from janitor.host import (
     cni,
     cni_cache,
@@ -44,7 +46,8 @@ from janitor.host import (
     state,
     tasks,
 )  # fmt: skip
-from janitor.host.processes import Asked, processes
+from janitor.host.net_tables import Asked as AskedAddresses
+from janitor.host.processes import Asked, Spoken, spoken
 from janitor.host.whose import Whose
 
 FAMILIES = {
@@ -59,13 +62,18 @@ UNSEEN = {"LEASE": "SCAN001", "RULE": "SCAN002"}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where to look. `deadline_s` bounds each call to a runtime; `clocks` is what the daemon that asks has seen."""
+    """Where to look. `deadline_s` bounds each call to a runtime; `clocks` is what the daemon that asks has seen.
+
+    `explained` are addresses that are asked about beside those that leases, caches, runtimes and ranges name.
+    """
 
     root: str = "/"
     cri_endpoints: tuple[str, ...] = ()
     configured_endpoints: tuple[str, ...] = ()
     data_dirs: tuple[str, ...] = ()
     program_dirs: tuple[str, ...] = ()
+    ignore_namespaces: tuple[str, ...] = ()
+    explained: tuple[str, ...] = ()
     deadline_s: float = 5.0
     profiles: tuple[Profile, ...] = ()
     node: node_config.Wanted = node_config.PLAIN
@@ -100,8 +108,11 @@ def observe(options: Options) -> Evidence:
     directories = leases.compared(directories, root, views)
     endpoints = tuple(cri.ask(runtime, options.deadline_s) for runtime in runtimes)
     task_directories = tasks.task_directories(procfs.node_root(root))
-    witnesses = processes(proc, _asked(directories, cache, endpoints)) if not isinstance(proc, Unknown) else proc
-    namespaces = netns.network_namespaces(proc) if not isinstance(proc, Unknown) else proc
+    if isinstance(proc, Unknown):
+        witnesses, seen = Spoken(proc), netns.Witnessed(proc)
+    else:
+        witnesses = spoken(proc, _asked(directories, cache, endpoints))
+        seen = netns.witnessed(proc, asked_addresses(networks, directories, cache, endpoints, options.explained))
     policy_routing = routing.read_routing(
         root, proc, options.profiles, networks, mirror_note.open_breakers(root, boot_id)
     )
@@ -127,8 +138,8 @@ def observe(options: Options) -> Evidence:
         lease_directories=directories,
         cache=cache,
         endpoints=endpoints,
-        namespaces=namespaces,
-        processes=witnesses,
+        namespaces=seen.namespaces,
+        processes=witnesses.processes,
         task_directories=task_directories,
         ledger=state.read_ledger(root, boot_id),
         observations=clocks if isinstance(clocks, Unknown) else state.read_observations(root, boot_id),
@@ -137,6 +148,8 @@ def observe(options: Options) -> Evidence:
         disowned=tuple(whose.disowned) if whose is not None else (),
         this_node=node_mark.this_node(root, proc),
         said_ours=options.said_ours,
+        overlooked=tuple(dict.fromkeys((*seen.overlooked, *witnesses.overlooked))),
+        ignored_pods=options.ignore_namespaces,
         clock_set_ns=clocks if isinstance(clocks, Unknown) else clocks.set_ns if clocks else 0,
     )
 
@@ -169,6 +182,25 @@ def _asked(
         ids.update(record.container_id for record in known(endpoint.records))
     fragments = {lease.fragment for lease in leased} - {""}
     return Asked(frozenset(ids - {""}), tuple(sorted(fragments)))
+
+
+def asked_addresses(
+    networks: tuple[Network, ...] | Unknown,
+    directories: tuple[LeaseDirectory, ...] | Unknown,
+    cache: tuple[CacheEntry, ...] | Unknown,
+    endpoints: tuple[Endpoint, ...],
+    explained: tuple[str, ...] = (),
+) -> AskedAddresses:
+    """What namespaces are asked about: addresses of leases, of cache entries and of runtimes, and the networks."""
+    named = {*explained}
+    named.update(file.name for directory in known(directories) for file in known(directory.entries))
+    named.update(address.partition("/")[0] for entry in known(cache) for address in entry.addresses)
+    for endpoint in endpoints:
+        for sandbox in known(endpoint.sandboxes):
+            named.update((*known(sandbox.addresses), *sandbox.former_addresses))
+    addresses = {str(address) for name in named if (address := canonical_address(canonical(name))) is not None}
+    subnets = {part.subnet for network in known(networks) for parts in known(network.range_sets) for part in parts}
+    return AskedAddresses(frozenset(addresses), tuple(sorted(subnets)))
 
 
 def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> tuple[Judgement, tuple[Finding, ...]]:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from janitor.commands.run import _settings
-from janitor.config import Config, Rules, load
+from janitor.config import Config, Rules, Scope, load
 from janitor.core.profiles import profile_of
 from janitor.core.routing import Profile
 from janitor.core.rules import PolicyRule
@@ -41,7 +41,10 @@ def test_every_setting_is_in_the_document_once() -> None:
     document = tomllib.loads(uncommented())  # twice would be an error
     assert document.keys() == set(Config.__struct_fields__)
     assert document["rules"].keys() == set(Rules.__struct_fields__)
-    assert tomllib.loads(SETTINGS.read_text()) == {"checks": {}, "rules": {"protocol": {}}}, "a # is missing"
+    assert document["scope"].keys() == set(Scope.__struct_fields__)
+    assert tomllib.loads(SETTINGS.read_text()) == {"checks": {}, "scope": {}, "rules": {"protocol": {}}}, (
+        "a # is missing"
+    )
 
 
 def test_what_it_says_is_the_default(every: Path) -> None:

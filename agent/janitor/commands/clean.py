@@ -121,10 +121,12 @@ def undo(
     Exit 0: all of it is back. 1: something could not be put back. 2: it could not be tried.
     """
     from janitor.cleaning import witness
+    from janitor.core.lease import canonical_address
     from janitor.host import undo as host_undo
     from janitor.host.apply import Hands
     from janitor.host.files import said
     from janitor.host.mounts import own_mounts
+    from janitor.host.net_tables import Asked as AskedAddresses
     from janitor.host.processes import Asked
     from janitor.host.repairs import NodeRepairs
     from janitor.report.changes import passes_text, restored_text
@@ -142,13 +144,15 @@ def undo(
         chosen = pass_id or undoable[-1]
         if chosen not in {e.pass_id for e in entries}:
             raise Stop(f"there is no pass {chosen}; 'janitor undo --list' shows those that there are", EXIT_USAGE)
+        names = {str(entry.action["name"]) for entry in entries if entry.pass_id == chosen}
+        addresses = AskedAddresses(frozenset(name for name in names if canonical_address(name) is not None))
         hands = Hands(
             where.root,
             chosen,
             "",
             journal,
             own_mounts(),
-            lambda: witness(where.root, Asked(frozenset())),
+            lambda: witness(where.root, Asked(frozenset()), addresses),
             repairs=NodeRepairs(where.root, where.profiles),
         )
         try:

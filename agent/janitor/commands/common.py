@@ -101,6 +101,7 @@ def options(
         configured_endpoints=settings.cri_endpoints,
         data_dirs=tuple(_plain(path) for path in (*settings.data_dirs, *(data_dir or ()))),
         program_dirs=settings.program_dirs,
+        ignore_namespaces=settings.scope.ignore_namespaces,
         deadline_s=deadline or settings.deadline,
         profiles=rule_profiles(settings),
         said_ours=settings.data_dirs_are_ours,

@@ -112,7 +112,9 @@ def explain(
         canonical = str(ip_address(address.strip()))
     except ValueError:
         raise Stop(f"'{address}' is not an IP address; try: janitor explain 10.42.0.7", EXIT_USAGE) from None
-    report, judgement = _report(evidence, root, cri_endpoint, data_dir, deadline, config, None, Severity.WARNING)
+    report, judgement = _report(
+        evidence, root, cri_endpoint, data_dir, deadline, config, None, Severity.WARNING, explained_address=canonical
+    )
     write(explained(report, judgement.sightings, canonical, terminal()[0]).encode("utf-8", "backslashreplace"))
     raise typer.Exit(EXIT_UNKNOWN if any(not_seen(report, judgement.sightings, canonical)) else 0)
 
@@ -150,6 +152,7 @@ def _report(
     only: str | None,
     fail_on: Severity,
     ask: "Wanted | None" = None,
+    explained_address: str = "",
 ) -> "tuple[Report, Judgement]":
     from janitor.pipeline import diagnose, observe, select, skipped
     from janitor.report.document import make_report
@@ -161,6 +164,7 @@ def _report(
         evidence = _read_evidence(evidence_file)
     else:
         where = options(root, cri_endpoint, data_dir, deadline, config)
+        where = replace(where, explained=(explained_address,) if explained_address else ())
         evidence = observe(replace(where, node=ask) if ask else where)
     judgement, findings = diagnose(evidence, load(config).grace)
     try:

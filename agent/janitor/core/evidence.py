@@ -211,13 +211,38 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose a process is, by its cgroup: a container's ID and its pod's UID, each "" where there is none."""
+
+    container_id: str = ""
+    pod_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkNamespace:
-    """A network namespace: its local addresses and its host routes (/32 and /128), canonical, without prefix."""
+    """A network namespace: its local addresses and its host routes (/32 and /128), canonical, without prefix.
+
+    Kept are the addresses that a lease, a cache entry or a runtime names, and of the networks' ranges the first
+    thousand; `more` says that there were others of these ranges. `holders` are those who were seen in it, or, where
+    nobody is in it, those who keep it.
+    """
 
     inode: int
     seen_at: str  # one place it was seen: a process or a mount
     addresses: tuple[str, ...] | Unknown
     host_routes: tuple[str, ...] | Unknown
+    holders: tuple[Holder, ...] = ()
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Overlooked:
+    """What was larger than janitor reads, or did not answer, of somebody who is none of the node's own."""
+
+    pid: int
+    name: str
+    holder: Holder
+    what: str  # "its open files"; ends the sentence "not all of them were looked at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +336,8 @@ class Evidence:
     routing: Routing = _NO_ROUTING
     node_config: NodeConfig = NOTHING_COLLECTED  # how Kubernetes and the network are configured here
     disowned: tuple[Disowned, ...] = ()
+    overlooked: tuple[Overlooked, ...] = ()  # of pods and strangers, what was too large to be looked at whole
+    ignored_pods: tuple[str, ...] = ()  # pods (namespace/name) whose network namespaces the operator does not count
     clock_set_ns: int | Unknown = 0  # when the wall clock was last seen being set, on CLOCK_BOOTTIME; 0 for never
     this_node: tuple[Owner, ...] | Unknown = _NO_NODE  # who this node is: one, where it was seen
     said_ours: bool = False  # the operator says that no other node uses the data directories

@@ -6,11 +6,11 @@ A sighting only ever adds a reason to keep a lease. What should have been looked
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import chain
 
-from janitor.core.evidence import CacheEntry, Endpoint, Evidence, Sandbox, Unknown, known
+from janitor.core.evidence import CacheEntry, Endpoint, Evidence, NetworkNamespace, Sandbox, Unknown, known
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def look(evidence: Evidence) -> Sightings:
             alive[container_id].append(f"process {process.pid} ({process.name}) runs for it")
     for task in known(evidence.task_directories):
         traces[task.container_id].append(f"a runtime keeps its task directory {task.path}")
-    for namespace in known(evidence.namespaces):
+    for namespace in counted(evidence):
         for address in known(namespace.addresses):
             address_alive[address].append(f"the address is up in the network namespace of {namespace.seen_at}")
         for address in known(namespace.host_routes):
@@ -107,6 +107,41 @@ def look(evidence: Evidence) -> Sightings:
     )  # fmt: skip
 
 
+def given(evidence: Evidence) -> frozenset[str]:
+    """Every address that a runtime or an undamaged cache entry of a sandbox it lists says is a sandbox's."""
+    sandboxes = [s for e in known(evidence.endpoints) for s in known(e.sandboxes)]
+    listed = {sandbox.container_id for sandbox in sandboxes}
+    cached = [a for e in known(evidence.cache) if not e.damage and e.container_id in listed for a in e.addresses]
+    said = [address for sandbox in sandboxes for address in known(sandbox.addresses)]
+    return frozenset(canonical(address.partition("/")[0]) for address in (*said, *cached))
+
+
+def pods_of(namespace: NetworkNamespace, evidence: Evidence) -> tuple[str, ...]:
+    """The pods whose processes were seen in it, and "" for others; of pods that no runtime lists nothing is known."""
+    sandboxes = [s for e in known(evidence.endpoints) for s in known(e.sandboxes)]
+    by_id = {sandbox.container_id: str(sandbox.pod) for sandbox in sandboxes}
+    by_uid = {sandbox.pod.uid: str(sandbox.pod) for sandbox in sandboxes if sandbox.pod.uid}
+    return tuple(dict.fromkeys(by_id.get(h.container_id) or by_uid.get(h.pod_uid) or "" for h in namespace.holders))
+
+
+def counted(evidence: Evidence) -> Iterator[NetworkNamespace]:
+    """The namespaces as far as they speak for addresses.
+
+    One in which nobody but a pod runs that the operator has named says nothing of addresses that the pod was not given.
+    """
+    addresses = given(evidence) if evidence.ignored_pods else frozenset()
+    for namespace in known(evidence.namespaces):
+        pods = pods_of(namespace, evidence) if evidence.ignored_pods else ()
+        if pods and all(pod in evidence.ignored_pods for pod in pods):
+            yield replace(
+                namespace,
+                addresses=tuple(a for a in known(namespace.addresses) if a in addresses),
+                host_routes=tuple(a for a in known(namespace.host_routes) if a in addresses),
+            )
+        else:
+            yield namespace
+
+
 def canonical(address: str) -> str:
     """An address as the kernel and host-local write it; what is none stays as it is."""
     try:
@@ -127,7 +162,7 @@ def _unseen(evidence: Evidence) -> Iterator[Unknown]:
         yield from _unseen_owners(evidence.endpoints)
     if evidence.namespaces == ():
         yield Unknown("no network namespace was found, not even janitor's own", "run janitor on the node itself")
-    for namespace in known(evidence.namespaces):
+    for namespace in counted(evidence):
         yield from (table for table in (namespace.addresses, namespace.host_routes) if isinstance(table, Unknown))
 
 

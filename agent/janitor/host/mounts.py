@@ -7,11 +7,18 @@ shows. Standard library only.
 import errno
 import os
 import re
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final, Literal
 
-from janitor.host.files import read_bounded
+from janitor.host.files import open_quietly, read_bounded
 
 _LIMIT = 64 << 20
+_PINS_MOST: Final = 4096  # of one table
+_PIECE: Final = 1 << 18
+# Only LF ends a line, and only a space a field. What is no namespace's has a root that begins with a slash.
+_PIN: Final = re.compile(rb"^[0-9]+ [0-9]+ [0-9:]+ (net|mnt):\[([0-9]+)\] ([^ \n]*) [^\n]* - nsfs ", re.MULTILINE)
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -68,6 +75,43 @@ def read_mounts(mountinfo: str, *, dir_fd: int | None = None) -> Mounts:
             raise OSError(errno.EBADMSG, "a line of it cannot be understood", mountinfo)
         mounts.append(Mount(fields[0], fields[2], _unescape(fields[3]), _unescape(fields[4]), right.split(" ")[0]))
     return Mounts(tuple(mounts))
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """Namespaces bound to a file, like /run/netns/…: kind, inode, mount point. `cut`: not all of the table was read."""
+
+    found: tuple[tuple[Literal["net", "mnt"], int, str], ...]
+    cut: bool
+
+
+def namespace_pins(mountinfo: str, go_on: Callable[[], bool], *, dir_fd: int | None = None) -> Pins:
+    """The pins of a mountinfo file, read in pieces for as long as `go_on` says. OSError where it cannot be read.
+
+    A mount namespace may hold a hundred thousand mounts (fs.mount-max), and a pod may have many of them.
+    """
+    found: list[tuple[Literal["net", "mnt"], int, str]] = []
+    fd = open_quietly(mountinfo, dir_fd=dir_fd)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", mountinfo)
+        rest, total, end = b"", 0, False
+        while not end:
+            parts, size = [rest], 0
+            while size < _PIECE and (part := os.read(fd, _PIECE)):
+                parts.append(part)
+                size += len(part)
+            text, end = b"".join(parts), size == 0
+            at = len(text) if end else text.rfind(b"\n") + 1
+            for pin in _PIN.finditer(text, 0, at):
+                kind: Literal["net", "mnt"] = "net" if pin[1] == b"net" else "mnt"
+                found.append((kind, int(pin[2]), _unescape(os.fsdecode(pin[3]))))
+            rest, total = text[at:], total + size
+            if total > _LIMIT or len(found) > _PINS_MOST or not (end or go_on()):
+                return Pins(tuple(found[:_PINS_MOST]), cut=True)
+    finally:
+        os.close(fd)
+    return Pins(tuple(found), cut=False)
 
 
 def own_mounts() -> Mounts:

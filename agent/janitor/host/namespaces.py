@@ -19,8 +19,8 @@ CLONE_NEWNET: Final = 0x40000000
 _T = TypeVar("_T")
 
 
-def in_thread(visit: Callable[[], _T]) -> _T:
-    """Run `visit` in a thread that ends with it. Raises what it raises."""
+def in_thread(visit: Callable[[], _T], patience_s: float | None = None) -> _T:
+    """Run `visit` in a thread that ends with it. Raises what it raises; OSError where it takes longer than that."""
     result: list[_T] = []
     failure: list[BaseException] = []
 
@@ -30,12 +30,14 @@ def in_thread(visit: Callable[[], _T]) -> _T:
         except BaseException as error:  # noqa: BLE001 (raised again below)
             failure.append(error)
 
-    thread = threading.Thread(target=body)
+    thread = threading.Thread(target=body, daemon=True)  # the end of the program must not wait for one that blocks
     try:
         thread.start()
     except RuntimeError as error:  # the kernel's EAGAIN, as threading says it
         raise BlockingIOError(errno.EAGAIN, str(error)) from None
-    thread.join()
+    thread.join(patience_s)
+    if thread.is_alive():
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
     if failure:
         raise failure[0]
     return result[0]

@@ -1,290 +1,266 @@
 """The kernel witness: every network namespace of the node, its addresses and its host routes.
 
-A namespace is alive while a process, a thread, a mount or an open file refers to it, so all four are enumerated, in
-every mount namespace there is, those without a process included. Addresses come from `/proc/<pid>/net`, which
-needs no change of namespace; only a namespace without a process is entered, by a thread of its own that ends at
-once (host/namespaces.py).
+Who refers to a namespace is in host/census.py; here each is read. Addresses come from `/proc/<pid>/net`, which needs no
+change of namespace; only a namespace without a process is entered, by a thread of its own that ends at once.
 
-What nothing but an open socket keeps alive is not found: the kernel lists such a namespace nowhere. No container
-runtime relies on that. Standard library only.
+Not found is what nothing but one of these keeps alive: an open socket, a descriptor on its way through a socket, a
+mount in a tree that is attached nowhere (open_tree(2)). The kernel lists such namespaces nowhere; no runtime keeps a
+pod's network by these alone. Standard library only.
 """
 
 import errno
 import os
-import re
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from functools import partial
+from typing import Final, TypeVar
 
-from janitor.core.evidence import NetworkNamespace, Unknown
-from janitor.host.files import read_bounded, unknown
-from janitor.host.mounts import Mounts, read_mounts
-from janitor.host.namespaces import CLONE_FS, CLONE_NEWNET, CLONE_NEWNS, call, in_thread
+from janitor.core.evidence import Holder, NetworkNamespace, Overlooked, Unknown
+from janitor.host.budget import FREE_S, SHARE_S, WHOLE_S, Budget
+from janitor.host.census import ENDED, Census, Handle, Places, inode_of, take
+from janitor.host.files import unknown
+from janitor.host.namespaces import CLONE_NEWNET, call, in_thread
+from janitor.host.net_tables import Asked, Filter, Tables, read_tables, up_here
 from janitor.host.procfs import Proc
 
-_LIMIT = 256 << 20
-_LINK = re.compile(r"(net|mnt):\[(\d+)\]")
-_TRIE_LEAF = re.compile(r"^\s+\|-- (\S+)$")
-_TRIE_ENTRY = re.compile(r"^\s+/32 \S+ (LOCAL|UNICAST)\b")
-_ENDED = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # what /proc says of a process that has just ended
+_NODE_S: Final = 20.0  # for the tables of the node itself
+_NODE_ADDRESSES: Final = 65_536  # kube-proxy's IPVS mode gives the node every Service's
+EVERYTHING: Final = Asked(everything=True)
 
-_Tables = tuple[tuple[str, ...], tuple[str, ...]]
+_T = TypeVar("_T")
 
 
-@dataclass(slots=True)
-class _Places:
-    """Where one namespace was seen: directories like `/proc/7/task/7`, and (path to open, description)."""
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """All network namespaces by inode number, and whose things were too large to be looked at whole."""
 
-    tasks: list[str] = field(default_factory=list)
-    handles: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Census:
-    """Everything that refers to a namespace. Mount namespaces are needed only for what is mounted in them."""
-
-    networks: dict[int, _Places] = field(default_factory=lambda: defaultdict(_Places))
-    mount_handles: dict[int, tuple[str, str]] = field(default_factory=dict)
-    mount_tables: set[tuple[int, int, int]] = field(default_factory=set)  # (mount namespace, device, inode of root)
-    mounts_seen: set[int] = field(default_factory=set)
-    opened: list[int] = field(
-        default_factory=list
-    )  # our own descriptors, of pins in mount namespaces without a process
+    namespaces: tuple[NetworkNamespace, ...] | Unknown
+    overlooked: tuple[Overlooked, ...] = ()
 
 
-def network_namespaces(proc: Proc) -> tuple[NetworkNamespace, ...] | Unknown:
-    """All network namespaces of the node, by inode number. One that cannot be read has Unknown addresses."""
-    census = _Census()
-    try:
-        _take(proc, census)
-        found = [_read(inode, seen, proc) for inode, seen in sorted(census.networks.items())]
-        return tuple(namespace for namespace in found if namespace is not None)
-    except OSError as error:
-        return unknown("finding the node's network namespaces", error)
-    finally:
-        for fd in census.opened:
-            os.close(fd)
+def witnessed(proc: Proc, asked: Asked) -> Witnessed:
+    """Every network namespace of the node, as far as it matters for these addresses.
+
+    One that cannot be read has Unknown addresses, which keeps every lease. Not so one that nobody keeps but who is
+    confined (host/whose.py), by descriptors or mounts, and in which nothing runs: that is overlooked, and named. It is
+    no pod's: in the network of a pod run its processes, or the monitor of its virtual machine, and the runtime that
+    has made it keeps it by a mount or a process of the node's own. Whoever hides a namespace so hides its own, and no
+    pod can make another one's unseen. A namespace that something runs in is read whatever it is like: if its tables
+    are too long, the kernel is asked for each address by itself.
+    """
+    budget = Budget(proc)
+    with closing(Census()) as census:
+        try:
+            take(proc, census, budget)
+            reader = _Reader(proc, budget, Filter(asked), _own(proc))
+            found: list[NetworkNamespace] = []
+            failed: dict[int, OSError] = {}
+            for inode, places in sorted(census.networks.items()):
+                try:
+                    found.append(reader.read(inode, places))
+                except OSError as error:
+                    failed[inode] = error
+            if failed:
+                found += _again(failed, reader)
+        except OSError as error:
+            return Witnessed(unknown("finding the node's network namespaces", error), _named(budget))
+    return Witnessed(tuple(sorted(found, key=lambda n: n.inode)), _named(budget))
+
+
+def network_namespaces(proc: Proc, asked: Asked = EVERYTHING) -> tuple[NetworkNamespace, ...] | Unknown:
+    """The same for whoever can leave nothing out: Unknown where something was overlooked."""
+    seen = witnessed(proc, asked)
+    if seen.overlooked and not isinstance(seen.namespaces, Unknown):
+        one = seen.overlooked[0]
+        return Unknown(f"process {one.pid} ({one.name}): not all of {one.what} could be looked at")
+    return seen.namespaces
 
 
 def pinned(proc: Proc) -> list[str]:
     """Where network namespaces are kept alive by a mount. OSError where the mount tables cannot be read."""
-    census = _Census()
-    try:
-        _take(proc, census)
-        return sorted({where for seen in census.networks.values() for _, where in seen.handles})
-    finally:
-        for fd in census.opened:
-            os.close(fd)
+    budget = Budget(proc)
+    with closing(Census()) as census:
+        take(proc, census, budget)
+        if budget.overlooked:
+            raise OSError(errno.ETIMEDOUT, "not all processes could be looked at")
+        return sorted({handle.where for seen in census.networks.values() for handle in seen.handles})
 
 
-def _take(proc: Proc, census: _Census) -> None:
-    for pid in proc.pids():
-        for look in (_threads, _open_files, _mount_table):
-            _patiently(look, pid, proc, census)
-    # What is mounted in a mount namespace that only a mount or an open file keeps alive shows nowhere else.
-    for inode, (path, where) in list(census.mount_handles.items()):
-        if inode not in census.mounts_seen:
-            in_thread(lambda path=path, where=where: _visit_mounts(path, where, proc, census))  # type: ignore[misc]
+def tables(net: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """All local addresses and host routes in a `net` directory of proc(5). OSError, also where there are too many."""
+    found = read_tables(net, Filter(EVERYTHING, _NODE_ADDRESSES), _NODE_S)
+    if found.cut or found.more:
+        raise OSError(errno.EFBIG, "its tables are too long to be read", net)
+    return found.addresses, found.routes
 
 
-def _patiently(look: Callable[[int, Proc, _Census], None], pid: int, proc: Proc, census: _Census) -> None:
-    """Look at one process. A thread that is just ending refuses even root for a moment (EACCES): it is asked again."""
-    for attempt in range(5):
-        try:
-            return look(pid, proc, census)
-        except PermissionError:
-            if attempt == 4:
-                raise
-            time.sleep(0.005)
-        except OSError as error:
-            if error.errno not in _ENDED:
-                raise
-            return None
-    return None
+def _own(proc: Proc) -> int | None:
+    """The network namespace of the node itself."""
+    return inode_of(f"{proc.path}/1")
 
 
-def _threads(pid: int, proc: Proc, census: _Census) -> None:
-    """A thread may live in a namespace of its own (ip netns exec, a CNI plugin)."""
-    for thread in os.listdir(f"{proc.path}/{pid}/task"):
-        task = f"{proc.path}/{pid}/task/{thread}"
-        inode = _inode(task)
-        if inode is not None:
-            census.networks[inode].tasks.append(task)
+def _named(budget: Budget) -> tuple[Overlooked, ...]:
+    return tuple(budget.overlooked.values())
 
 
-def _inode(task: str) -> int | None:
-    try:
-        match = _LINK.fullmatch(os.readlink(f"{task}/ns/net"))
-    except OSError as error:
-        if error.errno in _ENDED:
-            return None  # a zombie has no namespaces any more
-        raise
-    return int(match[2]) if match else None
+def _again(failed: dict[int, OSError], reader: "_Reader") -> list[NetworkNamespace]:
+    """Those that could not be read, looked for once more: what nothing refers to any more has ended meanwhile.
 
-
-def _open_files(pid: int, proc: Proc, census: _Census) -> None:
-    for fd in os.listdir(f"{proc.path}/{pid}/fd"):
-        path = f"{proc.path}/{pid}/fd/{fd}"
-        try:
-            match = _LINK.fullmatch(os.readlink(path))
-        except OSError as error:
-            if error.errno in _ENDED:
-                continue
-            raise
-        if match:
-            _note(match, path, f"an open file of process {pid} ({proc.name(pid)})", census)
-
-
-def _note(match: re.Match[str], path: str, where: str, census: _Census) -> None:
-    if match[1] == "net":
-        census.networks[int(match[2])].handles.append((path, where))
-    else:
-        census.mount_handles.setdefault(int(match[2]), (path, where))
-
-
-def _mount_table(pid: int, proc: Proc, census: _Census) -> None:
-    """The mounts this process sees. One in a chroot sees fewer than its neighbours in the same mount namespace."""
-    match = _LINK.fullmatch(os.readlink(f"{proc.path}/{pid}/ns/mnt"))
-    root = os.stat(f"{proc.path}/{pid}/root")
-    key = (int(match[2]) if match else 0, root.st_dev, root.st_ino)
-    if key in census.mount_tables:
-        return
-    mounts = read_mounts(f"{proc.path}/{pid}/mountinfo")
-    census.mount_tables.add(key)
-    census.mounts_seen.add(key[0])
-    for pin, where in _pins(mounts):
-        _note(pin, f"{proc.path}/{pid}/root{where}", where, census)
-
-
-def _pins(mounts: Mounts) -> list[tuple[re.Match[str], str]]:
-    """Namespaces bound to a file, like /run/netns/…"""
-    matches = ((_LINK.fullmatch(m.root), m.point) for m in mounts.mounts if m.filesystem == "nsfs")
-    return [(match, point) for match, point in matches if match]
-
-
-def _visit_mounts(path: str, where: str, proc: Proc, census: _Census) -> None:
-    """Enter a mount namespace without a process, and open the network namespaces that are mounted there."""
-    procfs = os.open(proc.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
-            call("setns", fd, CLONE_NEWNS)
-        finally:
-            os.close(fd)
-        mounts = read_mounts("thread-self/mountinfo", dir_fd=procfs)
-        for match, point in _pins(mounts):
-            if match[1] == "net":
-                pin = os.open(point, os.O_RDONLY | os.O_CLOEXEC)
-                census.opened.append(pin)
-                _note(match, f"/proc/self/fd/{pin}", f"{point} in the mount namespace of {where}", census)
-    finally:
-        os.close(procfs)
-
-
-def _read(inode: int, seen: _Places, proc: Proc) -> NetworkNamespace | None:
-    """Try every way in. None for a namespace that has ended meanwhile: nothing refers to it any more."""
-    where = seen.handles[0][1] if seen.handles else _describe(seen.tasks[0], proc)
-    problem: OSError | None = None
-    for task in seen.tasks:
-        try:
-            addresses, routes = tables(f"{task}/net")
-            if _inode(task) == inode:
-                return NetworkNamespace(inode, where, addresses, routes)
-        except OSError as error:
-            if error.errno not in _ENDED:
-                problem = error
-                break
-    for path, _ in seen.handles:
-        try:
-            addresses, routes = in_thread(lambda path=path: _enter(path, inode))  # type: ignore[misc]
-            return NetworkNamespace(inode, where, addresses, routes)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                problem = error
-    if _gone(inode, proc):
-        return None
-    reason = problem or OSError(0, "it could not be entered by any of the ways it was seen")
-    lost = unknown(f"reading the addresses in the network namespace {inode} of {where}", reason)
-    return NetworkNamespace(inode, where, lost, lost)
-
-
-def _gone(inode: int, proc: Proc) -> bool:
-    """Whether a second census no longer finds the namespace. What cannot be enumerated is not gone."""
-    census = _Census()
-    try:
-        _take(proc, census)
-    except OSError:
-        return False
-    finally:
-        for fd in census.opened:
-            os.close(fd)
-    return inode not in census.networks
-
-
-def _describe(task: str, proc: Proc) -> str:
-    pid = task.removeprefix(f"{proc.path}/").partition("/")[0]
-    return f"process {pid} ({proc.name(int(pid))})"
-
-
-def _enter(path: str, inode: int) -> _Tables:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.fstat(fd).st_ino != inode:
-            raise FileNotFoundError(errno.ENOENT, "another namespace is there now", path)
-        call("setns", fd, CLONE_NEWNET)
-    finally:
-        os.close(fd)
-    return tables("/proc/thread-self/net")
-
-
-def tables(net: str) -> _Tables:
-    """Local addresses and host routes, from the tables in a `net` directory of proc(5).
-
-    `fib_trie` holds every IPv4 routing table, local addresses as `/32 host LOCAL`; `if_inet6` every IPv6 address;
-    `ipv6_route` every IPv6 route. A kernel without IPv6 has no such files. Lines end in names of interfaces, which
-    anybody may choose nearly at will. OSError also for a table that cannot be understood.
+    One look for all of them, for a pod may make and end namespaces as fast as it likes.
     """
+    found: list[NetworkNamespace] = []
+    with closing(Census()) as census:
+        take(reader.proc, census, reader.budget)
+        for inode, problem in failed.items():
+            places = census.networks.get(inode)
+            if places is None:
+                continue
+            try:
+                found.append(reader.read(inode, places))
+            except OSError as error:
+                if reader.nobodys(places):
+                    reader.budget.give_up(places.handles[0].pid, "the network namespaces that it hides")
+                    continue
+                where = reader.where(places)
+                reason = problem if error.errno in ENDED else error
+                lost = unknown(f"reading the addresses in the network namespace {inode} of {where}", reason)
+                found.append(NetworkNamespace(inode, where, lost, lost))
+    return found
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads namespaces, one after the other; each in the time that whoever is in it, or keeps it, has left."""
+
+    proc: Proc
+    budget: Budget
+    filter: Filter
+    node: int | None
+    spent: float = 0.0
+    shares: dict[str, float] = field(default_factory=dict)
+    trusted_mounts: set[str] | None = None  # mount namespaces of the node's own processes, as /proc names them
+
+    def read(self, inode: int, places: Places) -> NetworkNamespace:
+        """Try every way in. OSError where none leads there."""
+        problem: OSError | None = None
+        for pid, task in places.tasks:
+            try:
+                with self._charged(pid):
+                    found = read_tables(f"{task}/net", self.filter, self._seconds(inode, pid))
+                if inode_of(task) == inode:
+                    way = Handle(pid, "", f"{task}/ns/net")
+                    return self._made(inode, places, found, way)
+            except OSError as error:
+                if error.errno not in ENDED:
+                    problem = error
+                    break
+        for handle in places.handles:
+            if not places.tasks and self._left(handle.pid) <= 0:
+                problem = problem or OSError(errno.ETIMEDOUT, "too much else had to be read of whoever keeps it")
+                continue
+            look = partial(read_tables, "/proc/thread-self/net", self.filter, self._seconds(inode, handle.pid))
+            try:
+                with self._charged(handle.pid):
+                    found = self._inside(inode, handle, look)
+                return self._made(inode, places, found, handle)
+            except OSError as error:
+                if problem is None or error.errno not in ENDED:
+                    problem = error
+        raise problem or OSError(0, "it could not be entered by any of the ways it was seen")
+
+    def _made(self, inode: int, places: Places, found: Tables, way: Handle) -> NetworkNamespace:
+        holders = self._holders(inode, places)
+        up, routes = found.addresses, found.routes
+        if not found.cut:
+            return NetworkNamespace(inode, self.where(places), up, routes, holders, found.more)
+        if inode == self.node:
+            raise OSError(errno.ETIMEDOUT, "its tables are too long to be read")
+        asked = self.filter.asked.addresses
+        up = tuple(sorted({*up, *self._inside(inode, way, lambda: up_here(asked))}))
+        lost: tuple[str, ...] | Unknown = routes
+        pid = places.tasks[0][0] if places.tasks else way.pid
+        if self.budget.whose(pid).confined:
+            # Routes to a pod are the node's: what others route to has no address by it.
+            self.budget.give_up(pid, "the tables of its network")
+        else:
+            lost = Unknown(
+                f"reading the routes in the network namespace {inode} of {self.where(places)}: it has too many"
+            )
+        return NetworkNamespace(inode, self.where(places), up, lost, holders, True)
+
+    def _inside(self, inode: int, way: Handle, visit: Callable[[], _T]) -> _T:
+        def enter() -> _T:
+            fd = way.open(inode)
+            try:
+                call("setns", fd, CLONE_NEWNET)
+            finally:
+                os.close(fd)
+            return visit()
+
+        return in_thread(enter, _NODE_S)
+
+    def where(self, places: Places) -> str:
+        """One place it was seen, in words."""
+        if places.handles:
+            return places.handles[0].where
+        pid = places.tasks[0][0]
+        return f"process {pid} ({self.proc.name(pid)})"
+
+    def nobodys(self, places: Places) -> bool:
+        """Whether nothing runs in it, and only who is confined keeps it: see `witnessed`."""
+        return not places.tasks and all(
+            self.budget.whose(handle.pid).confined and not self._with_the_node(handle) for handle in places.handles
+        )
+
+    def _with_the_node(self, handle: Handle) -> bool:
+        """Whether it is a mount that one of the node's own sees as well. Asked of all processes once."""
+        if self.trusted_mounts is None:
+            self.trusted_mounts = set()
+            for pid in self.proc.pids():
+                name = _mount_namespace(f"{self.proc.path}/{pid}")
+                if name not in self.trusted_mounts and not self.budget.whose(pid).confined:
+                    self.trusted_mounts.add(name)
+        return bool(handle.root) and _mount_namespace(handle.root.removesuffix("/root")) in self.trusted_mounts
+
+    def _holders(self, inode: int, places: Places) -> tuple[Holder, ...]:
+        if inode == self.node:
+            return (Holder(),)
+        found: dict[Holder, None] = {}
+        for pid in dict.fromkeys([pid for pid, _ in places.tasks] or [handle.pid for handle in places.handles]):
+            try:
+                found[self.budget.register.holder(pid)] = None
+            except OSError:
+                continue  # it has ended
+        return tuple(found)
+
+    def _left(self, pid: int) -> float:
+        if self.spent < FREE_S:
+            return SHARE_S
+        owner = self.budget.whose(pid)
+        return SHARE_S - self.shares.get(owner.share, 0.0) if owner.confined else _NODE_S
+
+    def _seconds(self, inode: int, pid: int) -> float:
+        return _NODE_S if inode == self.node else max(0.0, self._left(pid))
+
+    @contextmanager
+    def _charged(self, pid: int) -> Iterator[None]:
+        began = time.monotonic()
+        if began - self.budget.began > WHOLE_S:
+            raise OSError(errno.ETIMEDOUT, "looking at all of them took too long")
+        try:
+            yield
+        finally:
+            took = time.monotonic() - began
+            self.spent += took
+            if self.spent > FREE_S or took > SHARE_S:
+                share = self.budget.whose(pid).share
+                self.shares[share] = self.shares.get(share, 0.0) + took
+
+
+def _mount_namespace(directory: str) -> str:
     try:
-        local, routes = _fib_trie(read_bounded(f"{net}/fib_trie", _LIMIT).decode("ascii"))
-        for fields in _lines(f"{net}/if_inet6"):
-            local.add(_ipv6(fields[0]))
-        for fields in _lines(f"{net}/ipv6_route"):
-            if fields[1] == b"80":  # a prefix of 128 bits
-                routes.add(_ipv6(fields[0]))
-    except (ValueError, IndexError) as error:
-        raise OSError(errno.EBADMSG, f"its tables cannot be understood ({error})", net) from None
-    return tuple(sorted(local)), tuple(sorted(routes - local))
-
-
-def _lines(path: str) -> list[list[bytes]]:
-    try:
-        return [line.split(b" ", 2) for line in read_bounded(path, _LIMIT).split(b"\n") if line]
-    except FileNotFoundError:
-        return []
-
-
-def _fib_trie(text: str) -> tuple[set[str], set[str]]:
-    local: set[str] = set()
-    routes: set[str] = set()
-    leaf = ""
-    for line in text.split("\n"):
-        if match := _TRIE_LEAF.match(line):
-            leaf = match[1]
-        elif match := _TRIE_ENTRY.match(line):
-            (local if match[1] == "LOCAL" else routes).add(_ipv4(leaf))
-    return local, routes
-
-
-# Most namespaces have most of their entries in common: the loopback's.
-@lru_cache(maxsize=4096)
-def _ipv4(text: str) -> str:
-    return str(IPv4Address(text))
-
-
-@lru_cache(maxsize=4096)
-def _ipv6(digits: bytes) -> str:
-    return str(IPv6Address(int(digits, 16)))
+        return os.readlink(f"{directory}/ns/mnt")
+    except OSError:
+        return ""

@@ -13,12 +13,15 @@ from typing import Final
 
 import psutil
 
-from janitor.core.evidence import Process, Unknown
+from janitor.core.evidence import Overlooked, Process, Unknown
+from janitor.host.budget import Allowance, Budget, each, read_whole
 from janitor.host.files import printable, read_bounded, unknown
 from janitor.host.procfs import Proc
 
 # execve(2) takes at most 6 MiB of words and environment together (fs/exec.c): no runtime can have said more.
-_LIMIT = 8 << 20
+_LIMIT: Final = 8 << 20
+_WORDS: Final = "its command line and environment"
+_THREADS_MOST: Final = 64  # of a process whose first one has ended, of which most may have, too
 _ID: Final = re.compile(rb"(?<![0-9A-Za-z])[0-9a-f]{64}(?![0-9A-Za-z])")
 _CNI: Final = re.compile(rb"CNI_(COMMAND|CONTAINERID)=([^\0]{0,128})")
 
@@ -44,26 +47,41 @@ class Asked:
         return tuple(found)
 
 
-def processes(proc: Proc, asked: Asked) -> tuple[Process, ...] | Unknown:
-    """Every process that names an ID that is asked about, or is a CNI plugin at work, by process ID.
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """The processes that say something, by process ID, and whose words were too many to be read."""
 
-    Unknown as soon as one process cannot be read: it could have been the one.
+    processes: tuple[Process, ...] | Unknown
+    overlooked: tuple[Overlooked, ...] = ()
+
+
+def spoken(proc: Proc, asked: Asked) -> Spoken:
+    """Every process that names an ID that is asked about, or is a CNI plugin at work.
+
+    Unknown as soon as one of the node's own cannot be read: it could have been the one. Not so a process that is
+    confined (host/whose.py): shims, monitors and the plugins they wait for are the runtime's, on the node, and root's;
+    what a container says of IDs was never more than a reason to keep.
     """
     found: list[Process] = []
+    budget = Budget(proc)
+
+    def add(pid: int, seen: Process | str | None) -> None:
+        if isinstance(seen, Process):
+            found.append(seen)
+        elif seen is not None:
+            budget.give_up(pid, seen)
+
     try:
-        pids = proc.pids()
+        each(proc.pids(), budget, lambda pid: _read(pid, proc, asked, budget), add)
     except OSError as error:
-        return unknown(f"listing the processes in {proc.path}", error)
-    for pid in pids:
-        try:
-            process = _read(pid, proc, asked)
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended
-        except OSError as error:
-            return unknown(f"reading the command line and the environment of process {pid} ({proc.name(pid)})", error)
-        if process is not None:
-            found.append(process)
-    return tuple(found)
+        reading = "reading the command lines and the environments of the processes"
+        return Spoken(unknown(reading, error), tuple(budget.overlooked.values()))
+    return Spoken(tuple(found), tuple(budget.overlooked.values()))
+
+
+def processes(proc: Proc, asked: Asked) -> tuple[Process, ...] | Unknown:
+    """The same, without who was overlooked."""
+    return spoken(proc, asked).processes
 
 
 def command_lines(proc: Proc, name: str) -> list[list[str]]:
@@ -94,11 +112,37 @@ def _pids(proc: Proc) -> list[int]:
         return []
 
 
-def _read(pid: int, proc: Proc, asked: Asked) -> Process | None:
-    # Read raw: psutil ends an environment at the first empty string in it, and a plugin may be started with one.
-    ids = asked.named_in(read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT))
+def _read(pid: int, proc: Proc, asked: Asked, budget: Budget) -> Process | str | None:
+    """What it says; in words what of it was too much; None where it says nothing, or has ended."""
+    with Allowance(budget, pid) as allowance:
+        try:
+            if not allowance.left():
+                return _WORDS
+            place = f"{proc.path}/{pid}"
+            words = read_whole(f"{place}/cmdline", _LIMIT, allowance)
+            if words == b"" and (other := _another_thread(pid, proc)):
+                # The memory of a process whose first thread has ended is shown by the others.
+                place = other
+                words = read_whole(f"{place}/cmdline", _LIMIT, allowance)
+            # Read raw: psutil ends an environment at the first empty string, and a plugin may be started with one.
+            variables = read_whole(f"{place}/environ", _LIMIT, allowance)
+            if words is None or variables is None:
+                return _WORDS
+            ids = asked.named_in(words)
+            command, container_id = _cni(b"\0" + variables)
+            if not ids and not container_id:
+                return None
+            return Process(pid, proc.name(pid), proc.started_ns(pid), ids, command, container_id)
+        except (FileNotFoundError, ProcessLookupError):
+            return None  # it has ended
+        except OSError as error:
+            if budget.whose(pid).confined and not isinstance(error, PermissionError):
+                return _WORDS
+            raise OSError(error.errno, f"process {pid} ({proc.name(pid)}): {error.strerror}") from None
+
+
+def _cni(variables: bytes) -> tuple[str, str]:
     command = container_id = ""
-    variables = b"\0" + read_bounded(f"{proc.path}/{pid}/environ", _LIMIT)
     for found in _CNI.finditer(variables):
         if variables[found.start() - 1]:
             continue  # within another variable
@@ -106,9 +150,23 @@ def _read(pid: int, proc: Proc, asked: Asked) -> Process | None:
             command = printable(os.fsdecode(found[2][:16]))
         else:
             container_id = printable(os.fsdecode(found[2]))
-    if not ids and not container_id:
-        return None
-    return Process(pid, proc.name(pid), proc.started_ns(pid), ids, command, container_id)
+    return command, container_id
+
+
+def _another_thread(pid: int, proc: Proc) -> str:
+    """A thread that is still alive, where the first one is not; "" where there is none, as of the kernel's own."""
+    try:
+        # The kernel's threads have one thread each, and so has a process that ended whole.
+        if os.stat(f"{proc.path}/{pid}/task").st_nlink <= 3:
+            return ""
+        with os.scandir(f"{proc.path}/{pid}/task") as threads:
+            for number, thread in enumerate(threads):
+                place = f"{proc.path}/{pid}/task/{thread.name}"
+                if number < _THREADS_MOST and read_bounded(f"{place}/cmdline", 1):
+                    return place
+    except OSError:
+        return ""
+    return ""
 
 
 class _procfs:  # noqa: N801 (reads as the function it stands for)

@@ -1,0 +1,63 @@
+"""SCAN003: one network namespace has many of the pods' addresses, and no runtime gave it these."""
+
+from collections.abc import Iterator
+
+from janitor.core.addresses import in_ranges
+from janitor.core.evidence import Evidence, NetworkNamespace, known
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement
+from janitor.core.lease import canonical_address
+from janitor.core.prose import listing
+from janitor.core.sightings import given, pods_of
+
+IDS = ("SCAN003",)
+
+_MANY = 4  # a pod that its runtime has forgotten has one or two; with multus a few more
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding a namespace, unless the operator has decided about its pod."""
+    sets = [
+        (sets,)
+        for network in known(evidence.networks)
+        if isinstance(network.range_sets, tuple)
+        for sets in (tuple(part for parts in network.range_sets for part in parts),)
+    ]
+    had = given(evidence)
+    for namespace in known(evidence.namespaces):
+        extra = [
+            text
+            for text in known(namespace.addresses)
+            if text not in had
+            and (address := canonical_address(text)) is not None
+            and any(in_ranges(address, ranges) for ranges in sets)
+        ]
+        pods = pods_of(namespace, evidence)
+        if len(extra) < _MANY or (pods and all(pod in evidence.ignored_pods for pod in pods)):
+            continue
+        yield _finding(namespace, extra, [pod for pod in pods if pod])
+
+
+def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str]) -> Finding:
+    number = f"more than {len(extra)}" if namespace.more else str(len(extra))
+    whose = f"the pod {pods[0]}" if len(pods) == 1 else namespace.seen_at
+    if len(pods) == 1:
+        space, _, name = pods[0].partition("/")
+        fix = (
+            f"kubectl delete pod -n {space} {name}; or, so that its network namespace keeps no lease any more, "
+            f'in /etc/janitor/janitor.toml: [scope] ignore_namespaces = ["{pods[0]}"]'
+        )
+    else:
+        fix = f"look who is in it and end that: nsenter --net={namespace.seen_at}, or by the process that is named"
+    return Finding(
+        id="SCAN003",
+        severity=Severity.WARNING,
+        subject=f"{whose} (network namespace {namespace.inode})",
+        summary=f"{whose} has {number} addresses of the pods' ranges that no runtime gave it",
+        evidence=(f"up in the network namespace of {namespace.seen_at}: {listing(extra)}",),
+        explanation=(
+            "An address that is up keeps its lease, whoever has it. A pod that puts others' addresses on its own "
+            "interface, by mistake or on purpose, so keeps janitor from freeing them, and the range runs full."
+        ),
+        fix=fix,
+    )

@@ -1,0 +1,38 @@
+"""SCAN004: of a pod or a stranger more was there than janitor reads, or it did not answer."""
+
+from collections.abc import Iterator
+
+from janitor.core.evidence import Evidence, Holder, known
+from janitor.core.findings import Finding, Severity
+from janitor.core.judgement import Judgement
+
+IDS = ("SCAN004",)
+
+
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+    """One finding for each; all others were looked at."""
+    for one in evidence.overlooked:
+        whose = _whose(one.holder, evidence)
+        yield Finding(
+            id="SCAN004",
+            severity=Severity.WARNING,
+            subject=f"process {one.pid}",
+            summary=f"not all of {one.what} could be looked at: process {one.pid} ({one.name}){whose}",
+            evidence=(),
+            explanation=(
+                "There was more of it than janitor reads in a pass, or it did not answer. Nothing was kept because of "
+                "it: a process that is none of the node's own can hide no other pod's network, only one of its own "
+                "making, in which nothing runs."
+            ),
+            fix=f"look what it does: ls /proc/{one.pid}/fd | wc -l; wc -l /proc/{one.pid}/mountinfo; and end it",
+        )
+
+
+def _whose(holder: Holder, evidence: Evidence) -> str:
+    if not holder.container_id:
+        return ", in no container"
+    for sandbox in (s for e in known(evidence.endpoints) for s in known(e.sandboxes)):
+        if sandbox.container_id == holder.container_id or (holder.pod_uid and sandbox.pod.uid == holder.pod_uid):
+            return f" of the pod {sandbox.pod}"
+    pod = f" of the pod with the UID {holder.pod_uid}" if holder.pod_uid else ""
+    return f" in the container {holder.container_id[:13]}{pod}"

@@ -1,0 +1,360 @@
+"""Everything that refers to a network namespace: threads, open files, mounts, and tap devices.
+
+Which of a process's threads share its descriptors and its mounts is asked of the kernel (kcmp), and only what is not
+shared is read again: an ordinary process costs one list of files, a pod's hundreds of processes with one large table
+among them cost one. What /proc shows of a process whose first thread has ended is read of another one.
+
+Who has a share in a budget, and what becomes of what exceeds it, is in host/budget.py. Standard library only.
+"""
+
+import errno
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from janitor.host import kcmp
+from janitor.host.budget import Allowance, Budget, each
+from janitor.host.files import open_quietly, printable
+from janitor.host.mounts import namespace_pins
+from janitor.host.namespaces import CLONE_FS, CLONE_NEWNS, call, in_thread
+from janitor.host.nsfile import Kind, identity, kind_of, open_mounted, open_namespace
+from janitor.host.nsfile import device as nsfs_device
+from janitor.host.procfs import Proc
+from janitor.host.taps import namespace_of
+
+ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # what /proc says of a process that has just ended
+_LINK: Final = re.compile(r"(net|mnt):\[(\d+)\]")
+_MOST: Final = 16  # places that are kept of one namespace
+_SHARED_FROM: Final = 256  # a descriptor table with so many entries is remembered, for others who have the same one
+_MOST_TAPS: Final = 32  # of one process
+_DEEPEST: Final = 16  # mount namespaces within one another
+_MOST_OPENED: Final = 256  # of all pods
+_TUN: Final = "/tun"
+_OURS: Final = "/proc/self/fd/"
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A way to open a namespace: a mount point below somebody's root directory, a link of /proc, or our own file."""
+
+    pid: int
+    where: str
+    path: str
+    root: str = ""  # the root directory below which `path` is a mount point; "" for a link
+
+    def open(self, inode: int) -> int:
+        """A descriptor of this very namespace. OSError."""
+        if not self.path:
+            raise FileNotFoundError(errno.ENOENT, "it lies hidden under another mount", self.where)
+        if self.root:
+            return open_mounted(self.root, self.path, inode)
+        return open_namespace(self.path, inode)
+
+
+@dataclass(slots=True)
+class Places:
+    """Where one namespace was seen: threads that are in it, by process, and ways to open it."""
+
+    tasks: list[tuple[int, str]] = field(default_factory=list)  # (7, "/proc/7/task/9")
+    handles: list[Handle] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Census:
+    """All of them. Mount namespaces are needed only for what is mounted in them."""
+
+    networks: dict[int, Places] = field(default_factory=lambda: defaultdict(Places))
+    mount_handles: dict[int, Handle] = field(default_factory=dict)
+    mounts_seen: set[int] = field(default_factory=set)
+    mount_tables: set[tuple[int, int, int]] = field(default_factory=set)  # (mount namespace, device, inode of root)
+    opened: list[int] = field(default_factory=list)  # of mount namespaces without a process, and of tap devices
+    shared: kcmp.SharedTables = field(default_factory=lambda: kcmp.SharedTables("/proc"))
+
+    def close(self) -> None:
+        """Let go of everything that was opened."""
+        for fd in self.opened:
+            os.close(fd)
+        self.opened.clear()
+        self.shared.close()
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What one process showed, before it is added to the rest."""
+
+    tasks: list[tuple[int, str]] = field(default_factory=list)
+    handles: list[tuple[Kind, int, Handle]] = field(default_factory=list)
+    tables: list[tuple[int, int, int]] = field(default_factory=list)
+    large: list[int] = field(default_factory=list)
+    opened: list[int] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
+    taps: int = 0
+
+
+def take(proc: Proc, census: Census, budget: Budget) -> None:
+    """Look at every process. OSError where the node's own cannot be looked at."""
+
+    def add(pid: int, seen: _Seen) -> None:
+        if seen.opened and len(census.opened) > _MOST_OPENED and budget.whose(pid).confined:
+            seen.cut.append("its namespaces")
+            seen.handles = [one for one in seen.handles if not one[2].path.startswith(_OURS)]
+            while seen.opened:
+                os.close(seen.opened.pop())
+        for inode, task in seen.tasks:
+            tasks = census.networks[inode].tasks
+            if len(tasks) < _MOST:
+                tasks.append((pid, task))
+        for kind, inode, handle in seen.handles:
+            if kind == "mnt":
+                census.mount_handles.setdefault(inode, handle)
+            else:
+                handles = census.networks[inode].handles
+                # Whoever makes any number of them must not crowd out the node's own.
+                if len(handles) < _MOST or (len(handles) < 2 * _MOST and not budget.whose(pid).confined):
+                    handles.append(handle)
+        census.mount_tables.update(seen.tables)
+        census.mounts_seen.update(table[0] for table in seen.tables)
+        census.opened += seen.opened
+        for thread in seen.large:
+            census.shared.add(thread)
+        for what in seen.cut:
+            budget.give_up(pid, what)
+
+    each(proc.pids(), budget, lambda pid: _patiently(pid, proc, census, budget), add)
+    # What is mounted in a mount namespace that only a mount or an open file keeps alive shows nowhere else. One may
+    # again lie in another.
+    for _ in range(_DEEPEST):
+        by_pid: dict[int, list[tuple[int, Handle]]] = defaultdict(list)
+        for inode, handle in census.mount_handles.items():
+            if inode not in census.mounts_seen:
+                by_pid[handle.pid].append((inode, handle))
+                census.mounts_seen.add(inode)
+        if not by_pid:
+            return
+        each(sorted(by_pid), budget, lambda pid, by_pid=by_pid: _visit_all(pid, by_pid[pid], proc, budget), add)  # type: ignore[misc]
+
+
+def _patiently(pid: int, proc: Proc, census: Census, budget: Budget) -> _Seen:
+    """Look at one process. A thread that is just ending refuses even root for a moment (EACCES): it is asked again."""
+    for attempt in range(5):
+        seen = _Seen()
+        try:
+            with Allowance(budget, pid) as allowance:
+                _process(pid, proc, census, allowance, seen)
+                return seen
+        except PermissionError:
+            if attempt == 4:
+                raise
+            time.sleep(0.005)
+        except OSError as error:
+            if error.errno not in ENDED:  # of which a pod may have brought about any
+                if not budget.whose(pid).confined:
+                    raise
+                seen.cut.append(f"what it shows of itself ({error.strerror})")
+            return seen
+    return seen
+
+
+def _process(pid: int, proc: Proc, census: Census, allowance: Allowance, seen: _Seen) -> None:
+    directory = f"{proc.path}/{pid}"
+    leader = f"{directory}/task/{pid}"
+    inode = inode_of(leader)
+    if inode is not None:
+        seen.tasks.append((inode, leader))
+    if not allowance.left():
+        # What all processes have in common is looked at all the same: which network namespace it is in.
+        seen.cut.append("its processes")
+        return
+    # Descriptors and mounts may be a thread's own; threads that share them with the first one alive are the rule.
+    first = pid if inode is not None else 0
+    own_files: list[str] = []
+    own_mounts: list[str] = []
+    with _listing(f"{directory}/task") as threads:
+        for entry in threads:
+            if not allowance.step():
+                seen.cut.append("its threads")
+                break
+            thread = int(entry.name)
+            if thread == pid:
+                continue
+            task = f"{directory}/task/{entry.name}"
+            inode = inode_of(task)
+            if inode is None:
+                continue
+            seen.tasks.append((inode, task))
+            if not first:
+                first = thread
+                continue
+            for kind, found in ((kcmp.FILES, own_files), (kcmp.FS, own_mounts)):
+                if not proc.ours or kcmp.compare(first, thread, kind) != 0:
+                    found.append(task)
+    place = f"{directory}/task/{first}" if first not in (0, pid) else directory
+    for look, own in ((_open_files, own_files), (_mount_table, own_mounts)):
+        for task in (place, *own):
+            if not _still(look, task, pid, proc, census, allowance, seen):
+                break
+
+
+_Look = Callable[[str, int, Proc, Census, Allowance, _Seen], bool]
+
+
+def _still(look: _Look, task: str, pid: int, proc: Proc, census: Census, allowance: Allowance, seen: _Seen) -> bool:
+    """A look at one thread, which may have ended: the others go on. False when the budget is used up."""
+    try:
+        return look(task, pid, proc, census, allowance, seen)
+    except OSError as error:
+        if error.errno not in ENDED:
+            raise
+        return True
+
+
+class _listing:  # noqa: N801 (reads as the function it stands for)
+    """A directory's entries, streamed: a list of them would have the size that a pod gives it."""
+
+    def __init__(self, path: str) -> None:
+        self.fd = open_quietly(path, os.O_RDONLY | os.O_DIRECTORY)
+        self.entries = os.scandir(self.fd)
+
+    def __enter__(self) -> Iterator[os.DirEntry[str]]:
+        return self.entries
+
+    def __exit__(self, *_: object) -> None:
+        self.entries.close()
+        os.close(self.fd)
+
+
+def inode_of(task: str) -> int | None:
+    """The network namespace that a thread is in; None once it has ended, for a zombie has none any more. OSError."""
+    try:
+        match = _LINK.fullmatch(os.readlink(f"{task}/ns/net"))
+    except OSError as error:
+        if error.errno in ENDED:
+            return None
+        raise
+    return int(match[2]) if match else None
+
+
+def _open_files(task: str, pid: int, proc: Proc, census: Census, allowance: Allowance, seen: _Seen) -> bool:
+    thread = int(task.rpartition("/")[2])
+    if proc.ours and census.shared.seen(thread):
+        return True
+    number = 0
+    listing = _listing(f"{task}/fd")
+    with listing as files:
+        for entry in files:
+            number += 1
+            if not allowance.step():
+                seen.cut.append("its open files")
+                return False
+            try:
+                target = os.readlink(entry.name, dir_fd=listing.fd)
+            except OSError as error:
+                if error.errno in (*ENDED, errno.ENAMETOOLONG):  # a namespace has a short name
+                    continue
+                raise
+            if target[3:5] == ":[" and (match := _LINK.fullmatch(target)):
+                kind: Kind = "net" if match[1] == "net" else "mnt"
+                seen.handles.append((kind, int(match[2]), _file(task, entry.name, pid, proc)))
+            elif target[:1] == "/" and (found := _pinned_once(task, entry.name, listing.fd)):
+                seen.handles.append((*found, _file(task, entry.name, pid, proc)))
+            elif target.endswith(_TUN) and proc.ours and not _tap(thread, int(entry.name), pid, proc, seen):
+                seen.cut.append("its tap devices")
+                return False
+    if number >= _SHARED_FROM and proc.ours:
+        seen.large.append(thread)
+    return True
+
+
+def _file(task: str, number: str, pid: int, proc: Proc) -> Handle:
+    return Handle(pid, f"an open file of process {pid} ({proc.name(pid)})", f"{task}/fd/{number}")
+
+
+def _pinned_once(task: str, number: str, listing: int) -> tuple[Kind, int] | None:
+    """What was opened at a mount point (`/run/netns/x`) is called by that name, also when it is mounted no more."""
+    try:
+        device, inode = identity(number, listing)
+        if device != nsfs_device():
+            return None
+        kind = kind_of(f"{task}/fd/{number}", inode)
+    except OSError:
+        return None  # closed meanwhile; or of a file system that does not answer
+    return None if kind is None else (kind, inode)
+
+
+def _tap(thread: int, number: int, pid: int, proc: Proc, seen: _Seen) -> bool:
+    """A virtual machine's monitor may hold its pod's network by nothing but the descriptor of a tap device."""
+    seen.taps += 1
+    namespace = namespace_of(f"{proc.path}/{pid}/task/{thread}", number) if seen.taps < _MOST_TAPS else None
+    if namespace is not None:
+        seen.opened.append(namespace)
+        where = f"a tap device of process {pid} ({proc.name(pid)})"
+        seen.handles.append(("net", os.fstat(namespace).st_ino, Handle(pid, where, f"{_OURS}{namespace}")))
+    return seen.taps < _MOST_TAPS
+
+
+def _mount_table(task: str, pid: int, _: Proc, census: Census, allowance: Allowance, seen: _Seen) -> bool:
+    """The mounts this thread sees. One in a chroot sees fewer than its neighbours in the same mount namespace."""
+    match = _LINK.fullmatch(os.readlink(f"{task}/ns/mnt"))
+    key = (int(match[2]) if match else 0, *identity(f"{task}/root"))
+    if key in census.mount_tables or key in seen.tables:
+        return True
+    pins = namespace_pins(f"{task}/mountinfo", allowance.left)
+    for kind, inode, point in pins.found:
+        seen.handles.append((kind, inode, Handle(pid, printable(point), point, f"{task}/root")))
+    if pins.cut:
+        seen.cut.append("its mounts")
+        return False
+    seen.tables.append(key)
+    return True
+
+
+def _visit_all(pid: int, places: list[tuple[int, Handle]], proc: Proc, budget: Budget) -> _Seen:
+    """The mount namespaces without a process that this one keeps."""
+    seen = _Seen()
+    with Allowance(budget, pid) as allowance:
+        for inode, handle in places:
+            if not allowance.left() or len(seen.opened) >= _MOST:
+                seen.cut.append("its mounts")
+                break
+            try:
+                in_thread(lambda inode=inode, handle=handle: _visit(inode, handle, proc, allowance, seen))  # type: ignore[misc]
+            except OSError as error:
+                if error.errno in ENDED and not os.path.exists(f"{proc.path}/{pid}"):
+                    continue  # it is gone with the process that kept it
+                if not budget.whose(pid).confined:
+                    raise
+                seen.cut.append("its mounts")
+    return seen
+
+
+def _visit(inode: int, handle: Handle, proc: Proc, allowance: Allowance, seen: _Seen) -> None:
+    """Enter a mount namespace without a process, and open the network namespaces that are mounted there."""
+    procfs = os.open(proc.path if proc.ours else "/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = handle.open(inode)
+        try:
+            call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
+            call("setns", fd, CLONE_NEWNS)
+        finally:
+            os.close(fd)
+        pins = namespace_pins("thread-self/mountinfo", allowance.left, dir_fd=procfs)
+        if pins.cut:
+            seen.cut.append("its mounts")
+        for kind, there, point in pins.found:
+            if len(seen.opened) >= _MOST:
+                seen.cut.append("its mounts")
+                break
+            where = f"{printable(point)} in the mount namespace of {handle.where}"
+            try:
+                pin = open_mounted("/", point, there, procfs=procfs)
+            except OSError:  # hidden under another mount, by whoever has made it
+                seen.handles.append((kind, there, Handle(handle.pid, where, "")))
+                continue
+            seen.opened.append(pin)
+            seen.handles.append((kind, there, Handle(handle.pid, where, f"{_OURS}{pin}")))
+    finally:
+        os.close(procfs)

@@ -1,0 +1,113 @@
+"""Whose a process is, as far as it takes to name it, and to know that it is none of the node's own.
+
+A process is called confined only where the kernel says so, and then what it hides is its own: see `Standing.confined`.
+Nothing here makes a process a kubelet, a runtime or anybody else who is believed. Standard library only.
+"""
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from janitor.core.evidence import Holder
+from janitor.host.files import read_bounded
+from janitor.host.procfs import Proc
+
+_LIMIT: Final = 1 << 16
+_MOST: Final = 10_000
+_ID: Final = re.compile(rb"(?:[a-z-]+-)?([0-9a-f]{64})(?:\.scope)?")
+_POD: Final = re.compile(
+    rb"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A process's place: the pod and container of its cgroup, and whether it is sure to be none of the node's own.
+
+    `confined` says that one of these holds: it is in a user namespace other than the first process's; it is in the
+    cgroup of a container; it has no user ID of root's and not one capability. Such a process can keep a network
+    namespace alive by a descriptor or by a mount of its own, and that is all: whoever gives pods their addresses is
+    none of these, so a namespace that it alone keeps, and in which nothing runs, is nobody's pod. `share` is with whom
+    it shares its budget.
+    """
+
+    holder: Holder
+    confined: bool
+    share: str
+
+
+_UNSEEN: Final = Standing(Holder(), confined=False, share="")
+
+
+@dataclass(slots=True)
+class Register:
+    """Answers for one look at one node's processes. Nothing of it is kept longer: process IDs are used again."""
+
+    proc: Proc
+    _known: dict[int, Standing] = field(default_factory=dict)
+    _above: dict[bytes, bytes] | None = None
+
+    def whose(self, pid: int) -> Standing:
+        """Never raises: of a process that has ended, or cannot be read, nothing is known, and it is not confined."""
+        if pid not in self._known:
+            if len(self._known) > _MOST:
+                self._known.clear()
+            self._known[pid] = self._whose(pid)
+        return self._known[pid]
+
+    def _whose(self, pid: int) -> Standing:
+        try:
+            holder = self.holder(pid)
+            if holder.container_id:
+                return Standing(holder, confined=True, share=holder.container_id)
+            stranger = _other_user_namespace(self.proc, pid) or _powerless(self.proc, pid)
+        except (OSError, ValueError, IndexError, KeyError):
+            return _UNSEEN
+        # Of what is in no container all have one share: user IDs and user namespaces can be had by the thousand.
+        return Standing(holder, confined=stranger, share="strangers" if stranger else "")
+
+    def holder(self, pid: int) -> Holder:
+        """The pod and the container of a process, from its cgroup; empty for what is in none. OSError.
+
+        The outermost container counts: below its own, whoever may write there makes groups of any name. The node's own
+        place in the tree is taken off, because a node may itself be a container. As seen from another cgroup namespace,
+        a path begins with `/../..`, and the rest is the same.
+        """
+        if self._above is None:
+            self._above = _groups(self.proc, 1)
+        for hierarchy, path in _groups(self.proc, pid).items():
+            node = self._above.get(hierarchy, b"").removesuffix(b"/init.scope").removesuffix(b"/init").rstrip(b"/")
+            below = path.removeprefix(node) if path == node or path.startswith(node + b"/") else path
+            pod = b""
+            for part in below.split(b"/"):
+                if found := _POD.search(part):
+                    pod = found[1].replace(b"_", b"-")
+                if found := _ID.fullmatch(part):
+                    return Holder(found[1].decode("ascii"), pod.decode("ascii"))
+        return Holder()
+
+
+def _groups(proc: Proc, pid: int) -> dict[bytes, bytes]:
+    """Hierarchy (its controllers; empty for cgroup v2) -> path."""
+    found: dict[bytes, bytes] = {}
+    for line in read_bounded(f"{proc.path}/{pid}/cgroup", _LIMIT).split(b"\n"):
+        _, colon, rest = line.partition(b":")
+        controllers, second, path = rest.partition(b":")
+        if colon and second:
+            found[controllers] = path
+    return found
+
+
+def _other_user_namespace(proc: Proc, pid: int) -> bool:
+    return os.readlink(f"{proc.path}/{pid}/ns/user") != os.readlink(f"{proc.path}/1/ns/user")
+
+
+def _powerless(proc: Proc, pid: int) -> bool:
+    """No user ID of it is root's, and no capability is in any of its sets but the bounding one."""
+    fields: dict[bytes, list[bytes]] = {}
+    for line in read_bounded(f"{proc.path}/{pid}/status", _LIMIT).split(b"\n"):
+        name, _, value = line.partition(b":")
+        fields.setdefault(name, value.split())  # comm comes first, and cannot hold a newline: the kernel escapes it
+    capabilities = [int(fields[name][0], 16) for name in (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb")]
+    return b"0" not in fields[b"Uid"] and not any(capabilities)
