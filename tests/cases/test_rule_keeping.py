@@ -354,3 +354,36 @@ def test_what_was_given_up_stays_given_up_in_the_next_janitor(node: Node) -> Non
     kept = node.mirror.find(RULE)
     assert kept is not None
     assert (kept.broken_ns, len(kept.times), kept.ours, node.mirror.owed()) == (now, MANY, True, [])
+
+
+def test_what_was_written_down_is_of_that_boot_and_that_network_namespace(node: Node) -> None:
+    """In another one those rules were never there."""
+    keeper = node.keeper
+    keeper._boot_id, keeper._namespace = "this-boot", 1
+    rule = node.makes(RULE)
+    keeper._save()
+    found = keeper._note()
+    assert found is not None
+    assert [one.rule for one in found.kept] == [rule]
+    keeper._namespace = 2
+    assert keeper._note() is None
+    keeper._boot_id, keeper._namespace = "the-next-boot", 1
+    assert keeper._note() is None
+
+
+def test_a_keeper_that_is_ended_puts_nothing_back(node: Node) -> None:
+    """Who begins the next one, on a reload, may have been told not to; at janitor's end it is asked for."""
+    rule = node.makes(RULE)
+    node.deletes(rule, NETWORKD)
+    node.look(WANTED)
+    node.keeper.close()
+    assert not node.there(rule)
+
+
+def test_at_its_end_janitor_puts_back_what_it_owes(node: Node) -> None:
+    rule = node.makes(RULE)
+    node.keeper.last_round()
+    node.deletes(rule, NETWORKD)
+    node.look(WANTED)
+    node.keeper.last_round()
+    assert node.there(rule)

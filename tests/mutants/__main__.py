@@ -30,6 +30,7 @@ from typing import Final
 
 from tests.mutants.mutant import REPOSITORY, SOURCES, Mutant, MutantError, read_list
 from tests.mutants.reach import TESTS, TO
+from tests.mutants.server import Server
 
 AT_ONCE: Final = 2
 QUICK: Final = ("tests/unit", "tests/cases", "tests/property")
@@ -41,10 +42,9 @@ LEFT_OUT: Final = (
     "test_documents.py", "test_programs.py", "test_boot_rule.py",
 )  # fmt: skip
 PYTEST: Final = (
-    sys.executable, "-m", "pytest", "-q", "-p", "tests.mutants.reach", "-p", "no:cacheprovider",
-    "-m", "not system and not elsewhere and not long",
+    "-q", "-p", "tests.mutants.reach", "-p", "no:cacheprovider", "-m", "not system and not elsewhere and not long",
 )  # fmt: skip
-FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+::\S+)", re.MULTILINE)
+FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+::.*?)(?: - .*)?$", re.MULTILINE)
 BASELINE_S: Final = 600.0
 LEAST_S: Final = 30.0  # a mutant's time limit, beside a multiple of what its tests have taken without it
 COPIED: Final = ("agent", "tests", "docs", "systemd", "cloud-init", "kubernetes", "protos")
@@ -109,7 +109,8 @@ def run(argv: list[str], tree: Path, env: dict[str, str], limit_s: float) -> tup
 
 def reach(tree: Path, notes: Path) -> Reach:
     """Run the quick tests without any mutant. One that fails is said, and not used. MutantError if they do not run."""
-    argv = [*PYTEST, "-n", str(AT_ONCE), *(f"--ignore-glob=*/{name}" for name in LEFT_OUT), *QUICK]
+    left_out = [f"--ignore-glob=*/{name}" for name in LEFT_OUT]
+    argv = [sys.executable, "-m", "pytest", *PYTEST, "-n", str(AT_ONCE), *left_out, *QUICK]
     code, said = run(argv, tree, environment(tree, **{TO: str(notes)}), BASELINE_S)
     if code not in (0, 1):
         why = f"do not end within {BASELINE_S:.0f} s" if code is None else "do not run"
@@ -147,7 +148,7 @@ def mutated(mutant: Mutant, tree: Path) -> Iterator[None]:
         file.write_text(before)
 
 
-def attempt(mutant: Mutant, tree: Path, reached: Reach, scratch: Path) -> Result:
+def attempt(mutant: Mutant, tree: Path, server: Server, reached: Reach, scratch: Path) -> Result:
     """Run the tests that could notice it. MutantError where they could not be run."""
     began = time.monotonic()
     text = (tree / mutant.path).read_text()
@@ -159,7 +160,7 @@ def attempt(mutant: Mutant, tree: Path, reached: Reach, scratch: Path) -> Result
     files = sorted({test.partition("::")[0] for test in tests})
     limit_s = LEAST_S + 3 * sum(reached[test][0] for test in tests)
     with mutated(mutant, tree):
-        code, said = run([*PYTEST, "-x", *files], tree, environment(tree, **{TESTS: str(scratch)}), limit_s)
+        code, said = server.run([*PYTEST, "-x", *files], {TESTS: str(scratch)}, limit_s)
     seconds = time.monotonic() - began
     if code is None:
         return Result(mutant, where, f"the time limit of {limit_s:.0f} s", seconds)
@@ -178,21 +179,23 @@ def main(words: list[str]) -> int:
         mutant.applied((REPOSITORY / mutant.path).read_text())
     with tempfile.TemporaryDirectory(prefix="janitor-mutants-") as directory:
         here = Path(directory).resolve()
-        trees: SimpleQueue[Path] = SimpleQueue()
-        for number in range(AT_ONCE):
-            tree = copy_tree(here / f"tree-{number}")
+        trees = [copy_tree(here / f"tree-{number}") for number in range(AT_ONCE)]
+        for tree in trees:
             is_what_is_tested(tree)
-            trees.put(tree)
         (here / "notes").mkdir()
-        reached = reach(here / "tree-0", here / "notes")
+        reached = reach(trees[0], here / "notes")
         print(f"{len(reached)} quick tests pass, after {time.monotonic() - began:.0f} s", flush=True)
 
+        free: SimpleQueue[tuple[Path, Server]] = SimpleQueue()
+        for tree in trees:
+            free.put((tree, Server(tree, environment(tree))))
+
         def one(mutant: Mutant) -> Result:
-            tree = trees.get()
+            tree, server = free.get()
             try:
-                return attempt(mutant, tree, reached, here / f"{tree.name}.tests")
+                return attempt(mutant, tree, server, reached, here / f"{tree.name}.tests")
             finally:
-                trees.put(tree)
+                free.put((tree, server))
 
         results: list[Result] = []
         with ThreadPoolExecutor(AT_ONCE) as workers:
@@ -200,6 +203,8 @@ def main(words: list[str]) -> int:
                 results.append(result)
                 said = f"noticed by {result.by}" if result.by else "SURVIVED"
                 print(f"{result.mutant.name}: {said} ({result.seconds:.1f} s)", flush=True)
+        for _ in trees:
+            free.get()[1].close()
     survivors = [result for result in results if not result.by]
     print(f"\n{len(results) - len(survivors)} of {len(results)} were noticed, in {time.monotonic() - began:.0f} s")
     for result in survivors:

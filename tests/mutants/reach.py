@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 TO = "JANITOR_REACH_TO"
 TESTS = "JANITOR_TESTS"
+_ENOUGH = 1_000_000  # calls without a function that was not called before: no more are looked at
 _SOURCES = f"{os.sep}agent{os.sep}janitor{os.sep}"
 
 
@@ -65,11 +66,16 @@ class Recorder:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         seen: dict[int, CodeType] = {}
+        nothing_new = 0
 
         def note(frame: FrameType, event: str, _: object) -> None:
+            nonlocal nothing_new
             if event == "call":
                 code = frame.f_code
+                nothing_new = nothing_new + 1 if id(code) in seen else 0
                 seen[id(code)] = code
+                if nothing_new > _ENOUGH:
+                    sys.setprofile(None)
 
         began = time.monotonic()
         threading.setprofile(note)
