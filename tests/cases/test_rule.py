@@ -351,7 +351,7 @@ def test_the_operator_brings_a_data_directory_into_scope_but_not_a_network_of_so
     other = LeaseDirectory("/srv/leases/pods", "pods", (lease("10.60.0.9"),), "ext4")
     found = evidence(lease_directories=(other,), allowed_data_dirs=("/srv/leases",), cache=())
     assert verdict_of(found, "10.60.0.9").verdict == Verdict.ORPHANED
-    podman = network(name="pods", data_dir="/srv/leases", used_by_cri=False)
+    podman = network(name="pods", data_dir="/srv/leases", used_by_cri=False, range_sets=())
     claimed = replace(found, networks=(network(), podman))
     assert verdict_of(claimed, "10.60.0.9").verdict == Verdict.FOREIGN
 

@@ -12,6 +12,7 @@ from janitor.core.evidence import (
     CacheEntry,
     Clock,
     Evidence,
+    LeaseDirectory,
     LeaseFile,
     NetworkNamespace,
     RuntimeProcess,
@@ -142,6 +143,10 @@ def test_no_packet_filter_rule_outlives_a_boot(named: frozenset[str] | Unknown) 
 # What the next pass may count on.
 
 
+def damaged() -> CacheEntry:
+    return cache_entry(DEAD, damage="it is empty", size=0)
+
+
 def noted(found: Evidence) -> list[str]:
     return [one.file.path.rpartition("/")[2] for one in observe_again(found, judge(found))]
 
@@ -156,13 +161,27 @@ def test_what_nobody_owns_is_watched_from_the_end_of_the_look() -> None:
     assert (twice.first_ns, twice.last_ns, twice.passes) == (seen.first_ns, LATER, 2)
 
 
-@pytest.mark.parametrize("part", ["processes", "namespaces", "cache", "endpoints", "networks", "lease_directories"])
+@pytest.mark.parametrize("part", ["processes", "namespaces", "endpoints", "networks", "task_directories", "boot_id"])
 def test_a_pass_that_did_not_see_all_watched_nothing(part: str) -> None:
-    """Its owner may have been there: the grace would go on although somebody had the address in between."""
-    found = evidence(lease(), lease(content=b"", name=SECOND_ADDRESS))
-    assert len(noted(found)) == 2
+    """Its owner may have been there: the grace would go on although somebody had the address in between.
+
+    Of a lease this is known by its verdict; a damaged cache entry and a missing lease have none that says so.
+    """
+    entries = (cache_entry(LIVE, "10.52.0.90"), damaged())
+    up = NetworkNamespace(3, "/run/netns/cni-2", ("10.52.0.90",), ())
+    found = evidence(lease(), cache=entries)
+    found = replace(found, namespaces=(*known(found.namespaces), up))
+    assert sorted(noted(found)) == ["10.52.0.77", "10.52.0.90", damaged().path.rpartition("/")[2]]
     unseen: dict[str, Any] = {part: Unknown("no permission")}
     assert noted(replace(found, **unseen)) == []
+
+
+def test_a_pass_that_could_not_read_one_directory_watched_nothing() -> None:
+    """What is in it may be of the same container, whose other leases could be read."""
+    unreadable = LeaseDirectory("/var/lib/cni/networks/other", "other", Unknown("input/output error"), "ext4")
+    found = evidence(lease())
+    assert noted(found) == [ADDRESS]
+    assert noted(replace(found, lease_directories=(*known(found.lease_directories), unreadable))) == []
 
 
 def test_an_owner_ends_the_watch() -> None:
@@ -181,10 +200,6 @@ def test_a_file_that_has_changed_is_watched_anew() -> None:
     changed = later(evidence(lease(born=NOW - 5 * SECOND, ctime_ns=BOOT + NOW)), observations=first)
     (seen,) = observe_again(changed, judge(changed))
     assert (seen.first_ns, seen.passes) == (LATER, 1)
-
-
-def damaged() -> CacheEntry:
-    return cache_entry(DEAD, damage="it is empty", size=0)
 
 
 def test_a_damaged_cache_entry_is_watched_while_nothing_of_its_container_runs() -> None:
