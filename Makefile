@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo image image-context test real test-kubernetes test-vm bench soak lint format protos schema clean
+.PHONY: help setup demo image image-context test mutants real test-kubernetes test-vm bench soak lint format protos schema clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -19,6 +19,9 @@ demo: $(VENV)/.ready ## a node that breaks, and what janitor says about it
 
 test: $(VENV)/.ready ## every test this machine can run, but for the long ones on a real Kubernetes
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
+
+mutants: $(VENV)/.ready ## faults put into the rule by hand: does a quick test notice each of them? (ten minutes)
+	@$(BIN)/python -m tests.mutants
 
 real: $(VENV)/.ready ## today's Kubernetes, containerd, CNI plugins and kube-router, built with this machine's Go once
 	@$(BIN)/python -m tests.lab.programs

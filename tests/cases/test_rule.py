@@ -351,7 +351,7 @@ def test_the_operator_brings_a_data_directory_into_scope_but_not_a_network_of_so
     other = LeaseDirectory("/srv/leases/pods", "pods", (lease("10.60.0.9"),), "ext4")
     found = evidence(lease_directories=(other,), allowed_data_dirs=("/srv/leases",), cache=())
     assert verdict_of(found, "10.60.0.9").verdict == Verdict.ORPHANED
-    podman = network(name="pods", data_dir="/srv/leases", used_by_cri=False)
+    podman = network(name="pods", data_dir="/srv/leases", used_by_cri=False, range_sets=())
     claimed = replace(found, networks=(network(), podman))
     assert verdict_of(claimed, "10.60.0.9").verdict == Verdict.FOREIGN
 
@@ -388,3 +388,283 @@ def test_an_unreadable_lease_is_kept() -> None:
 def test_bookkeeping_files_are_no_leases() -> None:
     files = (lease(name="10.52.0.3"), replace(lease(), name="lock"), replace(lease(), name="last_reserved_ip.0"))
     assert [x.address for x in judge(evidence(*files)).leases] == ["10.52.0.2", "10.52.0.3"]
+
+
+# One container, several leases.
+
+
+def two_addresses(**other: Any) -> Evidence:
+    """A container that nobody lists and no process names has two leases, in one network."""
+    return evidence(lease(), lease("10.52.0.78"), **other)
+
+
+def test_an_address_that_is_up_speaks_for_the_other_leases_of_its_container() -> None:
+    """Dual stack, or a second network: the other address may be in a virtual machine, or not be up yet."""
+    assert verdict_of(two_addresses()).verdict == Verdict.ORPHANED
+    up = NetworkNamespace(3, "/run/netns/cni-2", ("10.52.0.78",), ())
+    found = two_addresses()
+    found = replace(found, namespaces=(*known(found.namespaces), up))
+    judged = verdict_of(found)
+    assert judged.verdict == Verdict.LIVE
+    assert judged.reasons == ("an address leased to its container is up: 10.52.0.78",)
+
+
+def test_an_address_that_is_up_speaks_for_leases_in_other_networks() -> None:
+    second = LeaseDirectory("/var/lib/cni/networks/other", "other", (lease("10.60.0.9"),), "ext4")
+    found = evidence(lease(), networks=(network(), network(name="other", range_sets=())))
+    found = replace(found, lease_directories=(*known(found.lease_directories), second))
+    assert verdict_of(found).verdict == Verdict.ORPHANED
+    routed = NetworkNamespace(1, "process 1", (), ("10.60.0.9",))
+    assert verdict_of(replace(found, namespaces=(*known(found.namespaces), routed))).verdict == Verdict.LIVE
+
+
+# What is left of an ID.
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        {"processes": (Process(812, "containerd-shim", 0, (DEAD,)),)},
+        {"endpoints": (endpoint(LIVE_SANDBOX, sandbox(DEAD, ready=False)),)},
+        {"task_directories": (TaskDirectory("/run/x", DEAD),)},
+    ],
+    ids=["a process", "a stopped sandbox", "a task directory"],
+)
+@pytest.mark.parametrize("content", [DEAD[:20].encode(), DEAD.encode()[:30] + b"\0" * 40], ids=["cut short", "NUL"])
+def test_the_beginning_of_an_id_is_that_of_its_owner(content: bytes, why: dict[str, Any]) -> None:
+    broken = lease(content=content)
+    assert verdict_of(evidence(broken)).verdict == Verdict.CORRUPT
+    judged = verdict_of(evidence(broken, **why))
+    assert judged.verdict == Verdict.LIVE
+    assert "what is left of its container ID is the beginning of" in judged.reasons[0]
+
+
+# Sightings.
+
+
+@pytest.mark.parametrize("order", [(True, False), (False, True)])
+def test_of_two_listings_of_a_sandbox_the_ready_one_counts(order: tuple[bool, bool]) -> None:
+    """One runtime may answer at two sockets, one of them late."""
+    both = tuple(endpoint(LIVE_SANDBOX, sandbox(DEAD, ready=ready), address=f"unix:///{ready}") for ready in order)
+    entry = cache_entry(DEAD, "10.52.0.90")
+    found = evidence(
+        lease("10.52.0.91", b""), endpoints=both, cache=(entry,),
+        namespaces=(NetworkNamespace(1, "process 1", ("10.52.0.90",), ()),),
+    )  # fmt: skip
+    assert [x.address for x in judge(found).leases if x.verdict == Verdict.MISSING] == ["10.52.0.90"]
+
+
+@pytest.mark.parametrize("order", [(True, False), (False, True)])
+def test_of_two_claims_to_an_address_the_ready_one_stands(order: tuple[bool, bool]) -> None:
+    claims = [sandbox(str(number) * 64, ready=ready, addresses=(ADDRESS,)) for number, ready in enumerate(order)]
+    found = evidence(lease(), endpoints=(endpoint(LIVE_SANDBOX, *claims),))
+    assert verdict_of(found).verdict == Verdict.LIVE
+
+
+def test_every_id_that_a_process_names_is_seen() -> None:
+    shim = Process(812, "containerd-shim", 0, ("e" * 64, DEAD))
+    assert verdict_of(evidence(lease(), processes=(shim,))).verdict == Verdict.LIVE
+
+
+def test_a_plugin_whose_command_could_not_be_read_is_at_work_on_it() -> None:
+    assert verdict_of(evidence(lease(), processes=(Process(812, "bridge", 0, (), "", DEAD),))).verdict == Verdict.LIVE
+
+
+def test_a_pod_of_the_hosts_network_claims_no_address() -> None:
+    listed = endpoint(LIVE_SANDBOX, sandbox("b" * 64, network_mode="node", addresses=(ADDRESS,)))
+    assert verdict_of(evidence(lease(), endpoints=(listed,))).verdict == Verdict.ORPHANED
+
+
+def test_a_damaged_cache_entry_claims_no_address() -> None:
+    """Nothing can be said for what is in it, and its DEL will fail before it goes by any address."""
+    listed = endpoint(LIVE_SANDBOX, sandbox("b" * 64, ready=False))
+    entry = cache_entry("b" * 64, ADDRESS, damage="it breaks off")
+    assert verdict_of(evidence(lease(), endpoints=(listed,), cache=(entry,))).verdict == Verdict.ORPHANED
+
+
+def test_a_cached_address_is_the_same_however_it_is_written() -> None:
+    name = "fd00:52::7"
+    entry = cache_entry("b" * 64, addresses=("FD00:0052::0007/64",))
+    listed = endpoint(LIVE_SANDBOX, sandbox("b" * 64, ready=False))
+    dual = network(range_sets=((make_range("fd00:52::/64"),),))
+    found = evidence(lease(name), networks=(dual,), endpoints=(listed,), cache=(entry,))
+    assert verdict_of(found, name).verdict == Verdict.HELD
+
+
+def test_addresses_of_a_stopped_sandbox_that_could_not_be_seen_keep_what_names_nobody() -> None:
+    silent = endpoint(LIVE_SANDBOX, sandbox("b" * 64, ready=False, addresses=Unknown("no answer")))
+    assert verdict_of(evidence(EMPTY, endpoints=(silent,))).verdict == Verdict.PENDING
+
+
+# Which runtimes have to answer.
+
+
+def test_where_nobody_named_a_runtime_all_that_were_found_have_to_answer() -> None:
+    found = endpoint(LIVE_SANDBOX, origin="well-known")
+    other = endpoint(address="unix:///run/crio/crio.sock", origin="well-known", sandboxes=Unknown("no answer"))
+    assert verdict_of(evidence(lease(), endpoints=(found, other))).verdict == Verdict.PENDING
+    assert verdict_of(evidence(lease(), endpoints=(found,))).verdict == Verdict.ORPHANED
+
+
+def test_an_unused_runtime_beside_one_with_sandboxes_does_not_stand_in_the_way() -> None:
+    found = endpoint(LIVE_SANDBOX, origin="well-known")
+    empty = endpoint(address="unix:///run/crio/crio.sock", origin="well-known")
+    assert verdict_of(evidence(lease(), endpoints=(found, empty))).verdict == Verdict.ORPHANED
+
+
+def test_an_empty_list_of_a_runtime_that_somebody_named_is_an_answer() -> None:
+    assert verdict_of(evidence(lease(), endpoints=(endpoint(),))).verdict == Verdict.ORPHANED
+
+
+# What was not seen at all.
+
+
+def test_a_directory_that_could_not_be_read_is_unseen() -> None:
+    silent = LeaseDirectory(DIRECTORY, "k8s-pod-network", Unknown("input/output error"), "ext4")
+    assert judge(evidence(lease_directories=(silent,))).unseen == (Unknown("input/output error"),)
+    assert judge(evidence(lease_directories=Unknown("no permission"))).unseen == (Unknown("no permission"),)
+
+
+# Scope.
+
+
+def test_one_of_two_configurations_of_a_directory_forbids_garbage_collection() -> None:
+    both = (network(), network(source="/etc/cni/net.d/20-other.conflist", disable_gc=True))
+    assert verdict_of(evidence(lease(), networks=both)).verdict == Verdict.FOREIGN
+
+
+def test_a_directory_that_the_operator_named_covers_none_whose_name_begins_like_it() -> None:
+    other = LeaseDirectory("/srv/leases-of-podman/pods", "pods", (lease("10.60.0.9"),), "ext4")
+    found = evidence(lease_directories=(other,), allowed_data_dirs=("/srv/leases",), cache=())
+    assert verdict_of(found, "10.60.0.9").verdict == Verdict.FOREIGN
+
+
+def test_ranges_that_cannot_be_known_make_all_of_that_directory_unknown() -> None:
+    """Of two configurations the one that can be read may not say that the other's addresses are foreign."""
+    both = (network(range_sets=((make_range("10.53.0.0/24"),),)), network(range_sets=Unknown("not written yet")))
+    assert verdict_of(evidence(lease(), networks=both)).verdict == Verdict.ORPHANED
+
+
+def test_the_ranges_are_those_of_the_networks_that_cri_uses() -> None:
+    used = network(range_sets=((make_range("10.53.0.0/24"),),))
+    unused = network(source="/etc/cni/net.d/99-old.conflist", used_by_cri=False)
+    assert verdict_of(evidence(lease(), networks=(used, unused))).verdict == Verdict.FOREIGN
+
+
+def test_the_last_address_of_a_range_is_in_it() -> None:
+    assert verdict_of(evidence(lease("10.52.0.254")), "10.52.0.254").verdict == Verdict.ORPHANED
+    assert verdict_of(evidence(lease("10.52.0.255")), "10.52.0.255").verdict == Verdict.FOREIGN
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"container_id": DEAD}, {"damage": "it breaks off"}, {"ipam": ("dhcp",)}],
+    ids=["of a sandbox that nobody lists", "damaged", "not host-local's"],
+)
+def test_a_cached_result_that_brings_no_network_into_scope(change: dict[str, Any]) -> None:
+    other = LeaseDirectory("/var/lib/cni/networks/macvlan", "macvlan", (lease("10.60.0.9"),), "ext4")
+    entry = cache_entry(LIVE, "10.60.0.8", network="macvlan", interface="net1")
+    found = evidence(cache=(replace(entry, **change),))
+    found = replace(found, lease_directories=(*known(found.lease_directories), other))
+    assert verdict_of(found, "10.60.0.9").verdict == Verdict.FOREIGN
+
+
+def test_a_missing_lease_of_a_network_that_is_out_of_scope_is_not_reported() -> None:
+    empty = (LeaseDirectory(DIRECTORY, "k8s-pod-network", (), "nfs4"),)
+    assert judge(evidence(lease_directories=empty)).leases == ()
+
+
+def test_a_lease_that_lies_in_another_network_is_not_missing() -> None:
+    """The address is leased: a second lease would not make it safer, and might be of another pod."""
+    empty = LeaseDirectory(DIRECTORY, "k8s-pod-network", (), "ext4")
+    other = LeaseDirectory(
+        "/var/lib/cni/networks/old", "old", (lease("10.52.0.2", f"{LIVE}\r\neth0".encode()),), "ext4"
+    )
+    assert [x.verdict for x in judge(evidence(lease_directories=(empty, other))).leases] == [Verdict.FOREIGN]
+
+
+# Age.
+
+
+@pytest.mark.parametrize(("before_s", "verdict"), [(1, Verdict.PENDING), (3, Verdict.ORPHANED)])
+def test_a_lease_from_within_the_clocks_margin_of_the_runtimes_start(before_s: int, verdict: Verdict) -> None:
+    """A process's start and a file's time are of two clocks, which agree to a tick and to what NTP has slewed."""
+    assert verdict_of(evidence(lease(born=RUNTIME_START - before_s * SECOND))).verdict == verdict
+
+
+def runtime(started: int = RUNTIME_START, socket: int = SECOND, **other: Any) -> RuntimeProcess:
+    """Its socket was made that long after its start."""
+    return RuntimeProcess(other.pop("pid", 700), other.pop("name", "containerd"), started, BOOT + started + socket)
+
+
+@pytest.mark.parametrize(("after_s", "verdict"), [(-1, Verdict.ORPHANED), (-3, Verdict.PENDING),
+                                                  (119, Verdict.ORPHANED), (121, Verdict.PENDING)])  # fmt: skip
+def test_a_socket_is_made_soon_after_its_runtimes_start(after_s: int, verdict: Verdict) -> None:
+    listed = endpoint(LIVE_SANDBOX, listeners=(runtime(socket=after_s * SECOND),))
+    assert verdict_of(evidence(lease(), endpoints=(listed,))).verdict == verdict
+
+
+def test_a_runtime_may_have_begun_as_early_as_either_of_its_times_says() -> None:
+    listed = endpoint(LIVE_SANDBOX, listeners=(runtime(socket=100 * SECOND),))
+    assert verdict_of(evidence(lease(born=RUNTIME_START + 50 * SECOND), endpoints=(listed,))).verdict == (
+        Verdict.PENDING
+    )
+
+
+@pytest.mark.parametrize("change", [{"mtime_ns": BOOT}, {"ctime_ns": BOOT}])
+def test_a_file_is_as_young_as_the_later_of_its_times(change: dict[str, Any]) -> None:
+    fresh = replace(lease(born=RUNTIME_START + 60 * SECOND), **change)
+    assert verdict_of(evidence(fresh)).verdict == Verdict.PENDING
+
+
+def test_of_two_runtimes_either_may_be_creating_it() -> None:
+    """It has to be older than the one that has run longest."""
+    late = endpoint(
+        address="unix:///run/crio/crio.sock",
+        listeners=(runtime(RUNTIME_START + 1_000 * SECOND, pid=701, name="crio"),),
+    )
+    between = lease(born=RUNTIME_START + 500 * SECOND)
+    assert verdict_of(evidence(between, endpoints=(endpoint(LIVE_SANDBOX), late))).verdict == Verdict.PENDING
+    assert verdict_of(evidence(lease(), endpoints=(endpoint(LIVE_SANDBOX), late))).verdict == Verdict.ORPHANED
+
+
+def test_a_runtime_whose_process_nobody_found_may_be_creating_it() -> None:
+    silent = endpoint(address="unix:///run/crio/crio.sock", listeners=())
+    assert verdict_of(evidence(lease(), endpoints=(endpoint(LIVE_SANDBOX), silent))).verdict == Verdict.PENDING
+
+
+def test_a_plugin_has_to_be_younger_than_every_runtime() -> None:
+    """The older runtime's plugin may be at work since before the younger one was started."""
+    late = endpoint(
+        address="unix:///run/crio/crio.sock",
+        listeners=(runtime(RUNTIME_START + 1_000 * SECOND, pid=701, name="crio"),),
+    )
+    plugin = Process(812, "bridge", RUNTIME_START + 500 * SECOND, (), "ADD", "c" * 64)
+    both = (endpoint(LIVE_SANDBOX), late)
+    assert verdict_of(evidence(EMPTY, endpoints=both, processes=(plugin,))).verdict == Verdict.PENDING
+    younger = replace(plugin, started_ns=RUNTIME_START + 1_001 * SECOND)
+    assert verdict_of(evidence(EMPTY, endpoints=both, processes=(younger,))).verdict == Verdict.CORRUPT
+    assert verdict_of(evidence(EMPTY, endpoints=both, processes=(younger, plugin))).verdict == Verdict.PENDING
+
+
+@pytest.mark.parametrize(("command", "container_id"), [("ADD", ""), ("", "c" * 64)])
+def test_a_plugin_of_which_not_all_could_be_read_may_be_about_to_write_it(command: str, container_id: str) -> None:
+    plugin = Process(812, "bridge", RUNTIME_START - SECOND, (), command, container_id)
+    assert verdict_of(evidence(EMPTY, processes=(plugin,))).verdict == Verdict.PENDING
+
+
+@pytest.mark.parametrize("length", [12, 32, 40, 56, 63, 65])
+def test_digits_that_are_no_id_of_a_sandbox_name_somebody_else(length: int) -> None:
+    """Whole digests and podman's short names among them; only what nobody calls himself by breaks off."""
+    judged = verdict_of(evidence(lease(content=b"d" * length)))
+    assert judged.verdict == (Verdict.CORRUPT if length == 63 else Verdict.FOREIGN)
+
+
+@pytest.mark.parametrize("content", [DEAD.encode() + b"\0more", b"\0" + DEAD.encode()])
+def test_binary_data_is_nobodys_lease(content: bytes) -> None:
+    assert verdict_of(evidence(lease(content=content))).verdict == Verdict.FOREIGN
+
+
+@pytest.mark.parametrize("kind", ["symlink", "directory", "fifo"])
+def test_what_is_no_regular_file_is_nobodys_lease(kind: str) -> None:
+    assert verdict_of(evidence(lease(kind=kind))).verdict == Verdict.FOREIGN

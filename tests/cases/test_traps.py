@@ -139,8 +139,8 @@ def test_trap_22_the_clock_was_set_back_and_ahead_again() -> None:
 
 @pytest.mark.parametrize(
     "filesystem",
-    ["nfs", "nfs4", "cifs", "ceph", "ocfs2", "gfs2", "fuse.glusterfs", "fuse", "fuse.sshfs", "fuseblk", "virtiofs",
-     "9p", "lustre", "beegfs", "gpfs", "afs", "one that is yet to be written", ""],
+    ["nfs", "nfs4", "cifs", "ceph", "ocfs2", "gfs2", "fuse.glusterfs", "fuse", "fuse.sshfs", "fuse.fuse-overlayfs",
+     "fuseblk", "virtiofs", "9p", "lustre", "beegfs", "gpfs", "afs", "one that is yet to be written", ""],
 )  # fmt: skip
 def test_trap_24_leases_on_a_file_system_of_several_nodes(filesystem: str) -> None:
     """A lock that is taken here holds on this node only, and the leases may be another one's."""

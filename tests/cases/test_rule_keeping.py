@@ -1,0 +1,389 @@
+"""What keeps the rules, on a real kernel: a network namespace of its own, in which nobody else is.
+
+Who has done something is said to the keeper as a value; that a deletion is recognised is tested in tests/system.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from janitor.core.evidence import Unknown
+from janitor.core.mirror import COPY_NS, MANY, Mirror
+from janitor.core.routing import Link, Match, Networkd, Profile, Route, Routing, RuleMaker
+from janitor.core.rules import PolicyRule, derived
+from janitor.doubt import Doubt
+from janitor.host import profiles
+from janitor.host.attribution import Attribution, Doer
+from janitor.host.mirror_note import KeptNote, Note
+from janitor.host.namespaces import CLONE_NEWNET, call, in_thread
+from janitor.host.netlink import RuleSocket
+from janitor.host.owners import Owners
+from janitor.host.procfs import Proc, clock
+from janitor.restoring import Restoring
+from janitor.rule_keeper import RuleKeeper
+from janitor.unattributed import Unattributed
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="not root: no network namespace of its own")
+
+KUBE_ROUTER: Profile = next(profile for profile in profiles.load() if profile.name == "kube-router")
+GENERIC = Profile("generic", "any rule", enabled=True, rules=(Match(),))
+RANGE = "10.244.0.0/24"
+FILE = "/etc/cni/net.d/10-kuberouter.conflist"
+RULE: PolicyRule = replace(derived(RANGE, 77), priority=32765)
+OTHER: PolicyRule = derived("10.9.0.0/16", 99)
+NETWORKD = Doer("networkd", 5, "systemd-networkd")
+SOMEBODY = Doer("process", 7, "ip")
+UNSEEN = Unknown("no permission")
+WANTED = Routing(
+    rules=(),
+    routes=(Route(4, 77, "198.51.100.7/32", "tun-0123456789a", "", 0, "unicast"),),
+    links=(
+        Link(2, "tun-0123456789a", True, "ipip", ()),
+        Link(3, "kube-bridge", True, "bridge", ("10.244.0.1/24",)),
+    ),
+    makers=(RuleMaker("kube-router", 9, 1, (), FILE),),
+    networkd=(Networkd(5, 1 << 62, "252", (), (), ()),),
+    profiles=(KUBE_ROUTER,),
+)
+REFUSED = (RuleMaker("kube-router", 9, 1, ("--run-router=false",), FILE),)
+ELSEWHERE = replace(WANTED, networkd=())
+
+
+class Log(list[tuple[str, dict[str, Any]]]):
+    def __call__(self, event: str, **fields: Any) -> None:
+        self.append((event, fields))
+
+    def events(self) -> list[str]:
+        return [event for event, _ in self]
+
+
+@dataclass
+class Node:
+    """A kernel, what is to be known of the rules' owners, and the parts of a keeper."""
+
+    root: str
+    socket: RuleSocket
+    operator: RuleSocket
+    observe_only: bool = False
+    log: Log = field(default_factory=Log)
+    keeper: RuleKeeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = (KUBE_ROUTER, GENERIC)
+        proc = Proc("/proc")
+        made = self.keeper = RuleKeeper(self.root, proc, known, self.log, self.observe_only)
+        self.mirror, self.doubt = made.mirror, made._doubt = Mirror(known), Doubt(self.log)
+        self.owners = made._owners = Owners(self.root, proc, known)
+        self.who = made._who = Attribution(Unknown("nobody is looked for here"))
+        made._socket = self.socket
+        self.judge = made._unattributed = Unattributed(
+            self.mirror, self.owners, self.who, self.doubt, made.counts, self.log
+        )
+        self.restoring = made._restoring = Restoring(
+            self.mirror, self.socket, self.owners, self.doubt, self.judge, made.counts, self.log, self.observe_only
+        )
+        self.look(WANTED)
+
+    def look(self, routing: Routing) -> None:
+        """This is what a look at the owners has shown, just now."""
+        self.owners.routing, self.owners._configured, self.owners.looked_ns = routing, (RANGE,), clock().boottime_ns
+
+    def makes(self, rule: PolicyRule, doer: Doer = SOMEBODY) -> PolicyRule:
+        """Somebody makes it, and the keeper hears of it."""
+        rule = self.operator.add(rule)
+        self.keeper._made(rule, doer, clock().boottime_ns)
+        return rule
+
+    def deletes(self, rule: PolicyRule, doer: Doer) -> None:
+        self.operator.remove(rule)
+        self.keeper._deleted(rule, doer, clock().boottime_ns)
+
+    def there(self, rule: PolicyRule) -> bool:
+        return any(one.exact == rule.exact for one in self.operator.dump())
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    def sockets() -> tuple[RuleSocket, RuleSocket]:
+        call("unshare", CLONE_NEWNET)
+        return RuleSocket(watch=True), RuleSocket()
+
+    made: list[Node] = []
+
+    def one(**other: Any) -> Node:
+        made.append(Node(str(tmp_path), *in_thread(sockets), **other))
+        return made[-1]
+
+    yield one
+    for node in made:
+        node.socket.close()
+        node.operator.close()
+
+
+@pytest.fixture
+def node(make: Callable[..., Node]) -> Node:
+    return make()
+
+
+# Who deleted it.
+
+
+def test_what_networkd_deletes_is_put_back(node: Node) -> None:
+    rule = node.makes(RULE)
+    node.deletes(rule, NETWORKD)
+    node.look(WANTED)
+    node.restoring.restore()
+    assert node.there(rule)
+    assert node.log.events() == ["rule learned", "rule restored"]
+    assert node.keeper.counts == {"restored kube-router": 1, "deleted by systemd-networkd": 1}
+
+
+@pytest.mark.parametrize("doer", [SOMEBODY, Doer("kernel"), Doer("gone")])
+def test_what_anybody_else_deletes_stays_away(node: Node, doer: Doer) -> None:
+    rule = node.makes(RULE)
+    before = clock().boottime_ns
+    node.deletes(rule, doer)
+    node.look(WANTED)
+    node.restoring.restore()
+    assert not node.there(rule)
+    assert node.log[-1][1]["left"] == "that is respected"
+    # A janitor that ends now must not restore it in its next life.
+    assert before <= node.keeper._save_ns <= clock().boottime_ns
+
+
+def test_what_networkd_has_made_itself_stays_away(node: Node) -> None:
+    rule = node.makes(OTHER, NETWORKD)
+    node.deletes(rule, NETWORKD)
+    node.look(WANTED)
+    node.restoring.restore()
+    assert not node.there(rule)
+    assert node.log[-1][1]["left"] == "systemd-networkd made it itself"
+
+
+@pytest.mark.parametrize(("routing", "back"), [(WANTED, True), (ELSEWHERE, False)], ids=["networkd", "no networkd"])
+def test_what_somebody_out_of_sight_deletes_is_judged(node: Node, routing: Routing, back: bool) -> None:
+    rule = node.makes(RULE)
+    node.judge.remember((rule,))
+    node.deletes(rule, Doer("unseen"))
+    assert node.mirror.find(rule) is not None, "nothing is known yet"
+    node.look(routing)
+    node.judge.compare(node.operator.dump())
+    node.restoring.restore()
+    assert node.there(rule) is back
+    assert ("rule gone" in node.log.events()) is not back
+
+
+def test_its_own_work_tells_the_keeper_nothing(node: Node) -> None:
+    """A removal of ours is no deletion by others, and what we make is no owner's."""
+    rule = node.socket.add(OTHER)
+    assert not node.keeper._take()
+    node.mirror.learn(rule)
+    node.socket.remove(rule)
+    assert not node.keeper._take()
+    assert node.mirror.find(rule) is not None
+    node.operator.add(OTHER)
+    assert node.keeper._take()
+
+
+# Whether anybody wants it.
+
+
+def test_what_nobody_wants_any_more_is_not_put_back(node: Node) -> None:
+    rule = node.makes(RULE)
+    node.deletes(rule, NETWORKD)
+    node.look(replace(WANTED, makers=REFUSED))
+    node.restoring.restore()
+    assert (node.there(rule), node.mirror.find(rule)) == (False, None)
+    assert node.log[-1][1]["why"] == "kube-router runs with --run-router=false"
+
+
+def test_a_look_from_before_the_deletion_makes_nobody_forget(node: Node) -> None:
+    """Its owner may have been started anew since, with other arguments."""
+    rule = node.makes(RULE)
+    node.look(replace(WANTED, makers=REFUSED))
+    node.deletes(rule, NETWORKD)
+    node.restoring.restore()
+    assert (node.there(rule), node.mirror.waiting() != []) == (False, True)
+    node.look(WANTED)
+    node.restoring.restore()
+    assert node.there(rule)
+
+
+@pytest.mark.parametrize("part", ["makers", "links"])
+def test_where_it_cannot_be_told_the_rule_waits(node: Node, part: str) -> None:
+    rule = node.makes(RULE)
+    node.deletes(rule, NETWORKD)
+    unseen: dict[str, Any] = {part: UNSEEN}
+    node.look(replace(WANTED, **unseen))
+    if part == "links":
+        node.owners._configured = UNSEEN
+    node.restoring.restore()
+    assert (node.there(rule), len(node.mirror.waiting()), node.mirror.owed()) == (False, 1, [])
+    assert node.log[-1][0] == "rules undecided"
+    node.look(WANTED)
+    node.restoring.restore()
+    assert node.there(rule)
+
+
+def test_who_only_observes_puts_nothing_back(make: Callable[..., Node]) -> None:
+    node = make(observe_only=True)
+    rule = node.makes(RULE)
+    node.deletes(rule, NETWORKD)
+    node.look(WANTED)
+    node.restoring.restore()
+    assert not node.there(rule)
+    assert node.log[-1][1]["why"] == "only observing"
+
+
+@pytest.mark.parametrize("whose", ["ours", "its owner's", "ours of long ago"])
+def test_only_what_was_put_back_a_moment_ago_is_taken_away_again(node: Node, whose: str) -> None:
+    rule = node.makes(RULE)
+    if whose != "its owner's":
+        node.deletes(rule, NETWORKD)
+        node.look(WANTED)
+        node.restoring.restore()
+    node.look(replace(WANTED, makers=REFUSED))
+    node.restoring.withdraw(clock().boottime_ns + COPY_NS * (whose == "ours of long ago"))
+    assert node.there(rule) is (whose != "ours")
+    assert node.mirror.find(rule) is None
+
+
+# Side by side with its owner.
+
+
+def test_what_its_owner_made_at_the_same_moment_counts_as_made(node: Node) -> None:
+    """The kernel says that it is there already: nothing went wrong."""
+    rule = node.makes(RULE)
+    node.deletes(rule, NETWORKD)
+    node.look(WANTED)
+    dump = node.socket.dump()
+    node.operator.add(rule)
+    steps = node.mirror.due(dump, clock().boottime_ns)
+    assert [node.restoring._carry_out(step) for step in steps] == [True]
+    assert node.log.events() == ["rule learned"]
+
+
+def test_what_the_kernel_refuses_is_not_restored(node: Node) -> None:
+    rule = node.makes(RULE)
+    node.deletes(rule, NETWORKD)
+    broken = node.mirror.find(rule)
+    assert broken is not None
+    broken.rule = replace(rule, payload=bytes([99]) + rule.payload[1:])  # of no family that there is
+    node.look(WANTED)
+    node.restoring.restore()
+    assert (len(node.mirror.owed()), node.keeper.counts["restored kube-router"]) == (1, 0)
+    assert node.log[-1][0] == "rule not restored"
+
+
+# Nobody was seen to delete it.
+
+
+def gone(node: Node, routing: Routing) -> PolicyRule:
+    """A rule that is gone, though nobody was heard to delete it, and what is seen then."""
+    rule = node.makes(RULE)
+    node.judge.remember(node.operator.dump())
+    node.operator.remove(rule)
+    node.look(routing)
+    node.judge.compare(node.operator.dump())
+    return rule
+
+
+def test_what_cannot_be_told_is_neither_owed_nor_forgotten(node: Node) -> None:
+    rule = gone(node, replace(WANTED, networkd=UNSEEN))
+    kept = node.mirror.find(rule)
+    assert kept is not None
+    assert not kept.owed_ns
+    node.look(WANTED)
+    node.judge.compare(node.operator.dump())
+    assert [one.rule for one in node.mirror.owed()] == [rule]
+
+
+def test_what_there_was_before_is_known_until_all_is_decided(node: Node) -> None:
+    """A rule that is made while something is undecided was not spared by networkd."""
+    rule = gone(node, replace(WANTED, networkd=UNSEEN))
+    node.operator.add(OTHER)
+    node.judge.compare(node.operator.dump())
+    node.look(WANTED)
+    node.judge.compare(node.operator.dump())
+    assert [one.rule for one in node.mirror.owed()] == [rule]
+
+
+@pytest.mark.parametrize("whose", ["ours", "somebody's"])
+def test_what_was_put_back_a_moment_ago_was_not_spared(node: Node, whose: str) -> None:
+    """What somebody else has made would have been deleted as well; what we have just made says nothing."""
+    other = node.makes(OTHER)
+    if whose == "ours":
+        node.deletes(other, NETWORKD)
+        node.restoring.restore()
+    rule = gone(node, WANTED)
+    assert [one.rule for one in node.mirror.owed()] == ([rule] if whose == "ours" else [])
+
+
+# What survives a janitor.
+
+
+def note(*kept: KeptNote, foreign: tuple[PolicyRule, ...] = ()) -> Note:
+    return Note(1, clock(), foreign, kept, {"restored kube-router": 3})
+
+
+def test_the_next_janitor_owes_what_this_one_owed(node: Node) -> None:
+    """Without asking who deleted it: that was known."""
+    node.look(ELSEWHERE)
+    node.judge.go_on_from(note(KeptNote(RULE, False, True, (), 0)), node.operator.dump())
+    assert [one.rule for one in node.mirror.owed()] == [RULE]
+    assert node.keeper.counts["restored kube-router"] == 3
+
+
+@pytest.mark.parametrize(("routing", "owed"), [(WANTED, [RULE]), (ELSEWHERE, [])], ids=["networkd", "no networkd"])
+def test_the_next_janitor_judges_what_is_gone_since(node: Node, routing: Routing, owed: list[PolicyRule]) -> None:
+    node.look(routing)
+    node.judge.go_on_from(note(KeptNote(RULE, True, False, (), 0)), node.operator.dump())
+    assert [one.rule for one in node.mirror.owed()] == owed
+
+
+def test_what_was_given_up_stays_given_up_in_the_next_janitor(node: Node) -> None:
+    now = clock().boottime_ns
+    given_up = KeptNote(RULE, True, True, tuple([now] * MANY), now)
+    node.judge.go_on_from(note(given_up), node.operator.dump())
+    kept = node.mirror.find(RULE)
+    assert kept is not None
+    assert (kept.broken_ns, len(kept.times), kept.ours, node.mirror.owed()) == (now, MANY, True, [])
+
+
+def test_what_was_written_down_is_of_that_boot_and_that_network_namespace(node: Node) -> None:
+    """In another one those rules were never there."""
+    keeper = node.keeper
+    keeper._boot_id, keeper._namespace = "this-boot", 1
+    rule = node.makes(RULE)
+    keeper._save()
+    found = keeper._note()
+    assert found is not None
+    assert [one.rule for one in found.kept] == [rule]
+    keeper._namespace = 2
+    assert keeper._note() is None
+    keeper._boot_id, keeper._namespace = "the-next-boot", 1
+    assert keeper._note() is None
+
+
+def test_a_keeper_that_is_ended_puts_nothing_back(node: Node) -> None:
+    """Who begins the next one, on a reload, may have been told not to; at janitor's end it is asked for."""
+    rule = node.makes(RULE)
+    node.deletes(rule, NETWORKD)
+    node.look(WANTED)
+    node.keeper.close()
+    assert not node.there(rule)
+
+
+def test_at_its_end_janitor_puts_back_what_it_owes(node: Node) -> None:
+    rule = node.makes(RULE)
+    node.keeper.last_round()
+    node.deletes(rule, NETWORKD)
+    node.look(WANTED)
+    node.keeper.last_round()
+    assert node.there(rule)
