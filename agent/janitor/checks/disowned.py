@@ -1,4 +1,4 @@
-"""SCAN004: processes that look like a component of the node and are not believed to be one."""
+"""SCAN005: processes that look like a component of the node and are not believed to be one."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement
 from janitor.core.prose import count
 
-IDS = ("SCAN004",)
+IDS = ("SCAN005",)
 
 _SHOWN = 5
 
@@ -19,7 +19,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     named = [f"{one.name} (process {one.pid}) as a {one.role}: {one.why}" for one in evidence.disowned]
     more = len(named) - _SHOWN
     yield Finding(
-        id="SCAN004",
+        id="SCAN005",
         severity=Severity.INFO,
         subject="scan",
         summary=f"{count(len(named), 'process', 'processes')} not believed to be this node's kubelet or runtime",

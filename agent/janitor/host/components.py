@@ -67,6 +67,8 @@ def _network(proc: Proc, pid: int) -> str:
 
 def _is_the_nodes(proc: Proc, pid: int, name: str, whose: Whose) -> bool:
     """Whether the process is what its first argument says; who may not look at namespaces goes by groups alone."""
+    if not proc.kernel:
+        return name == _ANYWHERE or not _elsewhere(proc, pid)
     try:
         whose.facts(pid)
         if name in PROGRAMS["kubelet"]:

@@ -20,13 +20,22 @@ NODE_ROOT: Final = "/proc/1/root"
 class Proc:
     """A mounted procfs, by its path as seen from here.
 
-    `ours` says that a process has the same number there as it has for us: a procfs is of one PID namespace. `kernel`
-    says that it is one, and no directory that looks like one, in which nothing is anybody's.
+    `ours` says that a process has the same number there as it has for us: a procfs is of one PID namespace.
     """
 
     path: str
     ours: bool = True
-    kernel: bool = True
+
+    @property
+    def kernel(self) -> bool:
+        """Whether it is one, by its root's inode (PROC_ROOT_INO), and no directory that was made to look like one.
+
+        In such a tree, as tests and collected nodes have them, no kernel shows whose a process is.
+        """
+        try:
+            return os.stat(self.path).st_ino == 1
+        except OSError:
+            return True
 
     def pids(self) -> list[int]:
         """Every process, in order. OSError where the directory cannot be listed."""
@@ -77,7 +86,7 @@ def find_proc(root: str) -> Proc | Unknown:
     # Fixture trees are no procfs and have no process that could be us.
     mount = own_mounts().mount_of(path)
     real = mount is None or mount.filesystem == "proc"
-    return Proc(path, ours=not real or _shown_as(path) == str(os.getpid()), kernel=real)
+    return Proc(path, ours=not real or _shown_as(path) == str(os.getpid()))
 
 
 def mounted_parts(root: str) -> tuple[str, ...]:
