@@ -113,8 +113,8 @@ def told(line: str) -> str:
 
 
 def files(node: Node) -> Files:
-    """Everything under /var/lib/cni that is no directory."""
-    there = [path for path in node.cni_dir.rglob("*") if not path.is_dir()]
+    """Everything under /var/lib/cni that is no directory, but for whose it is, which is written before all else."""
+    there = [path for path in node.cni_dir.rglob("*") if not path.is_dir() and ".janitor-node" not in path.name]
     return {path: (path.stat().st_ino, path.read_bytes()) for path in there}
 
 
