@@ -76,11 +76,12 @@ said_ours() {
         END { exit !(said == 1 && yes == 1 && !doubt) }'
 }
 
-# Whose the file $1 says a directory, or this node, is: $his_number, $his_machine and $his_kind. 1 where there is none or it is a copy of one,
-# 2 where it cannot be understood. The same file as agent/janitor/host/node_mark.py writes.
+# Whose the file $1 says a directory, or this node, is: $his_number, $his_machine and $his_kind. 1 where there is none, or a copy,
+# or a blank one, 2 where it cannot be understood. The same file as agent/janitor/host/node_mark.py writes.
 read_owner() {
     his_number='' his_machine='' his_kind=''
     [ -e "$1" ] || [ -L "$1" ] || return 1
+    [ ! -f "$1" ] || [ -L "$1" ] || [ "$(head -c 256 "$1" | tr -d '\000' | wc -c)" -gt 0 ] || return 1
     [ -f "$1" ] && [ ! -L "$1" ] && [ "$(wc -l <"$1")" -eq 1 ] && words=$(head -c 256 "$1" | tr '\000' '?') && inode=$(stat -c %i "$1") &&
         printf '%s\n' "$words" | awk '!/^janitor-node 1 [0-9a-f]+ ([0-9a-f]+|-) (first|nested) [0-9]+$/ || NR > 1 { exit 1 }' || return 2
     # shellcheck disable=SC2086 # words are meant

@@ -465,6 +465,11 @@ CASES = (
         {f"{CANAL}/10.52.0.7": LEASE, "networks/.janitor-node": MARK, CACHED: b""},
         frozenset({f"{CANAL}/10.52.0.7", CACHED}),
     ),
+    Case(
+        "a blank mark",
+        {f"{CANAL}/10.52.0.7": LEASE, "networks/.janitor-node": bytes(90)},
+        frozenset({f"{CANAL}/10.52.0.7"}),
+    ),
     # libcni's cache.
     Case(
         "blank cache entries",

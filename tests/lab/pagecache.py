@@ -49,6 +49,8 @@ class PageCache:
     def _in_memory_only(self, path: Path, since: float) -> bool:
         if path.name == "lock" or path.name.startswith("last_reserved_ip."):
             return False  # always empty anyway, and never found damaged
+        if path.name == ".janitor-node":
+            return False  # janitor syncs it before it gives it this name
         return self._synced.get(path) != _identity(path) and path.stat().st_mtime > since
 
 

@@ -113,8 +113,8 @@ def told(line: str) -> str:
 
 
 def files(node: Node) -> Files:
-    """Everything under /var/lib/cni that is no directory."""
-    there = [path for path in node.cni_dir.rglob("*") if not path.is_dir()]
+    """Everything under /var/lib/cni that is no directory, but for whose it is, which is written before all else."""
+    there = [path for path in node.cni_dir.rglob("*") if not path.is_dir() and ".janitor-node" not in path.name]
     return {path: (path.stat().st_ino, path.read_bytes()) for path in there}
 
 
@@ -144,7 +144,9 @@ def nothing_lost(node: Node, before: Files) -> None:
 
 def forget(node: Node) -> None:
     """Bring everything but the leases and the cache back to where it was, and let a first look be long ago."""
-    (node.disk / "janitor/journal").unlink(missing_ok=True)
+    marks = (*(node.cni_dir / "networks").glob(".janitor-node*"), *(node.disk / "janitor").glob("node*"))
+    for path in (node.disk / "janitor/journal", *marks):
+        path.unlink(missing_ok=True)
     shutil.rmtree(node.cni_dir / ".janitor-quarantine", ignore_errors=True)
     shutil.rmtree(node.root / "run/janitor", ignore_errors=True)
     before = files(node)

@@ -70,7 +70,7 @@ def test_a_copy_is_none(root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     assert first.number != second.number
 
 
-@pytest.mark.parametrize("what", ["empty", "half", "two lines", "a link", "a FIFO", "a directory", "long"])
+@pytest.mark.parametrize("what", ["half", "two lines", "a link", "a FIFO", "a directory", "long"])
 def test_what_is_no_mark_is_not_known_and_stays(root: Path, what: str) -> None:
     leave(root)
     mark = root / f".{DATA_DIR}/{MARK}"
@@ -83,12 +83,21 @@ def test_what_is_no_mark_is_not_known_and_stays(root: Path, what: str) -> None:
     elif what == "a directory":
         mark.mkdir()
     else:
-        mark.write_bytes({"empty": b"", "half": line[:40], "two lines": line * 2, "long": line + b"x" * 300}[what])
+        mark.write_bytes({"half": line[:40], "two lines": line * 2, "long": line + b"x" * 300}[what])
     found = node_mark.read_marks(str(root), DATA_DIR)
     assert isinstance(found, Unknown)
     assert MARK in found.reason
     leave(root)
     assert node_mark.read_marks(str(root), DATA_DIR) == found
+
+
+@pytest.mark.parametrize("blank", [b"", bytes(90)])
+def test_a_blank_one_as_a_power_cut_leaves_it_is_none(root: Path, blank: bytes) -> None:
+    mark = root / f".{DATA_DIR}/{MARK}"
+    mark.write_bytes(blank)
+    assert node_mark.read_marks(str(root), DATA_DIR) == ()
+    assert leave(root) == ""
+    assert len(node_mark.read_marks(str(root), DATA_DIR)) == 1  # type: ignore[arg-type]
 
 
 def test_nothing_is_written_where_others_may(root: Path) -> None:

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 from typing import Final
 
 from janitor.core.evidence import LeaseDirectory, Unknown
@@ -58,7 +59,7 @@ def in_first_pid_namespace(proc: procfs.Proc) -> bool | Unknown:
 
 
 def read_marks(root: str, data_dir: str) -> tuple[Owner, ...] | Unknown:
-    """The mark in a data directory; none where there is none, or a copy of one."""
+    """The mark in a data directory; none where there is none, a copy of one, or a blank one."""
     try:
         mark = _read(f"{inside(root, data_dir)}/{MARK}")
     except OSError as error:
@@ -128,7 +129,7 @@ def _machine_id(root: str) -> str:
 
 
 def _read(path: str) -> Owner | None:
-    """None where there is no such file, or it is a copy. ValueError where it cannot be understood; OSError."""
+    """None where there is no such file, a copy, or a blank one (a power cut). ValueError for anything else; OSError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -138,10 +139,13 @@ def _read(path: str) -> Owner | None:
             raise ValueError("not a regular file") from None
         raise
     try:
-        found = _LINE.fullmatch(os.read(fd, 256))
+        text = os.read(fd, 256) if stat.S_ISREG(os.fstat(fd).st_mode) else b"?"
         inode = os.fstat(fd).st_ino
     finally:
         os.close(fd)
+    if not text.strip(b"\0"):
+        return None
+    found = _LINE.fullmatch(text)
     if found is None:
         raise ValueError("not a line of janitor's")
     number, machine, kind, written = (part.decode("ascii") for part in found.groups())
