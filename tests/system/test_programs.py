@@ -14,7 +14,7 @@ from janitor.host.trusted import Exposed
 from tests.lab.kubelet import Pod
 from tests.lab.networks import calico
 from tests.lab.node import Node, NodeFactory
-from tests.system.test_traps import clean, kept_by_the_list_alone, remove_task
+from tests.system.test_traps import argv, clean, kept_by_the_list_alone, remove_task
 from tests.system.test_trusted import container
 
 pytestmark = pytest.mark.system
@@ -111,6 +111,23 @@ def test_without_iptables_no_chain_is_taken_for_done_and_with_that_of_k3s_it_is(
     (aux.parents[2] / "current").symlink_to("abc")
     clean(machine)
     machine.run(["umount", "/usr/sbin"], check=True)
+    assert (machine.addresses(), has_rules(machine, dead)) == ({}, False)
+
+
+def test_a_container_runs_the_node_s_plugins_where_the_node_has_them(node: NodeFactory) -> None:
+    """With parts of the node at /run/host, and of its own neither plugins nor iptables."""
+    machine = node()
+    dead = leaked(machine)
+    script = """
+        for part in /var/lib/cni /var/lib/janitor /run/janitor /run/containerd; do
+            mkdir -p $part /run/host$part; mount --bind $part /run/host$part
+        done
+        for own in /opt/cni/bin /usr/lib/cni /usr/sbin; do mount -t tmpfs own $own; done
+        exec "$@" --root /run/host
+    """
+    for _ in range(2):
+        said = machine.run(["unshare", "--mount", "sh", "-ec", script, "sh", *argv()], timeout=120)
+    assert said.returncode == 0, said
     assert (machine.addresses(), has_rules(machine, dead)) == ({}, False)
 
 

@@ -19,9 +19,9 @@ _CAPABILITIES: Final = (  # numbers of capabilities(7); whether the rules alone 
     ("CAP_SYS_PTRACE", 19, True, "the namespaces, open files and environments of the node's processes cannot be read"),
     ("CAP_DAC_READ_SEARCH", 2, True, "open files and environments of processes that are not root's cannot be read"),
     ("CAP_SYS_ADMIN", 21, False, "network namespaces that no process is in cannot be entered, to see whose they are"),
-    ("CAP_SYS_CHROOT", 18, False, "the node's own iptables and CNI plugins cannot be run where they are installed"),
+    ("CAP_SYS_CHROOT", 18, False, "the node's CNI plugins cannot be run, nor can it be seen what pods can write to"),
     ("CAP_NET_ADMIN", 12, True, "policy rules cannot be put back, and packet filter rules cannot be read"),
-    ("CAP_NET_RAW", 13, False, "where iptables is iptables-legacy, packet filter rules cannot be read"),
+    ("CAP_NET_RAW", 13, False, "where iptables-legacy has made packet filter rules, they cannot be read"),
 )
 _CNI: Final = "/var/lib/cni"
 
