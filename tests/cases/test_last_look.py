@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,17 @@ def test_a_lock_that_host_local_holds(root: Path, what: str) -> None:
     assert lease(root).exists()
 
 
+def times_open(path: Path) -> int:
+    """How many descriptors of this process it is open under."""
+    times = 0
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            times += os.readlink(f"/proc/self/fd/{fd}") == str(path)
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return times
+
+
 @pytest.mark.parametrize("what", ["lock", "."], ids=["the lock", "the directory"])
 def test_a_lock_that_was_replaced_while_it_was_waited_for(root: Path, what: str) -> None:
     """Then it excludes nobody: host-local takes the one that is there now."""
@@ -213,6 +225,8 @@ def test_a_lock_that_was_replaced_while_it_was_waited_for(root: Path, what: str)
     fcntl.flock(held, fcntl.LOCK_EX)
 
     def replace_it() -> None:
+        while times_open(here / what) < 2:  # ours, and that of who waits
+            time.sleep(0.01)
         (here / what).rename(root / "away")
         if what == "lock":
             (here / "lock").touch()
@@ -220,11 +234,11 @@ def test_a_lock_that_was_replaced_while_it_was_waited_for(root: Path, what: str)
             here.mkdir()
         os.close(held)
 
-    timer = threading.Timer(0.1, replace_it)
-    timer.start()
-    with pytest.raises(Busy, match="removed or replaced"), network_lock(str(here), NETWORK, 5.0):
+    thread = threading.Thread(target=replace_it)
+    thread.start()
+    with pytest.raises(Busy, match="removed or replaced"), network_lock(str(here), NETWORK, 30.0):
         pass
-    timer.join()
+    thread.join()
 
 
 def test_a_batch_is_no_larger_than_a_pod_can_wait_for(root: Path) -> None:

@@ -102,6 +102,8 @@ def test_an_owner_that_was_quicker_gets_no_second_one() -> None:
     there = replace(RULE, payload=b"other")  # the kernel's own bytes of the same rule
     assert added(made, (there,)) == []
     assert made.owed() == []
+    made.wiped(RULE, NOW)
+    assert added(made) == [RULE], "it is known as before"
 
 
 @pytest.mark.parametrize(("later_ns", "taken_away"), [(COPY_NS - 1, True), (COPY_NS, False)])
