@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 
 from janitor.core.addresses import make_range
-from janitor.core.evidence import Clock, Evidence, LeaseDirectory, LeaseFile, NetworkNamespace, Unknown, known
+from janitor.core.evidence import (
+    Clock,
+    Evidence,
+    Holder,
+    LeaseDirectory,
+    LeaseFile,
+    NetworkNamespace,
+    Overlooked,
+    Unknown,
+    known,
+)
 from janitor.core.findings import Finding
 from janitor.core.plan import plan
 from janitor.pipeline import diagnose, select
@@ -197,6 +207,52 @@ def test_what_was_not_seen_is_said_once() -> None:
     finding = only(what, "SCAN001")
     assert (finding.status, finding.fix) == ("unknown", "run it on the node")
     assert make_report(what, *diagnose(what)).status == "unknown"
+
+
+OF_LIVE = Holder(LIVE)
+
+
+def crowded(*addresses: str, holder: Holder = OF_LIVE, **other: Any) -> Evidence:
+    namespace = NetworkNamespace(3, "/run/netns/cni-1", ("10.52.0.2", *addresses), (), (holder,))
+    return evidence(lease(), namespaces=(namespace,), **other)
+
+
+MANY = ("10.52.0.77", "10.52.0.78", "10.52.0.79", "10.52.0.80")
+
+
+def test_a_namespace_with_many_addresses_of_the_ranges() -> None:
+    finding = only(crowded(*MANY), "SCAN003")
+    assert finding.summary == "the pod default/web-1 has 4 addresses of the pods' ranges that no runtime gave it"
+    assert 'ignore_namespaces = ["default/web-1"]' in finding.fix
+    assert not found(crowded(*MANY[:2]), "SCAN003"), "a pod that its runtime has forgotten"
+    assert not found(crowded("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"), "SCAN003"), "outside of the ranges"
+    assert "/run/netns/cni-1 has 4" in only(crowded(*MANY, holder=Holder("b" * 64)), "SCAN003").summary
+
+
+def test_the_addresses_of_a_pod_that_the_operator_has_named_do_not_count() -> None:
+    def of(what: Evidence) -> dict[str, str]:
+        return {judged.address: judged.verdict for judged in diagnose(what)[0].leases}
+
+    assert of(crowded(*MANY)) == {"10.52.0.2": "live", "10.52.0.77": "live"}
+    named = crowded(*MANY, ignored_pods=("default/web-1",))
+    assert of(named) == {"10.52.0.2": "live", "10.52.0.77": "orphaned"}
+    assert not found(named, "SCAN003")
+    # By the pod's UID as well, as its other containers have it; but not where anybody else is in it.
+    assert of(crowded(*MANY, holder=Holder("b" * 64, "uid-1"), ignored_pods=("default/web-1",))) == of(named)
+    others = replace(known(named.namespaces)[0], holders=(Holder(LIVE), Holder()))
+    assert of(replace(named, namespaces=(others,)))["10.52.0.77"] == "live"
+    assert of(crowded(*MANY, holder=Holder(), ignored_pods=("default/web-1",)))["10.52.0.77"] == "live"
+
+
+def test_what_was_overlooked_is_named_and_keeps_nothing() -> None:
+    one = Overlooked(7, "x", Holder("b" * 64, "uid-1"), "its open files")
+    what = evidence(lease(), overlooked=(one,))
+    assert only(what, "SCAN004").summary == (
+        "not all of its open files could be looked at: process 7 (x) of the pod default/web-1"
+    )
+    assert diagnose(what)[0].unseen == ()
+    stranger = evidence(overlooked=(replace(one, holder=Holder()),))
+    assert only(stranger, "SCAN004").summary.endswith("process 7 (x), in no container")
 
 
 def test_selecting_findings() -> None:
