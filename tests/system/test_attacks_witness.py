@@ -157,8 +157,8 @@ def test_08_a_pod_with_the_whole_range_on_its_interface_is_named(node: NodeFacto
     name = next(lease["pod"] for lease in said["leases"] if lease["address"] == pod.ip)
     assert name in finding["summary"]
     assert f'ignore_namespaces = ["{name}"]' in finding["fix"]
-    (machine.root / "run/janitor.toml").write_text(f'[scope]\nignore_namespaces = ["{name}"]\n')
-    decided = report(machine, "--config", "/run/janitor.toml")
+    machine.machine.configure(f'[scope]\nignore_namespaces = ["{name}"]\n')
+    decided = report(machine)
     assert verdicts(decided) == {OLD: "orphaned", pod.ip: "live"}
     assert findings(decided, "SCAN003") == []
 
