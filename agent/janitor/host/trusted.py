@@ -110,16 +110,19 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
             view = _view(proc, pid)
             if view is None or view[0] in left_out or view in views or not contained(pid):
                 continue
-            tables = [_own_table(proc, pid)]
-            if view[:1] not in views:
-                tables.append(_whole_table(proc, pid))
-            views |= {view, view[:1]}
             whose = f"process {pid} ({proc.name(pid)})"
+            tables = []
+            if view[:1] not in views:
+                root, table = _whole_table(proc, pid, view[0], devices)
+                tables.append(table)
+                views |= {view[:1], (view[0], *root)} if root else set()
+            if view not in views:
+                tables.append(_own_table(proc, pid, devices))
+                # One that has ended or has gone elsewhere meanwhile does not speak for others that see the same.
+                views |= {view} if _view(proc, pid) == view else set()
             for table in tables:
-                if not any(
-                    m.writable and m.device == roots[-1].device and _within(roots[-1].root, m.root) for m in table
-                ):
-                    found.update({(m.device, m.root): whose for m in table if m.writable and m.device in devices})
+                if not any(m.device == roots[-1].device and _within(roots[-1].root, m.root) for m in table):
+                    found.update({(mount.device, mount.root): whose for mount in table})
             if len(found) > _ENTRIES or len(views) > _VIEWS or time.monotonic() > until:
                 return Unknown(f"looking for the mounts that pods see: there are too many, of {whose} for one")
     except OSError as error:
@@ -312,29 +315,37 @@ def _view(proc: Proc, pid: int) -> tuple[str, ...] | None:
     return (namespace, str(root.st_dev), str(root.st_ino))
 
 
-def _own_table(proc: Proc, pid: int) -> list[Mount]:
-    """The mounts below the root directory of a process; none where it has ended."""
+def _own_table(proc: Proc, pid: int, devices: set[str]) -> list[Mount]:
+    """The writable mounts below the root directory of a process; none where it has ended."""
     try:
-        return list(read_table(f"{proc.path}/{pid}/mountinfo").values())
+        return _writable(f"{proc.path}/{pid}/mountinfo", devices)
     except OSError as error:
         if error.errno in _ENDED:
             return []
         raise
 
 
-def _whole_table(proc: Proc, pid: int) -> list[Mount]:
-    """All mounts of the mount namespace of a process; none where it has ended."""
+def _whole_table(proc: Proc, pid: int, name: str, devices: set[str]) -> tuple[tuple[str, ...], list[Mount]]:
+    """The root of the mount namespace `name` of a process, and all writable mounts there.
+
+    Nothing where it has ended or is in another one by now.
+    """
     procfs = os.open(proc.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             namespace = os.open(f"{proc.path}/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
-            return []
+            return (), []
 
-        def visit() -> list[Mount]:
+        if f"mnt:[{os.fstat(namespace).st_ino}]" != name:
+            os.close(namespace)
+            return (), []
+
+        def visit() -> tuple[tuple[str, ...], list[Mount]]:
             call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
             call("setns", namespace, CLONE_NEWNS)
-            return list(read_table("thread-self/mountinfo", dir_fd=procfs).values())
+            root = os.stat("/")
+            return (str(root.st_dev), str(root.st_ino)), _writable("thread-self/mountinfo", devices, dir_fd=procfs)
 
         try:
             return in_thread(visit)
@@ -346,18 +357,31 @@ def _whole_table(proc: Proc, pid: int) -> list[Mount]:
         os.close(procfs)
 
 
-def read_table(path: str, *, dir_fd: int | None = None) -> dict[str, Mount]:
+def _writable(path: str, devices: set[str], *, dir_fd: int | None = None) -> list[Mount]:
+    """The mounts of file systems on these devices that are not read-only."""
+    table = _parsed(path, dir_fd, {device.encode() for device in devices})
+    return [mount for _, mount in table if mount.writable]
+
+
+def read_table(path: str) -> dict[str, Mount]:
     """Mounts by their ID. OSError where the table cannot be read, is too long, or has a line of no known shape."""
-    mounts: dict[str, Mount] = {}
+    return dict(_parsed(path, None, None))
+
+
+def _parsed(path: str, dir_fd: int | None, wanted: set[bytes] | None) -> Iterator[tuple[str, Mount]]:
     for line in _lines(path, dir_fd):
+        # Most mounts of a container are of file systems of its own, which nobody meets on the node.
+        if wanted is not None and (device := line.split(b" ", 3)[2:3]) and device[0] not in wanted:
+            continue
         left, separator, right = line.partition(b" - ")
         fields, rest = left.split(b" "), right.split(b" ")
         if not separator or len(fields) < 6 or len(rest) < 3:
             raise OSError(errno.EBADMSG, "a line of it cannot be understood", path)
         writable = b"ro" not in fields[5].split(b",") and b"ro" not in rest[-1].split(b",")
-        number, device = fields[0].decode("ascii", "replace"), fields[2].decode("ascii", "replace")
-        mounts[number] = Mount(device, _unescape(fields[3]), _unescape(fields[4]), writable)
-    return mounts
+        yield (
+            fields[0].decode("ascii", "replace"),
+            Mount(fields[2].decode("ascii", "replace"), _unescape(fields[3]), _unescape(fields[4]), writable),
+        )
 
 
 def _lines(path: str, dir_fd: int | None) -> Iterator[bytes]:
