@@ -110,6 +110,21 @@ def test_the_mirror_does_nothing_about_what_is_undecided() -> None:
     assert [step.rule for step in mirror.due((), 10**12)] == [RULE]
 
 
+def several(*arguments: tuple[str, ...], files: tuple[str, ...] = (FILE, FILE)) -> Routing:
+    makers = (RuleMaker("kube-router", 9 + i, 1 + i, words, files[i]) for i, words in enumerate(arguments))
+    return replace(WHOLE, makers=tuple(makers))
+
+
+def test_of_several_owners_one_that_wants_the_rule_is_enough() -> None:
+    """One may be an impostor, and has run for longer."""
+    off, other = ("--run-router=false",), ("--enable-overlay=false",)
+    assert judged(several(off, ()), ("10.244.0.0/24",)) == ()
+    assert judged(several((), off), ("10.244.0.0/24",)) == ()
+    assert judged(several(off, other), ("10.244.0.0/24",)) == ("kube-router runs with --run-router=false",)
+    assert judged(several((), (), files=("", FILE)), ("10.244.0.0/24",)) == ()
+    assert judged(several((), (), files=("", "")), ("10.244.0.0/24",))
+
+
 def test_without_a_descriptor_nobody_is_missed() -> None:
     """The real readers, on this machine."""
     owners = Owners("/", Proc("/proc"), (KUBE_ROUTER,))

@@ -128,8 +128,8 @@ def not_wanted(
         reasons.append(f"{alive.process} has not been running for {gone_s:.0f} s")
     refusing = (*alive.refused_by, *alive.refused_by_family.get(str(rule.family), ()))
     said = running or ((last,) if last is not None else ())
-    refused = [word for word in refusing if said and all(_has_flag(one.arguments, word) for one in said)]
-    if refused:
+    refused = [next((word for word in refusing if _has_flag(one.arguments, word)), "") for one in said]
+    if refused and all(refused):
         reasons.append(f"{alive.process} runs with {refused[0]}")
     if alive.configuration and running and not any(one.configuration for one in running):
         reasons.append(f"its CNI configuration ({alive.configuration[0]}) is gone")
