@@ -3,6 +3,15 @@
 A pod's address is written before its sandbox is listed anywhere, and minutes may lie between (a slow plugin,
 an image pull, a virtual machine). So a lease without an owner is dead only if it cannot be a birth in progress.
 The wall clock alone is never trusted: boards without a battery-backed clock jump by years when NTP answers.
+
+That a lease is older than the running runtime, in detail: the kernel knows a process's start in CLOCK_BOOTTIME, a file
+its times in CLOCK_REALTIME. The runtime's socket was made by that process, so its ctime must lie where the process's
+start lies on today's wall clock; else the clock was set, and the proof says nothing. Two steps that cancel each other
+do not show there, so the daemon has a timer that the kernel cancels at each step (clock_watch.py): after one, the proof
+says nothing until the runtime is started anew; steps before a boot's first daemon nobody sees. A CNI plugin that was at
+work before a proof begins voids both proofs by time for leases that name nobody. Suspend, which watching does not
+count, shows in CLOCK_MONOTONIC; a frozen container shows in a turn of the daemon's loop that took far longer than it
+waited, or in a gap between two daemons.
 """
 
 import hashlib
