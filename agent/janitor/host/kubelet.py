@@ -10,6 +10,7 @@ from typing import Final
 from janitor.core.evidence import EndpointOrigin, Unknown
 from janitor.host import sockets, yaml_files
 from janitor.host.files import inside, read_bounded
+from janitor.host.processes import command_line
 from janitor.host.procfs import Proc, node_root
 from janitor.host.whose import Whose
 
@@ -58,10 +59,18 @@ def _kubelets(root: str, whose: Whose | None) -> list[str]:
 
 
 def _command_lines(whose: Whose) -> list[list[str]]:
+    found = []
     try:
-        return whose.kubelets()
+        kubelets = whose.kubelets()
     except OSError:
         return []  # that /proc cannot be listed is said where it matters
+    for pid, started in kubelets.items():
+        try:
+            words = command_line(whose.proc, pid)
+            found += [words] if whose.proc.started_ns(pid) == started else []
+        except OSError:
+            continue  # it has ended
+    return found
 
 
 def _option(words: list[str], name: str) -> list[str]:

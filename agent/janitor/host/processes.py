@@ -5,6 +5,7 @@ evidence is made to be handed on, and command lines hold secrets. And any pod ma
 of words that look like IDs, in as many processes as it likes: they are read one at a time, and nothing of them stays.
 """
 
+import errno
 import os
 import re
 import stat
@@ -84,32 +85,16 @@ def processes(proc: Proc, asked: Asked) -> tuple[Process, ...] | Unknown:
     return spoken(proc, asked).processes
 
 
-def command_lines(proc: Proc, name: str) -> list[list[str]]:
-    """The command lines of all processes called `name`; those that cannot be read are left out."""
-    found: list[list[str]] = []
+def command_line(proc: Proc, pid: int) -> list[str]:
+    """The words of a process's command line, also where a title is written over them. OSError where it has ended."""
+    # psutil would wait for ever for a FIFO, in a tree that is no procfs.
+    if not all(stat.S_ISREG(os.stat(f"{proc.path}/{pid}/{name}").st_mode) for name in ("stat", "cmdline")):
+        raise OSError(errno.EINVAL, "not a regular file", f"{proc.path}/{pid}")
     with _procfs(proc):
-        for pid in _pids(proc):
-            if proc.name(pid) == name and _readable(proc, pid):
-                try:
-                    found.append(psutil.Process(pid).cmdline())
-                except (psutil.Error, OSError):
-                    continue
-    return found
-
-
-def _readable(proc: Proc, pid: int) -> bool:
-    """psutil would wait for ever for a FIFO, in a tree that is no procfs."""
-    try:
-        return all(stat.S_ISREG(os.stat(f"{proc.path}/{pid}/{name}").st_mode) for name in ("stat", "cmdline"))
-    except OSError:
-        return False
-
-
-def _pids(proc: Proc) -> list[int]:
-    try:
-        return proc.pids()
-    except OSError:
-        return []
+        try:
+            return psutil.Process(pid).cmdline()
+        except psutil.Error as error:
+            raise ProcessLookupError(errno.ESRCH, str(error), f"{proc.path}/{pid}") from None
 
 
 def _read(pid: int, proc: Proc, asked: Asked, budget: Budget) -> Process | str | None:

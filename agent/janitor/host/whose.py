@@ -68,20 +68,22 @@ class Whose:
     _first: Facts | None = None
     _exposed: trusted.Exposed | Unknown | None = None
 
-    def kubelets(self) -> list[list[str]]:
-        """The command lines of the node's kubelets. OSError where /proc cannot be listed."""
-        found = []
+    def kubelets(self) -> dict[int, int]:
+        """The node's kubelets: process ID -> start, in ns of CLOCK_BOOTTIME. OSError where /proc cannot be listed.
+
+        Whoever then reads something of one compares the start afterwards: process IDs are used again.
+        """
+        found = {}
         for pid in self.named("kubelet"):
+            try:
+                started = self.proc.started_ns(pid)
+            except OSError:
+                continue  # it has ended
             why = self.not_the_nodes(pid, "kubelet")
             if why:
                 self.disown(pid, "kubelet", why)
-                continue
-            try:
-                line = read_bounded(f"{self.proc.path}/{pid}/cmdline", 1 << 20).rstrip(b"\0")
-                words = [os.fsdecode(word) for word in line.split(b"\0")]
-                found.append(words if len(words) > 1 else words[0].split(" "))  # k3s writes a title over its arguments
-            except OSError:
-                continue  # it has ended
+            else:
+                found[pid] = started
         return found
 
     def not_the_nodes(self, pid: int, role: Role) -> str:
