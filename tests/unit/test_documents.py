@@ -149,3 +149,15 @@ def test_the_example_matches_what_its_comments_say(example: Profile) -> None:
         assert profile_of(other, [example]) is None
     from_pods = PolicyRule(4, 9, 0, (("from", "10.52.0.0/24"),), "lookup", 51821, b"")
     assert profile_of(from_pods, [example]) == (example, example.rules[1])
+
+
+def test_every_row_of_the_threat_table_has_tests_that_exist() -> None:
+    tests = "\n".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^ *def (test_\w+)", tests, re.MULTILINE))
+    rows = [line for line in (REPOSITORY / "docs/security.md").read_text().splitlines() if line.startswith("| ")]
+    facts = [row.split(" | ") for row in rows if row.count(" | ") == 5 and not row.startswith("| fact")]
+    assert len(facts) > 20
+    for row in facts:
+        named = re.findall(r"`(test_\w+)`", row[-1])
+        assert named, row[0]
+        assert set(named) <= there, set(named) - there
