@@ -653,6 +653,14 @@ def test_a_plugin_of_which_not_all_could_be_read_may_be_about_to_write_it(comman
     assert verdict_of(evidence(EMPTY, processes=(plugin,))).verdict == Verdict.PENDING
 
 
+def test_who_can_write_no_lease_is_no_plugin_at_work() -> None:
+    """Any pod may have a plugin's variables in its environment, and have been there before the runtime was."""
+    pods = Process(812, "sleep", RUNTIME_START - SECOND, (), "ADD", "c" * 64, apart=True)
+    assert verdict_of(evidence(EMPTY, processes=(pods,))).verdict == Verdict.CORRUPT
+    assert verdict_of(evidence(EMPTY, processes=(pods, replace(pods, apart=False)))).verdict == Verdict.PENDING
+    assert verdict_of(evidence(lease(), processes=(replace(pods, cni_container_id=DEAD),))).verdict == Verdict.LIVE
+
+
 @pytest.mark.parametrize("length", [12, 32, 40, 56, 63, 65])
 def test_digits_that_are_no_id_of_a_sandbox_name_somebody_else(length: int) -> None:
     """Whole digests and podman's short names among them; only what nobody calls himself by breaks off."""

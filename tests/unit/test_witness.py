@@ -152,6 +152,26 @@ def test_who_is_confined(tmp_path: Path, other: dict[str, int | str], confined: 
     assert Register(Proc(str(tmp_path))).whose(7).confined == confined
 
 
+@pytest.mark.parametrize(
+    ("other", "space", "apart"),
+    [
+        ({}, 2, False),
+        ({"cgroup": f"0::/kubepods/{ID}\n"}, 2, True),
+        ({"cgroup": f"0::/kubepods/{ID}\n"}, 1, False),  # as the plugins of a kubelet that is a container itself
+        ({"uid": 1000}, 1, True),
+        ({"uid": 1000, "capabilities": 1 << 12}, 1, False),
+        ({"uid": 1000, "user": 2}, 1, True),
+        ({"user": 2}, 1, False),
+    ],
+)
+def test_who_can_write_no_lease(tmp_path: Path, other: dict[str, int | str], space: int, apart: bool) -> None:
+    process(tmp_path, 1, "0::/init.scope\n")
+    process(tmp_path, 7, **({"cgroup": "0::/system.slice/x.service\n"} | other))  # type: ignore[arg-type]
+    (tmp_path / "1/ns/pid").symlink_to("pid:[1]")
+    (tmp_path / "7/ns/pid").symlink_to(f"pid:[{space}]")
+    assert Register(Proc(str(tmp_path))).apart(7) == apart
+
+
 def test_who_cannot_be_read_is_not_confined(tmp_path: Path) -> None:
     process(tmp_path, 1, "0::/init.scope\n")
     process(tmp_path, 7, f"0::/kubepods/{ID}\n")

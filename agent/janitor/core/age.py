@@ -64,7 +64,8 @@ class Records:
 def gather(evidence: Evidence) -> Records:
     """Index the proofs of one pass."""
     starts = [process.started_ns for e in decisive(known(evidence.endpoints)) for process in known(e.listeners)]
-    plugins = [p.started_ns for p in known(evidence.processes) if p.cni_command or p.cni_container_id]
+    at_work = [p for p in known(evidence.processes) if p.cni_command or p.cni_container_id]
+    plugins = [p.started_ns for p in at_work if not p.apart]
     return Records(
         evidence.started.boottime_ns,
         evidence.started.asleep_ns,

@@ -249,7 +249,8 @@ class Overlooked:
 class Process:
     """A process that says something about a lease: it names a container ID, or it is a CNI plugin at work.
 
-    Only 64-digit IDs are kept of its command line, and only CNI_* of its environment.
+    Only 64-digit IDs are kept of its command line, and only CNI_* of its environment. `apart` says that it can write no
+    lease, so that it is no plugin of the node's, whatever its environment has.
     """
 
     pid: int
@@ -258,6 +259,7 @@ class Process:
     container_ids: tuple[str, ...] = ()
     cni_command: str = ""
     cni_container_id: str = ""
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,20 @@
 
 In 1.6 and 1.7 a sandbox that is still being created is a container here before CRI lists it; in 2.x it is in
 the sandbox store. Containers of nerdctl, buildkit and docker live in other namespaces of the same daemon.
+
+A record holds the whole container, its environment and annotations included, which a pod may make so large that all
+of them do not fit into one answer (16 MiB), or a single one does not. So they come one by one, and those of CRI's that
+are no sandboxes are not asked for: no lease and no entry of libcni's cache names one.
 """
+
+from typing import Final
 
 from janitor.core.evidence import ContainerRecord, Unknown
 from janitor.host import containerd_pb2 as pb
 from janitor.host.rpc import CallError, Channel
+
+_NO_APPLICATION: Final = 'labels."io.cri-containerd.kind"!=container'
+"""CRI sets this label on all that it makes, over whatever a pod has by that name; who has none passes as well."""
 
 
 def records(channel: Channel) -> tuple[ContainerRecord, ...] | Unknown:
@@ -20,13 +29,7 @@ def records(channel: Channel) -> tuple[ContainerRecord, ...] | Unknown:
         )
         for space in spaces.namespaces:
             header = (("containerd-namespace", space.name),)
-            containers = channel.call(
-                "/containerd.services.containers.v1.Containers/List",
-                pb.ListContainersRequest(),
-                pb.ListContainersResponse,
-                header,
-            )
-            found += [ContainerRecord(space.name, c.id, "container") for c in containers.containers]
+            found += [ContainerRecord(space.name, name, "container") for name in _containers(channel, header)]
             tasks = channel.call(
                 "/containerd.services.tasks.v1.Tasks/List",
                 pb.ListTasksRequest(),
@@ -38,6 +41,21 @@ def records(channel: Channel) -> tuple[ContainerRecord, ...] | Unknown:
     except CallError as error:
         return Unknown(str(error), "every namespace of containerd must be readable; run janitor as root")
     return tuple(dict.fromkeys(found))
+
+
+def _containers(channel: Channel, header: tuple[tuple[str, str], ...]) -> list[str]:
+    """The IDs of all containers that may have an address. CallError."""
+    service, request = (
+        "/containerd.services.containers.v1.Containers",
+        pb.ListContainersRequest(filters=[_NO_APPLICATION]),
+    )
+    try:
+        stream = channel.stream(f"{service}/ListStream", request, pb.ListContainerMessage, header)
+        return [one.container.id for one in stream]
+    except CallError as error:
+        if not error.unimplemented:
+            raise
+    return [one.id for one in channel.call(f"{service}/List", request, pb.ListContainersResponse, header).containers]
 
 
 def _sandboxes(channel: Channel, space: str, header: tuple[tuple[str, str], ...]) -> list[ContainerRecord]:

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1djanitor/host/containerd.proto\x12\x12janitor.containerd\"\'\n\x15ListNamespacesRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\"U\n\x16ListNamespacesResponse\x12;\n\nnamespaces\x18\x01 \x03(\x0b\x32\'.janitor.containerd.ContainerdNamespace\"#\n\x13\x43ontainerdNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x15ListContainersRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"K\n\x16ListContainersResponse\x12\x31\n\ncontainers\x18\x01 \x03(\x0b\x32\x1d.janitor.containerd.Container\"\x92\x01\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x39\n\x06labels\x18\x02 \x03(\x0b\x32).janitor.containerd.Container.LabelsEntry\x12\x0f\n\x07sandbox\x18\x0b \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x10ListTasksRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\"?\n\x11ListTasksResponse\x12*\n\x05tasks\x18\x01 \x03(\x0b\x32\x1b.janitor.containerd.Process\"8\n\x07Process\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\"\'\n\x14ListSandboxesRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"B\n\x15ListSandboxesResponse\x12)\n\x04list\x18\x01 \x03(\x0b\x32\x1b.janitor.containerd.Sandbox\"\x85\x01\n\x07Sandbox\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x37\n\x06labels\x18\x04 \x03(\x0b\x32\'.janitor.containerd.Sandbox.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1djanitor/host/containerd.proto\x12\x12janitor.containerd\"\'\n\x15ListNamespacesRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\"U\n\x16ListNamespacesResponse\x12;\n\nnamespaces\x18\x01 \x03(\x0b\x32\'.janitor.containerd.ContainerdNamespace\"#\n\x13\x43ontainerdNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x15ListContainersRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"H\n\x14ListContainerMessage\x12\x30\n\tcontainer\x18\x01 \x01(\x0b\x32\x1d.janitor.containerd.Container\"K\n\x16ListContainersResponse\x12\x31\n\ncontainers\x18\x01 \x03(\x0b\x32\x1d.janitor.containerd.Container\"\x92\x01\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x39\n\x06labels\x18\x02 \x03(\x0b\x32).janitor.containerd.Container.LabelsEntry\x12\x0f\n\x07sandbox\x18\x0b \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x10ListTasksRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\"?\n\x11ListTasksResponse\x12*\n\x05tasks\x18\x01 \x03(\x0b\x32\x1b.janitor.containerd.Process\"8\n\x07Process\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\"\'\n\x14ListSandboxesRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"B\n\x15ListSandboxesResponse\x12)\n\x04list\x18\x01 \x03(\x0b\x32\x1b.janitor.containerd.Sandbox\"\x85\x01\n\x07Sandbox\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x37\n\x06labels\x18\x04 \x03(\x0b\x32\'.janitor.containerd.Sandbox.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,24 +33,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTAINERDNAMESPACE']._serialized_end=216
   _globals['_LISTCONTAINERSREQUEST']._serialized_start=218
   _globals['_LISTCONTAINERSREQUEST']._serialized_end=258
-  _globals['_LISTCONTAINERSRESPONSE']._serialized_start=260
-  _globals['_LISTCONTAINERSRESPONSE']._serialized_end=335
-  _globals['_CONTAINER']._serialized_start=338
-  _globals['_CONTAINER']._serialized_end=484
-  _globals['_CONTAINER_LABELSENTRY']._serialized_start=439
-  _globals['_CONTAINER_LABELSENTRY']._serialized_end=484
-  _globals['_LISTTASKSREQUEST']._serialized_start=486
-  _globals['_LISTTASKSREQUEST']._serialized_end=520
-  _globals['_LISTTASKSRESPONSE']._serialized_start=522
-  _globals['_LISTTASKSRESPONSE']._serialized_end=585
-  _globals['_PROCESS']._serialized_start=587
-  _globals['_PROCESS']._serialized_end=643
-  _globals['_LISTSANDBOXESREQUEST']._serialized_start=645
-  _globals['_LISTSANDBOXESREQUEST']._serialized_end=684
-  _globals['_LISTSANDBOXESRESPONSE']._serialized_start=686
-  _globals['_LISTSANDBOXESRESPONSE']._serialized_end=752
-  _globals['_SANDBOX']._serialized_start=755
-  _globals['_SANDBOX']._serialized_end=888
-  _globals['_SANDBOX_LABELSENTRY']._serialized_start=439
-  _globals['_SANDBOX_LABELSENTRY']._serialized_end=484
+  _globals['_LISTCONTAINERMESSAGE']._serialized_start=260
+  _globals['_LISTCONTAINERMESSAGE']._serialized_end=332
+  _globals['_LISTCONTAINERSRESPONSE']._serialized_start=334
+  _globals['_LISTCONTAINERSRESPONSE']._serialized_end=409
+  _globals['_CONTAINER']._serialized_start=412
+  _globals['_CONTAINER']._serialized_end=558
+  _globals['_CONTAINER_LABELSENTRY']._serialized_start=513
+  _globals['_CONTAINER_LABELSENTRY']._serialized_end=558
+  _globals['_LISTTASKSREQUEST']._serialized_start=560
+  _globals['_LISTTASKSREQUEST']._serialized_end=594
+  _globals['_LISTTASKSRESPONSE']._serialized_start=596
+  _globals['_LISTTASKSRESPONSE']._serialized_end=659
+  _globals['_PROCESS']._serialized_start=661
+  _globals['_PROCESS']._serialized_end=717
+  _globals['_LISTSANDBOXESREQUEST']._serialized_start=719
+  _globals['_LISTSANDBOXESREQUEST']._serialized_end=758
+  _globals['_LISTSANDBOXESRESPONSE']._serialized_start=760
+  _globals['_LISTSANDBOXESRESPONSE']._serialized_end=826
+  _globals['_SANDBOX']._serialized_start=829
+  _globals['_SANDBOX']._serialized_end=962
+  _globals['_SANDBOX_LABELSENTRY']._serialized_start=513
+  _globals['_SANDBOX_LABELSENTRY']._serialized_end=558
 # @@protoc_insertion_point(module_scope)

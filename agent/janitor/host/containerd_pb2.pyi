@@ -29,6 +29,12 @@ class ListContainersRequest(_message.Message):
     filters: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, filters: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class ListContainerMessage(_message.Message):
+    __slots__ = ("container",)
+    CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    container: Container
+    def __init__(self, container: _Optional[_Union[Container, _Mapping]] = ...) -> None: ...
+
 class ListContainersResponse(_message.Message):
     __slots__ = ("containers",)
     CONTAINERS_FIELD_NUMBER: _ClassVar[int]

@@ -56,6 +56,21 @@ class Register:
             self._known[pid] = self._whose(pid)
         return self._known[pid]
 
+    def apart(self, pid: int) -> bool:
+        """Whether it cannot be a CNI plugin of the node's: in a container and a PID namespace of its own, or no root.
+
+        Whoever runs the plugins may itself be a container (RKE1), but then it sees the node's processes. Never raises:
+        False where that cannot be told.
+        """
+        try:
+            if not self.whose(pid).confined:
+                return False
+            if self.holder(pid).container_id:
+                return os.readlink(f"{self.proc.path}/{pid}/ns/pid") != os.readlink(f"{self.proc.path}/1/ns/pid")
+            return b"0" not in _status(self.proc, pid)[b"Uid"]
+        except (OSError, KeyError):
+            return False
+
     def _whose(self, pid: int) -> Standing:
         try:
             holder = self.holder(pid)
@@ -105,9 +120,14 @@ def _other_user_namespace(proc: Proc, pid: int) -> bool:
 
 def _powerless(proc: Proc, pid: int) -> bool:
     """No user ID of it is root's, and no capability is in any of its sets but the bounding one."""
+    fields = _status(proc, pid)
+    capabilities = [int(fields[name][0], 16) for name in (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb")]
+    return b"0" not in fields[b"Uid"] and not any(capabilities)
+
+
+def _status(proc: Proc, pid: int) -> dict[bytes, list[bytes]]:
     fields: dict[bytes, list[bytes]] = {}
     for line in read_bounded(f"{proc.path}/{pid}/status", _LIMIT).split(b"\n"):
         name, _, value = line.partition(b":")
         fields.setdefault(name, value.split())  # comm comes first, and cannot hold a newline: the kernel escapes it
-    capabilities = [int(fields[name][0], 16) for name in (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb")]
-    return b"0" not in fields[b"Uid"] and not any(capabilities)
+    return fields

@@ -117,7 +117,8 @@ def _read(pid: int, proc: Proc, asked: Asked, budget: Budget) -> Process | str |
             command, container_id = _cni(b"\0" + variables)
             if not ids and not container_id:
                 return None
-            return Process(pid, proc.name(pid), proc.started_ns(pid), ids, command, container_id)
+            apart = bool(command or container_id) and budget.register.apart(pid)
+            return Process(pid, proc.name(pid), proc.started_ns(pid), ids, command, container_id, apart)
         except (FileNotFoundError, ProcessLookupError):
             return None  # it has ended
         except OSError as error:

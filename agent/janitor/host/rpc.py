@@ -56,14 +56,34 @@ class Channel:
             request_serializer=type(request).SerializeToString,
             response_deserializer=response.FromString,
         )
-        name = method.rpartition("/")[2]
-        try:
+        with self._explained(method):
             answer = stub(request, timeout=self._deadline_s, metadata=metadata)
-        except grpc.RpcError as error:
-            # Every RpcError that a call raises is a grpc.Call as well; the classes do not say so.
-            raise self._explain(name, cast(grpc.Call, error)) from None
         assert isinstance(answer, response)  # noqa: S101 (narrows for the type checker; grpc guarantees it)
         return answer
+
+    def stream(
+        self,
+        method: str,
+        request: Message,
+        response: type[_Response],
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> Iterator[_Response]:
+        """The same for a call that is answered with many messages. The deadline is for all of them together."""
+        stub: Callable[..., Any] = self._channel.unary_stream(
+            method,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response.FromString,
+        )
+        with self._explained(method):
+            yield from stub(request, timeout=self._deadline_s, metadata=metadata)
+
+    @contextmanager
+    def _explained(self, method: str) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            # Every RpcError that a call raises is a grpc.Call as well; the classes do not say so.
+            raise self._explain(method.rpartition("/")[2], cast(grpc.Call, error)) from None
 
     def _explain(self, name: str, error: grpc.Call) -> CallError:
         code, details = error.code(), " ".join((error.details() or "").split())[:200]

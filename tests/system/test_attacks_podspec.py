@@ -1,0 +1,86 @@
+"""What a pod's own specification may hold, or its processes say, to keep every dead lease: that it comes to nothing."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+
+from janitor.host import cri_pb2 as cri
+from tests.lab import cgroups, image
+from tests.lab.node import Node, NodeFactory
+from tests.system.test_attacks_witness import OLD, STRANGER, Hostile, findings, hostile, old_lease, report, verdicts
+
+pytestmark = pytest.mark.system
+
+__all__ = ["hostile"]
+
+
+def give_containers(machine: Node, number: int, size: int) -> None:
+    """A pod with so many containers, each with an environment of so many bytes (`envFrom`), that never run."""
+    config = cri.PodSandboxConfig(
+        metadata=cri.PodSandboxMetadata(name="large", uid=str(uuid.uuid4()), namespace="default"),
+        log_directory="/run/podlogs",
+        linux=cri.LinuxPodSandboxConfig(cgroup_parent=f"/{machine.machine.name}"),
+    )
+    kubelet = machine.kubelet
+    request = cri.RunPodSandboxRequest(config=config)
+    sandbox = kubelet.call("RunPodSandbox", request, cri.RunPodSandboxResponse).pod_sandbox_id
+    for one in range(number):
+        container = cri.ContainerConfig(
+            metadata=cri.ContainerMetadata(name=f"c{one}"),
+            image=cri.ImageSpec(image=image.NAME),
+            command=["/pause"],
+            envs=[cri.KeyValue(key=f"V{n}", value="x" * 100_000) for n in range(size // 100_000)],
+            log_path=f"{one}.log",
+            linux=cri.LinuxContainerConfig(),
+        )
+        made = cri.CreateContainerRequest(pod_sandbox_id=sandbox, config=container, sandbox_config=config)
+        kubelet.call("CreateContainer", made, cri.CreateContainerResponse)
+
+
+@pytest.mark.parametrize(("number", "size"), [(10, 1_000_000), (1, 12_000_000)], ids=["many", "large"])
+def test_15_containers_whose_records_do_not_fit_into_an_answer(node: NodeFactory, number: int, size: int) -> None:
+    """containerd answers with no more than 16 MiB, and a record has the environment in it, and that twice."""
+    machine = old_lease(node)
+    give_containers(machine, number, size)
+    said = report(machine)
+    assert verdicts(said)[OLD] == "orphaned", said["findings"]
+    assert findings(said, "SCAN001") == []
+
+
+POD = "0a1b2c3d-0000-4000-8000-0123456789ab"
+POWERLESS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+IN_A_POD = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", *POWERLESS]
+
+
+def pods_group(machine: Node, container: str) -> str:
+    """The control group of a container, and the words that put the process that says them into it."""
+    found = []
+    for top in cgroups.find(machine.machine.name):
+        directory = top
+        for part in ("kubepods", f"pod{POD}", container):
+            above, directory = directory, directory / part
+            directory.mkdir(exist_ok=True)
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                if (directory / file).exists():
+                    (directory / file).write_text((above / file).read_text())
+        found.append(f"echo $$ >{directory}/cgroup.procs")
+    return "; ".join(found)
+
+
+@pytest.mark.parametrize("who", ["a pod", "a user of the node"])
+def test_15_the_environment_of_a_cni_plugin_keeps_no_empty_lease(node: NodeFactory, hostile: Hostile, who: str) -> None:
+    """Whoever has it was there before the runtime, as a plugin that is still at work may have been."""
+    machine = node(boot=False)
+    machine.boot(start_runtime=False)
+    machine.leases().mkdir(parents=True)
+    (machine.leases() / OLD).write_bytes(b"")
+    cgroups.make(machine.machine.name)
+    group, wrapper = (pods_group(machine, "ab" * 32), IN_A_POD) if who == "a pod" else (":", STRANGER)
+    words = [*wrapper, "env", "CNI_COMMAND=ADD", "CNI_CONTAINERID=x", "sh", "-c", "echo up; sleep 600; :"]
+    hostile(machine, ["sh", "-ec", f'{group}; exec "$@"', "sh", *words])
+    time.sleep(3)
+    machine.start_runtime()
+    assert verdicts(report(machine)) == {OLD: "corrupt"}
