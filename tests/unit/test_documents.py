@@ -92,6 +92,19 @@ def test_the_table_of_findings_has_every_one() -> None:
     assert sorted(named) == sorted(matching_ids(",".join(FAMILIES)))
 
 
+def test_the_tests_that_the_page_about_security_names_are_there() -> None:
+    """Each row of its facts names tests that hold it, by the names of their functions."""
+    rows = (REPOSITORY / "docs/security.md").read_text().partition("\n## Facts\n")[2].splitlines()
+    named = [re.findall(r"`(test_\w+)`", row.rpartition("|")[0].rpartition("|")[2]) for row in rows if row[:1] == "|"]
+    assert all(named[2:]), "a fact without a test"
+    there = {
+        name
+        for file in (REPOSITORY / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", file.read_text())
+    }
+    assert {name for names in named for name in names} <= there
+
+
 # Profiles.
 
 
