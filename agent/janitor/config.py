@@ -96,6 +96,7 @@ def _read(file: Path) -> bytes:
 def _only_settings(document: dict[str, Any]) -> None:
     """ValueError for a key that is no setting, with what was probably meant."""
     top = Config.__struct_fields__
+    tables = (("rules", Rules.__struct_fields__), ("scope", Scope.__struct_fields__))
     for table, given, there in (
         ("", document, top),
         (" in [rules]", document.get("rules"), Rules.__struct_fields__),
@@ -106,6 +107,8 @@ def _only_settings(document: dict[str, Any]) -> None:
             # All that follows a table's name belongs to the table.
             if table and name in top and name not in ("rules", "scope"):
                 raise ValueError(f"there is no '{name}'{table}: that setting belongs above the first table")
+            if not table and (below := [t for t, keys in tables if name in keys]):
+                raise ValueError(f"'{name}' belongs below the line [{below[0]}]")
             if there is not None and name not in there:
                 near = nearest(name, there) or f"; there are {', '.join(there)}"
                 raise ValueError(f"there is no setting '{name}'{table}{near}")
@@ -115,14 +118,22 @@ def _sentence(error: str) -> str:
     """What msgspec says of a value, with the name of its setting and what that takes."""
     if error.startswith("Invalid value"):
         return f"{error}; text takes quotes"
-    found = re.fullmatch(r"(?:Expected `(\w+)[^`]*`, got `(\w+)`|Invalid enum value (.*)) - at `\$\.([\w.]+).*`", error)
+    if error.startswith("'utf-8' codec"):
+        return "it is not UTF-8 text"
+    twice = re.fullmatch(r"Cannot (?:overwrite a value|(?:declare|mutate) .*)( \(at line .*\))", error)
+    if twice is not None:
+        return f"a setting or a table is there twice{twice[1]}"
+    found = re.fullmatch(
+        r"(?:Expected `(\w+)[^`]*`, got `(\w+)`|Invalid enum value (.*)) - at `\$\.([\w.]+)(.*)`", error
+    )
     if found is None:
         return error
-    wanted, given, word, setting = found.groups()
+    wanted, given, word, setting, item = found.groups()
     if word is not None:
         takes = "keep or kernel" if setting == "rules.protocol" else "repair or observe"
         return f"{setting}: there is no {word}; it takes {takes}"
-    return f"{setting} takes {_TYPES[wanted]}, and this is {_TYPES.get(given, given)}"
+    where = f"each item of {setting}" if item.startswith("[") and item.endswith("]") else setting
+    return f"{where} takes {_TYPES[wanted]}, and this is {_TYPES.get(given, given)}"
 
 
 def _problem(config: Config) -> str:
@@ -144,7 +155,7 @@ def _problem(config: Config) -> str:
     if not 0.1 <= config.deadline <= 300:
         return f"deadline is {config.deadline:g}; it takes 0.1 to 300 seconds"
     if config.keep_days < 0:
-        return f"keep_days is {config.keep_days:g}, which makes no sense"
+        return f"keep_days is {config.keep_days:g}; it takes 0 or more days"
     if not 1 <= config.interval <= 3600:
         return f"interval is {config.interval:g}; it takes 1 to 3600 seconds"
     if config.listen and address(config.listen) is None:
@@ -159,7 +170,7 @@ def _problem(config: Config) -> str:
 
 def is_socket(endpoint: str) -> bool:
     """Whether a runtime's endpoint is a Unix socket by an absolute path."""
-    return endpoint.startswith(("unix:///", "unix:/", "/"))
+    return endpoint.startswith(("unix:///", "/")) or bool(re.match("unix:/(?!/)", endpoint))
 
 
 def address(listen: str) -> tuple[str, int] | None:

@@ -27,7 +27,7 @@ from janitor.core.evidence import (
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement, judge
 from janitor.core.lease import canonical_address, parse_lease
-from janitor.core.prose import nearest
+from janitor.core.prose import id_ranges, nearest
 from janitor.core.routing import Profile
 from janitor.core.sightings import canonical
 from janitor.host import (
@@ -248,7 +248,7 @@ def matching_ids(only: str) -> set[str]:
         ids = [i for i in known_ids if i == prefix or (prefix in FAMILIES.values() and i.startswith(prefix))]
         if not ids:
             near = nearest(word, [*known_ids, *FAMILIES])
-            or_one = "" if near else f" or one of {', '.join(known_ids)}"
+            or_one = "" if near else f" or one of {id_ranges(known_ids)}"
             raise ValueError(
                 f"--only '{word}': there is no such check{near}; name a family ({', '.join(FAMILIES)}){or_one}"
             )

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from janitor.core.action import Plan, Refusal
 from janitor.core.addresses import make_range
 from janitor.core.evidence import (
     Clock,
@@ -20,6 +21,7 @@ from janitor.core.evidence import (
 from janitor.core.findings import Finding
 from janitor.core.plan import plan
 from janitor.pipeline import diagnose, select
+from janitor.report.changes import plan_text
 from janitor.report.document import make_report
 from janitor.report.explain import explain
 from janitor.report.headline import headlines
@@ -30,6 +32,7 @@ from tests.situations import (
     DEAD,
     DIRECTORY,
     LIVE,
+    NODE,
     SECOND,
     cache_entry,
     endpoint,
@@ -392,6 +395,50 @@ def test_headline_of_the_worst() -> None:
         "1 address in use but NOT RESERVED (LEASE003); k8s-pod-network 10.52.0.0/29: 4 of 5 used: 4 orphaned, "
         "beside 1 file of others; 'janitor clean' would free 4"
     )
+
+
+def not_ours(*files: LeaseFile, **other: Any) -> Evidence:
+    """A node in a container whose operator has not said that its lease directories are its own."""
+    return replace(in_directory(*files, **other), this_node=(replace(NODE, first=False),))
+
+
+def test_what_no_waiting_frees_is_not_left_to_waiting() -> None:
+    small = network(range_sets=((make_range("10.52.0.0/29"),),))
+    live = lease("10.52.0.2", f"{LIVE}\r\neth0".encode())
+    what = not_ours(live, *(lease(f"10.52.0.{last}") for last in range(3, 7)), networks=(small,))
+    (line,) = headlines(make_report(what, *diagnose(what)))
+    assert line.endswith("none is proven dead; 'janitor explain 10.52.0.3' says what is missing")
+    assert only(what, "LEASE005").fix.startswith("'janitor explain 10.52.0.3' says")
+    text = explained(what, "10.52.0.3")
+    assert "data_dirs_are_ours = true" in text
+    assert "freed by   nothing, as long as this holds" in text
+
+
+def test_a_directory_with_another_nodes_mark_has_a_fix_of_its_own() -> None:
+    directory = LeaseDirectory(
+        DIRECTORY, "k8s-pod-network", (lease(),), "ext4", marks=(replace(NODE, number="6" * 32),)
+    )
+    what = evidence(lease_directories=(directory,), this_node=(replace(NODE, machine_id="4" * 32),))
+    (line,) = headlines(make_report(what, *diagnose(what)))
+    assert line.endswith("1 file of others (LEASE008)")
+    assert only(what, "LEASE008").fix == (
+        "only if no other node uses the directory: rm /var/lib/cni/networks/.janitor-node"
+    )
+
+
+def test_damaged_cache_entries_that_are_not_shown_are_counted() -> None:
+    damaged = [cache_entry(f"{n:064x}", damage="it is empty", network="cni-loopback") for n in range(12)]
+    assert only(evidence(cache=(cache_entry(LIVE, "10.52.0.2"), *damaged)), "LEASE009").evidence[8:] == ("and 4 more",)
+
+
+def test_what_is_left_for_the_same_reason_is_said_once() -> None:
+    """As what would be done is; one that is alone has a line of its own."""
+    same = [Refusal(f"{DIRECTORY}/10.52.0.{n}", f"it was a/b-{n}'s; too young", 60 * n, f"a/b-{n}") for n in (3, 4, 5)]
+    assert plan_text(Plan((), (*same, Refusal(f"{DIRECTORY}/10.52.0.9", "no", None))), 200).splitlines() == [
+        f"left 3 in {DIRECTORY}: 10.52.0.3 (a/b-3), 10.52.0.4 (a/b-4), 10.52.0.5 (a/b-5)",
+        "  because too young (may be decided in 5 min)",
+        f"left: {DIRECTORY}/10.52.0.9: no",
+    ]
 
 
 def test_leases_come_in_the_order_of_their_addresses() -> None:

@@ -24,10 +24,11 @@ from janitor.core.evidence_node import (
     Workload,
 )
 from janitor.core.findings import Finding
+from janitor.core.prose import id_ranges
 from janitor.pipeline import diagnose, matching_ids, skipped
 from janitor.report.document import make_report
 from janitor.report.evidence_json import decode, encode
-from janitor.report.table import id_ranges, to_table
+from janitor.report.table import to_table
 from tests.situations import BOOT, NOW, SECOND, evidence
 
 UNSEEN = Unknown("not asked")

@@ -10,6 +10,7 @@ from janitor.core.prose import count, listing
 
 IDS = ("LEASE009",)
 
+_SHOWN = 8
 _READS_CACHE_ON_DEL = (0, 4)  # CNI spec 0.4.0 brought prevResult to DEL; before it the cache is not opened
 _TOLERANT_CONTAINERD = (2, 0)  # carries libcni 1.2 or newer, which passes over an entry it cannot read
 
@@ -28,7 +29,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             subject="/var/lib/cni/results",
             summary=f"{count(len(pods), 'sandbox', 'sandboxes')} can never be stopped: libcni's "
             "cache is damaged",
-            evidence=(f"pods: {listing(pods)}", *(f"{e.path}: {e.damage}" for e in stuck[:8])),
+            evidence=(f"pods: {listing(pods)}", *_shown(stuck)),
             explanation=(
                 "StopPodSandbox reads the cached result before CNI DEL and fails for ever where it cannot "
                 "('failed to get network … cached result: decoding version from network config'): the pod hangs in "
@@ -45,13 +46,18 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             severity=Severity.INFO,
             subject="/var/lib/cni/results",
             summary=f"{count(len(harmless), 'damaged file')} in libcni's cache, harmless",
-            evidence=tuple(f"{e.path}: {e.damage}" for e in harmless[:8]),
+            evidence=_shown(harmless),
             explanation=(
                 "No listed sandbox needs them, or the network's cniVersion (below 0.4.0) or the runtime (containerd "
                 "2.x) passes over them."
             ),
             fix="none is needed",
         )
+
+
+def _shown(entries: list[CacheEntry]) -> tuple[str, ...]:
+    more = len(entries) - _SHOWN
+    return (*(f"{e.path}: {e.damage}" for e in entries[:_SHOWN]), *((f"and {more} more",) if more > 0 else ()))
 
 
 def _blocks(entry: CacheEntry, evidence: Evidence) -> bool:

@@ -16,7 +16,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     """One finding for all of them: how many there are is for anybody to choose."""
     if not evidence.disowned:
         return
-    named = [f"{one.name} (process {one.pid}) as a {one.role}: {one.why}" for one in evidence.disowned]
+    named = [f"{one.name} (process {one.pid}), as a {one.role}: {one.why}" for one in evidence.disowned]
     more = len(named) - _SHOWN
     yield Finding(
         id="SCAN005",
@@ -29,7 +29,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             "sockets count for nothing. A node in a container, or a kubelet that runs in one, looks the same."
         ),
         fix=(
-            "if one is what this node's kubelet uses, name its socket: --cri-endpoint unix:///…, for the daemon "
-            "cri_endpoints in its file; otherwise none is needed"
+            "if one is what this node's kubelet uses, name its socket: --cri-endpoint unix:///…, or "
+            "cri_endpoints in /etc/janitor/janitor.toml; otherwise none is needed"
         ),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence
 from janitor.core.findings import Finding, Severity
-from janitor.core.judgement import Judgement, Verdict
+from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.prose import count
 from janitor.core.usage import NetworkUsage, RangeUsage, usage
 
@@ -19,10 +19,15 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         for part in network.ranges if network.in_scope else ():
             severity = next((level for percent, level in _LEVELS if part.percent >= percent), None)
             if severity is not None:
-                yield _finding(network, part, severity)
+                pending = [
+                    lease
+                    for lease in judgement.leases
+                    if lease.directory == network.directory and lease.verdict is Verdict.PENDING
+                ]
+                yield _finding(network, part, severity, pending)
 
 
-def _finding(network: NetworkUsage, part: RangeUsage, severity: Severity) -> Finding:
+def _finding(network: NetworkUsage, part: RangeUsage, severity: Severity, pending: list[JudgedLease]) -> Finding:
     subnets = ", ".join(part.subnets)
     left = part.capacity - part.used
     state = f"{count(left, 'address', 'addresses')} left" if left > 0 else "no address is left"
@@ -41,14 +46,16 @@ def _finding(network: NetworkUsage, part: RangeUsage, severity: Severity) -> Fin
             "host-local gives each pod one address of this range. When none is left, no pod can start on this node: "
             "FailedCreatePodSandBox, 'no IP addresses available in range set'."
         ),
-        fix=_fix(network, part),
+        fix=_fix(network, part, pending),
     )
 
 
-def _fix(network: NetworkUsage, part: RangeUsage) -> str:
+def _fix(network: NetworkUsage, part: RangeUsage, pending: list[JudgedLease]) -> str:
     if part.freeable:
         return "janitor clean --only leases"
-    if network.verdicts.get(Verdict.PENDING):
+    if pending and all(lease.wait_s is None for lease in pending):
+        return f"'janitor explain {pending[0].address}' says what keeps those that are pending: no waiting frees them"
+    if pending:
         return "janitor clean --only leases: it watches those that are pending until they are proven dead"
     if network.verdicts.get(Verdict.HELD):
         return "the kubelet has dead sandboxes to remove, see LEASE006: journalctl -u kubelet | grep -i sandbox"

@@ -7,10 +7,20 @@ from janitor.core.evidence import Evidence, known
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
+from janitor.core.node_mark import MARK, another
 from janitor.core.prose import count, listing
 from janitor.core.scope import ranges_of
 
 IDS = ("LEASE007", "LEASE008")
+
+_OTHERS = (
+    "nerdctl, buildkit, podman and people keep leases in the same place. Whether those are still needed only their "
+    "owners know."
+)
+_MARKED = (
+    "janitor's mark says which node uses a directory. Where it names another one, or cannot be read, nothing is freed, "
+    "and the range counts for nothing here."
+)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
@@ -44,16 +54,20 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         for lease in leases:
             if lease.verdict == Verdict.FOREIGN and lease.address not in outside:
                 by_reason.setdefault(lease.reasons[0], []).append(lease.address)
+        data_dir = directory.path.rpartition("/")[0]
+        mark = another(data_dir, directory.marks, evidence.this_node)
         for reason, names in by_reason.items():
+            marked = bool(mark) and reason == mark
             yield Finding(
                 id="LEASE008",
                 severity=Severity.INFO,
                 subject=directory.path,
                 summary=f"{count(len(names), 'file')} in {directory.path} that janitor leaves alone",
                 evidence=(listing(names), reason),
-                explanation=(
-                    "nerdctl, buildkit, podman and people keep leases in the same place. Whether those are still "
-                    "needed only their owners know."
+                explanation=_MARKED if marked else _OTHERS,
+                fix=(
+                    f"only if no other node uses the directory: rm {data_dir}/{MARK}"
+                    if marked
+                    else "ask the owner; nothing here is ever freed by janitor"
                 ),
-                fix="ask the owner; nothing here is ever freed by janitor",
             )

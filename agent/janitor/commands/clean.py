@@ -206,7 +206,10 @@ def _check_networks(policy: "Policy", look: "Look") -> None:
     there = sorted({directory.network for directory in known(look.evidence.lease_directories)})
     for name in policy.networks:
         if name not in there:
-            raise Stop(f"--network {name}: there are leases of {', '.join(there) or 'no network'}", EXIT_USAGE)
+            raise Stop(
+                f"--network {name}: it has no leases here; there are those of {', '.join(there) or 'no network'}",
+                EXIT_USAGE,
+            )
 
 
 def _purge(root: str, journal: "Journal", keep_days: float, look: "Look") -> None:

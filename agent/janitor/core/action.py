@@ -56,11 +56,12 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Something that is left as it is. `wait_s` says when another look could decide otherwise."""
+    """Something that is left as it is. `wait_s` says when another look could decide otherwise; `pod` whose it was."""
 
     subject: str
     reason: str
     wait_s: int | None = None
+    pod: str = ""
 
 
 @dataclass(frozen=True, slots=True)

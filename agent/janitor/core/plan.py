@@ -155,7 +155,7 @@ def _lease(lease: JudgedLease, judgement: Judgement, records: Records) -> Action
             this, lease.file.ctime_ns,
         )  # fmt: skip
     if lease.verdict is Verdict.PENDING:
-        return Refusal(path, "; ".join(lease.reasons), lease.wait_s)
+        return Refusal(path, "; ".join(lease.reasons), lease.wait_s, lease.pod)
     if lease.verdict is Verdict.MISSING:
         seen = records.observations.get(missing_identity(lease))
         watched = 0 if seen is None else awake_s(seen, records)

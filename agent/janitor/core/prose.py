@@ -16,6 +16,18 @@ def listing(items: list[str], shown: int = _SHOWN) -> str:
     return ", ".join(items[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
+def id_ranges(ids: Iterable[str]) -> str:
+    """`CIDR001-CIDR004, KUB001`: neighbours in a row are written as one."""
+    runs: list[list[str]] = []
+    for one in ids:
+        before = runs[-1][-1] if runs else ""
+        if before[:-3] == one[:-3] and int(before[-3:]) + 1 == int(one[-3:]):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
 def nearest(word: str, there: Iterable[str]) -> str:
     """` (did you mean 'grace'?)`, where one of `there` is near enough for a slip of the pen; else ""."""
     from difflib import get_close_matches  # here, because nobody needs it as long as all is well

@@ -170,7 +170,8 @@ def _unseen_owners(endpoints: tuple[Endpoint, ...]) -> Iterator[Unknown]:
     if not endpoints:
         yield Unknown(
             "no container runtime was found: no CRI socket exists at any of the usual places",
-            "start the runtime, or name its socket: --cri-endpoint unix:///…, for the daemon cri_endpoints in its file",
+            "start the runtime, or name its socket: --cri-endpoint unix:///…, or cri_endpoints in "
+            "/etc/janitor/janitor.toml",
         )
         return
     needed = decisive(endpoints)

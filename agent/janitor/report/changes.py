@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from janitor.core.action import Action, Plan
+from janitor.core.action import Action, Plan, Refusal
 from janitor.core.outcome import Entry, Outcome, Restored
 from janitor.core.prose import count, duration, listing, safe
 
@@ -30,12 +30,34 @@ def plan_text(plan: Plan, width: int) -> str:
         where = f" in {directory}" if directory else ""
         lines.append(f"{_WOULD[kind]} {len(actions)}{where}: {listing(names)}")
         lines += [f"  because {reason}" for reason in proof]
-    for refusal in plan.refusals[:_SHOWN]:
-        soon = f" (may be decided in {duration(refusal.wait_s)})" if refusal.wait_s else ""
-        lines.append(f"left: {refusal.subject}: {refusal.reason}{soon}")
-    if len(plan.refusals) > _SHOWN:
-        lines.append(f"left: {len(plan.refusals) - _SHOWN} more")
+    left = _left(plan.refusals)
+    lines += [line for group in left[:_SHOWN] for line in group]
+    if len(left) > _SHOWN:
+        lines.append(f"left: {len(left) - _SHOWN} more")
     return "".join(f"{_wrapped(line, width)}\n" for line in lines or ["nothing to do"])
+
+
+def _left(refusals: Iterable[Refusal]) -> list[list[str]]:
+    """The lines of each group of what is left in one directory for the same reason; one line for what is alone."""
+    groups: dict[tuple[str, str, bool], list[Refusal]] = {}
+    for refusal in refusals:
+        directory = refusal.subject.rpartition("/")[0] if refusal.subject.startswith("/") else ""
+        # As above: what is said of one pod only does not make a group of its own.
+        parts = [part for part in refusal.reason.split("; ") if not refusal.pod or refusal.pod not in part]
+        groups.setdefault((directory, "; ".join(parts), bool(refusal.wait_s)), []).append(refusal)
+    found: list[list[str]] = []
+    for (directory, reason, waits), members in groups.items():
+        longest = max(refusal.wait_s or 0 for refusal in members)
+        soon = f" (may be decided in {duration(longest)})" if waits else ""
+        if len(members) == 1:
+            found.append([f"left: {members[0].subject}: {members[0].reason}{soon}"])
+            continue
+        names = [
+            f"{r.subject.rpartition('/')[2] if directory else r.subject}{f' ({r.pod})' * bool(r.pod)}" for r in members
+        ]
+        where = f" in {directory}" if directory else ""
+        found.append([f"left {len(members)}{where}: {listing(names)}", f"  because {reason}{soon}"])
+    return found
 
 
 def _wrapped(line: str, width: int) -> str:

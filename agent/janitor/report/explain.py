@@ -67,10 +67,10 @@ def _freed_by(lease: LeaseRow) -> str:
             return "the kubelet, with StopPodSandbox and RemovePodSandbox (by hand: crictl stopp, crictl rmp)"
         case Verdict.PENDING if lease.unseen:
             return "nothing, until what was not seen can be looked at"
-        case Verdict.PENDING if lease.provable_in_s is not None:
+        case Verdict.PENDING if lease.provable_in_s:
             return f"'janitor clean', once it has been watched for {duration(lease.provable_in_s)} more"
         case Verdict.PENDING:
-            return "nothing, as long as that is there"
+            return "nothing, as long as this holds"
         case Verdict.ORPHANED | Verdict.CORRUPT:
             return "janitor clean"
         case Verdict.MISSING:

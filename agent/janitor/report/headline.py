@@ -29,7 +29,7 @@ def _leases(report: Report) -> list[str]:
         return ["nothing can be said about this node's leases, because not everything could be looked at (SCAN001)"]
     others = sum(network.files for network in report.networks)
     if others:
-        return [f"no lease of a network that CRI uses; {count(others, 'file')} of others"]
+        return [f"no lease of a network that CRI uses; {count(others, 'file')} of others (LEASE008)"]
     return ["no lease of any host-local network on this node"]
 
 
@@ -65,4 +65,6 @@ def _outcome(network: NetworkRow, report: Report) -> str:
     waits = [lease.provable_in_s for lease in pending if lease.provable_in_s is not None]
     if waits:
         return f"none is proven dead yet; 'janitor clean' would watch them for {duration(max(waits))}"
-    return "none is proven dead" if pending else "nothing to free"
+    if pending:
+        return f"none is proven dead; 'janitor explain {pending[0].address}' says what is missing"
+    return "nothing to free"

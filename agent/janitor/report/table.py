@@ -9,7 +9,7 @@ from rich.table import Table
 
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Verdict
-from janitor.core.prose import safe
+from janitor.core.prose import id_ranges, safe
 from janitor.report.document import LeaseRow, Report
 from janitor.report.fixes import fix_lines
 from janitor.report.headline import headlines
@@ -64,18 +64,6 @@ def to_table(
         console.print()
         console.print(_leases(report, every_lease))
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
-
-
-def id_ranges(ids: tuple[str, ...]) -> str:
-    """`CIDR001-CIDR004, KUB001`: neighbours in a row are written as one."""
-    runs: list[list[str]] = []
-    for one in ids:
-        before = runs[-1][-1] if runs else ""
-        if before[:-3] == one[:-3] and int(before[-3:]) + 1 == int(one[-3:]):
-            runs[-1].append(one)
-        else:
-            runs.append([one])
-    return ", ".join(run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _title(finding: Finding) -> str:
