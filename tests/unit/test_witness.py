@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -15,12 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from janitor.core.evidence import Holder
-from janitor.host import budget, nsfile
+from janitor.host import budget, netns, nsfile
 from janitor.host.budget import Allowance, Budget, each
+from janitor.host.census import Places
 from janitor.host.holders import Register
+from janitor.host.listeners import _listening
 from janitor.host.mounts import namespace_pins
-from janitor.host.net_tables import Asked, Filter, Tables, read_tables
+from janitor.host.net_tables import Asked, Filter, Tables, read_tables, up_here
 from janitor.host.procfs import Proc
+from janitor.host.sockets import listening
 
 POD = "0a1b2c3d-0000-4000-8000-0123456789ab"
 ID, OTHER = "a" * 64, "b" * 64
@@ -227,6 +231,103 @@ def test_a_share_is_counted_once_the_free_time_is_used_up(crowd: Proc) -> None:
     one.charge(8, budget.FREE_S)
     assert not Allowance(one, 7).left()
     assert Allowance(one, 8).left(), "the node's own have no share"
+
+
+@pytest.mark.parametrize("pods", [1, 40], ids=["one pod", "one container each"])
+def test_containers_without_number_leave_the_nodes_own_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pods: int
+) -> None:
+    """Each takes as long as it may: of one pod all have one share, and half of the whole time is for all of them."""
+    for name, value in (("WHOLE_S", 4.0), ("HALF_S", 2.0), ("FREE_S", 0.2), ("QUICK_S", 0.2), ("SHARE_S", 0.2)):
+        monkeypatch.setattr(budget, name, value)
+    process(tmp_path, 1, "0::/init.scope\n")
+    for number in range(40):
+        pod = POD[:-2] + f"{number % pods:02d}"
+        process(tmp_path, 10 + number, f"0::/kubepods/pod{pod}/{number:064x}\n")
+    process(tmp_path, 90, "0::/system.slice/x.service\n")
+    one = Budget(Proc(str(tmp_path)))
+
+    def visit(pid: int) -> bool:
+        with Allowance(one, pid) as allowance:
+            while pid not in (1, 90) and allowance.left():
+                pass
+            return allowance.left()
+
+    last: dict[int, bool] = {}
+    began = time.monotonic()
+    each(one.proc.pids(), one, visit, last.__setitem__)
+    assert time.monotonic() - began < (1.0 if pods == 1 else 2.5)
+    assert last[90]
+
+
+def test_many_that_block_do_not_end_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one who is confined a read that blocks is left behind, and each of his containers may have one."""
+    monkeypatch.setattr(budget, "PATIENCE_S", 0.05)
+    process(tmp_path, 1, "0::/init.scope\n")
+    for number in range(12):
+        process(tmp_path, 10 + number, f"0::/kubepods/pod{POD}/{number:064x}\n")
+    process(tmp_path, 90, "0::/system.slice/x.service\n")
+    reader, writer = os.pipe()
+    seen: list[int] = []
+    proc = Proc(str(tmp_path))
+    each(proc.pids(), Budget(proc), lambda pid: pid in (1, 90) or os.read(reader, 1), lambda pid, _: seen.append(pid))
+    assert seen == [1, 90]
+    os.close(writer)
+    time.sleep(0.1)
+    os.close(reader)
+
+
+def test_who_has_used_up_his_share_is_only_asked_for_each_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod may have thousands of namespaces with long tables: reading a piece of each would take minutes."""
+    process(tmp_path, 7, f"0::/kubepods/pod{POD}/{ID}\n")
+    (tmp_path / "7/ns/net").symlink_to("net:[5]")
+    read: list[float] = []
+
+    def tables(_net: str, _filter: Filter, seconds: float) -> Tables:
+        read.append(seconds)
+        return Tables((), (), cut=True)
+
+    monkeypatch.setattr(netns, "read_tables", tables)
+    monkeypatch.setattr(netns._Reader, "_inside", lambda *_: {"10.0.0.1"})
+    process(tmp_path, 1, "0::/init.scope\n")
+    one = Budget(Proc(str(tmp_path)))
+    reader = netns._Reader(one.proc, one, Filter(Asked()), None)
+    places = Places(tasks=[(7, f"{tmp_path}/7")])
+    assert reader.read(5, places).addresses == ("10.0.0.1",)
+    reader.spent = reader.shares[POD] = 100.0
+    assert reader.read(5, places).addresses == ("10.0.0.1",)
+    assert len(read) == 1
+
+
+def test_addresses_that_are_up_are_found_with_few_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(socket.socket):
+        def __init__(self, *words: int) -> None:
+            made.append(words)
+            super().__init__(*words)
+
+    monkeypatch.setattr(socket, "socket", Counted)
+    asked = frozenset({*(f"203.0.113.{n}" for n in range(1, 250)), "127.0.0.1", "127.0.0.2", "2001:db8::1"})
+    assert up_here(asked) == {"127.0.0.1", "127.0.0.2"}
+    assert len(made) <= 4
+
+
+def test_names_of_sockets_are_no_lines_of_the_table() -> None:
+    """The kernel writes the name of a socket as it is, and any pod of the node's network may have one."""
+    name = b"\0x\n1 2 3 zz 0001 01 7 /run/a.sock\n: 2 0 00010000 1 1 x /run/b.sock"
+    with socket.socket(socket.AF_UNIX) as hostile, socket.socket(socket.AF_UNIX) as real:
+        hostile.bind(name)
+        hostile.listen()
+        with tempfile.TemporaryDirectory() as directory:
+            real.bind(f"{directory}/s\udcff")
+            real.listen()
+            found = dict(listening("/proc/self/net/unix"))
+            assert found[f"{directory}/s\udcff"] == f"socket:[{os.fstat(real.fileno()).st_ino}]"
+            assert not {"/run/a.sock", "/run/b.sock"} & set(found)
+            assert _listening(Proc("/proc"), os.getpid(), f"unix://{directory}/s\udcff")
 
 
 # Places that a pod made.

@@ -1,9 +1,10 @@
 """What a look at other people's processes may cost, and what becomes of whoever costs more.
 
 Most of what /proc shows has the size that a pod gives it. So a look has a budget: first a time in which nobody is
-asked who he is, and after that a share for each container, and one for all strangers together. What exceeds its share
-is given up and named (core/evidence.py, Overlooked), which is safe only for whoever is confined (host/whose.py). The
-node's own have no share; for them there is one deadline, and with it the whole look fails, which keeps everything.
+asked who he is, and after that a share for each pod, and one for all strangers together; and half of the longest that
+a look may take is for all of these, for a tenant may have any number of pods. What exceeds that is given up and named
+(core/evidence.py, Overlooked), which is safe only for whoever is confined (host/holders.py). The node's own have no
+share; for them there is one deadline, and with it the whole look fails, which keeps everything.
 
 A read may also block, for a page or a directory of a file system that a pod serves: so the looks are made in a thread
 of their own, and one that shows no sign of life is left behind. Standard library only.
@@ -29,11 +30,12 @@ QUICK_S: Final = 1.0
 """So long a single process may take before it is asked whose it is."""
 SHARE_S: Final = 1.0
 WHOLE_S: Final = 60.0
+HALF_S: Final = WHOLE_S / 2
+"""After so long nobody who is confined is looked at any further: the rest is for the node's own."""
 PATIENCE_S: Final = 3.0
 """So long one read may block."""
 _STEPS: Final = 32  # so many small steps are made between two looks at the clock
 _WAITING: Final = 8
-_LOST_MOST: Final = 8
 _NAMED_MOST: Final = 64
 
 _T = TypeVar("_T")
@@ -63,7 +65,7 @@ class Budget:
         owner = self.whose(pid)
         if not owner.confined:
             raise OSError(errno.ETIMEDOUT, f"process {pid} ({self.proc.name(pid)}): {what} took too long to look at")
-        # Of each container and kind one process is named: it may have any number of them.
+        # Of each pod and kind one process is named: it may have any number of them.
         if len(self.overlooked) < _NAMED_MOST:
             key = (owner.share, what)
             self.overlooked.setdefault(key, Overlooked(pid, self.proc.name(pid), owner.holder, what))
@@ -100,7 +102,7 @@ class Allowance:
             return True
         owner = budget.whose(self.pid)
         if owner.confined:
-            return budget.shares.get(owner.share, 0.0) + cost < SHARE_S
+            return now - budget.began < HALF_S and budget.shares.get(owner.share, 0.0) + cost < SHARE_S
         if now - budget.began > WHOLE_S:
             budget.give_up(self.pid, "it and others")
         return True
@@ -165,7 +167,7 @@ def each(pids: list[int], budget: Budget, visit: Callable[[int], _T], take: Call
                 raise run.failure
             return
         lost += 1
-        if lost > _LOST_MOST:
+        if time.monotonic() - budget.began > WHOLE_S:
             raise OSError(errno.ETIMEDOUT, f"reading {lost} processes blocked")
         budget.charge(pids[run.at], PATIENCE_S)
         budget.give_up(pids[run.at], "what it shows of itself (reading it blocked)")

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from janitor.host import kcmp
@@ -167,6 +168,7 @@ def _process(pid: int, proc: Proc, census: Census, allowance: Allowance, seen: _
         seen.tasks.append((inode, leader))
     if not allowance.left():
         # What all processes have in common is looked at all the same: which network namespace it is in.
+        seen.tasks += [] if inode is not None else _one_of_its_threads(directory)
         seen.cut.append("its processes")
         return
     # Descriptors and mounts may be a thread's own; threads that share them with the first one alive are the rule.
@@ -197,6 +199,17 @@ def _process(pid: int, proc: Proc, census: Census, allowance: Allowance, seen: _
         for task in (place, *own):
             if not _still(look, task, pid, proc, census, allowance, seen):
                 break
+
+
+def _one_of_its_threads(directory: str) -> list[tuple[int, str]]:
+    """The first of a few that is alive, of a process whose first thread has ended."""
+    with _listing(f"{directory}/task") as threads:
+        for entry in islice(threads, _MOST):
+            task = f"{directory}/task/{entry.name}"
+            inode = inode_of(task)
+            if inode is not None:
+                return [(inode, task)]
+    return []
 
 
 _Look = Callable[[str, int, Proc, Census, Allowance, _Seen], bool]

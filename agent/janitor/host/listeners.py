@@ -16,11 +16,10 @@ from typing import Final
 from janitor.core.evidence import RuntimeProcess, Unknown
 from janitor.host.files import read_bounded, unknown
 from janitor.host.procfs import Proc
+from janitor.host.sockets import listening, plain
 from janitor.host.whose import Whose
 
 _SO_PEERPIDFD: Final = 77  # Linux 6.5
-_LISTENS: Final = 0x10000  # __SO_ACCEPTCON of linux/net.h
-_LIMIT: Final = 16 << 20
 _TIMEOUT_S: Final = 5
 
 
@@ -152,12 +151,8 @@ def _runtime(pid: int, sure: bool, address: str, proc: Proc, whose: Whose) -> tu
 
 def _listening(proc: Proc, pid: int, address: str) -> frozenset[str]:
     """What links in /proc/<pid>/fd call the sockets that listen at this path. OSError."""
-    wanted, found = _plain(address.removeprefix("unix://")), set()
-    for line in read_bounded(f"{proc.path}/{pid}/net/unix", _LIMIT).split(b"\n")[1:]:
-        fields = line.split(None, 7)  # a path may have spaces in it
-        if len(fields) == 8 and int(fields[3], 16) & _LISTENS and _plain(os.fsdecode(fields[7])) == wanted:
-            found.add(f"socket:[{int(fields[6])}]")
-    return frozenset(found)
+    wanted = plain(address.removeprefix("unix://"))
+    return frozenset(link for path, link in listening(f"{proc.path}/{pid}/net/unix") if path == wanted)
 
 
 def _holds(proc: Proc, pid: int, sockets: frozenset[str]) -> bool:
@@ -172,10 +167,6 @@ def _holds(proc: Proc, pid: int, sockets: frozenset[str]) -> bool:
     except OSError:
         pass  # it has ended
     return False
-
-
-def _plain(path: str) -> str:
-    return path.removeprefix("/var") if path.startswith("/var/run/") else path
 
 
 def _nobody(problem: Unknown) -> Listener:

@@ -183,13 +183,29 @@ def up_here(addresses: frozenset[str]) -> set[str]:
     """
     found: set[str] = set()
     for family, sign in ((socket.AF_INET, False), (socket.AF_INET6, True)):
-        for address in (a for a in addresses if (":" in a) is sign):
+        asked = [a for a in addresses if (":" in a) is sign]
+        while asked:
             try:
+                # One that could not be bound can be asked again: of such namespaces there may be thousands.
                 with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
-                    probe.bind((address, 0))
+                    address = _bound(probe, asked)
             except OSError as error:
-                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL):
-                    continue
+                if error.errno == errno.EAFNOSUPPORT:
+                    break  # a kernel without this family
                 raise
-            found.add(address)
+            found |= {address} if address else set()
     return found
+
+
+def _bound(probe: socket.socket, asked: list[str]) -> str:
+    """Take addresses from the end of the list, to the first that the socket can be bound to; "" if there is none."""
+    while asked:
+        address = asked.pop()
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL):
+                raise
+        else:
+            return address
+    return ""

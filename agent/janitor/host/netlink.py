@@ -75,6 +75,9 @@ class RuleSocket:
     def _open() -> socket.socket:
         opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         opened.bind((0, 0))
+        # Others who may change the network may send messages, too, with any port in them. To a connected socket only
+        # the kernel can, but for what is sent to a group.
+        opened.connect((0, 0))
         return opened
 
     def fileno(self) -> int:
@@ -91,13 +94,15 @@ class RuleSocket:
         """What has happened since the last call. Interrupted where the kernel had to drop some of it."""
         while self._watch is not None:
             try:
-                data = self._watch.recv(1 << 18)
+                data, sender = self._watch.recvfrom(1 << 18)
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
                     raise Interrupted(errno.ENOBUFS, "the kernel had more to say of rules than was read") from None
                 raise
+            if sender[0] != 0:
+                continue  # it is not the kernel's word
             for kind, _, port, payload in _messages(data):
                 if kind in (_NEWRULE, _DELRULE) and payload[0] in _FAMILIES:
                     yield Event(kind == _NEWRULE, decode(payload), port)

@@ -1,13 +1,20 @@
 """Where container runtimes answer: the CRI sockets that everybody knows. Standard library only."""
 
 import os
+import re
+from collections.abc import Iterator
 from typing import Final
 
-from janitor.host.files import read_bounded
+from janitor.host.files import open_quietly
 from janitor.host.procfs import Proc
 
-_LIMIT = 64 << 20
-_LISTENS = 0x10000  # __SO_ACCEPTCON of linux/net.h
+_LIMIT: Final = 1 << 30
+_PIECE: Final = 1 << 20
+_LONGEST: Final = 4096  # of a line
+# What listens has the flag __SO_ACCEPTCON (linux/net.h) and no other one.
+_LISTENS: Final = re.compile(
+    rb"^[0-9a-f]+: [0-9A-F]{8} 0{8} 00010000 [0-9A-F]{4} [0-9A-F]{2} +([0-9]+) (/.*)$", re.MULTILINE
+)
 
 CRI: Final = (
     "/run/containerd/containerd.sock",  # kubeadm
@@ -27,12 +34,10 @@ def only_units_listen(proc: Proc) -> frozenset[str]:
 
     To connect there would start it. OSError where it cannot be told.
     """
-    found: dict[str, set[str]] = {}
-    for line in read_bounded(f"{proc.path}/1/net/unix", _LIMIT).split(b"\n")[1:]:
-        fields = line.split(None, 7)  # a path may have spaces in it
-        if len(fields) == 8 and int(fields[3], 16) & _LISTENS:
-            found.setdefault(_plain(os.fsdecode(fields[7])), set()).add(f"socket:[{int(fields[6])}]")
-    wanted = {path: links for path, links in found.items() if path in (*CRI, DOCKER)}
+    wanted: dict[str, set[str]] = {}
+    for path, link in listening(f"{proc.path}/1/net/unix"):
+        if path in (*CRI, DOCKER):
+            wanted.setdefault(path, set()).add(link)
     if not wanted:
         return frozenset()
     holders = {pid: _open_files(f"{proc.path}/{pid}/fd") for pid in proc.pids()}
@@ -41,7 +46,33 @@ def only_units_listen(proc: Proc) -> frozenset[str]:
     return frozenset(path for path, links in wanted.items() if links <= units)
 
 
-def _plain(path: str) -> str:
+def listening(table: str) -> Iterator[tuple[str, str]]:
+    """The paths of a `net/unix` of proc(5) at which somebody listens, and what links in /proc/<pid>/fd call the socket.
+
+    The kernel writes names as they are, line ends too, and whoever is in that network may have any number of sockets:
+    so what is no line of the table is passed over, and nothing of it is kept. OSError.
+    """
+    fd = open_quietly(table)
+    try:
+        rest, left = b"", _LIMIT
+        while left > 0 and (part := os.read(fd, _PIECE)):
+            left -= len(part)
+            text = rest + part
+            end = text.rfind(b"\n") + 1
+            yield from _lines(text[:end])
+            rest = text[end:][-_LONGEST:]
+        yield from _lines(rest)
+    finally:
+        os.close(fd)
+
+
+def _lines(text: bytes) -> Iterator[tuple[str, str]]:
+    for found in _LISTENS.finditer(text):
+        yield plain(os.fsdecode(found[2])), f"socket:[{int(found[1])}]"
+
+
+def plain(path: str) -> str:
+    """The same path with /run for /var/run."""
     return path.removeprefix("/var") if path.startswith("/var/run/") else path
 
 
