@@ -229,6 +229,55 @@ def test_a_share_is_counted_once_the_free_time_is_used_up(crowd: Proc) -> None:
     assert Allowance(one, 8).left(), "the node's own have no share"
 
 
+@pytest.fixture
+def pods(tmp_path: Path) -> Proc:
+    """Process 1, forty containers of one pod, forty pods, and one of the node's own."""
+    process(tmp_path, 1, "0::/init.scope\n")
+    for number in range(40):
+        process(tmp_path, 100 + number, f"0::/kubepods/pod{POD}/{number:064x}\n")
+        process(tmp_path, 200 + number, f"0::/kubepods/pod{number:08x}{POD[8:]}/{number + 99:064x}\n")
+    process(tmp_path, 300, "0::/system.slice/x.service\n")
+    return Proc(str(tmp_path))
+
+
+def test_the_containers_of_a_pod_have_one_share(pods: Proc) -> None:
+    one = Budget(pods)
+    one.charge(300, budget.FREE_S)
+    one.charge(100, budget.SHARE_S)
+    assert not Allowance(one, 101).left()
+    assert Allowance(one, 200).left()
+
+
+def test_all_pods_together_leave_the_node_its_time(pods: Proc) -> None:
+    one = Budget(pods)
+    one.charge(300, budget.FREE_S)
+    for pid in range(200, 240):
+        if Allowance(one, pid).left():
+            one.charge(pid, 0.9 * budget.SHARE_S, 3.0)  # three seconds on a busy machine
+    assert one.together <= budget.TOGETHER_S + 3.0 < budget.WHOLE_S / 2
+    assert not Allowance(one, 239).left()
+    assert Allowance(one, 300).left()
+
+
+def test_any_number_of_pods_that_block_the_reader_end_no_look(pods: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(budget, "FREE_S", 0.1)
+    monkeypatch.setattr(budget, "TOGETHER_S", 0.65)
+    reader, writer = os.pipe()
+    one = Budget(pods)
+    seen: list[int] = []
+
+    def visit(pid: int) -> int:
+        with Allowance(one, pid) as allowance:
+            return len(os.read(reader, 1)) if 200 <= pid < 300 and allowance.left() else pid
+
+    each([1, *range(200, 240), 300], one, visit, lambda pid, _: seen.append(pid))
+    assert (seen[0], seen[-1]) == (1, 300)
+    os.close(writer)
+    time.sleep(0.1)
+    os.close(reader)
+
+
 # Places that a pod made.
 
 

@@ -1,9 +1,10 @@
 """What a look at other people's processes may cost, and what becomes of whoever costs more.
 
 Most of what /proc shows has the size that a pod gives it. So a look has a budget: first a time in which nobody is
-asked who he is, and after that a share for each container, and one for all strangers together. What exceeds its share
-is given up and named (core/evidence.py, Overlooked), which is safe only for whoever is confined (host/whose.py). The
-node's own have no share; for them there is one deadline, and with it the whole look fails, which keeps everything.
+asked who he is, and after that a share for each pod, for each container of no pod, and one for all strangers together;
+and because there may be any number of pods, there is a time for all of these. What exceeds its share is given up and
+named (core/evidence.py, Overlooked), which is safe only for whoever is confined (host/whose.py). The node's own have no
+share; for them there is one deadline, and with it the whole look fails, which keeps everything.
 
 A read may also block, for a page or a directory of a file system that a pod serves: so the looks are made in a thread
 of their own, and one that shows no sign of life is left behind. Standard library only.
@@ -28,6 +29,8 @@ FREE_S: Final = 3.0
 QUICK_S: Final = 1.0
 """So long a single process may take before it is asked whose it is."""
 SHARE_S: Final = 1.0
+TOGETHER_S: Final = 20.0
+"""So long all that are confined may take together, by the clock on the wall; the rest of the time is the node's own."""
 WHOLE_S: Final = 60.0
 PATIENCE_S: Final = 3.0
 """So long one read may block."""
@@ -47,6 +50,7 @@ class Budget:
     began: float = field(default_factory=time.monotonic)
     spent: float = 0
     shares: dict[str, float] = field(default_factory=dict)
+    together: float = 0  # of all that are confined
     overlooked: dict[tuple[str, str], Overlooked] = field(default_factory=dict)
     last_sign: float = field(default_factory=time.monotonic)  # of life
     register: Register = field(init=False)
@@ -68,12 +72,14 @@ class Budget:
             key = (owner.share, what)
             self.overlooked.setdefault(key, Overlooked(pid, self.proc.name(pid), owner.holder, what))
 
-    def charge(self, pid: int, seconds: float) -> None:
-        """Put down what a look at this process has taken."""
+    def charge(self, pid: int, seconds: float, waited: float = 0) -> None:
+        """Put down what a look at this process has taken, of work and by the clock on the wall."""
         self.spent += seconds
         if self.spent > FREE_S or seconds > QUICK_S:
-            share = self.whose(pid).share
-            self.shares[share] = self.shares.get(share, 0.0) + seconds
+            owner = self.whose(pid)
+            self.shares[owner.share] = self.shares.get(owner.share, 0.0) + seconds
+            if owner.confined:
+                self.together += max(seconds, waited)
 
 
 @dataclass(slots=True)
@@ -100,7 +106,8 @@ class Allowance:
             return True
         owner = budget.whose(self.pid)
         if owner.confined:
-            return budget.shares.get(owner.share, 0.0) + cost < SHARE_S
+            together = budget.together + max(cost, now - self.began)
+            return budget.shares.get(owner.share, 0.0) + cost < SHARE_S and together < TOGETHER_S
         if now - budget.began > WHOLE_S:
             budget.give_up(self.pid, "it and others")
         return True
@@ -110,7 +117,8 @@ class Allowance:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.budget.charge(self.pid, self._cost(time.monotonic()))
+        now = time.monotonic()
+        self.budget.charge(self.pid, self._cost(now), now - self.began)
 
     def _cost(self, now: float) -> float:
         """In seconds of work, so that a busy machine makes nobody exceed his share; waiting counts for less."""

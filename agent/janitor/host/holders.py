@@ -75,7 +75,7 @@ class Register:
         try:
             holder = self.holder(pid)
             if holder.container_id:
-                return Standing(holder, confined=True, share=holder.container_id)
+                return Standing(holder, confined=True, share=holder.pod_uid or holder.container_id)
             stranger = _other_user_namespace(self.proc, pid) or _powerless(self.proc, pid)
         except (OSError, ValueError, IndexError, KeyError):
             return _UNSEEN

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from janitor.core.evidence import Holder, NetworkNamespace, Overlooked, Unknown
-from janitor.host.budget import FREE_S, SHARE_S, WHOLE_S, Budget
+from janitor.host.budget import FREE_S, SHARE_S, TOGETHER_S, WHOLE_S, Budget
 from janitor.host.census import ENDED, Census, Handle, Places, inode_of, take
 from janitor.host.files import unknown
 from janitor.host.namespaces import CLONE_NEWNET, call, in_thread
@@ -140,6 +140,7 @@ class _Reader:
     node: int | None
     spent: float = 0.0
     shares: dict[str, float] = field(default_factory=dict)
+    together: float = 0.0  # of all that are confined
     trusted_mounts: set[str] | None = None  # mount namespaces of the node's own processes, as /proc names them
 
     def read(self, inode: int, places: Places) -> NetworkNamespace:
@@ -239,7 +240,9 @@ class _Reader:
         if self.spent < FREE_S:
             return SHARE_S
         owner = self.budget.whose(pid)
-        return SHARE_S - self.shares.get(owner.share, 0.0) if owner.confined else _NODE_S
+        if not owner.confined:
+            return _NODE_S
+        return min(SHARE_S - self.shares.get(owner.share, 0.0), TOGETHER_S - self.together)
 
     def _seconds(self, inode: int, pid: int) -> float:
         return _NODE_S if inode == self.node else max(0.0, self._left(pid))
@@ -255,8 +258,9 @@ class _Reader:
             took = time.monotonic() - began
             self.spent += took
             if self.spent > FREE_S or took > SHARE_S:
-                share = self.budget.whose(pid).share
-                self.shares[share] = self.shares.get(share, 0.0) + took
+                owner = self.budget.whose(pid)
+                self.shares[owner.share] = self.shares.get(owner.share, 0.0) + took
+                self.together += took if owner.confined else 0.0
 
 
 def _mount_namespace(directory: str) -> str:
