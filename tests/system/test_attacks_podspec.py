@@ -15,6 +15,7 @@ import pytest
 from janitor.host import cri_pb2 as cri
 from tests.lab import cgroups, image, silent_disk
 from tests.lab.node import JANITOR, Node, NodeFactory
+from tests.system.conftest import of_series
 from tests.system.test_attacks_witness import OLD, STRANGER, Hostile, findings, hostile, old_lease, report, verdicts
 from tests.system.test_traps import SOCKET
 
@@ -54,6 +55,24 @@ def test_15_containers_whose_records_do_not_fit_into_an_answer(node: NodeFactory
     said = report(machine)
     assert verdicts(said)[OLD] == "orphaned", said["findings"]
     assert findings(said, "SCAN001") == []
+
+
+def test_15_sandboxes_whose_records_do_not_fit_into_an_answer(node: NodeFactory) -> None:
+    """Of containerd 2's sandbox store, which has a pod's labels twice; CRI has them once, and its list fits."""
+    machine = node(containerd=of_series("2.4"))
+    labels = {f"label-{number}": "x" * 3500 for number in range(250)}
+    for number in range(12):
+        config = cri.PodSandboxConfig(
+            metadata=cri.PodSandboxMetadata(name=f"pod-{number}", uid=str(uuid.uuid4()), namespace="default"),
+            log_directory="/run/podlogs",
+            labels=labels,
+            linux=cri.LinuxPodSandboxConfig(cgroup_parent=f"/{machine.machine.name}"),
+        )
+        request = cri.RunPodSandboxRequest(config=config)
+        machine.kubelet.call("RunPodSandbox", request, cri.RunPodSandboxResponse)
+    said = report(machine)
+    assert findings(said, "SCAN001") == []
+    assert set(verdicts(said).values()) == {"live"}
 
 
 POD = "0a1b2c3d-0000-4000-8000-0123456789ab"
