@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
 from janitor.host import cri_pb2 as cri
-from tests.lab import cgroups, image
-from tests.lab.node import Node, NodeFactory
+from tests.lab import cgroups, image, silent_disk
+from tests.lab.node import JANITOR, Node, NodeFactory
+from tests.system.conftest import of_series
 from tests.system.test_attacks_witness import OLD, STRANGER, Hostile, findings, hostile, old_lease, report, verdicts
+from tests.system.test_traps import SOCKET
 
 pytestmark = pytest.mark.system
 
@@ -50,17 +57,35 @@ def test_15_containers_whose_records_do_not_fit_into_an_answer(node: NodeFactory
     assert findings(said, "SCAN001") == []
 
 
+def test_15_sandboxes_whose_records_do_not_fit_into_an_answer(node: NodeFactory) -> None:
+    """Of containerd 2's sandbox store, which has a pod's labels twice; CRI has them once, and its list fits."""
+    machine = node(containerd=of_series("2.4"))
+    labels = {f"label-{number}": "x" * 3500 for number in range(250)}
+    for number in range(12):
+        config = cri.PodSandboxConfig(
+            metadata=cri.PodSandboxMetadata(name=f"pod-{number}", uid=str(uuid.uuid4()), namespace="default"),
+            log_directory="/run/podlogs",
+            labels=labels,
+            linux=cri.LinuxPodSandboxConfig(cgroup_parent=f"/{machine.machine.name}"),
+        )
+        request = cri.RunPodSandboxRequest(config=config)
+        machine.kubelet.call("RunPodSandbox", request, cri.RunPodSandboxResponse)
+    said = report(machine)
+    assert findings(said, "SCAN001") == []
+    assert set(verdicts(said).values()) == {"live"}
+
+
 POD = "0a1b2c3d-0000-4000-8000-0123456789ab"
 POWERLESS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 IN_A_POD = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", *POWERLESS]
 
 
-def pods_group(machine: Node, container: str) -> str:
+def pods_group(machine: Node, container: str, pod: str = POD) -> str:
     """The control group of a container, and the words that put the process that says them into it."""
     found = []
     for top in cgroups.find(machine.machine.name):
         directory = top
-        for part in ("kubepods", f"pod{POD}", container):
+        for part in ("kubepods", f"pod{pod}", container):
             above, directory = directory, directory / part
             directory.mkdir(exist_ok=True)
             for file in ("cpuset.cpus", "cpuset.mems"):
@@ -84,3 +109,36 @@ def test_15_the_environment_of_a_cni_plugin_keeps_no_empty_lease(node: NodeFacto
     time.sleep(3)
     machine.start_runtime()
     assert verdicts(report(machine)) == {OLD: "corrupt"}
+
+
+@pytest.mark.skipif(not os.path.exists(silent_disk.DEVICE), reason="this kernel has no FUSE")
+def test_15_a_program_on_a_file_system_that_does_not_answer_is_not_waited_for(
+    node: NodeFactory, hostile: Hostile
+) -> None:
+    """It is called kubelet; whoever asks for its attributes is not even to be killed until the pod's server ends."""
+    machine = old_lease(node)
+    cgroups.make(machine.machine.name)
+    machine.run(["mkdir", "/run/volume"], check=True)
+    argv = [sys.executable, "-m", "tests.lab.silent_disk", "/run/volume", "/usr/bin/sleep", "kubelet"]
+    pipe = subprocess.PIPE
+    with machine.popen(argv, cwd=str(Path(__file__).parents[2]), stdin=pipe, stdout=pipe) as server:
+        try:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            assert server.stdout.readline() == "up\n"
+            words = [*IN_A_POD, "/run/volume/kubelet", "600"]
+            group = pods_group(machine, "ab" * 32)
+            hostile(machine, ["sh", "-ec", f'{group}; "$@" & sleep 1; echo up; wait', "sh", *words])
+            server.stdin.write("\n")
+            server.stdin.flush()
+            assert server.stdout.readline() == "silent\n"
+            argv = [str(JANITOR), "scan", "-o", "json", "--cri-endpoint", SOCKET]
+            with machine.popen(argv, stdout=pipe) as scan:
+                try:
+                    said, _ = scan.communicate(timeout=30)
+                except subprocess.TimeoutExpired:
+                    server.kill()
+                    pytest.fail("it waits for the pod's file system")
+            assert verdicts(json.loads(said)) == {OLD: "orphaned"}
+        finally:
+            server.kill()

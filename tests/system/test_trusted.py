@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from janitor.core.evidence import Unknown
+from janitor.host import nsfile, trusted
 from janitor.host.procfs import Proc
 from janitor.host.trusted import Exposed, Untrusted, exposed_mounts, open_trusted
 from tests.lab.machine import Machine
@@ -196,3 +198,18 @@ def test_exchanged_directories_are_never_half_trusted(root: Path) -> None:
 
 def test_without_a_look_at_every_pod_nothing_is_known() -> None:
     assert isinstance(exposed_mounts(Proc("/proc/none"), lambda _: False), Unknown)
+
+
+def test_a_process_that_refuses_while_it_ends_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even root is refused for a moment (EACCES), and a pod may have any number of processes that are just ending."""
+    refusals = [PermissionError(errno.EACCES, "Permission denied")] * 2
+
+    def refusing(path: str, dir_fd: int = -100) -> tuple[int, int]:
+        if path == f"/proc/{os.getpid()}/root" and refusals:
+            raise refusals.pop()
+        return nsfile.identity(path, dir_fd)
+
+    monkeypatch.setattr(trusted, "identity", refusing)
+    view = trusted._view(Proc("/proc"), os.getpid())
+    assert view is not None
+    assert (view[0], refusals) == (os.readlink("/proc/self/ns/mnt"), [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -107,6 +108,26 @@ def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_lat
             assert server.due_ns() > clock().boottime_ns
         drive(server, lambda: bool(select.select([caller], [], [], 0)[0]))
         assert b"200 OK" in caller.recv(4096)
+    server.close()
+
+
+def test_connections_without_number_keep_no_probe_out() -> None:
+    """Any pod that reaches the port may open them, and send nothing."""
+    server = Server(("127.0.0.1", 0), lambda path: Answer(200, "text/plain", path.encode()), Log())
+    server.run(frozenset())
+    (fd,), _ = server.descriptors()
+    with socket.socket(fileno=os.dup(fd)) as listening:
+        where = listening.getsockname()
+    with contextlib.ExitStack() as callers:
+        for _ in range(100):
+            callers.enter_context(socket.create_connection(where, 1))
+        caller = callers.enter_context(socket.create_connection(where, 1))
+        caller.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        for _ in range(100):
+            callers.enter_context(socket.create_connection(where, 1))
+        drive(server, lambda: bool(select.select([caller], [], [], 0)[0]))
+        assert b"200 OK" in caller.recv(4096)
+        assert len(server._connections) <= 16
     server.close()
 
 

@@ -6,6 +6,7 @@ bounded. More is not needed for a scraper, a probe and a person. Standard librar
 
 import re
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -17,6 +18,10 @@ from janitor.host.procfs import clock
 
 SECOND: Final = 1_000_000_000
 _CONNECTIONS: Final = 16
+_BACKLOG: Final = 1024
+"""Whoever opens connections without number must not keep a probe out, so that many may wait, and many are let in."""
+_AT_ONCE: Final = 128
+_AT_ONCE_S: Final = 0.01
 _LONGEST_REQUEST: Final = 8192
 _PATIENCE_S: Final = 5
 _AGAIN_S: Final = 5
@@ -98,7 +103,7 @@ class Server:
             made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(self.where)
-            made.listen(_CONNECTIONS)
+            made.listen(_BACKLOG)
         except OSError as error:
             if made is not None:
                 made.close()
@@ -112,17 +117,30 @@ class Server:
 
     def _accept(self, now: int) -> None:
         assert self._listening is not None  # noqa: S101 (for the type checker)
-        try:
-            made, _ = self._listening.accept()
-        except (BlockingIOError, ConnectionError):
-            return  # gone again: whoever it was will come again
-        except OSError:
-            self._next_ns = now + SECOND  # no descriptor left, and poll(2) would say at once that somebody still waits
+        until = time.monotonic() + _AT_ONCE_S
+        for _ in range(_AT_ONCE):
+            try:
+                made, _ = self._listening.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue  # gone again: whoever it was will come again
+            except OSError:
+                self._next_ns = now + SECOND  # no descriptor left, and poll(2) would say at once that somebody waits
+                return
+            made.setblocking(False)
+            self._welcome(_Connection(made, now + _PATIENCE_S * SECOND))
+            if time.monotonic() > until:
+                return
+
+    def _welcome(self, one: _Connection) -> None:
+        """Answer at once, where the request is there already: what waits here may have to make room."""
+        if self._go_on(one) or (one.left is not None and self._go_on(one)):
+            one.socket.close()
             return
-        made.setblocking(False)
         if len(self._connections) >= _CONNECTIONS:  # whoever has waited longest makes room: a probe must get through
             self._connections.pop(next(iter(self._connections))).socket.close()
-        self._connections[made.fileno()] = _Connection(made, now + _PATIENCE_S * SECOND)
+        self._connections[one.socket.fileno()] = one
 
     def _go_on(self, one: _Connection) -> bool:
         """Whether it is over."""

@@ -124,6 +124,8 @@ def find_makers(
         except ValueError as error:
             return Unknown(f"looking at process {pid} ({proc.name(pid)}): {error}")
         except OSError as error:
+            if not os.path.exists(f"{proc.path}/{pid}"):
+                continue  # the kernel says EACCES of one that ends while it is asked about
             return unknown(f"looking at process {pid} ({proc.name(pid)})", error)
     in_units = {maker.name for served, maker in found if served}
     makers = [maker for served, maker in found if served or maker.name not in in_units]

@@ -28,11 +28,15 @@ _Response = TypeVar("_Response", bound=Message)
 
 
 class CallError(Exception):
-    """A call that did not give an answer. `unimplemented` says that the other side does not know the method."""
+    """A call that did not give an answer. `unimplemented` says that the other side does not know the method.
 
-    def __init__(self, sentence: str, unimplemented: bool = False) -> None:
+    `too_long` says that the answer does not fit into one message.
+    """
+
+    def __init__(self, sentence: str, unimplemented: bool = False, too_long: bool = False) -> None:
         super().__init__(sentence)
         self.unimplemented = unimplemented
+        self.too_long = too_long
 
 
 class Channel:
@@ -94,7 +98,7 @@ class Channel:
             return CallError(f"{doing}: no answer within {self._deadline_s:g} s")
         if code == grpc.StatusCode.UNAVAILABLE and "not initialized" not in details:
             return CallError(f"{doing}: it does not speak gRPC, or it went away ({details})")
-        return CallError(f"{doing}: {details or code.name}")
+        return CallError(f"{doing}: {details or code.name}", too_long=code == grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Final
 from janitor.core.evidence import Unknown
 from janitor.host.files import printable, said, unknown
 from janitor.host.namespaces import CLONE_FS, CLONE_NEWNS, call, in_thread
+from janitor.host.nsfile import identity
 from janitor.host.procfs import Proc
 
 _LINKS: Final = 40  # as the kernel's own (path_resolution(7))
@@ -27,6 +28,8 @@ _ENTRIES: Final = 100_000
 _VIEWS: Final = 8192
 _PIDS: Final = 200_000
 _SECONDS: Final = 10.0
+_ATTEMPTS: Final = 5
+_PAUSE_S: Final = 0.005
 
 _ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # a zombie's mount table cannot be opened: EINVAL
 
@@ -307,12 +310,22 @@ def table_of(base: str) -> str:
 
 
 def _view(proc: Proc, pid: int) -> tuple[str, ...] | None:
-    """What a process sees: its mount namespace, and its root directory in it. None where it has ended."""
-    try:
-        namespace, root = os.readlink(f"{proc.path}/{pid}/ns/mnt"), os.stat(f"{proc.path}/{pid}/root")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return (namespace, str(root.st_dev), str(root.st_ino))
+    """What a process sees: its mount namespace, and its root directory in it. None where it has ended.
+
+    One that is just ending refuses even root for a moment (EACCES), of which a pod may have any number: it is asked
+    again.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            device, inode = identity(f"{proc.path}/{pid}/root")
+            return (os.readlink(f"{proc.path}/{pid}/ns/mnt"), str(device), str(inode))
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        except PermissionError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE_S)
+    return None
 
 
 def _own_table(proc: Proc, pid: int, devices: set[str]) -> list[Mount]:
@@ -336,6 +349,10 @@ def _whole_table(proc: Proc, pid: int, name: str, devices: set[str]) -> tuple[tu
             namespace = os.open(f"{proc.path}/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
             return (), []
+        except PermissionError:
+            if _view(proc, pid) is None:
+                return (), []  # it was about to end
+            raise
 
         if f"mnt:[{os.fstat(namespace).st_ino}]" != name:
             os.close(namespace)
@@ -344,8 +361,8 @@ def _whole_table(proc: Proc, pid: int, name: str, devices: set[str]) -> tuple[tu
         def visit() -> tuple[tuple[str, ...], list[Mount]]:
             call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
             call("setns", namespace, CLONE_NEWNS)
-            root = os.stat("/")
-            return (str(root.st_dev), str(root.st_ino)), _writable("thread-self/mountinfo", devices, dir_fd=procfs)
+            device, inode = identity("/")
+            return (str(device), str(inode)), _writable("thread-self/mountinfo", devices, dir_fd=procfs)
 
         try:
             return in_thread(visit)

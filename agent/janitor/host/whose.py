@@ -20,6 +20,7 @@ from janitor.core.evidence import Disowned, Unknown
 from janitor.host import control_groups, trusted
 from janitor.host.control_groups import Groups, Place
 from janitor.host.files import printable, read_bounded, said
+from janitor.host.nsfile import identity
 from janitor.host.procfs import Proc
 
 Role = Literal["kubelet", "runtime"]
@@ -167,7 +168,7 @@ class Whose:
         status = dict(line.split(b":", 1) for line in read_bounded(f"{at}/status", _LIMIT).split(b"\n") if b":" in line)
         namespaces = {kind: _inode(os.readlink(f"{at}/ns/{kind}")) for kind in _NAMESPACES}
         path = os.readlink(f"{at}/exe") if program else ""
-        info = os.stat(f"{at}/exe") if program else None
+        file = identity(f"{at}/exe") if program else (0, 0)  # a pod's file system may never answer to stat(2)
         own = control_groups.seen_from_the_node(self.proc, lambda: control_groups.groups(self.proc, pid))
         if self.proc.started_ns(pid) != before:
             raise ValueError("another process has its number now")
@@ -179,7 +180,7 @@ class Whose:
             int(status[b"CapEff"], 16),
             path.removesuffix(_DELETED),
             path.endswith(_DELETED),
-            (info.st_dev, info.st_ino) if info is not None else (0, 0),
+            file,
             own,
         )
 

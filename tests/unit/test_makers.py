@@ -1,0 +1,36 @@
+"""Who makes policy rules: a process that ends, or refuses, while it is asked about."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from janitor.core.evidence import Unknown
+from janitor.host import routing
+from janitor.host.procfs import Proc
+from janitor.host.whose import Whose
+
+PROFILE: Any = SimpleNamespace(alive=SimpleNamespace(process="kube-router", configuration=()))
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_one_that_ends_while_it_is_asked_about_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """The kernel may say EACCES then. A pod may have any number of such, and call them what it likes."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/comm").write_text("kube-router\n")
+
+    def refuses(_: object, pid: int) -> bool:
+        if ended:
+            shutil.rmtree(tmp_path / str(pid))
+        raise PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/{pid}/ns/pid")
+
+    monkeypatch.setattr(Whose, "makes_rules", refuses)
+    found = routing.find_makers("/", Proc(str(tmp_path)), [PROFILE])
+    assert found == () if ended else isinstance(found, Unknown)
