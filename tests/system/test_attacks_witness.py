@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.daemon import Daemon
 from tests.lab.networks import canal
 from tests.lab.node import JANITOR, Node, NodeFactory
 from tests.system.test_traps import SOCKET
@@ -230,3 +231,51 @@ def test_12_routes_without_number_cost_no_memory_and_hide_nothing(node: NodeFact
     after, _, said = text.partition("\n")
     assert int(after) < before * 1.2
     assert verdicts(json.loads(said)) == {OLD: "orphaned", pod.ip: "live"}
+
+
+# A file system that answers all but one question: what is asked when a file is closed, as execve(2) does on its way.
+SILENT = """
+import ctypes, os, struct
+fuse = os.open("/dev/fuse", os.O_RDWR)
+os.mkdir("/run/silent")
+options = b"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other" % fuse
+assert ctypes.CDLL(None).mount(b"x", b"/run/silent", b"fuse", 0, options) == 0
+print("up", flush=True)
+def attributes(node):
+    return struct.pack("=6Q10I", node, 0, 0, 0, 0, 0, 0, 0, 0, (0o40755, 0o100644)[node - 1], *[1] * 6)
+while True:
+    _, kind, number, node = struct.unpack_from("=IIQQ", os.read(fuse, 1 << 20))
+    answers = {26: struct.pack("=4I2H2I32x", 7, 31, 0, 0, 9, 9, 4096, 1), 14: struct.pack("=QQ", 1, 0),
+               1: struct.pack("=4Q2I", 2, 0, 99, 99, 0, 0) + attributes(2),
+               3: struct.pack("=QQ", 99, 0) + attributes(node)}
+    if kind in answers: os.write(fuse, struct.pack("=IiQ", 16 + len(answers[kind]), 0, number) + answers[kind])
+    elif kind != 25: os.write(fuse, struct.pack("=IiQ", 16, -38, number))
+"""
+WAITING = """
+import ctypes, os, sys
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0)
+held = os.open("/run/silent/x", os.O_RDONLY)
+print("up", flush=True)
+os.execv("/bin/sleep", ["sleep", "600"])
+"""
+
+
+def test_16_who_never_comes_to_the_end_of_an_execve_stops_nothing(node: NodeFactory, hostile: Hostile) -> None:
+    """Meanwhile the kernel says nothing of him, and whoever asks waits; newer ones do not even say when he started."""
+    machine = old_lease(node)
+    if not (machine.root / "dev/fuse").exists():
+        pytest.skip("this machine has no /dev/fuse")
+    server = hostile(machine, [sys.executable, "-c", SILENT])
+    for name in ("kubelet", "containerd", "kube-router", "kube-proxy"):
+        hostile(machine, [sys.executable, "-c", WAITING, name])
+    hostile.programs.callback(server.kill)  # before those that wait for it: until then they cannot be killed
+    time.sleep(0.5)
+    said = report(machine, timeout=60)
+    assert verdicts(said) == {OLD: "orphaned"}
+    assert "reading it blocked" in " ".join(findings(said, "SCAN004"))
+    assert "Traceback" not in machine.janitor("scan", timeout=60).stderr  # with its own search for the runtime
+    with Daemon(machine) as daemon:
+        daemon.wait_for("event=pass", timeout=40)
+        assert "watching rules" in daemon.log()
+        assert daemon.stop() < 5

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from janitor.core.evidence import Unknown
+from janitor.host import patience
 from janitor.host.control_groups import unit_processes
 from janitor.host.files import read_bounded
 from janitor.host.procfs import Proc, clock
@@ -109,11 +110,12 @@ class Attribution:
 
     def _somebody(self, port: int) -> Doer:
         """Whoever has chosen his process ID for the port, as the kernel proposes. It is for the log alone."""
-        assert isinstance(self.proc, Proc)  # noqa: S101 (as above)
+        proc = self.proc
+        assert isinstance(proc, Proc)  # noqa: S101 (as above)
         pid = port & _PID_BITS
         try:
-            if port in netlink_ports(self.proc, pid):
-                return Doer("process", pid, self.proc.name(pid))
+            if port in patience.ask(pid, lambda: netlink_ports(proc, pid)):
+                return Doer("process", pid, proc.name(pid))
         except OSError:
             pass  # it has ended, or it is somebody else
         return Doer("gone")

@@ -77,7 +77,8 @@ class Register:
             if holder.container_id:
                 # A pod may have as many containers as it likes.
                 return Standing(holder, confined=True, share=holder.pod_uid or holder.container_id)
-            stranger = _other_user_namespace(self.proc, pid) or _powerless(self.proc, pid)
+            # In this order: what the last one asks is not answered in the middle of an execve(2), the others are.
+            stranger = any(ask(self.proc, pid) for ask in (_powerless, _other_map, _other_user_namespace))
         except (OSError, ValueError, IndexError, KeyError):
             return _UNSEEN
         # Of what is in no container all have one share: user IDs and user namespaces can be had by the thousand.
@@ -117,6 +118,15 @@ def _groups(proc: Proc, pid: int) -> dict[bytes, bytes]:
 
 def _other_user_namespace(proc: Proc, pid: int) -> bool:
     return os.readlink(f"{proc.path}/{pid}/ns/user") != os.readlink(f"{proc.path}/1/ns/user")
+
+
+def _other_map(proc: Proc, pid: int) -> bool:
+    """Its user IDs are mapped otherwise than the first process's, so its user namespace is another one."""
+    try:
+        own, first = (read_bounded(f"{proc.path}/{number}/uid_map", _LIMIT).split() for number in (pid, 1))
+    except OSError:
+        return False
+    return own != first
 
 
 def _powerless(proc: Proc, pid: int) -> bool:

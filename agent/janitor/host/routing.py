@@ -3,10 +3,12 @@
 Reads only.
 """
 
+import errno
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Final
 
@@ -14,9 +16,10 @@ from janitor.core.evidence import Network, Unknown, known
 from janitor.core.profiles import bridge_ranges, configured_ranges
 from janitor.core.routing import Breaker, Link, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule
-from janitor.host import iproute, netlink
+from janitor.host import iproute, netlink, patience
 from janitor.host.cni import SHARED
 from janitor.host.files import inside, printable, read_bounded, unknown
+from janitor.host.holders import Register
 from janitor.host.namespaces import in_network
 from janitor.host.networkd import read_networkd
 from janitor.host.procfs import Proc, node_root
@@ -97,7 +100,7 @@ def find_makers(
     if isinstance(proc, Unknown):
         return proc
     wanted = {profile.alive.process: profile for profile in profiles if profile.alive.process}
-    whose = Whose(proc)
+    whose, register = Whose(proc), Register(proc)
     found: list[tuple[bool, RuleMaker]] = []
     pids = [maker.pid for maker in seen if _is_still(maker, proc)]
     if {maker.name for maker in seen if maker.pid in pids} != set(wanted):
@@ -111,14 +114,10 @@ def find_makers(
             return Unknown(f"there are more processes than can be looked at in {_LONGEST_S} s, to find who makes rules")
         try:
             profile = wanted.get(proc.comm(pid))
-            if profile is None or not whose.makes_rules(pid):
+            if profile is None:
                 continue
-            words = read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT).split(b"\0")
-            arguments = tuple(printable(os.fsdecode(word)) for word in words[1:] if word.startswith(b"--"))
-            served = whose.in_system_unit(pid)
-            configuration = _configuration(root, proc, pid, profile, contained=not served and whose.contained(pid))
-            maker = RuleMaker(profile.alive.process, pid, proc.started_ns(pid), arguments, configuration)
-            found.append((served, maker))
+            one = patience.ask(pid, partial(_maker, root, proc, pid, profile, whose))
+            found += [one] if one is not None else []
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended
         except ValueError as error:
@@ -126,15 +125,28 @@ def find_makers(
         except OSError as error:
             if not os.path.exists(f"{proc.path}/{pid}"):
                 continue  # the kernel says EACCES of one that ends while it is asked about
-            return unknown(f"looking at process {pid} ({proc.name(pid)})", error)
+            # Any pod may call a process so, and keep it from being looked at; the real one is not kept so.
+            if error.errno != errno.ETIMEDOUT or not register.whose(pid).confined:
+                return unknown(f"looking at process {pid} ({proc.name(pid)})", error)
     in_units = {maker.name for served, maker in found if served}
     makers = [maker for served, maker in found if served or maker.name not in in_units]
     return tuple(sorted(makers, key=lambda maker: maker.started_ns))
 
 
+def _maker(root: str, proc: Proc, pid: int, profile: Profile, whose: Whose) -> tuple[bool, RuleMaker] | None:
+    """What it says, and whether it is in a system service; None where it can make no rules. OSError or ValueError."""
+    if not whose.makes_rules(pid):
+        return None
+    words = read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT).split(b"\0")
+    arguments = tuple(printable(os.fsdecode(word)) for word in words[1:] if word.startswith(b"--"))
+    served = whose.in_system_unit(pid)
+    configuration = _configuration(root, proc, pid, profile, contained=not served and whose.contained(pid))
+    return served, RuleMaker(profile.alive.process, pid, proc.started_ns(pid), arguments, configuration)
+
+
 def _is_still(maker: RuleMaker, proc: Proc) -> bool:
     try:
-        return proc.started_ns(maker.pid) == maker.started_ns
+        return patience.ask(maker.pid, lambda: proc.started_ns(maker.pid)) == maker.started_ns
     except OSError:
         return False
 

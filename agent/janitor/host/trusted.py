@@ -12,10 +12,13 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from janitor.core.evidence import Unknown
+from janitor.host import patience
 from janitor.host.files import printable, said, unknown
 from janitor.host.namespaces import CLONE_FS, CLONE_NEWNS, call, in_thread
 from janitor.host.nsfile import identity
@@ -110,19 +113,16 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
         if len(pids) > _PIDS:
             return Unknown(f"looking for the mounts that pods see: there are more than {_PIDS} processes")
         for pid in pids:
-            view = _view(proc, pid)
-            if view is None or view[0] in left_out or view in views or not contained(pid):
+            try:
+                look = partial(_tables, proc, pid, contained, devices, left_out, views)
+                tables, seen = patience.ask(pid, look)
+            except TimeoutError:
+                # Its mount table is shown all the same, and more than that it does not see while it waits.
+                tables, seen = [_own_table(proc, pid, devices)], set()
+            if not tables:
                 continue
+            views |= seen
             whose = f"process {pid} ({proc.name(pid)})"
-            tables = []
-            if view[:1] not in views:
-                root, table = _whole_table(proc, pid, view[0], devices)
-                tables.append(table)
-                views |= {view[:1], (view[0], *root)} if root else set()
-            if view not in views:
-                tables.append(_own_table(proc, pid, devices))
-                # One that has ended or has gone elsewhere meanwhile does not speak for others that see the same.
-                views |= {view} if _view(proc, pid) == view else set()
             for table in tables:
                 if not any(m.device == roots[-1].device and _within(roots[-1].root, m.root) for m in table):
                     found.update({(mount.device, mount.root): whose for mount in table})
@@ -131,6 +131,31 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
     except OSError as error:
         return unknown("looking for the mounts that pods see", error)
     return Exposed(found)
+
+
+def _tables(
+    proc: Proc,
+    pid: int,
+    contained: Callable[[int], bool],
+    devices: set[str],
+    left_out: set[str],
+    views: AbstractSet[tuple[str, ...]],
+) -> tuple[list[list[Mount]], set[tuple[str, ...]]]:
+    """What a contained process adds to `views`, and its tables of writable mounts; nothing for others. OSError."""
+    tables: list[list[Mount]] = []
+    seen: set[tuple[str, ...]] = set()
+    view = _view(proc, pid)
+    if view is None or view[0] in left_out or view in views or not contained(pid):
+        return tables, seen
+    if view[:1] not in views:
+        root, table = _whole_table(proc, pid, view[0], devices)
+        tables.append(table)
+        seen |= {view[:1], (view[0], *root)} if root else set()
+    if view not in views and view not in seen:
+        tables.append(_own_table(proc, pid, devices))
+        # One that has ended or has gone elsewhere meanwhile does not speak for others that see the same.
+        seen |= {view} if _view(proc, pid) == view else set()
+    return tables, seen
 
 
 def open_trusted(

@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from janitor.core.evidence import Disowned, Unknown
 from janitor.host import control_groups, trusted
+from janitor.host.budget import Budget, each
 from janitor.host.control_groups import Groups, Place
 from janitor.host.files import printable, read_bounded, said
 from janitor.host.nsfile import identity
@@ -232,13 +233,16 @@ class Whose:
 
     def named(self, role: Role) -> Iterator[int]:
         """The processes whose executable, or whose own word, is a name of that role. OSError."""
-        for pid in self.proc.pids():
-            try:
-                program = os.readlink(f"{self.proc.path}/{pid}/exe").removesuffix(_DELETED).rpartition("/")[2]
-            except OSError:
-                program = ""
-            if program in PROGRAMS[role] or self.proc.name(pid) == role:
-                yield pid
+        found: list[int] = []
+        each(self.proc.pids(), Budget(self.proc), lambda p: self._called(p, role), lambda p, so: found.extend([p] * so))
+        return iter(found)
+
+    def _called(self, pid: int, role: Role) -> bool:
+        try:
+            program = os.readlink(f"{self.proc.path}/{pid}/exe").removesuffix(_DELETED).rpartition("/")[2]
+        except OSError:
+            program = ""
+        return program in PROGRAMS[role] or self.proc.name(pid) == role
 
     def disown(self, pid: int, role: Role, why: str) -> None:
         """Note somebody who is not believed."""
