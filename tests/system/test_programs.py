@@ -74,7 +74,7 @@ def test_plugins_that_a_pod_can_replace_are_run_only_if_the_operator_says_so(nod
     assert not (machine.root / "run/fakes").exists()
     (machine.disk / "plugins/portmap").unlink()
     (machine.disk / "plugins/portmap").symlink_to("/usr/lib/cni/portmap")
-    (machine.disk / "etc-janitor/janitor.toml").write_text('program_dirs = ["/opt/cni/bin"]\n')
+    machine.machine.configure('program_dirs = ["/opt/cni/bin"]\n')
     clean(machine)
     assert (machine.addresses(), has_rules(machine, dead)) == ({}, False)
 
