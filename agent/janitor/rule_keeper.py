@@ -14,7 +14,7 @@ from typing import Final
 from janitor.core.mirror import CHECK_NS, Mirror
 from janitor.core.profiles import SECOND
 from janitor.core.routing import Profile
-from janitor.core.rules import PolicyRule
+from janitor.core.rules import Exact, PolicyRule
 from janitor.core.unknown import Unknown
 from janitor.doubt import Doubt
 from janitor.host import mirror_note
@@ -35,6 +35,8 @@ BURST_S: Final = 0.01
 SUSPECT_NS: Final = 100_000_000
 RESYNC_NS: Final = 60 * SECOND
 _ATTEMPTS: Final = 5
+_LINES: Final = 20
+"""So many lines of what becomes of one rule are written in a minute; the rest are counted."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class RuleKeeper:
     _resync_ns: int = 0  # when to do so whatever happens
     _save_ns: int = 0  # when to write the mirror down; 0 for nothing new
     _missed: tuple[str, ...] = ()
+    _lines: Counter[Exact] = field(default_factory=Counter)  # about each rule, since the last comparison
 
     # Beginning and end.
 
@@ -153,7 +156,7 @@ class RuleKeeper:
         for step in self.mirror.added(rule, now, by_networkd=doer.kind == "networkd"):
             self._restoring.take_away(step.rule, "its owner has made it again")
         if fresh and self.mirror.find(rule) is not None:
-            self.say("rule learned", rule=str(rule), made_by=str(doer))
+            self._say_of(rule, "rule learned", made_by=str(doer))
 
     def _deleted(self, rule: PolicyRule, doer: Doer, now: int) -> None:
         if doer.kind == "unseen":
@@ -167,11 +170,24 @@ class RuleKeeper:
                 self.counts["deleted by systemd-networkd"] += 1
                 self._check_ns = now + CHECK_NS
                 if kept.watched_only:
-                    self.say("rule deleted", rule=str(rule), by=str(doer), left=kept.left_alone)
+                    self._say_of(rule, "rule deleted", by=str(doer), left=kept.left_alone)
         elif self.mirror.forget(rule) is not None:
             self.counts["deleted by others"] += 1
             self._save_ns = now  # a janitor that ends now must not restore it in its next life
-            self.say("rule deleted", rule=str(rule), by=str(doer), left="that is respected")
+            self._say_of(rule, "rule deleted", by=str(doer), left="that is respected")
+
+    def _say_of(self, rule: PolicyRule, event: str, **fields: str) -> None:
+        """Say it, unless this rule comes and goes so fast that nobody could read it."""
+        self._lines[rule.exact] += 1
+        if self._lines[rule.exact] <= _LINES:
+            self.say(event, rule=str(rule), **fields)
+
+    def _say_untold(self) -> None:
+        """Once a minute: how often rules came and went of which no line was written."""
+        untold = sum(times - _LINES for times in self._lines.values() if times > _LINES)
+        if untold:
+            self.say("rules come and go", not_told=untold, then="somebody makes and deletes them again and again")
+        self._lines.clear()
 
     def _restore(self) -> None:
         self._check_ns = max(self._check_ns, self._restoring.restore())
@@ -192,6 +208,8 @@ class RuleKeeper:
 
     def _compare(self, now: int) -> None:
         """With what the owners of the rules want, and with what the kernel has."""
+        if now >= self._resync_ns:
+            self._say_untold()
         self._check_ns, self._resync_ns = 0, now + RESYNC_NS
         doubted = self._doubt.look_again()
         self._look()

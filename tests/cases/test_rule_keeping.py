@@ -387,3 +387,31 @@ def test_at_its_end_janitor_puts_back_what_it_owes(node: Node) -> None:
     node.look(WANTED)
     node.keeper.last_round()
     assert node.there(rule)
+
+
+# Who makes and deletes rules as fast as he can.
+
+
+def test_a_rule_that_comes_and_goes_does_not_fill_the_log(node: Node) -> None:
+    for _ in range(50):
+        node.deletes(node.makes(OTHER), SOMEBODY)
+    lines = node.log.events()
+    assert (lines.count("rule learned"), lines.count("rule deleted")) == (10, 10)
+    rule = node.makes(RULE)
+    node.deletes(rule, NETWORKD)
+    assert node.log.events()[-1] == "rule learned", "another rule has its own lines"
+    node.keeper._say_untold()
+    assert node.log[-1] == ("rules come and go", {"not_told": 80, "then": node.log[-1][1]["then"]})
+    node.makes(OTHER)
+    assert node.log.events()[-1] == "rule learned"
+
+
+def test_what_is_told_of_rules_without_end_is_read_for_a_while_only(node: Node) -> None:
+    """Somebody makes and deletes one for as long as it is listened to."""
+    node.operator.add(OTHER)
+    events = 0
+    for event in node.socket.events():
+        events += 1
+        (node.operator.remove if event.made else node.operator.add)(event.rule)
+        assert events < 10**6
+    assert events

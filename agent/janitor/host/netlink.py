@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +36,7 @@ _ADDRESSES: Final = (1, 2)  # FRA_DST, FRA_SRC
 _UNSET: Final = 0xFFFFFFFF  # what the kernel sends for a suppressor that is not set
 _ACTIONS: Final = {1: "lookup", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _STOCK: Final = ((0, 255), (32766, 254), (32767, 253))  # priority and table of local, main, default
+_LONGEST_NS: Final = 100_000_000
 _ATTEMPTS: Final = 5
 
 
@@ -91,8 +93,12 @@ class RuleSocket:
             self._watch.close()
 
     def events(self) -> Iterator[Event]:
-        """What has happened since the last call. Interrupted where the kernel had to drop some of it."""
-        while self._watch is not None:
+        """What has happened since the last call. Interrupted where the kernel had to drop some of it.
+
+        After a tenth of a second the rest is left for the next call: rules can be made faster than they are read.
+        """
+        until = time.monotonic_ns() + _LONGEST_NS
+        while self._watch is not None and time.monotonic_ns() < until:
             try:
                 data, sender = self._watch.recvfrom(1 << 18)
             except BlockingIOError:
