@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from janitor.host.control_groups import container_id, place, top
+from janitor.host.control_groups import place, top
 
 ID = "4f" * 32
 POD = "0a1b2c3d-0000-4000-8000-000000000000"
@@ -99,10 +99,3 @@ def test_openrc_only_where_this_node_has_it() -> None:
         assert place({"": path}, {"": "/"}, openrc=True).unit == "kubelet"
         assert place({"": path}, {"": "/"}).why
     assert place({"": f"/docker/{ID}"}, {"": "/"}, openrc=True).why
-
-
-def test_the_outermost_container_counts() -> None:
-    """A pod makes any name below its own group."""
-    other = "ee" * 32
-    assert container_id({"": f"/kubepods/pod{POD}/{ID}/{other}"}) == ID
-    assert container_id({"": "/system.slice/kubelet.service"}) == ""

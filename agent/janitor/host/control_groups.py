@@ -20,7 +20,6 @@ from janitor.host.procfs import Proc
 _LIMIT: Final = 1 << 16
 _LEAVES: Final = ("init.scope", "init")  # where systemd and k3s put process 1 itself
 _CONTAINER: Final = re.compile(r"kubepods|[0-9a-f]{64}|^(docker|libpod|crio|cri-containerd|lxc|machine)\b")
-_ID: Final = re.compile(r"[0-9a-f]{64}")
 _SESSION: Final = re.compile(r"/user\.slice/user-\d+\.slice/session-[0-9a-z]+\.scope")
 _SLICES: Final = ("user.slice", "machine.slice")
 _UNIT_HIERARCHIES: Final = ("", "name=systemd")  # those in which systemd keeps its units
@@ -97,14 +96,6 @@ def place(own: Groups, tops: Groups, openrc: bool = False) -> Place:
         if name in _UNIT_HIERARCHIES:
             unit = found.unit or unit
     return Place(unit=unit)
-
-
-def container_id(own: Groups) -> str:
-    """The outermost container that the groups name, 64 hexadecimal digits; "" for none."""
-    for path in own.values():
-        if match := _ID.search(path):
-            return match[0]
-    return ""
 
 
 def _place(path: str, openrc: bool) -> Place:

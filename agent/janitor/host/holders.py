@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from janitor.core.evidence import Holder
+from janitor.host.control_groups import Groups, groups, top
 from janitor.host.files import read_bounded
 from janitor.host.procfs import Proc
 
 _LIMIT: Final = 1 << 16
 _MOST: Final = 10_000
-_ID: Final = re.compile(rb"(?:[a-z-]+-)?([0-9a-f]{64})(?:\.scope)?")
+_ID: Final = re.compile(r"(?:[a-z-]+-)?([0-9a-f]{64})(?:\.scope)?")
 _POD: Final = re.compile(
-    rb"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$"
+    r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$"
 )
 
 
@@ -46,7 +47,7 @@ class Register:
 
     proc: Proc
     _known: dict[int, Standing] = field(default_factory=dict)
-    _above: dict[bytes, bytes] | None = None
+    _tops: Groups | None = None
 
     def whose(self, pid: int) -> Standing:
         """Never raises: of a process that has ended, or cannot be read, nothing is known, and it is not confined."""
@@ -91,29 +92,18 @@ class Register:
         place in the tree is taken off, because a node may itself be a container. As seen from another cgroup namespace,
         a path begins with `/../..`, and the rest is the same.
         """
-        if self._above is None:
-            self._above = _groups(self.proc, 1)
-        for hierarchy, path in _groups(self.proc, pid).items():
-            node = self._above.get(hierarchy, b"").removesuffix(b"/init.scope").removesuffix(b"/init").rstrip(b"/")
-            below = path.removeprefix(node) if path == node or path.startswith(node + b"/") else path
-            pod = b""
-            for part in below.split(b"/"):
+        if self._tops is None:
+            self._tops = top(groups(self.proc, 1))
+        for hierarchy, path in groups(self.proc, pid).items():
+            node = self._tops.get(hierarchy, "").rstrip("/")
+            below = path.removeprefix(node) if path == node or path.startswith(f"{node}/") else path
+            pod = ""
+            for part in below.split("/"):
                 if found := _POD.search(part):
-                    pod = found[1].replace(b"_", b"-")
+                    pod = found[1].replace("_", "-")
                 if found := _ID.fullmatch(part):
-                    return Holder(found[1].decode("ascii"), pod.decode("ascii"))
+                    return Holder(found[1], pod)
         return Holder()
-
-
-def _groups(proc: Proc, pid: int) -> dict[bytes, bytes]:
-    """Hierarchy (its controllers; empty for cgroup v2) -> path."""
-    found: dict[bytes, bytes] = {}
-    for line in read_bounded(f"{proc.path}/{pid}/cgroup", _LIMIT).split(b"\n"):
-        _, colon, rest = line.partition(b":")
-        controllers, second, path = rest.partition(b":")
-        if colon and second:
-            found[controllers] = path
-    return found
 
 
 def _other_user_namespace(proc: Proc, pid: int) -> bool:
