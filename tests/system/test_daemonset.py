@@ -192,8 +192,11 @@ def test_without_a_journal_or_the_packet_filter_nothing_is_freed(stage: Stage) -
     node = stage.node
     # A mount namespace that nothing but a descriptor keeps has to be entered, and so have those of pods, to see what
     # they can write to before a CNI plugin is run.
-    kept = "unshare --mount sleep 1000 & sleep 1; exec 9</proc/$!/ns/mnt; kill $!; exec sleep 1000"
-    keeper = node.popen(["sh", "-c", kept])
+    kept = "unshare --mount sleep 1000 & sleep 1; exec 9</proc/$!/ns/mnt; kill $!; echo; exec sleep 1000"
+    keeper = node.popen(["sh", "-c", kept], stdout=subprocess.PIPE)
+    assert keeper.stdout is not None
+    with keeper.stdout as said:
+        said.readline()
     with stage.pod(capability("SYS_CHROOT")) as pod:
         pod.wait_for("event=missing what=CAP_SYS_CHROOT")
         pod.wait_for("not all was seen.*not permitted")

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Literal
 
 from janitor.core.evidence import Unknown
@@ -29,6 +30,7 @@ _INITIAL_PIDS: Final = 0xEFFFFFFC  # the inode of the machine's first PID namesp
 _INITS: Final = ("systemd", "init", "openrc-init", "runit", "s6-svscan", "busybox")
 _MOST_DESCRIPTORS: Final = 1024
 _TABLE_LIMIT: Final = 1 << 20
+_WHOLE_TABLE: Final = 16 << 20
 _PID_BITS: Final = (1 << 22) - 1  # PID_MAX_LIMIT; libraries put a counter above it into the port
 
 Kind = Literal["networkd", "process", "kernel", "gone", "unseen"]
@@ -165,23 +167,30 @@ def _has_an_init(proc: Proc) -> bool:
 def netlink_ports(proc: Proc, pid: int) -> frozenset[int]:
     """The ports of a process's rtnetlink sockets, through copies of its descriptors. OSError.
 
-    Needs CAP_SYS_PTRACE. Looked at are no more than 1024 descriptors: what is asked about is systemd-networkd, which
-    has some twenty, and whoever is named in a log.
+    Needs CAP_SYS_PTRACE. Where the system call is barred (before Linux 5.6, a filter of systemd-nspawn's), the table of
+    all netlink sockets is read instead, which takes as long as others make it. Looked at are no more than 1024
+    descriptors: what is asked about is systemd-networkd, which has some twenty, and whoever is named in a log.
     """
-    directory = f"{proc.path}/{pid}/fd"
-    handle = os.pidfd_open(pid)
+    sockets: dict[int, str] = {}
+    with os.scandir(f"{proc.path}/{pid}/fd") as listing:
+        for entry in islice(listing, _MOST_DESCRIPTORS):
+            link = _link(entry.path)
+            if link.startswith("socket:["):
+                sockets[int(entry.name)] = link
     try:
-        found = set()
-        with os.scandir(directory) as listing:
-            for number, entry in enumerate(listing):
-                if number >= _MOST_DESCRIPTORS:
-                    break
-                if _link(entry.path).startswith("socket:["):
-                    port = _port(handle, int(entry.name))
-                    found |= {port} if port else set()
-        return frozenset(found)
-    finally:
-        os.close(handle)
+        handle = os.pidfd_open(pid)
+        try:
+            return frozenset(port for fd in sockets if (port := _port(handle, fd)))
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS):
+            raise
+    held, rows = set(sockets.values()), read_bounded(f"{proc.path}/{pid}/net/netlink", _WHOLE_TABLE).split(b"\n")
+    fields = (row.split() for row in rows[1:])
+    return frozenset(
+        int(one[2]) for one in fields if len(one) >= 10 and one[1] == b"0" and f"socket:[{int(one[9])}]" in held
+    )
 
 
 def _port(handle: int, fd: int) -> int:

@@ -210,7 +210,9 @@ class Whose:
         if isinstance(exposed, Unknown):
             return exposed.reason
         try:
-            fd = trusted.open_trusted(self.root, facts.program, exposed)
+            # Wherever janitor sees the node's root: it is process 1's, and so is the table of its mounts.
+            base = "/" if self.root == "/" else f"{self.proc.path}/1/root"
+            fd = trusted.open_trusted(base, facts.program, exposed)
         except trusted.Untrusted as error:
             return f"its program is not the node's: {error}"
         except OSError as error:
