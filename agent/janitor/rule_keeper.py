@@ -35,7 +35,7 @@ BURST_S: Final = 0.01
 SUSPECT_NS: Final = 100_000_000
 RESYNC_NS: Final = 60 * SECOND
 _ATTEMPTS: Final = 5
-_LINES: Final = 20
+_LINES: Final = 500
 """So many lines of what becomes of one rule are written in a minute; the rest are counted."""
 
 

@@ -116,5 +116,5 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def _shorten(text: str) -> str:
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
     return f"'{text[:60]}…'" if len(text) > 60 else f"'{text}'"

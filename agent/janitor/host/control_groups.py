@@ -147,9 +147,13 @@ def unit_processes(proc: Proc, unit: str) -> tuple[int, ...] | None:
         if hierarchy not in own or not os.path.exists(f"{above}/cgroup.procs"):
             continue
         usual = f"{above}/system.slice/{unit}"
-        for directory in (usual,) if os.path.exists(f"{usual}/cgroup.procs") else _search(above, unit):
-            text = read_bounded(f"{directory}/cgroup.procs", _LIMIT).decode("ascii", "replace")
-            return tuple(int(word) for word in text.split())
+        found: set[int] = set()
+        directories = [usual] if os.path.exists(f"{usual}/cgroup.procs") else list(_search(above, unit))
+        for directory in directories:
+            found.update(int(word) for word in read_bounded(f"{directory}/cgroup.procs", _LIMIT).split())
+        if directories:
+            # Machines in containers may have theirs beside this one's; what is in sight is this one's.
+            return tuple(sorted(found - {0})) or tuple(found)
     return None
 
 
