@@ -152,8 +152,8 @@ def unit_processes(proc: Proc, unit: str) -> tuple[int, ...] | None:
         for directory in directories:
             found.update(int(word) for word in read_bounded(f"{directory}/cgroup.procs", _LIMIT).split())
         if directories:
-            # Machines in containers may have theirs beside this one's; what is in sight is this one's.
-            return tuple(sorted(found - {0})) or tuple(found)
+            # Machines in containers may have theirs in slices beside this one's: what is in sight is this one's.
+            return tuple(sorted(found if directories == [usual] else found - {0}))
     return None
 
 
