@@ -247,6 +247,18 @@ def test_the_addresses_of_a_pod_that_the_operator_has_named_do_not_count() -> No
     assert of(crowded(*MANY, holder=Holder(), ignored_pods=("default/web-1",)))["10.52.0.77"] == "live"
 
 
+@pytest.mark.parametrize("table", ["addresses", "host_routes"])
+def test_a_table_that_could_not_be_read_keeps_whatever_the_operator_has_named(table: str) -> None:
+    """His word is about what is in the namespace, and nobody has seen that."""
+    unread = Unknown("reading its addresses: Permission denied")
+    named = crowded(*MANY, ignored_pods=("default/web-1",))
+    (one,) = known(named.namespaces)
+    parts: dict[str, Any] = {table: unread}
+    judgement = diagnose(replace(named, namespaces=(replace(one, **parts),)))[0]
+    assert {judged.address: judged.verdict for judged in judgement.leases}["10.52.0.77"] == "pending"
+    assert unread in judgement.unseen
+
+
 def test_what_was_overlooked_is_named_and_keeps_nothing() -> None:
     one = Overlooked(7, "x", Holder("b" * 64, "uid-1"), "its open files")
     what = evidence(lease(), overlooked=(one,))

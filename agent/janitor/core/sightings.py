@@ -124,6 +124,11 @@ def pods_of(namespace: NetworkNamespace, evidence: Evidence) -> tuple[str, ...]:
     return tuple(dict.fromkeys(by_id.get(h.container_id) or by_uid.get(h.pod_uid) or "" for h in namespace.holders))
 
 
+def _only(table: tuple[str, ...] | Unknown, addresses: frozenset[str]) -> tuple[str, ...] | Unknown:
+    """What of a table counts. One that could not be read stays so: the operator's word is about what is in it."""
+    return table if isinstance(table, Unknown) else tuple(address for address in table if address in addresses)
+
+
 def counted(evidence: Evidence) -> Iterator[NetworkNamespace]:
     """The namespaces as far as they speak for addresses.
 
@@ -135,8 +140,8 @@ def counted(evidence: Evidence) -> Iterator[NetworkNamespace]:
         if pods and all(pod in evidence.ignored_pods for pod in pods):
             yield replace(
                 namespace,
-                addresses=tuple(a for a in known(namespace.addresses) if a in addresses),
-                host_routes=tuple(a for a in known(namespace.host_routes) if a in addresses),
+                addresses=_only(namespace.addresses, addresses),
+                host_routes=_only(namespace.host_routes, addresses),
             )
         else:
             yield namespace

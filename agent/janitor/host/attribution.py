@@ -27,7 +27,7 @@ _AFTERWARDS_NS: Final = 1_000_000_000
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _PIDFD_GETFD: Final = 438  # on every architecture; Linux 5.6
 _INITIAL_PIDS: Final = 0xEFFFFFFC  # the inode of the machine's first PID namespace (linux/proc_ns.h)
-_INITS: Final = ("systemd", "init", "openrc-init", "runit", "s6-svscan", "busybox")
+_INITS: Final = ("systemd", "init", "openrc-init", "runit", "s6-svscan")
 _MOST_DESCRIPTORS: Final = 1024
 _TABLE_LIMIT: Final = 1 << 20
 _WHOLE_TABLE: Final = 16 << 20
