@@ -11,6 +11,7 @@ import pytest
 from tests.lab import node as lab
 from tests.lab import runtimes
 from tests.lab.cache import MissingError
+from tests.lab.machine import Machine
 from tests.lab.networks import Network
 
 
@@ -24,6 +25,17 @@ def _real_components(request: pytest.FixtureRequest) -> None:
     """A test marked `system` is skipped where there can be no node, and says why."""
     if request.node.get_closest_marker("system") is not None and (reason := _missing()):
         pytest.skip(reason)
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """A machine that is switched on, without a container runtime."""
+    made = Machine()
+    try:
+        made.power_on()
+        yield made
+    finally:
+        made.close()
 
 
 def of_series(series: str) -> runtimes.Containerd:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -110,16 +109,6 @@ def test_what_is_not_there_is_no_refusal(root: Path) -> None:
     for path in ("/usr/sbin/none", "/usr/sbin/tool/none", "/circle", "/" + "usr/../" * 300):
         with pytest.raises(OSError, match=r"\[Errno"):
             opened(root, path)
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    made = Machine()
-    try:
-        made.power_on()
-        yield made
-    finally:
-        made.close()
 
 
 def container(machine: Machine, volume: Path, mode: str, within: str = "exec") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,16 +18,6 @@ pytestmark = pytest.mark.system
 ENDPOINT = "unix:///run/its-own.sock"
 IDLE = ["-c", "while :; do sleep 1000; done", f"--container-runtime-endpoint={ENDPOINT}"]
 ID = "4f" * 32
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    made = Machine()
-    try:
-        made.power_on()
-        yield made
-    finally:
-        made.close()
 
 
 def install(machine: Machine, path: str, mode: int = 0o755) -> None:

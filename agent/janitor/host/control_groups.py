@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from janitor.host.files import read_bounded
-from janitor.host.namespaces import CLONE_NEWCGROUP, call, in_thread
+from janitor.host.namespaces import in_control_groups
 from janitor.host.procfs import Proc
 
 _LIMIT: Final = 1 << 16
@@ -44,24 +44,13 @@ def seen_from_the_node(proc: Proc, visit: Callable[[], _T]) -> _T:
     """Call `visit`, which reads groups, in process 1's cgroup namespace. OSError where that is barred."""
     path = f"{proc.path}/1/ns/cgroup"
     try:
-        wanted, here = os.stat(path), os.stat("/proc/thread-self/ns/cgroup")
+        os.stat(path)
     except PermissionError:
         # Ours will do, if process 1 is within what it shows: then all paths are relative to one place.
         if any(group.startswith("/..") for group in groups(proc, 1).values()):
             raise
         return visit()
-    if (wanted.st_dev, wanted.st_ino) == (here.st_dev, here.st_ino):
-        return visit()
-
-    def enter() -> _T:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            call("setns", fd, CLONE_NEWCGROUP)
-        finally:
-            os.close(fd)
-        return visit()
-
-    return in_thread(enter)
+    return in_control_groups(path, visit)
 
 
 def groups(proc: Proc, pid: int) -> Groups:

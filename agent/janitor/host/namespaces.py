@@ -52,14 +52,24 @@ def call(name: str, *arguments: int) -> None:
 
 def in_network(path: str, visit: Callable[[], _T]) -> _T:
     """Call `visit` in the network namespace at `path`; what it opens stays in there. OSError where that is barred."""
-    wanted, here = os.stat(path), os.stat("/proc/thread-self/ns/net")
+    return _within(path, "net", CLONE_NEWNET, visit)
+
+
+def in_control_groups(path: str, visit: Callable[[], _T]) -> _T:
+    """Call `visit` in the cgroup namespace at `path`, which says what control groups look like. OSError as above."""
+    return _within(path, "cgroup", CLONE_NEWCGROUP, visit)
+
+
+def _within(path: str, kind: str, flag: int, visit: Callable[[], _T]) -> _T:
+    """In this thread where it is there already, else in one of its own."""
+    wanted, here = os.stat(path), os.stat(f"/proc/thread-self/ns/{kind}")
     if (wanted.st_dev, wanted.st_ino) == (here.st_dev, here.st_ino):
         return visit()
 
     def enter() -> _T:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            call("setns", fd, CLONE_NEWNET)
+            call("setns", fd, flag)
         finally:
             os.close(fd)
         return visit()
