@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,9 +81,11 @@ def _child(order: dict[str, Any]) -> None:
         import pytest
 
         code = int(pytest.main(order["arguments"]))
+    except BaseException:  # noqa: BLE001 (whoever ordered it reads what it was; the process ends either way)
+        traceback.print_exc()
+    finally:
         sys.stdout.flush()
         sys.stderr.flush()
-    finally:
         os._exit(code)
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from janitor.core.evidence import Unknown
-from janitor.host import nsfile, trusted
+from janitor.host import exposed, nsfile
+from janitor.host.exposed import exposed_mounts
 from janitor.host.procfs import Proc
-from janitor.host.trusted import Exposed, Untrusted, exposed_mounts, open_trusted
+from janitor.host.trusted import Exposed, Untrusted, open_trusted
 from tests.lab.machine import Machine
 
 pytestmark = pytest.mark.system
@@ -124,7 +125,8 @@ def container(machine: Machine, volume: Path, mode: str, within: str = "exec") -
 OPEN = """
 import os, sys
 from janitor.host.procfs import Proc
-from janitor.host.trusted import Untrusted, exposed_mounts, open_trusted
+from janitor.host.exposed import exposed_mounts
+from janitor.host.trusted import Untrusted, open_trusted
 contained = lambda pid: os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/1/ns/pid")
 exposed = exposed_mounts(Proc("/proc"), contained)
 for path in sys.argv[2:]:
@@ -198,7 +200,7 @@ def test_a_process_that_refuses_while_it_ends_hides_no_other(monkeypatch: pytest
             raise refusals.pop()
         return nsfile.identity(path, dir_fd)
 
-    monkeypatch.setattr(trusted, "identity", refusing)
-    view = trusted._view(Proc("/proc"), os.getpid())
+    monkeypatch.setattr(exposed, "identity", refusing)
+    view = exposed._view(Proc("/proc"), os.getpid())
     assert view is not None
     assert (view[0], refusals) == (os.readlink("/proc/self/ns/mnt"), [])

@@ -8,18 +8,18 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from janitor.host.files import open_quietly, read_bounded
+from janitor.host.files import open_quietly
 
-_LIMIT = 64 << 20
+_LIMIT: Final = 64 << 20
 _PINS_MOST: Final = 4096  # of one table
 _PIECE: Final = 1 << 18
 # Only LF ends a line, and only a space a field. What is no namespace's has a root that begins with a slash.
 _PIN: Final = re.compile(rb"^[0-9]+ [0-9]+ [0-9:]+ (net|mnt):\[([0-9]+)\] ([^ \n]*) [^\n]* - nsfs ", re.MULTILINE)
-_ESCAPE = re.compile(r"\\([0-7]{3})")
+_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Mount:
     root: str
     point: str
     filesystem: str
+    writable: bool = True  # neither the mount nor its file system is read-only
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +63,50 @@ class Mounts:
 
 
 def read_mounts(mountinfo: str, *, dir_fd: int | None = None) -> Mounts:
-    """Parse a mountinfo file. OSError where it cannot be read, or a line is of no known shape."""
-    mounts: list[Mount] = []
+    """A whole mount table. OSError as for `each_mount`."""
+    return Mounts(tuple(each_mount(mountinfo, dir_fd=dir_fd)))
+
+
+def mount_table(mountinfo: str) -> dict[str, Mount]:
+    """The same by the mounts' numbers."""
+    return {mount.number: mount for mount in each_mount(mountinfo)}
+
+
+def each_mount(mountinfo: str, *, devices: Container[str] | None = None, dir_fd: int | None = None) -> Iterator[Mount]:
+    """The lines of a mountinfo file; of file systems on these `devices` only, where they are given.
+
+    OSError where it cannot be read, is longer than the kernel's bound on mounts (fs.mount-max) lets it be, or has a
+    line of no known shape.
+    """
     # Only LF ends a line, and only a space a field: the kernel escapes these two and leaves all others as they are.
-    for raw in read_bounded(mountinfo, _LIMIT, dir_fd=dir_fd).split(b"\n"):
-        line = os.fsdecode(raw)
-        left, separator, right = line.partition(" - ")
-        fields = left.split(" ")
-        if not line:
-            continue
+    for line in _lines(mountinfo, dir_fd):
+        left, separator, right = line.partition(b" - ")
+        fields, rest = left.split(b" "), right.split(b" ")
         if not separator or len(fields) < 6:
             raise OSError(errno.EBADMSG, "a line of it cannot be understood", mountinfo)
-        mounts.append(Mount(fields[0], fields[2], _unescape(fields[3]), _unescape(fields[4]), right.split(" ")[0]))
-    return Mounts(tuple(mounts))
+        number, device = fields[0].decode("ascii", "replace"), fields[2].decode("ascii", "replace")
+        if devices is None or device in devices:
+            root, point = _unescape(fields[3]), _unescape(fields[4])
+            writable = b"ro" not in fields[5].split(b",") and b"ro" not in rest[-1].split(b",")
+            yield Mount(number, device, root, point, os.fsdecode(rest[0]), writable)
+
+
+def _lines(path: str, dir_fd: int | None) -> Iterator[bytes]:
+    fd = open_quietly(path, dir_fd=dir_fd)
+    rest, size = b"", 0
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        while data := os.read(fd, 1 << 20):
+            size += len(data)
+            if size > _LIMIT:
+                raise OSError(errno.EFBIG, f"it is longer than {_LIMIT >> 20} MiB", path)
+            *lines, rest = (rest + data).split(b"\n")
+            yield from lines
+        if rest:
+            yield rest
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +137,7 @@ def namespace_pins(mountinfo: str, go_on: Callable[[], bool], *, dir_fd: int | N
             at = len(text) if end else text.rfind(b"\n") + 1
             for pin in _PIN.finditer(text, 0, at):
                 kind: Literal["net", "mnt"] = "net" if pin[1] == b"net" else "mnt"
-                found.append((kind, int(pin[2]), _unescape(os.fsdecode(pin[3]))))
+                found.append((kind, int(pin[2]), _unescape(pin[3])))
             rest, total = text[at:], total + size
             if total > _LIMIT or len(found) > _PINS_MOST or not (end or go_on()):
                 return Pins(tuple(found[:_PINS_MOST]), cut=True)
@@ -122,5 +154,5 @@ def own_mounts() -> Mounts:
         return Mounts(())
 
 
-def _unescape(text: str) -> str:
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+def _unescape(text: bytes) -> str:
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), text))

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from janitor.core.evidence import Unknown
+from janitor.host.exposed import exposed_mounts
 from janitor.host.files import said, unknown
+from janitor.host.mounts import Mount, mount_table
 from janitor.host.namespaces import CLONE_FS, CLONE_NEWNET, CLONE_NEWNS, call, in_thread
 from janitor.host.procfs import NODE_ROOT, Proc, find_proc, mounted_parts
-from janitor.host.trusted import Exposed, Mount, Untrusted, exposed_mounts, open_trusted, read_table, table_of
+from janitor.host.trusted import Exposed, Untrusted, open_trusted, table_of
 from janitor.host.whose import Whose
 
 SYSTEM_DIRS: Final = (
@@ -261,7 +263,7 @@ def programs_here() -> Programs | Unknown:
 
 def _made(base: str, proc: Proc | None, exposed: Exposed, named: tuple[str, ...]) -> Programs | Unknown:
     try:
-        return Programs(base, proc, exposed, named, read_table(table_of(base)))
+        return Programs(base, proc, exposed, named, mount_table(table_of(base)))
     except OSError as error:
         return unknown("reading the node's mount table", error)
 

@@ -10,41 +10,24 @@ import errno
 import os
 import re
 import stat
-import time
-from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from janitor.core.evidence import Unknown
-from janitor.host import patience
-from janitor.host.files import printable, said, unknown
-from janitor.host.namespaces import CLONE_FS, CLONE_NEWNS, call, in_thread
-from janitor.host.nsfile import identity
-from janitor.host.procfs import Proc
+from janitor.host.files import printable
+from janitor.host.mounts import Mount, mount_table
 
 _LINKS: Final = 40  # as the kernel's own (path_resolution(7))
 _COMPONENTS: Final = 400
-_TABLE: Final = 32 << 20  # bytes of one mount table; the kernel's own bound is 100,000 mounts in one namespace
-_ENTRIES: Final = 100_000
-_VIEWS: Final = 8192
-_PIDS: Final = 200_000
-_SECONDS: Final = 10.0
-_ATTEMPTS: Final = 5
-_PAUSE_S: Final = 0.005
-
-_ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # a zombie's mount table cannot be opened: EINVAL
 
 _OPENAT2: Final = 437  # on every architecture
 _NO_MAGICLINKS: Final = 0x02
 _NO_SYMLINKS: Final = 0x04
 _PATH: Final = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
 
-_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 # A kubelet's volumes, wherever its --root-dir is: they are pods' before and after those run.
 _VOLUMES: Final = re.compile(r"/pods/[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(/|$)")
-_PODS_PLACES: Final = (
+PODS_PLACES: Final = (
     "/var/lib/kubelet/pods", "/var/lib/k0s/kubelet/pods", "/var/snap/microk8s/common/var/lib/kubelet/pods",
     "/var/lib/rancher/k3s/agent/kubelet/pods", "/var/lib/rancher/rke2/agent/kubelet/pods",
     "/var/lib/containerd", "/var/lib/k0s/containerd", "/var/snap/microk8s/common/var/lib/containerd",
@@ -77,87 +60,6 @@ class Exposed:
             path = path.rpartition("/")[0] or "/"
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of a mount table."""
-
-    device: str
-    root: str
-    point: str
-    writable: bool
-
-
-def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Unknown:
-    """What the mount namespaces of contained processes show and let be written, and where runtimes keep such.
-
-    Each namespace is entered besides, because a process that has changed its root directory sees less than it can
-    reach. A mount table that shows, writable, the whole of the file system with the node's `/` is left out: whoever
-    sees it (a pod with a hostPath of `/`) is root on the node already, and nothing could be trusted any more. What a
-    process holds only by a descriptor, of a mount that no namespace has any more, is not seen; nor is a container that
-    comes later. Unknown where anything cannot be read, or there is more of it than the bounds allow: then nothing is
-    trusted.
-    """
-    until = time.monotonic() + _SECONDS
-    found: dict[tuple[str, str], str] = {}
-    try:
-        node = read_table(f"{proc.path}/1/mountinfo")
-        roots = [mount for mount in node.values() if mount.point == "/"]
-        if not roots:
-            return Unknown("looking for the mounts that pods see: the node's own / is not in its mount table")
-        found.update(_places(f"{proc.path}/1/root", node))
-        # Only what is on a file system of the node's can be met on a path there.
-        devices = {mount.device for mount in node.values()}
-        left_out = {os.readlink(f"{proc.path}/1/ns/mnt"), os.readlink("/proc/self/ns/mnt")}
-        views: set[tuple[str, ...]] = set()
-        pids = proc.pids()
-        if len(pids) > _PIDS:
-            return Unknown(f"looking for the mounts that pods see: there are more than {_PIDS} processes")
-        for pid in pids:
-            try:
-                look = partial(_tables, proc, pid, contained, devices, left_out, views)
-                tables, seen = patience.ask(pid, look)
-            except TimeoutError:
-                # Its mount table is shown all the same, and more than that it does not see while it waits.
-                tables, seen = [_own_table(proc, pid, devices)], set()
-            if not tables:
-                continue
-            views |= seen
-            whose = f"process {pid} ({proc.name(pid)})"
-            for table in tables:
-                if not any(m.device == roots[-1].device and _within(roots[-1].root, m.root) for m in table):
-                    found.update({(mount.device, mount.root): whose for mount in table})
-            if len(found) > _ENTRIES or len(views) > _VIEWS or time.monotonic() > until:
-                return Unknown(f"looking for the mounts that pods see: there are too many, of {whose} for one")
-    except OSError as error:
-        return unknown("looking for the mounts that pods see", error)
-    return Exposed(found)
-
-
-def _tables(
-    proc: Proc,
-    pid: int,
-    contained: Callable[[int], bool],
-    devices: set[str],
-    left_out: set[str],
-    views: AbstractSet[tuple[str, ...]],
-) -> tuple[list[list[Mount]], set[tuple[str, ...]]]:
-    """What a contained process adds to `views`, and its tables of writable mounts; nothing for others. OSError."""
-    tables: list[list[Mount]] = []
-    seen: set[tuple[str, ...]] = set()
-    view = _view(proc, pid)
-    if view is None or view[0] in left_out or view in views or not contained(pid):
-        return tables, seen
-    if view[:1] not in views:
-        root, table = _whole_table(proc, pid, view[0], devices)
-        tables.append(table)
-        seen |= {view[:1], (view[0], *root)} if root else set()
-    if view not in views and view not in seen:
-        tables.append(_own_table(proc, pid, devices))
-        # One that has ended or has gone elsewhere meanwhile does not speak for others that see the same.
-        seen |= {view} if _view(proc, pid) == view else set()
-    return tables, seen
-
-
 def open_trusted(
     base: str, path: str, exposed: Exposed, *, directory: bool = False, mounts: Mapping[str, Mount] | None = None
 ) -> int:
@@ -167,8 +69,8 @@ def open_trusted(
     where root owns it in such a directory. `base` is "/", "/proc/1/root" or where a disk is mounted, itself trusted;
     `mounts` is its mount table, for whoever opens much at once. Raises Untrusted, or OSError for what is not there.
     """
-    table = read_table(table_of(base)) if mounts is None else mounts
-    stack = _resolve(base, path, table, lambda place, name: _judge(place, name, path, exposed))
+    table = mount_table(table_of(base)) if mounts is None else mounts
+    stack = resolve(base, path, table, lambda place, name: _judge(place, name, path, exposed))
     try:
         fd = stack[-1].fd
         mode = os.fstat(fd).st_mode
@@ -176,7 +78,7 @@ def open_trusted(
             raise Untrusted(f"{path} is no {'directory' if directory else 'regular file'}")
         return os.dup(fd)
     finally:
-        _close(stack)
+        close(stack)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +92,7 @@ class _Place:
     named: str
 
 
-def _resolve(
+def resolve(
     base: str, path: str, mounts: Mapping[str, Mount], judge: Callable[[_Place, "_Place | None"], None]
 ) -> list[_Place]:
     """Go there component by component; each is judged, with the directory it was found in, before the next is opened.
@@ -222,11 +124,11 @@ def _resolve(
             target = os.readlink("", dir_fd=here.fd)
             os.close(stack.pop().fd)
             if target.startswith("/"):
-                _close(stack[1:])
+                close(stack[1:])
                 stack = stack[:1]
             todo = target.split("/") + todo
     except BaseException:
-        _close(stack)
+        close(stack)
         raise
     return stack
 
@@ -257,7 +159,7 @@ def _pods_place(here: _Place) -> str:
     for path in (here.named, here.inner):
         if _VOLUMES.search(path):
             return "a pod"
-    return "a pod" if any(_within(here.named, place) for place in _PODS_PLACES) else ""
+    return "a pod" if any(within(here.named, place) for place in PODS_PLACES) else ""
 
 
 def _has_list(fd: int) -> bool:
@@ -324,7 +226,8 @@ def _step(name: str, above: int, path: str) -> int:
     raise OSError(error, os.strerror(error), path)
 
 
-def _close(stack: list[_Place]) -> None:
+def close(stack: list[_Place]) -> None:
+    """All of their descriptors."""
     for place in stack:
         os.close(place.fd)
 
@@ -334,128 +237,6 @@ def table_of(base: str) -> str:
     return f"{base.removesuffix('root')}mountinfo" if base.endswith("/1/root") else "/proc/thread-self/mountinfo"
 
 
-def _view(proc: Proc, pid: int) -> tuple[str, ...] | None:
-    """What a process sees: its mount namespace, and its root directory in it. None where it has ended.
-
-    One that is just ending refuses even root for a moment (EACCES), of which a pod may have any number: it is asked
-    again.
-    """
-    for attempt in range(_ATTEMPTS):
-        try:
-            device, inode = identity(f"{proc.path}/{pid}/root")
-            return (os.readlink(f"{proc.path}/{pid}/ns/mnt"), str(device), str(inode))
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        except PermissionError:
-            if attempt == _ATTEMPTS - 1:
-                raise
-            time.sleep(_PAUSE_S)
-    return None
-
-
-def _own_table(proc: Proc, pid: int, devices: set[str]) -> list[Mount]:
-    """The writable mounts below the root directory of a process; none where it has ended."""
-    try:
-        return _writable(f"{proc.path}/{pid}/mountinfo", devices)
-    except OSError as error:
-        if error.errno in _ENDED:
-            return []
-        raise
-
-
-def _whole_table(proc: Proc, pid: int, name: str, devices: set[str]) -> tuple[tuple[str, ...], list[Mount]]:
-    """The root of the mount namespace `name` of a process, and all writable mounts there.
-
-    Nothing where it has ended or is in another one by now.
-    """
-    procfs = os.open(proc.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            namespace = os.open(f"{proc.path}/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, ProcessLookupError):
-            return (), []
-        except PermissionError:
-            if _view(proc, pid) is None:
-                return (), []  # it was about to end
-            raise
-
-        if f"mnt:[{os.fstat(namespace).st_ino}]" != name:
-            os.close(namespace)
-            return (), []
-
-        def visit() -> tuple[tuple[str, ...], list[Mount]]:
-            call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
-            call("setns", namespace, CLONE_NEWNS)
-            device, inode = identity("/")
-            return (str(device), str(inode)), _writable("thread-self/mountinfo", devices, dir_fd=procfs)
-
-        try:
-            return in_thread(visit)
-        except OSError as error:
-            raise OSError(error.errno, f"entering the mount namespace of process {pid}: {said(error)}") from None
-        finally:
-            os.close(namespace)
-    finally:
-        os.close(procfs)
-
-
-def _writable(path: str, devices: set[str], *, dir_fd: int | None = None) -> list[Mount]:
-    """The mounts of file systems on these devices that are not read-only."""
-    table = _parsed(path, dir_fd, {device.encode() for device in devices})
-    return [mount for _, mount in table if mount.writable]
-
-
-def read_table(path: str) -> dict[str, Mount]:
-    """Mounts by their ID. OSError where the table cannot be read, is too long, or has a line of no known shape."""
-    return dict(_parsed(path, None, None))
-
-
-def _parsed(path: str, dir_fd: int | None, wanted: set[bytes] | None) -> Iterator[tuple[str, Mount]]:
-    for line in _lines(path, dir_fd):
-        # Most mounts of a container are of file systems of its own, which nobody meets on the node.
-        if wanted is not None and (device := line.split(b" ", 3)[2:3]) and device[0] not in wanted:
-            continue
-        left, separator, right = line.partition(b" - ")
-        fields, rest = left.split(b" "), right.split(b" ")
-        if not separator or len(fields) < 6 or len(rest) < 3:
-            raise OSError(errno.EBADMSG, "a line of it cannot be understood", path)
-        writable = b"ro" not in fields[5].split(b",") and b"ro" not in rest[-1].split(b",")
-        yield (
-            fields[0].decode("ascii", "replace"),
-            Mount(fields[2].decode("ascii", "replace"), _unescape(fields[3]), _unescape(fields[4]), writable),
-        )
-
-
-def _lines(path: str, dir_fd: int | None) -> Iterator[bytes]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
-    rest, size = b"", 0
-    try:
-        while data := os.read(fd, 1 << 20):
-            size += len(data)
-            if size > _TABLE:
-                raise OSError(errno.EFBIG, f"it is longer than {_TABLE >> 20} MiB", path)
-            *lines, rest = (rest + data).split(b"\n")
-            yield from lines
-    finally:
-        os.close(fd)
-
-
-def _unescape(text: bytes) -> str:
-    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), text))
-
-
-def _places(base: str, mounts: Mapping[str, Mount]) -> dict[tuple[str, str], str]:
-    """The same places by where they are on their file systems, which other paths may lead to as well."""
-    found = {}
-    for path in _PODS_PLACES:
-        try:
-            stack = _resolve(base, path, mounts, lambda _place, _above: None)
-        except OSError:
-            continue  # it is not there
-        found[stack[-1].device, stack[-1].inner] = "a pod"
-        _close(stack)
-    return found
-
-
-def _within(path: str, above: str) -> bool:
+def within(path: str, above: str) -> bool:
+    """Whether a path is another one, or below it."""
     return path == above or path.startswith(f"{above.rstrip('/')}/")

@@ -20,6 +20,7 @@ from janitor.core.evidence import Disowned, Unknown
 from janitor.host import control_groups, trusted
 from janitor.host.budget import Budget, each
 from janitor.host.control_groups import Groups, Place
+from janitor.host.exposed import exposed_mounts
 from janitor.host.files import printable, read_bounded, said
 from janitor.host.nsfile import identity
 from janitor.host.procfs import Proc
@@ -228,7 +229,7 @@ class Whose:
     def exposed(self) -> trusted.Exposed | Unknown:
         """What pods may write to, looked at once."""
         if self._exposed is None:
-            self._exposed = trusted.exposed_mounts(self.proc, self.contained)
+            self._exposed = exposed_mounts(self.proc, self.contained)
         return self._exposed
 
     # Looking for somebody.
