@@ -14,7 +14,7 @@ from tests.lab.figures import figure as figure  # a fixture of all tests
 from tests.lab.figures import print_figures
 from tests.lab.programs import ELSEWHERE
 
-SYSTEM = ("tests/system/", "tests/kubernetes/")
+SYSTEM = ("tests/system/", "tests/kubernetes/", "tests/cases/test_rule_keeping.py")
 
 
 def _required() -> bool:
