@@ -7,6 +7,7 @@ from typing import Any
 from janitor.core.addresses import make_range
 from janitor.core.age import identity
 from janitor.core.evidence import (
+    EVIDENCE_VERSION,
     CacheEntry,
     Clock,
     Endpoint,
@@ -90,7 +91,7 @@ def evidence(*files: LeaseFile, **other: Any) -> Evidence:
     """A node that runs one live pod (10.52.0.2) and has `files` as its other leases; all was seen."""
     alive = lease("10.52.0.2", f"{LIVE}\r\neth0".encode(), born=6_000 * SECOND)
     values: dict[str, Any] = {
-        "version": 1, "janitor": "0", "node": "node", "root": "/",
+        "version": EVIDENCE_VERSION, "janitor": "0", "node": "node", "root": "/",
         "started": Clock(BOOT + NOW, NOW), "finished": Clock(BOOT + NOW + SECOND, NOW + SECOND), "boot_id": "this-boot",
         "networks": (network(),), "plugin_dirs": (), "allowed_data_dirs": (),
         "lease_directories": (LeaseDirectory(DIRECTORY, "k8s-pod-network", (alive, *files), "ext4"),),

@@ -18,20 +18,23 @@ from pathlib import Path
 from typing import NoReturn
 
 from janitor import __version__, early
-from janitor.core.action import Plan, Refusal
+from janitor.core.action import DiscardEntry, FreeLease, Plan, Refusal
 from janitor.core.age import identity
 from janitor.core.boot import Configured, plan_at_boot
+from janitor.core.codes import Code
 from janitor.core.evidence import FileIdentity, LeaseDirectory, Network, Unknown, known
 from janitor.core.lease import parse_lease
 from janitor.core.node_mark import another
 from janitor.core.outcome import Outcome
 from janitor.core.prose import count, listing
+from janitor.core.reason import because
 from janitor.host import cni, cni_cache, cni_doubts, leases, mounts, node_mark, state
 from janitor.host.apply import Hands, Witness, apply
-from janitor.host.files import inside, said
+from janitor.host.files import failed, inside, said
 from janitor.host.journal import Journal, new_pass_id
 from janitor.host.locks import Busy, only_janitor
 from janitor.host.undo import recover
+from janitor.report.words import text, texts
 
 _BATCH = 4096  # a lock that nobody waits for may be held for long; 65,000 leases must not take 65,000 syncs
 _NOTICE, _WARNING = "<5>", "<4>"  # sd-daemon(3): the journal takes these as priorities
@@ -72,10 +75,10 @@ def run(root: str, *, ledger_only: bool, strict: bool) -> int:
     """Do it and say in one line what was done; the exit code. Never raises."""
     try:
         if not Path(root).is_dir():
-            raise early.Late(f"--root {root} is not a directory")
+            raise early.Late(because(Code.ROOT_NOT_A_DIRECTORY, path=root))
         report = boot(os.path.abspath(root), ledger_only=ledger_only)  # noqa: PTH100 (not resolved, as elsewhere)
     except early.Late as late:
-        _say(_WARNING, f"nothing done: {late}")
+        _say(_WARNING, f"nothing done: {text(late.reason)}")
         return 1 if strict else 0
     except Exception as error:  # noqa: BLE001 (whatever it is, it must not hold up a boot)
         reason = said(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
@@ -92,7 +95,7 @@ def boot(root: str, *, ledger_only: bool = False) -> Report:
         with only_janitor(place.run, "janitor boot"):
             return _boot(place, ledger_only=ledger_only)
     except Busy as busy:
-        raise early.Late(str(busy)) from None
+        raise early.Late(busy.reason) from None
 
 
 def _boot(place: early.Place, *, ledger_only: bool) -> Report:
@@ -100,7 +103,7 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     if isinstance(seen, Unknown):
         raise early.Late(seen.reason)
     if seen == place.boot_id:
-        raise early.Late(f"{state.LEDGER} is of this boot: it has been done already; {early.LATER}")
+        raise early.Late(because(Code.LEDGER_THERE, path=state.LEDGER))
     early.prove(place)
     networks = cni.read_networks(place.root, ())
     paths = tuple(network.directory for network in known(networks))
@@ -117,16 +120,16 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     # Of another node's leases nothing is known, not even after its mark has been removed.
     recorded = _identities(tuple(d for d in there if not another(d.path.rpartition("/")[0], d.marks, place.node)))
     if place.initramfs and not recorded:
-        raise early.Late(f"there are no leases in {leases.DEFAULT_DATA_DIR}; if it is mounted later, later is the time")
+        raise early.Late(because(Code.NO_LEASES_YET, path=leases.DEFAULT_DATA_DIR))
     if ledger_only:
         state.write_ledger(place.run, place.boot_id, recorded)
         return Report(len(recorded))
     linked = tuple(d for d in there if _is_link(place.root, d.path))
     configured = _configured(place.root, networks)
     plan = plan_at_boot(configured, tuple(d for d in there if d not in linked), known(cache), place.node)
-    refusals = (*plan.refusals, *(Refusal(d.path, "left: it is a symbolic link") for d in linked))
+    refusals = (*plan.refusals, *(Refusal(d.path, (because(Code.SYMBOLIC_LINK),)) for d in linked))
     if problem := node_mark.leave_marks(place.root, tuple(d for d in there if d not in linked), place.node):
-        refusals += (Refusal("the mark of this node", problem),)
+        refusals += (Refusal("the mark of this node", (problem,)),)
     if not plan.actions:
         state.write_ledger(place.run, place.boot_id, recorded)
         return Report(len(recorded), refusals)
@@ -140,7 +143,7 @@ def _configured(root: str, networks: tuple[Network, ...] | Unknown) -> Configure
     try:
         remembered = cni_doubts.remembered(root) if absent else ()
     except OSError as error:
-        raise early.Late(f"what libcni remembers of the configuration cannot be read: {said(error)}") from None
+        raise early.Late(failed(Code.CACHED_CONFIGURATION_UNREADABLE, error)) from None
     return Configured(networks, (*cni_doubts.obscure_files(root), *remembered), absent)
 
 
@@ -157,7 +160,7 @@ def _move(
         journal.load()
         recover(place.root, journal)
     except OSError as error:
-        raise early.Late(f"the journal cannot be used: {said(error)}") from None
+        raise early.Late(failed(Code.JOURNAL_UNUSABLE, error)) from None
     written = False
 
     def witness() -> Witness | Unknown:
@@ -172,7 +175,7 @@ def _move(
     hands = Hands(place.root, pass_id, place.boot_id, journal, own, witness, patience_s=1.0, batch=_BATCH)
     outcomes = tuple(apply(plan.actions, hands))
     if not written:
-        raise early.Late(outcomes[0].detail)
+        raise early.Late(outcomes[0].detail or because(Code.NOT_ASKED))
     return pass_id, outcomes
 
 
@@ -181,7 +184,7 @@ def _witness(place: early.Place) -> Witness | Unknown:
     try:
         early.prove(place)
     except early.Late as late:
-        return Unknown(str(late))
+        return Unknown(late.reason)
     return Witness(frozenset(), frozenset())
 
 
@@ -202,20 +205,22 @@ def _is_link(root: str, path: str) -> bool:
 
 def sentence(report: Report) -> str:
     """What was done, in one line."""
-    done = Counter(o.action.kind for o in report.outcomes if o.event == "done")
-    freed = Counter(o.action.network for o in report.outcomes if o.event == "done" and o.action.kind == "free")
+    moved = [o.action for o in report.outcomes if o.event == "done"]
+    freed = Counter(action.network for action in moved if isinstance(action, FreeLease))
+    discarded = sum(isinstance(action, DiscardEntry) for action in moved)
     parts = [f"recorded {count(report.recorded, 'lease')} that were there before any container runtime of this boot"]
     if freed:
         parts.append("freed " + listing([f"{number} of {network}" for network, number in sorted(freed.items())]))
-    if done["discard"]:
-        parts.append(f"discarded {count(done['discard'], 'blank cache entry', 'blank cache entries')}")
-    if done:
+    if discarded:
+        parts.append(f"discarded {count(discarded, 'blank cache entry', 'blank cache entries')}")
+    if moved:
         parts.append(f"'janitor undo {report.pass_id}' puts it back")
-    failed = [o for o in report.outcomes if o.event != "done"]
-    if failed:
-        reason = failed[0].detail
-        parts.append(f"{len(failed)} could not be moved ({failed[0].action.path}: {reason})")
-    parts += [f"{refusal.subject}: {refusal.reason}" for refusal in report.refusals[:4]]
+    undone = [o for o in report.outcomes if o.event != "done"]
+    if undone:
+        first = undone[0]
+        reason = text(first.detail) if first.detail is not None else first.event
+        parts.append(f"{len(undone)} could not be moved ({first.action.path}: {reason})")
+    parts += [f"{refusal.subject}: {'; '.join(texts(refusal.reasons))}" for refusal in report.refusals[:4]]
     return "; ".join(parts)
 
 

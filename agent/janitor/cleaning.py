@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.action import Action, Plan, Policy
-from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.action import Action, FreeLease, Plan, Policy, RestoreRule, WriteSetting
+from janitor.core.codes import Code
+from janitor.core.evidence import Evidence, Unknown, known, unseen
 from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.core.node_mark import not_shown
 from janitor.core.outcome import Outcome
 from janitor.core.plan import plan
+from janitor.core.profiles import rules_unseen
+from janitor.core.reason import Reason, because
 from janitor.core.second_look import agreed, observe_again, without_stale_rules
 from janitor.host import netns, node_mark, procfs, state
 from janitor.host.apply import Hands, Witness, apply
@@ -26,7 +29,7 @@ from janitor.host.programs import Recent
 from janitor.host.repairs import NodeRepairs
 from janitor.pipeline import Options, asked_addresses, diagnose, observe
 
-STOPPED: Final = "it was asked to stop"
+STOPPED: Final = because(Code.STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,9 @@ class Look:
 
     def unseen(self, policy: Policy) -> tuple[Unknown, ...]:
         """What could not be looked at of that which the policy is about."""
-        of_rules = [f for f in self.findings if f.id == "SCAN002"] if policy.about("RULE") else []
+        of_rules = rules_unseen(self.evidence.routing, self.evidence.networks) if policy.about("RULE") else ()
         of_leases = self.judgement.unseen if policy.about("LEASE") else ()
-        return (*of_leases, *(Unknown(finding.summary, finding.fix) for finding in of_rules))
+        return (*of_leases, *of_rules)
 
 
 def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
@@ -59,20 +62,20 @@ def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
     return Look(evidence, judgement, findings, plan(evidence, judgement, policy))
 
 
-def mark(evidence: Evidence) -> str:
-    """Leave this node's mark in its data directories, before something is changed. What went wrong; "" for nothing."""
+def mark(evidence: Evidence) -> Reason | None:
+    """Leave this node's mark in its data directories, before something is changed. What went wrong, if anything."""
     if not_shown(evidence.this_node, evidence.said_ours):
-        return ""
+        return None
     return node_mark.leave_marks(evidence.root, known(evidence.lease_directories), evidence.this_node)
 
 
 def carry_out(
-    first: Look, options: Options, policy: Policy, journal: Journal, stop: Callable[[], str]
+    first: Look, options: Options, policy: Policy, journal: Journal, stop: Callable[[], Reason | None]
 ) -> tuple[Hands, Plan, Iterator[Outcome]]:
     """Look once more, and do what both looks agree on. The iterator does the work as it is read."""
     second = look(options, policy)
     both = agreed(first.plan, second.plan, first.evidence, second.evidence)
-    without_chain = [action.name for action in both.actions if action.kind == "free" and not action.chain]
+    without_chain = [action.name for action in both.actions if isinstance(action, FreeLease) and not action.chain]
     if without_chain:
         both = without_stale_rules(both, second.evidence, named_addresses(options.root, without_chain))
     boot_id = second.evidence.boot_id
@@ -84,7 +87,7 @@ def carry_out(
         mounts=own_mounts(),
         witness=lambda: witness(
             options.root,
-            Asked(frozenset(action.container_id for action in both.actions)),
+            Asked(frozenset(a.container_id for a in both.actions if not isinstance(a, RestoreRule | WriteSetting))),
             asked_addresses(
                 second.evidence.networks,
                 second.evidence.lease_directories,
@@ -105,7 +108,8 @@ def change(action: Action, options: Options, journal: Journal) -> tuple[str, Out
     boot_id = procfs.boot_id(procfs.find_proc(options.root))
     hands = Hands(
         root=options.root, pass_id=new_pass_id(), boot_id=boot_id if isinstance(boot_id, str) else "", journal=journal,
-        mounts=own_mounts(), witness=lambda: Unknown("not asked"), repairs=NodeRepairs(options.root, options.profiles),
+        mounts=own_mounts(), witness=lambda: unseen(Code.NOT_ASKED),
+        repairs=NodeRepairs(options.root, options.profiles),
     )  # fmt: skip
     return hands.pass_id, next(apply((action,), hands))
 

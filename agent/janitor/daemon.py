@@ -18,7 +18,9 @@ from dataclasses import replace
 from typing import Final
 
 from janitor.clock_watch import ClockWatch
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
+from janitor.core.unknown import unseen
 from janitor.host import procfs
 from janitor.host.http import Server
 from janitor.host.notify import notify, reloading, watchdog_s
@@ -219,7 +221,7 @@ class Daemon:
         if isinstance(proc, Unknown):
             return proc
         if wanted.repair_rules and wanted.no_rules:
-            return Unknown(wanted.no_rules)
+            return unseen(Code.RULES_NOT_KEPT, why=wanted.no_rules)
         options = wanted.options
         return RuleKeeper(options.root, proc, options.profiles, self.say, observe_only=not wanted.repair_rules)
 

@@ -11,6 +11,7 @@ from janitor.core.profiles import SECOND
 from janitor.core.unknown import Unknown
 from janitor.host.procfs import clock
 from janitor.part import Say
+from janitor.report.words import hint, text
 
 _LONGEST_NS: Final = 60 * SECOND
 
@@ -30,7 +31,7 @@ class Doubt:
         if not self._since_ns:
             self._since_ns = now
             then = "nothing is restored, forgotten or removed on that; it is looked at again"
-            self.say("rules undecided", why=unseen.reason, hint=unseen.hint, then=then)
+            self.say("rules undecided", why=text(unseen.reason), hint=hint(unseen.reason), then=then)
         self._still = True
         self.again_ns = now + min(max(CHECK_NS, now - self._since_ns), _LONGEST_NS)
 

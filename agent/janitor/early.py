@@ -10,18 +10,23 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from janitor.core.age import RUNTIMES
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.node_mark import Owner, not_shown
+from janitor.core.reason import Reason, because
 from janitor.host import leases, netns, node_mark, procfs, sockets
-from janitor.host.files import inside
+from janitor.host.files import failed, inside
 
 _PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"}
-LATER = "on a running node use 'janitor clean'"
 _INITRAMFS = "etc/initrd-release"  # os-release(5): what an initramfs has instead of os-release
 
 
 class Late(Exception):  # noqa: N818 (being late is normal)
     """It is not provably early, so nothing may be written."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.code)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Place:
 def find_place(root: str) -> Place:
     """Which node this is about. Late where its processes cannot be seen, or others may use its directories."""
     if os.path.lexists(f"{root}/{_INITRAMFS}"):
-        raise Late(f"{root} is an initramfs; name the node's own root with --root")
+        raise Late(because(Code.ROOT_IS_INITRAMFS, path=root))
     proc = procfs.find_proc(root)
     run, initramfs = root, False
     if isinstance(proc, Unknown):
@@ -48,7 +53,7 @@ def find_place(root: str) -> Place:
         if not os.path.lexists(f"/proc/1/root/{_INITRAMFS}"):
             raise Late(proc.reason)
         if not Path(inside(root, leases.DEFAULT_DATA_DIR)).is_dir():
-            raise Late(f"{leases.DEFAULT_DATA_DIR} is not there yet; if it is mounted later, later is the time")
+            raise Late(because(Code.NO_DATA_DIRECTORY_YET, path=leases.DEFAULT_DATA_DIR))
         proc, run, initramfs = procfs.Proc("/proc"), "/", True
     boot_id = procfs.boot_id(proc)
     if isinstance(boot_id, Unknown):
@@ -68,7 +73,7 @@ def prove(place: Place) -> None:
     for pid in place.proc.pids():
         name = place.proc.name(pid)
         if name in _PROCESSES or name.startswith("containerd-shim"):
-            raise Late(f"{name} (process {pid}) is running already; {LATER}")
+            raise Late(because(Code.RUNNING_ALREADY, name=name, pid=pid))
     units = sockets.only_units_listen(place.proc)
     for path in (*sockets.CRI, sockets.DOCKER):
         if path in units:
@@ -80,11 +85,11 @@ def prove(place: Place) -> None:
             except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise Late(f"{path}: {error}") from None
-            raise Late(f"a container runtime answers at {path} already; {LATER}")
+                raise Late(failed(Code.SOCKET_FAILED, error, path=path)) from None
+            raise Late(because(Code.RUNTIME_ANSWERS, path=path))
     pinned = netns.pinned(place.proc)
     if pinned:
-        raise Late(f"the network namespace {pinned[0]} exists already; {LATER}")
+        raise Late(because(Code.NAMESPACE_THERE, path=pinned[0]))
     namespaces = netns.network_namespaces(place.proc)
     if isinstance(namespaces, Unknown):
         raise Late(namespaces.reason)
@@ -95,7 +100,7 @@ def prove(place: Place) -> None:
             raise Late(namespace.addresses.reason)
         up = [a for a in namespace.addresses if not ip_address(a).is_loopback]
         if namespace.inode != own and up:
-            raise Late(f"{up[0]} is up in the network namespace of {namespace.seen_at} already; {LATER}")
+            raise Late(because(Code.ADDRESS_UP_ALREADY, address=up[0], where=namespace.seen_at))
 
 
 def _prove_the_nodes_own(proc: procfs.Proc, run: str) -> None:
@@ -106,7 +111,4 @@ def _prove_the_nodes_own(proc: procfs.Proc, run: str) -> None:
     """
     booted = proc.name(1) == "systemd" and Path(inside(run, "/run/systemd/system")).is_dir()
     if not (booted or os.path.lexists(f"{proc.path}/1/root/{_INITRAMFS}")):
-        raise Late(
-            f"these are the processes of a container (its first one is {proc.name(1)}), and those of the node are out "
-            "of sight; it takes the host's PID namespace"
-        )
+        raise Late(because(Code.IN_A_CONTAINER, name=proc.name(1)))

@@ -9,6 +9,7 @@ from janitor.core.evidence import Unknown
 from janitor.host.files import said
 from janitor.host.procfs import clock
 from janitor.part import Say
+from janitor.report.words import hint, text
 from janitor.rule_keeper import RuleKeeper
 
 _LONGEST_WAIT_S: Final = 60
@@ -76,7 +77,7 @@ class Keeping:
             return
         made = self.make()
         if isinstance(made, Unknown):
-            self._broken(made.reason, made.hint)
+            self._broken(text(made.reason), hint(made.reason))
             return
         made.start()
         self.keeper, self._tries, self._problem = made, 0, ""

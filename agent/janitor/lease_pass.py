@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from janitor.cleaning import STOPPED, Look, carry_out, look, mark
-from janitor.core.action import Action, Policy
+from janitor.core.action import Action, DiscardEntry, Policy, RestoreRule, WriteSetting
+from janitor.core.codes import Code
 from janitor.core.evidence import known
 from janitor.core.judgement import FREEABLE, Verdict
 from janitor.core.mark import Mark
-from janitor.core.outcome import Entry, action_of
+from janitor.core.outcome import Entry
+from janitor.core.reason import Reason, because
 from janitor.core.watched import identity_of
 from janitor.host import state
 from janitor.host.files import said
@@ -29,11 +31,12 @@ from janitor.pipeline import Options
 from janitor.report.document import make_report
 from janitor.report.page import page
 from janitor.report.pass_lines import Event, FindingFigures, Line, Looked, NetworkFigures, Unchanged
+from janitor.report.words import text, texts
 
 _NAMES: Final = {"free": "lease", "discard": "cache entry", "reserve": "lease"}
 _DONE: Final = {"free": "freed", "discard": "discarded", "reserve": "reserved"}
 
-_Acted = Callable[[str, Action, bool, str], None]
+_Acted = Callable[[str, Action, bool, Reason | None], None]
 """Tells what became of an action of a pass: acted(pass_id, action, done, detail)."""
 
 
@@ -65,7 +68,7 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
     def say(event: str, **fields: str) -> None:
         tell(Event(event, fields))
 
-    def acted(pass_id: str, action: Action, done: bool, detail: str) -> None:
+    def acted(pass_id: str, action: Action, done: bool, detail: Reason | None) -> None:
         event, fields = _event(pass_id, action, done, detail)
         tell(Event(event, fields, action.kind if done else "", action.key))
 
@@ -74,7 +77,7 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
         now, settled = _look(order, still is not None, say), False
         if still is not None and order.policy.about("LEASE") and (now.plan.actions or order.tidy):
             if problem := mark(now.evidence):
-                say("mark not written", why=problem)
+                say("mark not written", why=text(problem))
             acting = _Act(order, say, acted, still)
             if acting.act(now):
                 now = _look(order, not still(), say)
@@ -95,23 +98,24 @@ def _mark(now: Look, before: Mark, digest: str) -> Mark:
     return replace(there, digest=digest) if idle and there == replace(before, digest="") else there
 
 
-def _event(pass_id: str, action: Action, done: bool, detail: str) -> tuple[str, dict[str, str]]:
+def _event(pass_id: str, action: Action, done: bool, detail: Reason | None) -> tuple[str, dict[str, str]]:
     name = _NAMES[action.kind]
     event = f"{name} {_DONE[action.kind]}" if done else f"{name} not {_DONE[action.kind]}"
-    entry = action.kind == "discard"
     return event, {
-        **({"path": action.path} if entry else {"address": action.name, "network": action.network}),
-        "pod": action.pod, "container": action.container_id, "proof": "; ".join(action.proof), "detail": detail,
-        "pass": pass_id,
+        **({"path": action.path} if isinstance(action, DiscardEntry)
+           else {"address": action.name, "network": action.directory.rpartition("/")[2]}),
+        "pod": action.pod,
+        "container": "" if isinstance(action, RestoreRule | WriteSetting) else action.container_id,
+        "proof": "; ".join(texts(action.proof)), "detail": "" if detail is None else text(detail), "pass": pass_id,
     }  # fmt: skip
 
 
-def _alone(order: Order, held: ExitStack, say: Callable[..., None]) -> Callable[[], str] | None:
+def _alone(order: Order, held: ExitStack, say: Callable[..., None]) -> Callable[[], Reason | None] | None:
     """Whether this pass may change something; where not, None, and it looks all the same."""
     try:
         return held.enter_context(only_janitor(order.options.root, DAEMON))
     except Busy as busy:
-        say("only looking", why=str(busy))
+        say("only looking", why=text(busy.reason))
     except OSError as error:
         say("lock not taken", why=said(error), then="this pass only looks")
     return None
@@ -132,7 +136,7 @@ class _Act:
     order: Order
     say: Callable[..., None]
     acted: _Acted
-    still: Callable[[], str]
+    still: Callable[[], Reason | None]
     asked: list[int] = field(default_factory=list)
     settled: bool = False
 
@@ -145,8 +149,8 @@ class _Act:
             journal.load()
             untold = _untold(root, boot_id, journal)
             for entry in recover(root, journal):
-                name = f"{entry.action['directory']}/{entry.action['name']}"
-                self.say("earlier pass was cut short", path=name, state=entry.state, detail=entry.detail)
+                detail = "" if entry.detail is None else text(entry.detail)
+                self.say("earlier pass was cut short", path=entry.action.path, state=entry.state, detail=detail)
             _tell(untold, self.acted)
         except OSError as error:
             self.say("journal not used", why=said(error), then="nothing is changed")
@@ -158,27 +162,26 @@ class _Act:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return tried and not self.asked
 
-    def _stop(self) -> str:
+    def _stop(self) -> Reason | None:
         return STOPPED if self.asked else self.still()
 
     def _carry_out(self, now: Look, journal: Journal, boot_id: str) -> bool:
         hands, both, work = carry_out(now, self.order.options, self.order.policy, journal, self._stop)
-        for why, number in Counter(r.reason for r in both.refusals if r not in now.plan.refusals).items():
-            self.say("left alone", leases=str(number), why=why)
+        for why, number in Counter(r.reasons for r in both.refusals if r not in now.plan.refusals).items():
+            self.say("left alone", leases=str(number), why="; ".join(texts(why)))
         try:
             state.write_telling(self.order.options.root, boot_id, hands.pass_id, 0)
         except OSError as error:
             self.say("notes not written", why=said(error), then="what a pass did is not told after a kill")
-        left, tried = 0, False
+        left, tried, stopped = 0, False, None
         for outcome in work:
-            stopped = self._stop() if outcome.event == "skipped" else ""
-            if stopped and outcome.detail == stopped:  # it was not tried, which is no refusal
-                left += 1
+            if not outcome.tried:  # which is no refusal
+                left, stopped = left + 1, outcome.detail
                 continue
             self.acted(hands.pass_id, outcome.action, outcome.event == "done", outcome.detail)
             tried = True
-        if left:
-            self.say("pass ended early", why=self._stop(), left=str(left))
+        if stopped is not None:
+            self.say("pass ended early", why=text(stopped), left=str(left))
         return tried
 
     def _purge(self, root: str, journal: Journal, boot_id: str) -> None:
@@ -215,7 +218,7 @@ def _only_tell(root: str, now: Look, say: Callable[..., None], acted: _Acted) ->
 
 def _tell(untold: list[Entry], acted: _Acted) -> None:
     for entry in untold:
-        acted(entry.pass_id, action_of(entry), True, "by a pass that was cut off before it could say so")
+        acted(entry.pass_id, entry.action, True, because(Code.CUT_OFF))
 
 
 def _looked(now: Look, began_ns: int, *, settled: bool, mark: Mark) -> Looked:
@@ -230,7 +233,7 @@ def _looked(now: Look, began_ns: int, *, settled: bool, mark: Mark) -> Looked:
     ]
     numbers = Counter((finding.id, finding.severity) for finding in now.findings)
     # Whatever could not be seen at all is complained of by SCAN001 and SCAN002.
-    unseen = [part.reason for part in now.judgement.unseen]
+    unseen = [text(part.reason) for part in now.judgement.unseen]
     unseen += [finding.summary for finding in now.findings if finding.status == "unknown" and finding.id != "SCAN001"]
     waits = [refusal.wait_s for refusal in now.plan.refusals if refusal.wait_s]
     return Looked(

@@ -28,6 +28,7 @@ from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement, judge
 from janitor.core.lease import canonical_address, parse_lease
 from janitor.core.prose import id_ranges, nearest
+from janitor.core.reason import Reason
 from janitor.core.routing import Profile
 from janitor.core.sightings import canonical
 from janitor.host import (
@@ -214,7 +215,7 @@ def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> tuple[Judgement, tup
 def skipped(evidence: Evidence, only: str | None = None) -> tuple[Skipped, ...]:
     """The checks that were not made on this evidence, those with one reason together; of `only`, where it is given."""
     wanted = None if only is None else matching_ids(only)
-    by_reason: dict[str, list[str]] = {}
+    by_reason: dict[Reason | str, list[str]] = {}
     for module in _checks():
         for part in module.skipped(evidence) if hasattr(module, "skipped") else ():
             ids = [i for i in part.ids if wanted is None or i in wanted]

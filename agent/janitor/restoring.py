@@ -3,8 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from janitor.core.codes import Code
 from janitor.core.mirror import CHECK_NS, Mirror
 from janitor.core.profiles import SECOND
+from janitor.core.reason import Reason, because
 from janitor.core.routing import Match, Profile
 from janitor.core.rules import PolicyRule, Step
 from janitor.core.unknown import Unknown
@@ -14,6 +16,7 @@ from janitor.host.netlink import RuleSocket
 from janitor.host.owners import Owners
 from janitor.host.procfs import clock
 from janitor.part import Say
+from janitor.report.words import texts
 from janitor.unattributed import Unattributed
 
 
@@ -55,7 +58,7 @@ class Restoring:
     def withdraw(self, now: int) -> None:
         """Forget what nobody wants any more; what we put back a moment ago on older knowledge goes again."""
         for kept, reasons in self.mirror.unwanted(self._why_not):
-            why = "; ".join(reasons)
+            why = "; ".join(texts(reasons))
             self.say("rule forgotten", rule=str(kept.rule), profile=kept.profile.name, why=why)
             if kept.put_back_lately(now) and not kept.owed_ns:
                 self.take_away(kept.rule, why)
@@ -68,7 +71,11 @@ class Restoring:
     def _forget_unwanted(self) -> None:
         """Of what is owed; where it cannot be told whether anybody wants a rule, that one waits."""
         for kept in self.mirror.waiting():
-            reasons = ("only observing",) if self.observe_only else self._why_not(kept.rule, kept.profile, kept.match)
+            reasons = (
+                (because(Code.ONLY_OBSERVING),)
+                if self.observe_only
+                else self._why_not(kept.rule, kept.profile, kept.match)
+            )
             # Nothing brings a forgotten rule back, and what was seen before the deletion may be old: an owner that has
             # just been started anew, with other arguments or another range, has made its rules already. The check that
             # follows every deletion looks again first.
@@ -76,10 +83,10 @@ class Restoring:
             kept.undecided = old or isinstance(reasons, Unknown)
             if reasons and not kept.undecided and not isinstance(reasons, Unknown):
                 self.mirror.forget(kept.rule)
-                why = "; ".join(reasons)
+                why = "; ".join(texts(reasons))
                 self.say("rule not restored", rule=str(kept.rule), profile=kept.profile.name, by=kept.by, why=why)
 
-    def _why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...] | Unknown:
+    def _why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[Reason, ...] | Unknown:
         """Why nobody wants the rule any more; nothing if somebody does."""
         reasons = self.owners.why_not(rule, profile, match)
         if isinstance(reasons, Unknown):

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.mirror import CHECK_NS, Mirror
 from janitor.core.profiles import SECOND
 from janitor.core.routing import Profile
 from janitor.core.rules import Exact, PolicyRule
-from janitor.core.unknown import Unknown
 from janitor.doubt import Doubt
 from janitor.host import mirror_note
 from janitor.host.attribution import Attribution, Doer
-from janitor.host.files import said
+from janitor.host.files import said, unknown
 from janitor.host.namespaces import in_network
 from janitor.host.netlink import Interrupted, RuleSocket
 from janitor.host.owners import Owners
@@ -244,7 +244,7 @@ class RuleKeeper:
             except Interrupted:
                 continue
             except OSError as error:
-                self._doubt.about(Unknown(f"reading the rules: {said(error)}"))
+                self._doubt.about(unknown(Code.CANNOT_READ_RULES, error))
                 return None
         self._check_ns = clock().boottime_ns + CHECK_NS
         return None

@@ -9,6 +9,7 @@ from janitor.host.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
 from janitor.host.notify import notify
 from janitor.host.procfs import clock
 from janitor.part import Say
+from janitor.report.words import text
 
 _EVERY_NS: Final = 2_000_000_000
 
@@ -35,7 +36,7 @@ class Sole:
             self._fd = take_daemon_lock(self._root())
         except (Busy, OSError) as error:
             self.another = isinstance(error, Busy)
-            self.why = said(error) if isinstance(error, OSError) else str(error)
+            self.why = said(error) if isinstance(error, OSError) else text(error.reason)
             self.due_ns = clock().boottime_ns + _EVERY_NS
             if self.why != self._said:
                 self._say("waiting", why=self.why, then="this one takes over when it can")
@@ -47,15 +48,15 @@ class Sole:
 
     def still(self) -> bool:
         """False where somebody removed the lock's file and another daemon has it now: then this one has to stop."""
-        if self._fd is None or not (why := lost(self._root(), DAEMON_LOCK, self._fd)):
+        if self._fd is None or (why := lost(self._root(), DAEMON_LOCK, self._fd)) is None:
             return True
         self.close()
         try:
             self._fd = take_daemon_lock(self._root())
-            self._say("lock lost", why=why, then="it was taken again")
+            self._say("lock lost", why=text(why), then="it was taken again")
         except (Busy, OSError) as error:
-            taken = said(error) if isinstance(error, OSError) else str(error)
-            self._say("lock lost", why=f"{why}; {taken}", then="this one does nothing until it has it again")
+            taken = said(error) if isinstance(error, OSError) else text(error.reason)
+            self._say("lock lost", why=f"{text(why)}; {taken}", then="this one does nothing until it has it again")
             self.due_ns, self._said = clock().boottime_ns + _EVERY_NS, ""
             return False
         return True

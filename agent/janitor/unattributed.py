@@ -20,6 +20,7 @@ from janitor.host.mirror_note import Note
 from janitor.host.owners import Owners
 from janitor.host.procfs import clock
 from janitor.part import Say
+from janitor.report.words import texts
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ class Unattributed:
             elif reasons:
                 self.mirror.forget(kept.rule)
                 self.counts["deleted by unknown"] += 1
-                self.say("rule gone", rule=str(kept.rule), left="; ".join(reasons))
+                self.say("rule gone", rule=str(kept.rule), left="; ".join(texts(reasons)))
             else:
                 self.counts["deleted by systemd-networkd"] += 1
                 self.mirror.wiped(kept.rule, now)

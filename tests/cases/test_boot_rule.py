@@ -6,16 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from janitor.core.action import Plan
+from janitor.core.action import FreeLease, Plan
 from janitor.core.boot import Configured, plan_at_boot
+from janitor.core.codes import Code
 from janitor.core.evidence import CacheEntry, LeaseDirectory, LeaseFile, Network, Unknown
 from janitor.core.node_mark import Owner
+from janitor.core.reason import Reason, because
+from tests.reasons import not_seen, words
 
 ID = "ab" * 32
 NAME = "k8s-pod-network"
-NETWORK = Network(NAME, "/var/lib/cni/networks", "10-canal.conflist", ("calico", "portmap"), "0.3.1", Unknown(""), True)
+NETWORK = Network(
+    NAME, "/var/lib/cni/networks", "10-canal.conflist", ("calico", "portmap"), "0.3.1", not_seen(""), True
+)
 NODE = Owner("7" * 32, "5" * 32, first=True)
-NOTHING = Unknown("no CNI configuration")
+NOTHING = not_seen("no CNI configuration")
 
 
 def file(name: str, content: bytes | Unknown, inode: int = 7) -> LeaseFile:
@@ -32,7 +37,10 @@ def directory(*files: LeaseFile, name: str = NAME, filesystem: str = "ext4") -> 
     return LeaseDirectory(f"/var/lib/cni/networks/{name}", name, files, filesystem)
 
 
-def entry(damage: str = "it is empty", **more: object) -> CacheEntry:
+BLANK = because(Code.EMPTY)
+
+
+def entry(damage: Reason | None = BLANK, **more: object) -> CacheEntry:
     path = f"/var/lib/cni/results/{NAME}-{ID}-eth0"
     return replace(CacheEntry(path, NAME, ID, "eth0", 1, 9, 0, 5, 6, damage), **more)  # type: ignore[arg-type]
 
@@ -53,11 +61,12 @@ def test_cri_leases_and_corrupt_ones_go_with_their_identity_and_the_proof() -> N
     plan = planned(directory(WHOLE, EMPTY, LOCK, file("10.52.0.4", b"mine")))
     assert names(plan) == ["10.52.0.2", "10.52.0.3"]
     first, second = plan.actions
+    assert isinstance(first, FreeLease)
     assert (first.kind, first.container_id, first.interface, first.ctime_ns) == ("free", ID, "eth0", 6)
-    assert first.file is not None
+    assert isinstance(second, FreeLease)
     assert (first.file.inode, first.file.path) == (7, "/var/lib/cni/networks/k8s-pod-network/10.52.0.2")
-    assert "before any container runtime" in first.proof[-1]
-    assert second.proof[0] == "it is empty"
+    assert "before any container runtime" in words(first.proof[-1])
+    assert second.proof[0] == because(Code.EMPTY)
     assert plan.refusals == ()
 
 
@@ -73,8 +82,8 @@ def test_cri_leases_and_corrupt_ones_go_with_their_identity_and_the_proof() -> N
 def test_other_networks_keep_theirs_and_it_is_said(network: Network, why: str) -> None:
     plan = planned(directory(WHOLE, EMPTY), networks=(network,))
     assert plan.actions == ()
-    assert plan.refusals[0].reason.startswith("2 leases left: ")
-    assert why in plan.refusals[0].reason
+    assert words(plan.refusals[0].reasons).startswith("2 leases left: ")
+    assert why in words(plan.refusals[0].reasons)
 
 
 def test_one_refusing_network_of_a_directory_is_enough() -> None:
@@ -86,22 +95,24 @@ def test_one_refusing_network_of_a_directory_is_enough() -> None:
 @pytest.mark.parametrize("filesystem", ["nfs4", "ceph", "9p", "virtiofs", "fuse.sshfs"])
 def test_a_network_file_system(filesystem: str) -> None:
     plan = planned(directory(WHOLE, filesystem=filesystem))
-    assert (names(plan), filesystem in plan.refusals[0].reason) == ([], True)
+    assert (names(plan), filesystem in words(plan.refusals[0].reasons)) == ([], True)
 
 
 def test_what_could_not_be_read_stays() -> None:
-    assert names(planned(directory(file("10.52.0.2", Unknown("reading it: Input/output error"))))) == []
-    unread = LeaseDirectory("/var/lib/cni/networks/k8s-pod-network", NAME, Unknown("reading it: I/O error"), "ext4")
-    assert planned(unread).refusals[0].reason == "0 leases left: reading it: I/O error"
+    assert names(planned(directory(file("10.52.0.2", not_seen("reading it: Input/output error"))))) == []
+    unread = LeaseDirectory("/var/lib/cni/networks/k8s-pod-network", NAME, not_seen("reading it: I/O error"), "ext4")
+    assert words(planned(unread).refusals[0].reasons) == "0 leases left: reading it: I/O error"
 
 
 def test_without_a_configuration_only_what_can_be_nobody_elses() -> None:
     assert names(planned(directory(WHOLE, LOCK), networks=NOTHING)) == ["10.52.0.2"]
-    assert "nothing but leases of CRI sandboxes" in planned(directory(WHOLE), networks=NOTHING).actions[0].proof[-1]
+    assert "nothing but leases of CRI sandboxes" in words(
+        planned(directory(WHOLE), networks=NOTHING).actions[0].proof[-1]
+    )
     for other in (EMPTY, file("10.52.0.4", b"mine"), file("note", b""), file("10.52.0.5", ID.encode())):
         plan = planned(directory(WHOLE, other), networks=NOTHING)
         assert names(plan) == []
-        assert "there is no CNI configuration" in plan.refusals[0].reason
+        assert "there is no CNI configuration" in words(plan.refusals[0].reasons)
     for name in ("podman", "bridge", "buildkit", "nerdctl-x"):
         assert names(planned(directory(WHOLE, name=name), networks=NOTHING)) == []
     assert plan_at_boot(Configured(NOTHING), (directory(WHOLE),), (), (NODE,)).actions == ()
@@ -110,10 +121,12 @@ def test_without_a_configuration_only_what_can_be_nobody_elses() -> None:
 
 
 def test_blank_cache_entries_of_these_networks() -> None:
-    assert [a.kind for a in planned(cache=(entry(), entry("it holds 1517 NUL bytes"))).actions] == ["discard"] * 2
+    assert [a.kind for a in planned(cache=(entry(), entry(because(Code.CACHE_NULS, bytes=1517)))).actions] == [
+        "discard"
+    ] * 2
     for kept in (
-        entry(""),
-        entry("it is not JSON that libcni could have written"),
+        entry(None),
+        entry(because(Code.CACHE_NOT_JSON)),
         entry(network="podman"),
         entry(container_id="x"),
         entry(regular=False),

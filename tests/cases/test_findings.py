@@ -7,6 +7,7 @@ import pytest
 
 from janitor.core.action import Plan, Refusal
 from janitor.core.addresses import make_range
+from janitor.core.codes import Code
 from janitor.core.evidence import (
     Clock,
     Evidence,
@@ -15,11 +16,11 @@ from janitor.core.evidence import (
     LeaseFile,
     NetworkNamespace,
     Overlooked,
-    Unknown,
     known,
 )
 from janitor.core.findings import Finding
 from janitor.core.plan import plan
+from janitor.core.reason import because
 from janitor.pipeline import diagnose, select
 from janitor.report.changes import plan_text
 from janitor.report.document import make_report
@@ -27,6 +28,7 @@ from janitor.report.explain import explain
 from janitor.report.headline import headlines
 from janitor.report.table import to_table
 from tests.lab.cache import REPOSITORY
+from tests.reasons import not_seen, recorded
 from tests.situations import (
     BOOT,
     DEAD,
@@ -96,7 +98,7 @@ def test_an_attachment_with_two_addresses_of_one_range() -> None:
 def test_an_attachment_with_one_address_of_each(second: LeaseFile) -> None:
     dual = network(range_sets=((make_range("10.52.0.0/24"),), (make_range("fd00::/64"),)))
     assert found(in_directory(lease("10.52.0.10"), second, networks=(dual,)), "LEASE004") == []
-    unknown = network(range_sets=Unknown("flannel has not written it"))
+    unknown = network(range_sets=not_seen("flannel has not written it"))
     assert found(in_directory(lease("10.52.0.10"), second, networks=(unknown,)), "LEASE004") == []
 
 
@@ -148,7 +150,7 @@ def test_foreign_files() -> None:
     assert "reserved" in only(evidence(lease("10.52.0.9", b"reserved by hand")), "LEASE008").evidence[1]
 
 
-EMPTY_ENTRY = cache_entry(DEAD, damage="it is empty", cni_version="")
+EMPTY_ENTRY = cache_entry(DEAD, damage=because(Code.EMPTY), cni_version="")
 STOPPED = endpoint(sandbox(DEAD, ready=False))
 
 
@@ -157,7 +159,7 @@ STOPPED = endpoint(sandbox(DEAD, ready=False))
     [
         ({"networks": (network(cni_version="0.4.0"),)}, "error"),
         ({"networks": (network(cni_version="1.0.0"),)}, "error"),
-        ({"networks": Unknown("no")}, "error"),
+        ({"networks": not_seen("no")}, "error"),
         ({"networks": (network(cni_version="0.3.1"),)}, "info"),
         (
             {"networks": (network(cni_version="1.0.0"),), "endpoints": (replace(STOPPED, runtime_version="v2.1.4"),)},
@@ -182,7 +184,7 @@ def test_damaged_entries_go_where_the_cni_has_an_ipam_of_its_own() -> None:
 
 
 def test_a_damaged_loopback_entry_stops_nothing() -> None:
-    loopback = cache_entry(DEAD, damage="it is empty", network="cni-loopback", interface="lo", cni_version="")
+    loopback = cache_entry(DEAD, damage=because(Code.EMPTY), network="cni-loopback", interface="lo", cni_version="")
     what = evidence(cache=(loopback,), endpoints=(STOPPED,), networks=(network(cni_version="1.0.0"),))
     assert only(what, "LEASE009").severity == "info"
 
@@ -205,7 +207,7 @@ def test_leases_in_memory_are_fine() -> None:
 
 
 def test_what_was_not_seen_is_said_once() -> None:
-    blind = Unknown("no /proc", "run it on the node")
+    blind = not_seen("no /proc", "run it on the node")
     what = evidence(lease(), namespaces=blind, processes=blind)
     finding = only(what, "SCAN001")
     assert (finding.status, finding.fix) == ("unknown", "run it on the node")
@@ -250,7 +252,7 @@ def test_the_addresses_of_a_pod_that_the_operator_has_named_do_not_count() -> No
 @pytest.mark.parametrize("table", ["addresses", "host_routes"])
 def test_a_table_that_could_not_be_read_keeps_whatever_the_operator_has_named(table: str) -> None:
     """His word is about what is in the namespace, and nobody has seen that."""
-    unread = Unknown("reading its addresses: Permission denied")
+    unread = not_seen("reading its addresses: Permission denied")
     named = crowded(*MANY, ignored_pods=("default/web-1",))
     (one,) = known(named.namespaces)
     parts: dict[str, Any] = {table: unread}
@@ -271,7 +273,7 @@ def test_what_was_overlooked_is_named_and_keeps_nothing() -> None:
 
 
 def test_selecting_findings() -> None:
-    what = evidence(lease(), lease("10.52.0.9", b""), boot_id=Unknown("no"))
+    what = evidence(lease(), lease("10.52.0.9", b""), boot_id=not_seen("no"))
     _, findings = diagnose(what)
     assert {f.id for f in select(findings, "LEASE010")} == {"LEASE010", "SCAN001"}
     assert select(findings, None) == findings
@@ -285,14 +287,14 @@ def test_selecting_findings() -> None:
     [
         (evidence(), "k8s-pod-network 10.52.0.0/24: 1 of 253 used: 1 live; nothing to free"),
         (evidence(lease()), "'janitor clean' would free 1"),
-        (evidence(lease(), boot_id=Unknown("no")), "not everything could be looked at"),
+        (evidence(lease(), boot_id=not_seen("no")), "not everything could be looked at"),
         (evidence(lease(ctime_ns=BOOT + 9_999 * SECOND)), "'janitor clean' would watch them for 10 min"),
-        (evidence(networks=(network(range_sets=Unknown("x")),)), "k8s-pod-network: 1 address used: 1 live"),
+        (evidence(networks=(network(range_sets=not_seen("x")),)), "k8s-pod-network: 1 address used: 1 live"),
         (
             in_directory(
                 lease("10.52.0.2", f"{LIVE}\r\neth0".encode()),
                 lease("10.52.0.9", b"by hand"),
-                networks=(network(range_sets=Unknown("x")),),
+                networks=(network(range_sets=not_seen("x")),),
             ),
             "k8s-pod-network: 1 address used: 1 live, beside 1 file of others; nothing to free",
         ),
@@ -331,7 +333,7 @@ def test_a_reason_is_said_once_where_many_rows_have_it() -> None:
 
 
 def test_that_not_all_was_seen_is_said_once() -> None:
-    what = evidence(lease(), boot_id=Unknown("no"))
+    what = evidence(lease(), boot_id=not_seen("no"))
     text = to_table(make_report(what, *diagnose(what)), width=200, colour=False)
     assert "because not everything could be looked at (SCAN001)" in text.splitlines()[0]
     assert "this is not the whole truth" not in text
@@ -358,13 +360,13 @@ def test_explain() -> None:
 
 
 def test_explain_says_what_it_could_not_see() -> None:
-    blind = evidence(networks=Unknown("no CNI configuration was found"), cache=(), lease_directories=())
+    blind = evidence(networks=not_seen("no CNI configuration was found"), cache=(), lease_directories=())
     text = explained(blind, "10.52.0.7")
     assert "not everything could be looked at" in text
     assert "not seen   no CNI configuration was found" in text
 
 
-NOT = Unknown("not to be seen here")
+NOT = not_seen("not to be seen here")
 ALL_BUT_ONE: dict[str, dict[str, Any]] = {
     **{part: {part: NOT} for part in ("boot_id", "networks", "lease_directories", "cache", "endpoints", "namespaces",
                                       "processes", "task_directories")},
@@ -439,14 +441,24 @@ def test_a_directory_with_another_nodes_mark_has_a_fix_of_its_own() -> None:
 
 
 def test_damaged_cache_entries_that_are_not_shown_are_counted() -> None:
-    damaged = [cache_entry(f"{n:064x}", damage="it is empty", network="cni-loopback") for n in range(12)]
+    damaged = [cache_entry(f"{n:064x}", damage=because(Code.EMPTY), network="cni-loopback") for n in range(12)]
     assert only(evidence(cache=(cache_entry(LIVE, "10.52.0.2"), *damaged)), "LEASE009").evidence[8:] == ("and 4 more",)
 
 
 def test_what_is_left_for_the_same_reason_is_said_once() -> None:
     """As what would be done is; one that is alone has a line of its own."""
-    same = [Refusal(f"{DIRECTORY}/10.52.0.{n}", f"it was a/b-{n}'s; too young", 60 * n, f"a/b-{n}") for n in (3, 4, 5)]
-    assert plan_text(Plan((), (*same, Refusal(f"{DIRECTORY}/10.52.0.9", "no", None))), 200).splitlines() == [
+    same = [
+        Refusal(
+            f"{DIRECTORY}/10.52.0.{n}",
+            (because(Code.SANDBOX_NOT_RUNNING, pod=f"a/b-{n}"), recorded("too young")),
+            60 * n,
+            f"a/b-{n}",
+        )
+        for n in (3, 4, 5)
+    ]
+    assert plan_text(
+        Plan((), (*same, Refusal(f"{DIRECTORY}/10.52.0.9", (recorded("no"),), None))), 200
+    ).splitlines() == [
         f"left 3 in {DIRECTORY}: 10.52.0.3 (a/b-3), 10.52.0.4 (a/b-4), 10.52.0.5 (a/b-5)",
         "  because too young (may be decided in 5 min)",
         f"left: {DIRECTORY}/10.52.0.9: no",

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from janitor.core.action import Action
+from janitor.core.action import Action, FreeLease, ReserveLease
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Outcome, Restored
+from janitor.core.reason import because
 from janitor.core.watched import identity_of
 from janitor.host.apply import BATCH, Hands, Witness, apply
 from janitor.host.journal import JOURNAL, Journal
@@ -24,6 +26,7 @@ from janitor.host.locks import Busy, network_lock
 from janitor.host.mounts import own_mounts
 from janitor.host.quarantine import QUARANTINE, move
 from janitor.host.undo import recover, undo
+from tests.reasons import not_seen, recorded, words
 
 NETWORK = "/var/lib/cni/networks/net"
 DEAD, LIVE = "d" * 64, "a" * 64
@@ -54,7 +57,16 @@ def frees(root: Path, *names: str) -> tuple[Action, ...]:
     finally:
         os.close(directory)
     return tuple(
-        Action("free", NETWORK, f.name, DEAD, "eth0", "", ("dead",), identity_of(f"{NETWORK}/{f.name}", f), f.ctime_ns)
+        FreeLease(
+            NETWORK,
+            f.name,
+            DEAD,
+            "eth0",
+            "",
+            (recorded("dead"),),
+            file=identity_of(f"{NETWORK}/{f.name}", f),
+            ctime_ns=f.ctime_ns,
+        )
         for f in files
     )
 
@@ -82,7 +94,7 @@ def intended(root: Path) -> list[Entry]:
 
 
 def reserves(container_id: str = LIVE) -> tuple[Action, ...]:
-    return (Action("reserve", NETWORK, "10.0.0.2", container_id, "eth0", "web", ("missing",)),)
+    return (ReserveLease(NETWORK, "10.0.0.2", container_id, "eth0", "web", (recorded("missing"),)),)
 
 
 RUNNING = Witness(frozenset({LIVE}), frozenset({"10.0.0.2"}))
@@ -100,18 +112,18 @@ def test_nobody_is_seen_and_it_goes(root: Path) -> None:
 def test_a_process_that_names_its_container_by_now(root: Path) -> None:
     """A plugin, a shim: its address need not be up yet, nor ever where the pod is a virtual machine."""
     (outcome,) = done(root, frees(root), witness=lambda: Witness(frozenset({DEAD}), frozenset()))
-    assert (outcome.event, outcome.detail) == ("skipped", "a process runs for it now")
+    assert (outcome.event, words(outcome.detail)) == ("skipped", "a process runs for it now")
     assert lease(root).read_bytes() == ORPHAN
 
 
 def test_its_address_is_up_by_now(root: Path) -> None:
     (outcome,) = done(root, frees(root), witness=lambda: Witness(frozenset(), frozenset({"10.0.0.1"})))
-    assert (outcome.event, outcome.detail) == ("skipped", "its address is up now")
+    assert (outcome.event, words(outcome.detail)) == ("skipped", "its address is up now")
     assert lease(root).read_bytes() == ORPHAN
 
 
 def test_a_kernel_that_cannot_be_looked_at_any_more(root: Path) -> None:
-    assert events(done(root, frees(root), witness=lambda: Unknown("no permission"))) == ["skipped"]
+    assert events(done(root, frees(root), witness=lambda: not_seen("no permission"))) == ["skipped"]
     assert lease(root).exists()
 
 
@@ -153,7 +165,7 @@ def test_other_bytes_by_a_clock_that_stands_still(root: Path) -> None:
     (action,) = frees(root)
     lease(root).write_bytes(f"{LIVE}\r\neth0".encode())
     changed = lease(root).stat()
-    assert action.file is not None
+    assert isinstance(action, FreeLease)
     alike = replace(action, ctime_ns=changed.st_ctime_ns, file=replace(action.file, mtime_ns=changed.st_mtime_ns))
     assert events(done(root, (alike,))) == ["skipped"]
     assert lease(root).exists()
@@ -202,7 +214,7 @@ def test_a_lock_that_host_local_holds(root: Path, what: str) -> None:
     fcntl.flock(held, fcntl.LOCK_EX)
     (outcome,) = done(root, frees(root))
     os.close(held)
-    assert (outcome.event, "is held by somebody else" in outcome.detail) == ("skipped", True)
+    assert (outcome.event, "is held by somebody else" in words(outcome.detail)) == ("skipped", True)
     assert lease(root).exists()
 
 
@@ -236,9 +248,10 @@ def test_a_lock_that_was_replaced_while_it_was_waited_for(root: Path, what: str)
 
     thread = threading.Thread(target=replace_it)
     thread.start()
-    with pytest.raises(Busy, match="removed or replaced"), network_lock(str(here), NETWORK, 30.0):
+    with pytest.raises(Busy) as caught, network_lock(str(here), NETWORK, 30.0):
         pass
     thread.join()
+    assert caught.value.reason.code is Code.DIRECTORY_REPLACED
 
 
 def test_a_batch_is_no_larger_than_a_pod_can_wait_for(root: Path) -> None:
@@ -260,7 +273,7 @@ def test_a_pass_that_is_told_to_stop_does_no_further_batch(root: Path) -> None:
     names = ["10.0.1.1", "10.0.1.2", "10.0.1.3"]
     for name in names:
         lease(root, name).write_bytes(ORPHAN)
-    answers = iter(["", "it was asked to stop", ""])
+    answers = iter([None, because(Code.STOPPED), None])
     outcomes = done(root, frees(root, *names), batch=1, stop=lambda: next(answers))
     assert events(outcomes) == ["done", "skipped", "skipped"]
 
@@ -298,7 +311,7 @@ def test_the_intention_is_on_the_disk_before_anything_is_moved(root: Path, calls
         return NOBODY
 
     assert events(done(root, frees(root), witness=witness)) == ["done"]
-    assert [(e.state, e.action["name"], e.quarantine) for e in before] == [
+    assert [(e.state, e.action.name, e.quarantine) for e in before] == [
         ("intend", "10.0.0.1", f"{QUARANTINE}/{MOVED}/00000-10.0.0.1")
     ]
     moved = calls.index(("rename", "10.0.0.1"))
@@ -312,7 +325,7 @@ def test_the_intention_is_on_the_disk_before_anything_is_moved(root: Path, calls
 def test_a_journal_that_cannot_be_written_keeps_everything_where_it_is(root: Path) -> None:
     (root / JOURNAL[1:]).mkdir(parents=True)
     (outcome,) = done(root, frees(root))
-    assert (outcome.event, "so nothing is changed" in outcome.detail) == ("failed", True)
+    assert (outcome.event, "so nothing is changed" in words(outcome.detail)) == ("failed", True)
     assert lease(root).exists()
 
 
@@ -326,7 +339,7 @@ def test_a_move_that_the_disk_may_not_have_is_said(root: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "fsync", failing)
     (outcome,) = done(root, frees(root))
-    assert (outcome.event, outcome.detail) == ("done", "not synced to disk: Input/output error")
+    assert (outcome.event, words(outcome.detail)) == ("done", "not synced to disk: Input/output error")
 
 
 # A missing lease.
@@ -351,7 +364,7 @@ def test_no_lease_is_written_for_a_pod_that_has_ended(root: Path, witness: Witne
     assert not lease(root, "10.0.0.2").exists()
 
 
-@pytest.mark.parametrize("last", [NOBODY, Unknown("no permission")])
+@pytest.mark.parametrize("last", [NOBODY, not_seen("no permission")])
 def test_no_lease_is_written_for_a_pod_that_has_ended_while_the_lock_was_waited_for(
     root: Path, last: Witness | Unknown
 ) -> None:
@@ -363,7 +376,7 @@ def test_no_lease_is_written_for_a_pod_that_has_ended_while_the_lock_was_waited_
 def test_a_lease_that_is_there_by_now_is_not_written_over(root: Path) -> None:
     lease(root, "10.0.0.2").write_bytes(ORPHAN)
     (outcome,) = done(root, reserves(), witness=lambda: RUNNING)
-    assert (outcome.event, outcome.detail) == ("skipped", "there is a lease of that address by now")
+    assert (outcome.event, words(outcome.detail)) == ("skipped", "there is a lease of that address by now")
     assert lease(root, "10.0.0.2").read_bytes() == ORPHAN
 
 
@@ -399,12 +412,12 @@ def test_undo_replaces_no_lease(root: Path) -> None:
     journal = freed(root)
     lease(root).write_bytes(f"{LIVE}\r\neth0".encode())
     restored = put_back(root, journal)
-    assert (restored.ok, restored.detail) == (False, "its address has been leased again")
+    assert (restored.ok, words(restored.detail)) == (False, "its address has been leased again")
     assert lease(root).read_bytes() == f"{LIVE}\r\neth0".encode()
     assert (root / QUARANTINE[1:] / MOVED / "00000-10.0.0.1").read_bytes() == ORPHAN
 
 
-@pytest.mark.parametrize("witness", [Witness(frozenset(), frozenset({"10.0.0.1"})), Unknown("no permission")])
+@pytest.mark.parametrize("witness", [Witness(frozenset(), frozenset({"10.0.0.1"})), not_seen("no permission")])
 def test_undo_gives_no_address_back_that_may_be_up(root: Path, witness: Witness | Unknown) -> None:
     journal = freed(root)
     assert not put_back(root, journal, witness).ok
@@ -417,7 +430,7 @@ def test_undo_waits_for_host_locals_lock(root: Path) -> None:
     fcntl.flock(held, fcntl.LOCK_EX)
     restored = put_back(root, journal)
     os.close(held)
-    assert (restored.ok, "is held by somebody else" in restored.detail) == (False, True)
+    assert (restored.ok, "is held by somebody else" in words(restored.detail)) == (False, True)
     assert not lease(root).exists()
 
 

@@ -10,9 +10,11 @@ import pytest
 from janitor.core.corroboration import DYNAMIC_S, missing_evidence
 from janitor.core.mirror import CHECK_NS, COPY_NS, HOUR_NS, MANY, ROUNDS, TOKEN_NS, TOKENS, Mirror
 from janitor.core.profiles import GONE_S, bridge_ranges, not_wanted, profile_of
+from janitor.core.reason import Reason
 from janitor.core.routing import Link, ManagedLink, Match, Networkd, Profile, Route, Routing, RuleMaker, Setting
 from janitor.core.rules import RTPROT_KERNEL, RTPROT_STATIC, PolicyRule, derived
 from janitor.host import profiles
+from tests.reasons import recorded, words
 
 MS = 1_000_000
 NOW = 10_000_000 * MS
@@ -188,7 +190,7 @@ def test_what_is_undecided_is_neither_put_back_nor_forgotten() -> None:
     assert kept is not None
     kept.undecided = True
     assert (added(made), made.owed(), made.waiting()) == ([], [], [kept])
-    assert made.unwanted(lambda *_: ("it is not wanted",)) != []
+    assert made.unwanted(lambda *_: (recorded("it is not wanted"),)) != []
     assert made.find(RULE) is None
 
 
@@ -231,8 +233,12 @@ WHOLE = Routing(
 TUNNEL, BRIDGE = WHOLE.links  # type: ignore[misc]
 
 
-def why_not(gone_s: float = 0.0, last: RuleMaker | None = None, rule: PolicyRule = RULE, **other: Any) -> object:
-    return not_wanted(rule, KUBE_ROUTER, KUBE_ROUTER.rules[0], replace(WHOLE, **other), (RANGE,), gone_s, last)
+def why_not(
+    gone_s: float = 0.0, last: RuleMaker | None = None, rule: PolicyRule = RULE, **other: Any
+) -> tuple[Reason, ...]:
+    found = not_wanted(rule, KUBE_ROUTER, KUBE_ROUTER.rules[0], replace(WHOLE, **other), (RANGE,), gone_s, last)
+    assert isinstance(found, tuple)
+    return found
 
 
 def made_with(*arguments: str) -> tuple[RuleMaker, ...]:
@@ -257,7 +263,7 @@ def made_with(*arguments: str) -> tuple[RuleMaker, ...]:
     ],
 )  # fmt: skip
 def test_each_reason_why_nobody_wants_a_rule_any_more(situation: dict[str, Any], reason: str | None) -> None:
-    assert why_not(**situation) == (() if reason is None else (reason,))
+    assert words(why_not(**situation)) == (reason or "")
 
 
 def test_a_link_local_prefix_of_the_bridge_is_no_pod_range() -> None:
@@ -336,4 +342,4 @@ HEALS = PolicyRule(4, 32764, 0, (("fwmark", "0x3e9"),), "lookup", 78, b"")
 def test_each_thing_that_speaks_against_networkd(situation: dict[str, Any], reason: str | None) -> None:
     found = speaks_against(**situation)
     assert isinstance(found, tuple)
-    assert "; ".join(found) == (reason or "")
+    assert words(found).replace("\n", "; ") == (reason or "")

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from janitor.core.evidence import Evidence, Unknown
+from janitor.core.codes import Code
+from janitor.core.evidence import Evidence
 from janitor.core.evidence_node import (
     Assignment,
     CniFile,
@@ -25,13 +26,16 @@ from janitor.core.evidence_node import (
 )
 from janitor.core.findings import Finding
 from janitor.core.prose import id_ranges
+from janitor.core.reason import because
+from janitor.core.unknown import unseen
 from janitor.pipeline import diagnose, matching_ids, skipped
 from janitor.report.document import make_report
 from janitor.report.evidence_json import decode, encode
 from janitor.report.table import to_table
+from tests.reasons import not_seen
 from tests.situations import BOOT, NOW, SECOND, evidence
 
-UNSEEN = Unknown("not asked")
+UNSEEN = not_seen("not asked")
 KUBELET = Component(
     "kubelet",
     ("/usr/bin/kubelet", "--cloud-provider=external", "--node-ip=10.0.0.3", "--config=/var/lib/kubelet/config.yaml"),
@@ -180,7 +184,7 @@ def test_a_healthy_node_has_no_finding() -> None:
             workload("hcloud-cloud-controller-manager", kind="Deployment", host_network=False),))}),
         ("CSI001", "warning", {"objects": objects(csi_nodes=(("worker-2", 1),))}),
         ("CA001", "info", age(60, provider_id="", group="pool") | {"machine": UNSEEN}),
-        ("MD001", "info", {"machine": Unknown("asking the metadata service at 169.254.169.254: timed out")}),
+        ("MD001", "info", {"machine": unseen(Code.METADATA_FAILED, address="169.254.169.254", error="timed out")}),
         ("HCCM001", "error", {"components": (KUBELET, controller(*TWICE))}),
         ("HCCM001", "error", {"objects": objects(workloads=(workload(
             "hcloud-cloud-controller-manager", containers=((("c", TWICE[0]), TWICE[1:]),)),))}),
@@ -234,7 +238,7 @@ def test_finding(identifier: str, severity: str, change: dict[str, Any]) -> None
         ("CIDR016", {"routes": (*ROUTES, Route("10.42.1.0/24", "", "cni0"),
                                 Route("10.42.2.0/24", "10.0.0.4", "enp7s0"))}),
         ("CIDR011", {"settings": (*DNS, Setting("k3s", "cluster-dns", "169.254.20.10", "NodeLocal"))}),
-        ("MD001", {"machine": Unknown("this is not a server of Hetzner Cloud")}),
+        ("MD001", {"machine": not_seen("this is not a server of Hetzner Cloud")}),
         ("CIDR013", {"components": (argv(MANAGER, "--cluster-cidr=10.42.0.0/23"),),
                      "objects": (replace(objects()[0], whole=False),)}),
     ],
@@ -274,7 +278,7 @@ def test_a_bundle_of_an_older_janitor() -> None:
     document = json.loads(encode(evidence()))
     del document["node_config"]
     (part,) = skipped(decode(json.dumps(document).encode()))
-    assert part.reason == "the janitor that collected this did not look at it"
+    assert part.reason == because(Code.NOT_COLLECTED)
     assert len(part.ids) > 50
     assert set(part.ids) <= matching_ids("cidr,kubelet,node,cni,csi,autoscaler,metadata,hccm")
 

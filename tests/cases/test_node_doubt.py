@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from janitor.core.evidence import Endpoint, Unknown
+from janitor.core.codes import Code
+from janitor.core.evidence import Endpoint
 from janitor.core.evidence_node import CniFile, Condition, EnvironmentFile, Route, Setting, Unit
 from janitor.core.kubelet_unit import mended, overruled
 from janitor.core.plan_check import examine
 from janitor.core.routing import Link
 from janitor.core.systemd_syntax import environment_file
+from janitor.core.unknown import unseen
 from janitor.pipeline import diagnose
 from tests.address_plans import by_hand
 from tests.cases.test_node_checks import (
@@ -94,7 +96,7 @@ ALONE: dict[str, Any] = {  # a server of Hetzner whose cluster has no cloud cont
                                   CniFile("/etc/cni/net.d/99.conf", True, "not JSON", "", (), ()))}),
         ("CNI004", {"objects": objects(workloads=(workload(
             "hcloud-cloud-controller-manager", kind="Deployment", host_network=False, containers=((("c",), ()),)),))}),
-        ("MD001", {"machine": Unknown("asking the metadata service at 169.254.169.254: instance-id: 401 Unauthorized"),
+        ("MD001", {"machine": unseen(Code.METADATA_FAILED, address="169.254.169.254", error="instance-id: 401"),
                    "vendor": "Amazon EC2"}),
         ("NODE005", {"machine": (replace(MACHINE, networks=()),)}),  # the kubelet's address is a VPN's
         ("NODE005", {"machine": (replace(MACHINE, networks=()),),

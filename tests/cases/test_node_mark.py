@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 
 from janitor.core.boot import Configured, plan_at_boot
-from janitor.core.evidence import Evidence, Unknown
+from janitor.core.codes import Code
+from janitor.core.evidence import Evidence
 from janitor.core.judgement import Verdict, judge
 from janitor.core.node_mark import KEY, MARK, Owner, another, not_shown, same
 from janitor.core.plan import plan
+from janitor.core.reason import because
 from janitor.core.second_look import observe_again
+from tests.reasons import not_seen, words
 from tests.situations import (
     ADDRESS,
     DEAD,
@@ -52,20 +55,20 @@ def test_in_a_container_no_age_proves_a_lease_dead_without_the_operators_word(ho
     assert verdict_of(found).verdict is Verdict.ORPHANED
     alone = verdict_of(nested(found))
     assert (alone.verdict, alone.wait_s) == (Verdict.PENDING, None)
-    assert KEY in " ".join(alone.reasons)
+    assert KEY in words(alone.reasons)
     assert verdict_of(nested(found, said=True)).verdict is Verdict.ORPHANED
     # Nothing is noted for later passes either: the time in which nothing was said is no watching.
     assert observe_again(nested(found), judge(nested(found))) == ()
 
 
 def test_where_the_pid_namespace_cannot_be_told_nothing_is_proven() -> None:
-    found = replace(evidence(lease()), this_node=Unknown("no /proc"), said_ours=True)
+    found = replace(evidence(lease()), this_node=not_seen("no /proc"), said_ours=True)
     assert verdict_of(found).verdict is Verdict.PENDING
 
 
 def test_a_damaged_cache_entry_is_kept_there_too() -> None:
     dead = sandbox(DEAD, ready=False)
-    found = evidence(cache=(cache_entry(DEAD, damage="it is empty"),), endpoints=(endpoint(dead),))
+    found = evidence(cache=(cache_entry(DEAD, damage=because(Code.EMPTY)),), endpoints=(endpoint(dead),))
     assert [action.kind for action in plan(found, judge(found)).actions] == ["discard"]
     for other in (nested(found), marked(found, replace(NODE, number=NUMBER, machine_id=""))):
         kept = plan(other, judge(other))
@@ -90,12 +93,12 @@ def test_a_mark_of_another_node_keeps_all_whatever_else_is_proven(node: Owner, m
     found = marked(replace(in_ledger(evidence(file), file), this_node=(node,), said_ours=True), mark)
     judged = verdict_of(found)
     assert judged.verdict is Verdict.FOREIGN
-    assert f"{DATA_DIR}/{MARK}" in judged.reasons[0]
-    assert "remove that file" in judged.reasons[0]
+    assert f"{DATA_DIR}/{MARK}" in words(judged.reasons[0])
+    assert "remove that file" in words(judged.reasons[0])
     directory = found.lease_directories[0]  # type: ignore[index]
     at_boot = plan_at_boot(Configured((network(),)), (directory,), (), (node,))
     assert at_boot.actions == ()
-    assert "another node's" in at_boot.refusals[0].reason
+    assert "another node's" in words(at_boot.refusals[0].reasons)
 
 
 OWN = [
@@ -111,7 +114,7 @@ OWN = [
 @pytest.mark.parametrize(("node", "mark"), OWN)
 def test_its_own_mark_takes_nothing_away(node: Owner, mark: Owner) -> None:
     assert same(mark, node)
-    assert another(DATA_DIR, (mark,), (node,)) == ""
+    assert another(DATA_DIR, (mark,), (node,)) is None
     found = marked(replace(evidence(lease()), this_node=(node,), said_ours=True), mark)
     assert verdict_of(found).verdict is Verdict.ORPHANED
 
@@ -119,12 +122,12 @@ def test_its_own_mark_takes_nothing_away(node: Owner, mark: Owner) -> None:
 def test_its_own_mark_is_no_operators_word() -> None:
     """Whoever has the whole disk has the mark, and the number, as well."""
     assert verdict_of(marked(nested(evidence(lease())), NESTED)).verdict is Verdict.PENDING
-    assert KEY in not_shown((NESTED,), said_ours=False)
+    assert KEY in words(not_shown((NESTED,), said_ours=False))
 
 
 def test_a_mark_that_cannot_be_understood_keeps_all() -> None:
     (directory,) = evidence(lease()).lease_directories  # type: ignore[misc]
-    strange = replace(directory, marks=Unknown(f"{DATA_DIR}/{MARK} is not what janitor writes"))
+    strange = replace(directory, marks=not_seen(f"{DATA_DIR}/{MARK} is not what janitor writes"))
     judged = verdict_of(evidence(lease_directories=(replace(strange, entries=(lease(),)),)))
-    assert (judged.verdict, "remove that file" in judged.reasons[0]) == (Verdict.FOREIGN, True)
+    assert (judged.verdict, "remove that file" in words(judged.reasons[0])) == (Verdict.FOREIGN, True)
     assert judged.address == ADDRESS

@@ -9,6 +9,7 @@ import pytest
 
 from janitor.core.action import Action, Policy
 from janitor.core.age import identity
+from janitor.core.codes import Code
 from janitor.core.evidence import (
     CacheEntry,
     Evidence,
@@ -17,13 +18,14 @@ from janitor.core.evidence import (
     Observation,
     RuntimeProcess,
     TaskDirectory,
-    Unknown,
     known,
 )
 from janitor.core.judgement import judge
 from janitor.core.plan import plan
+from janitor.core.reason import because
 from janitor.core.second_look import observe_again
 from janitor.core.watched import entry_file, identity_of
+from tests.reasons import not_seen, words
 from tests.situations import (
     ADDRESS,
     BOOT,
@@ -113,7 +115,7 @@ def test_a_pass_frees_no_more_than_its_bound_and_says_what_is_left() -> None:
     found = evidence(*files)
     result = plan(found, judge(found), Policy(3))
     assert len(result.actions) == 3
-    assert result.refusals[-1].reason == "2 more are left for the next pass (--max 3)"
+    assert result.refusals[-1].reasons == (because(Code.MAX_PER_PASS, left=2, most=3),)
 
 
 def test_unless_the_operator_says_otherwise_the_bound_is_256() -> None:
@@ -151,15 +153,15 @@ def test_a_missing_lease_is_written_when_it_was_seen_twice_a_minute_apart() -> N
     for early in (replace(found, observations=seen), replace(found, observations=())):
         result = plan(early, judge(early))
         assert result.actions == ()
-        assert "must be seen twice" in result.refusals[0].reason
+        assert "must be seen twice" in words(result.refusals[0].reasons)
 
 
 def test_a_missing_lease_is_not_written_where_something_was_not_seen() -> None:
     """Somebody who cannot be seen may have the address by now."""
-    found = replace(missing(evidence()), processes=Unknown("no permission"))
+    found = replace(missing(evidence()), processes=not_seen("no permission"))
     result = plan(found, judge(found))
     assert result.actions == ()
-    assert "not everything could be looked at" in result.refusals[0].reason
+    assert "not everything could be looked at" in words(result.refusals[0].reasons)
 
 
 # Damaged cache entries.
@@ -176,7 +178,7 @@ def test_a_damaged_cache_entry_of_a_dead_container_goes() -> None:
     [
         {"endpoints": (endpoint(LISTED, sandbox(DEAD)),)},
         {"task_directories": (TaskDirectory(f"/run/task/{DEAD}", DEAD),)},
-        {"namespaces": Unknown("no permission")},
+        {"namespaces": not_seen("no permission")},
     ],
     ids=["its sandbox is ready", "a runtime keeps its task directory", "not all was seen"],
 )

@@ -7,6 +7,7 @@ import pytest
 
 from janitor.core.addresses import make_range
 from janitor.core.age import identity
+from janitor.core.codes import Code
 from janitor.core.evidence import (
     ContainerRecord,
     Evidence,
@@ -21,6 +22,8 @@ from janitor.core.evidence import (
     known,
 )
 from janitor.core.judgement import FREEABLE, Verdict, judge
+from janitor.core.reason import because
+from tests.reasons import not_seen, recorded, words
 from tests.situations import (
     ADDRESS,
     BOOT,
@@ -56,7 +59,7 @@ def test_a_lease_older_than_the_runtime_that_nobody_knows_is_orphaned() -> None:
 def test_an_empty_lease_older_than_the_runtime_is_corrupt() -> None:
     judged = verdict_of(evidence(EMPTY))
     assert judged.verdict == Verdict.CORRUPT
-    assert "it is empty" in judged.reasons[0]
+    assert "it is empty" in words(judged.reasons[0])
 
 
 @pytest.mark.parametrize("file", [lease(), EMPTY, lease(content=b"\0" * 70)], ids=["orphan", "empty", "nul"])
@@ -90,26 +93,26 @@ class TestWhoeverLooksDead:
         "part", ["boot_id", "networks", "cache", "endpoints", "namespaces", "processes", "task_directories"]
     )
     def test_a_part_that_was_not_seen(self, file: LeaseFile, part: str) -> None:
-        change: dict[str, Any] = {part: Unknown("no permission")}
+        change: dict[str, Any] = {part: not_seen("no permission")}
         found = replace(evidence(file), **change)
         judged = verdict_of(found)
-        assert (judged.verdict, judged.unseen) == (Verdict.PENDING, (Unknown("no permission"),))
-        assert judge(found).unseen == (Unknown("no permission"),)
+        assert (judged.verdict, judged.unseen) == (Verdict.PENDING, (not_seen("no permission"),))
+        assert judge(found).unseen == (not_seen("no permission"),)
 
     @pytest.mark.parametrize("part", ["sandboxes", "records", "listeners"])
     def test_a_runtime_that_did_not_answer(self, file: LeaseFile, part: str) -> None:
-        change: dict[str, Any] = {part: Unknown("no answer within 5 s")}
+        change: dict[str, Any] = {part: not_seen("no answer within 5 s")}
         silent = replace(endpoint(LIVE_SANDBOX), **change)
         judged = verdict_of(evidence(file, endpoints=(silent,)))
-        assert (judged.verdict, judged.unseen) == (Verdict.PENDING, (Unknown("no answer within 5 s"),))
+        assert (judged.verdict, judged.unseen) == (Verdict.PENDING, (not_seen("no answer within 5 s"),))
 
     def test_one_of_two_named_runtimes_did_not_answer(self, file: LeaseFile) -> None:
-        silent = endpoint(address="unix:///run/crio/crio.sock", origin="flag", sandboxes=Unknown("no"))
+        silent = endpoint(address="unix:///run/crio/crio.sock", origin="flag", sandboxes=not_seen("no"))
         found = evidence(file, endpoints=(endpoint(LIVE_SANDBOX), silent))
         assert verdict_of(found).verdict == Verdict.PENDING
 
     def test_an_unused_socket_that_nobody_named_does_not_stand_in_the_way(self, file: LeaseFile) -> None:
-        stale = endpoint(address="unix:///run/cri-dockerd.sock", origin="well-known", sandboxes=Unknown("no"))
+        stale = endpoint(address="unix:///run/cri-dockerd.sock", origin="well-known", sandboxes=not_seen("no"))
         found = evidence(file, endpoints=(endpoint(LIVE_SANDBOX), stale))
         assert verdict_of(found).verdict in FREEABLE
 
@@ -121,7 +124,7 @@ class TestWhoeverLooksDead:
 
     @pytest.mark.parametrize("table", ["addresses", "host_routes"])
     def test_a_namespace_that_could_not_be_read(self, file: LeaseFile, table: str) -> None:
-        change: dict[str, Any] = {table: Unknown("no permission")}
+        change: dict[str, Any] = {table: not_seen("no permission")}
         hidden = replace(NetworkNamespace(3, "/run/netns/x", (), ()), **change)
         found = evidence(file)
         assert verdict_of(replace(found, namespaces=(*known(found.namespaces), hidden))).verdict == Verdict.PENDING
@@ -165,7 +168,7 @@ class TestWhoeverLooksDead:
             Verdict.PENDING
         )
 
-    @pytest.mark.parametrize("when", [RUNTIME_START, NOW - SECOND, Unknown("the note cannot be read")])
+    @pytest.mark.parametrize("when", [RUNTIME_START, NOW - SECOND, not_seen("the note cannot be read")])
     def test_a_clock_that_somebody_saw_being_set_since_the_runtime_started(
         self, file: LeaseFile, when: int | Unknown
     ) -> None:
@@ -211,13 +214,13 @@ def test_a_cni_plugin_is_at_work_on_it() -> None:
 
 
 def test_a_listed_sandbox_whose_addresses_could_not_be_seen_keeps_what_names_nobody() -> None:
-    silent = endpoint(sandbox(LIVE, addresses=("10.52.0.2",)), sandbox("b" * 64, addresses=Unknown("no answer")))
+    silent = endpoint(sandbox(LIVE, addresses=("10.52.0.2",)), sandbox("b" * 64, addresses=not_seen("no answer")))
     assert verdict_of(evidence(EMPTY, endpoints=(silent,))).verdict == Verdict.PENDING
     assert verdict_of(evidence(lease(), endpoints=(silent,))).verdict == Verdict.ORPHANED
 
 
 def test_a_directory_that_the_runtime_does_not_see_is_not_judged() -> None:
-    other = LeaseDirectory(DIRECTORY, "k8s-pod-network", (lease(),), "ext4", "the runtime sees another one")
+    other = LeaseDirectory(DIRECTORY, "k8s-pod-network", (lease(),), "ext4", recorded("the runtime sees another one"))
     assert verdict_of(evidence(lease_directories=(other,))).verdict == Verdict.FOREIGN
 
 
@@ -262,7 +265,7 @@ def test_the_boot_ledger_proves_age() -> None:
     assert verdict_of(young()).verdict == Verdict.PENDING
     judged = verdict_of(in_ledger(young(), file))
     assert judged.verdict == Verdict.ORPHANED
-    assert "boot ledger" in " ".join(judged.reasons)
+    assert "boot ledger" in words(judged.reasons)
 
 
 @pytest.mark.parametrize(
@@ -327,14 +330,14 @@ def test_the_wall_clock_alone_never_proves_age() -> None:
 def test_a_clock_that_was_set_before_the_runtime_started_is_as_good_as_any() -> None:
     judged = verdict_of(evidence(lease(), clock_set_ns=RUNTIME_START - SECOND))
     assert judged.verdict == Verdict.ORPHANED
-    assert "older than the running runtime" in " ".join(judged.reasons)
+    assert "older than the running runtime" in words(judged.reasons)
 
 
 def test_unknown_ranges_are_said_and_do_not_stand_in_the_way() -> None:
-    found = evidence(lease(), networks=(network(range_sets=Unknown("flannel has not written its file")),))
+    found = evidence(lease(), networks=(network(range_sets=not_seen("flannel has not written its file")),))
     judged = verdict_of(found)
     assert judged.verdict == Verdict.ORPHANED
-    assert "flannel has not written its file" in judged.reasons[-1]
+    assert "flannel has not written its file" in words(judged.reasons[-1])
 
 
 def test_a_listed_sandbox_brings_its_network_into_scope() -> None:
@@ -368,10 +371,10 @@ def test_missing_lease_of_a_live_pod() -> None:
         {"namespaces": (NetworkNamespace(1, "process 1", (), ()),)},
         {"cache": ()},
         {"cache": (cache_entry(LIVE, "10.52.0.2", ipam=("calico-ipam",)),)},
-        {"cache": (cache_entry(LIVE, "10.52.0.2", damage="it is empty"),)},
+        {"cache": (cache_entry(LIVE, "10.52.0.2", damage=because(Code.EMPTY)),)},
         {"endpoints": (endpoint(sandbox(LIVE, ready=False)),)},
         {"endpoints": (endpoint(sandbox(LIVE, network_mode="node")),)},
-        {"lease_directories": (LeaseDirectory(DIRECTORY, "k8s-pod-network", Unknown("no"), "ext4"),)},
+        {"lease_directories": (LeaseDirectory(DIRECTORY, "k8s-pod-network", not_seen("no"), "ext4"),)},
     ],
     ids=["not up", "not in the cache", "not host-local's", "cache damaged", "not ready", "host network", "unreadable"],
 )
@@ -381,8 +384,8 @@ def test_not_missing(why: dict[str, Any]) -> None:
 
 
 def test_an_unreadable_lease_is_kept() -> None:
-    judged = verdict_of(evidence(lease(content=Unknown("permission denied"))))
-    assert (judged.verdict, judged.unseen) == (Verdict.PENDING, (Unknown("permission denied"),))
+    judged = verdict_of(evidence(lease(content=not_seen("permission denied"))))
+    assert (judged.verdict, judged.unseen) == (Verdict.PENDING, (not_seen("permission denied"),))
 
 
 def test_bookkeeping_files_are_no_leases() -> None:
@@ -406,7 +409,7 @@ def test_an_address_that_is_up_speaks_for_the_other_leases_of_its_container() ->
     found = replace(found, namespaces=(*known(found.namespaces), up))
     judged = verdict_of(found)
     assert judged.verdict == Verdict.LIVE
-    assert judged.reasons == ("an address leased to its container is up: 10.52.0.78",)
+    assert judged.reasons == (because(Code.OTHER_ADDRESS_UP, address="10.52.0.78"),)
 
 
 def test_an_address_that_is_up_speaks_for_leases_in_other_networks() -> None:
@@ -436,7 +439,7 @@ def test_the_beginning_of_an_id_is_that_of_its_owner(content: bytes, why: dict[s
     assert verdict_of(evidence(broken)).verdict == Verdict.CORRUPT
     judged = verdict_of(evidence(broken, **why))
     assert judged.verdict == Verdict.LIVE
-    assert "what is left of its container ID is the beginning of" in judged.reasons[0]
+    assert "what is left of its container ID is the beginning of" in words(judged.reasons[0])
 
 
 # Sightings.
@@ -478,7 +481,7 @@ def test_a_pod_of_the_hosts_network_claims_no_address() -> None:
 def test_a_damaged_cache_entry_claims_no_address() -> None:
     """Nothing can be said for what is in it, and its DEL will fail before it goes by any address."""
     listed = endpoint(LIVE_SANDBOX, sandbox("b" * 64, ready=False))
-    entry = cache_entry("b" * 64, ADDRESS, damage="it breaks off")
+    entry = cache_entry("b" * 64, ADDRESS, damage=recorded("it breaks off"))
     assert verdict_of(evidence(lease(), endpoints=(listed,), cache=(entry,))).verdict == Verdict.ORPHANED
 
 
@@ -492,7 +495,7 @@ def test_a_cached_address_is_the_same_however_it_is_written() -> None:
 
 
 def test_addresses_of_a_stopped_sandbox_that_could_not_be_seen_keep_what_names_nobody() -> None:
-    silent = endpoint(LIVE_SANDBOX, sandbox("b" * 64, ready=False, addresses=Unknown("no answer")))
+    silent = endpoint(LIVE_SANDBOX, sandbox("b" * 64, ready=False, addresses=not_seen("no answer")))
     assert verdict_of(evidence(EMPTY, endpoints=(silent,))).verdict == Verdict.PENDING
 
 
@@ -501,7 +504,7 @@ def test_addresses_of_a_stopped_sandbox_that_could_not_be_seen_keep_what_names_n
 
 def test_where_nobody_named_a_runtime_all_that_were_found_have_to_answer() -> None:
     found = endpoint(LIVE_SANDBOX, origin="well-known")
-    other = endpoint(address="unix:///run/crio/crio.sock", origin="well-known", sandboxes=Unknown("no answer"))
+    other = endpoint(address="unix:///run/crio/crio.sock", origin="well-known", sandboxes=not_seen("no answer"))
     assert verdict_of(evidence(lease(), endpoints=(found, other))).verdict == Verdict.PENDING
     assert verdict_of(evidence(lease(), endpoints=(found,))).verdict == Verdict.ORPHANED
 
@@ -520,9 +523,9 @@ def test_an_empty_list_of_a_runtime_that_somebody_named_is_an_answer() -> None:
 
 
 def test_a_directory_that_could_not_be_read_is_unseen() -> None:
-    silent = LeaseDirectory(DIRECTORY, "k8s-pod-network", Unknown("input/output error"), "ext4")
-    assert judge(evidence(lease_directories=(silent,))).unseen == (Unknown("input/output error"),)
-    assert judge(evidence(lease_directories=Unknown("no permission"))).unseen == (Unknown("no permission"),)
+    silent = LeaseDirectory(DIRECTORY, "k8s-pod-network", not_seen("input/output error"), "ext4")
+    assert judge(evidence(lease_directories=(silent,))).unseen == (not_seen("input/output error"),)
+    assert judge(evidence(lease_directories=not_seen("no permission"))).unseen == (not_seen("no permission"),)
 
 
 # Scope.
@@ -541,7 +544,7 @@ def test_a_directory_that_the_operator_named_covers_none_whose_name_begins_like_
 
 def test_ranges_that_cannot_be_known_make_all_of_that_directory_unknown() -> None:
     """Of two configurations the one that can be read may not say that the other's addresses are foreign."""
-    both = (network(range_sets=((make_range("10.53.0.0/24"),),)), network(range_sets=Unknown("not written yet")))
+    both = (network(range_sets=((make_range("10.53.0.0/24"),),)), network(range_sets=not_seen("not written yet")))
     assert verdict_of(evidence(lease(), networks=both)).verdict == Verdict.ORPHANED
 
 

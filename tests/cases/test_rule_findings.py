@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from janitor.core import networkd as networkd_facts
+from janitor.core.action import RestoreRule
 from janitor.core.addresses import make_range
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.findings import Finding
@@ -27,6 +28,7 @@ from janitor.core.rule_plan import plan_rules
 from janitor.core.rules import PolicyRule, derived
 from janitor.host import profiles
 from janitor.pipeline import diagnose, select
+from tests.reasons import not_seen, words
 from tests.situations import BOOT, NOW, SECOND, evidence, network
 
 FILE = "/etc/cni/net.d/10-kuberouter.conflist"
@@ -100,13 +102,13 @@ def test_the_rule_is_gone() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"makers": Unknown("no /proc")},
+        {"makers": not_seen("no /proc")},
         {"makers": (RuleMaker("kube-router", 9, 0, ("--enable-overlay=false",), FILE),)},
         {"makers": (RuleMaker("kube-router", 9, 0, ("--enable-overlay=true", "--enable-overlay=0"), FILE),)},
         {"makers": (RuleMaker("kube-router", 9, 0, (), ""),)},
         {"routes": ()},
-        {"routes": Unknown("interrupted")},
-        {"rules": Unknown("interrupted")},
+        {"routes": not_seen("interrupted")},
+        {"rules": not_seen("interrupted")},
         {"profiles": ()},
     ],
 )
@@ -117,7 +119,8 @@ def test_it_is_not_missed_where_nobody_wants_it_or_it_cannot_be_seen(other: dict
 
 def test_clean_makes_it_if_everything_speaks_for_networkd() -> None:
     (action,) = plan_rules(node()).actions
-    assert (action.kind, action.name, bytes.fromhex(action.content)) == (
+    assert isinstance(action, RestoreRule)
+    assert (action.kind, action.name, bytes.fromhex(action.payload)) == (
         "restore", "from 10.244.0.0/24 lookup 77", derived(RANGE, 77).payload,
     )  # fmt: skip
 
@@ -128,7 +131,7 @@ OTHER = replace(derived("10.9.0.0/16", 99), priority=100)
 @pytest.mark.parametrize(
     ("rules", "other", "why"),
     [
-        ((), {"networkd": Unknown("no permission")}, "is not known: no permission"),
+        ((), {"networkd": not_seen("no permission")}, "is not known: no permission"),
         ((), {"networkd": ()}, "neither started nor configured a link since kube-router"),
         (
             (),
@@ -147,15 +150,15 @@ OTHER = replace(derived("10.9.0.0/16", 99), priority=100)
 def test_each_piece_of_evidence_that_is_missing_is_said(rules: Any, other: dict[str, Any], why: str) -> None:
     planned = plan_rules(node(*rules, **other))
     assert planned.actions == ()
-    assert why in planned.refusals[0].reason
+    assert why in words(planned.refusals[0].reasons)
 
 
-@pytest.mark.parametrize("clock_set_ns", [9_500 * SECOND, Unknown("the note is cut short")])
+@pytest.mark.parametrize("clock_set_ns", [9_500 * SECOND, not_seen("the note is cut short")])
 def test_by_a_clock_that_was_set_since_only_networkds_start_counts(clock_set_ns: int | Unknown) -> None:
     configured = node(networkd=(networkd(started_ns=BOOT + 5_000 * SECOND),))
     assert plan_rules(configured).actions
     (refusal,) = plan_rules(replace(configured, clock_set_ns=clock_set_ns)).refusals
-    assert "has not started since kube-router started" in refusal.reason
+    assert "has not started since kube-router started" in words(refusal.reasons)
     assert plan_rules(replace(node(), clock_set_ns=clock_set_ns)).actions
 
 
@@ -190,7 +193,7 @@ def test_ipv6_only_where_kube_router_was_asked_for_it() -> None:
     )
     both = replace(what, networks=(network(source=FILE, range_sets=((make_range(ranges[0]),),)),), routing=seen)
     planned = plan_rules(both)
-    assert (planned.actions, "was not started with --enable-ipv6" in planned.refusals[0].reason) == ((), True)
+    assert (planned.actions, "was not started with --enable-ipv6" in words(planned.refusals[0].reasons)) == ((), True)
     off = replace(seen, makers=(RuleMaker("kube-router", 900, 0, ("--enable-ipv6=false",), FILE),))
     assert plan_rules(replace(both, routing=off)).refusals == ()
 
@@ -258,6 +261,6 @@ def test_the_breaker() -> None:
 
 
 def test_not_seen_matters_only_where_there_are_such_rules() -> None:
-    assert found(node(rules=Unknown("reading the policy rules: no"))).keys() >= {"SCAN002"}
-    elsewhere = evidence(routing=routing(rules=Unknown("no")))
+    assert found(node(rules=not_seen("reading the policy rules: no"))).keys() >= {"SCAN002"}
+    elsewhere = evidence(routing=routing(rules=not_seen("no")))
     assert "SCAN002" not in found(elsewhere)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from janitor.core.evidence import Unknown
 from janitor.core.mirror import COPY_NS, MANY, Mirror
 from janitor.core.routing import Link, Match, Networkd, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule, derived
@@ -28,6 +27,7 @@ from janitor.host.procfs import Proc, clock
 from janitor.restoring import Restoring
 from janitor.rule_keeper import RuleKeeper
 from janitor.unattributed import Unattributed
+from tests.reasons import not_seen
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="not root: no network namespace of its own")
 
@@ -39,7 +39,7 @@ RULE: PolicyRule = replace(derived(RANGE, 77), priority=32765)
 OTHER: PolicyRule = derived("10.9.0.0/16", 99)
 NETWORKD = Doer("networkd", 5, "systemd-networkd")
 SOMEBODY = Doer("process", 7, "ip")
-UNSEEN = Unknown("no permission")
+UNSEEN = not_seen("no permission")
 WANTED = Routing(
     rules=(),
     routes=(Route(4, 77, "198.51.100.7/32", "tun-0123456789a", "", 0, "unicast"),),
@@ -80,7 +80,7 @@ class Node:
         made = self.keeper = RuleKeeper(self.root, proc, known, self.log, self.observe_only)
         self.mirror, self.doubt = made.mirror, made._doubt = Mirror(known), Doubt(self.log)
         self.owners = made._owners = Owners(self.root, proc, known)
-        self.who = made._who = Attribution(Unknown("nobody is looked for here"))
+        self.who = made._who = Attribution(not_seen("nobody is looked for here"))
         made._socket = self.socket
         self.judge = made._unattributed = Unattributed(
             self.mirror, self.owners, self.who, self.doubt, made.counts, self.log

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from janitor.core.action import Plan
+from janitor.core.codes import Code
 from janitor.core.evidence import (
     CacheEntry,
     Clock,
@@ -22,7 +23,9 @@ from janitor.core.evidence import (
 )
 from janitor.core.judgement import judge
 from janitor.core.plan import plan
+from janitor.core.reason import because
 from janitor.core.second_look import agreed, observe_again, without_stale_rules
+from tests.reasons import not_seen, words
 from tests.situations import (
     ADDRESS,
     BOOT,
@@ -86,14 +89,14 @@ def test_a_runtime_that_was_restarted_between_the_two_looks(process: RuntimeProc
     assert freed(planned(again)) == [ADDRESS], "each look by itself would free it"
     answer = both(found, again)
     assert answer.actions == ()
-    assert "restarted between the two looks" in answer.refusals[0].reason
+    assert "restarted between the two looks" in words(answer.refusals[0].reasons)
 
 
 def test_an_owner_that_only_the_second_look_saw() -> None:
     found = evidence(lease())
     up = NetworkNamespace(3, "/run/netns/cni-2", (ADDRESS,), ())
     assert both(found, later(found, namespaces=(*known(found.namespaces), up))).actions == ()
-    assert both(found, later(found, processes=Unknown("no permission"))).actions == ()
+    assert both(found, later(found, processes=not_seen("no permission"))).actions == ()
 
 
 @pytest.mark.parametrize("change", [{"inode": 7}, {"mtime_ns": BOOT}, {"ctime_ns": BOOT}])
@@ -125,16 +128,16 @@ def test_a_lease_whose_address_packet_filter_rules_name_stays() -> None:
     found = evidence(lease(), lease(SECOND_ADDRESS))
     answer = without_stale_rules(planned(found), found, frozenset({ADDRESS}))
     assert freed(answer) == [SECOND_ADDRESS]
-    assert "packet filter rules still name its address" in answer.refusals[0].reason
+    assert "packet filter rules still name its address" in words(answer.refusals[0].reasons)
 
 
 def test_packet_filter_rules_that_could_not_be_read_keep_every_lease() -> None:
     found = evidence(lease())
-    answer = without_stale_rules(planned(found), found, Unknown("iptables-save is missing"))
-    assert (answer.actions, answer.refusals[0].reason) == ((), "iptables-save is missing")
+    answer = without_stale_rules(planned(found), found, not_seen("iptables-save is missing"))
+    assert (answer.actions, words(answer.refusals[0].reasons)) == ((), "iptables-save is missing")
 
 
-@pytest.mark.parametrize("named", [frozenset({ADDRESS}), Unknown("iptables-save is missing")])
+@pytest.mark.parametrize("named", [frozenset({ADDRESS}), not_seen("iptables-save is missing")])
 def test_no_packet_filter_rule_outlives_a_boot(named: frozenset[str] | Unknown) -> None:
     found = in_ledger(evidence(lease()), lease())
     assert freed(without_stale_rules(planned(found), found, named)) == [ADDRESS]
@@ -144,7 +147,7 @@ def test_no_packet_filter_rule_outlives_a_boot(named: frozenset[str] | Unknown) 
 
 
 def damaged() -> CacheEntry:
-    return cache_entry(DEAD, damage="it is empty", size=0)
+    return cache_entry(DEAD, damage=because(Code.EMPTY), size=0)
 
 
 def noted(found: Evidence) -> list[str]:
@@ -172,13 +175,13 @@ def test_a_pass_that_did_not_see_all_watched_nothing(part: str) -> None:
     found = evidence(lease(), cache=entries)
     found = replace(found, namespaces=(*known(found.namespaces), up))
     assert sorted(noted(found)) == ["10.52.0.77", "10.52.0.90", damaged().path.rpartition("/")[2]]
-    unseen: dict[str, Any] = {part: Unknown("no permission")}
+    unseen: dict[str, Any] = {part: not_seen("no permission")}
     assert noted(replace(found, **unseen)) == []
 
 
 def test_a_pass_that_could_not_read_one_directory_watched_nothing() -> None:
     """What is in it may be of the same container, whose other leases could be read."""
-    unreadable = LeaseDirectory("/var/lib/cni/networks/other", "other", Unknown("input/output error"), "ext4")
+    unreadable = LeaseDirectory("/var/lib/cni/networks/other", "other", not_seen("input/output error"), "ext4")
     found = evidence(lease())
     assert noted(found) == [ADDRESS]
     assert noted(replace(found, lease_directories=(*known(found.lease_directories), unreadable))) == []

@@ -18,11 +18,11 @@ from janitor.core.evidence import (
     Observation,
     Process,
     RuntimeProcess,
-    Unknown,
     known,
 )
 from janitor.core.judgement import judge
 from janitor.core.plan import plan
+from tests.reasons import not_seen
 from tests.situations import (
     ADDRESS,
     BOOT,
@@ -78,7 +78,7 @@ def test_trap_08_cri_o_beside_containerd() -> None:
     files = (of(TRAPPED), control())
     assert freed(evidence(*files, endpoints=(containerd, crio))) == ONLY_THE_CONTROL
     # Where both are the kubelet's (it was changed over), one that does not answer keeps everything.
-    silent = replace(crio, origin="configuration", sandboxes=Unknown("no answer within 5 s"))
+    silent = replace(crio, origin="configuration", sandboxes=not_seen("no answer within 5 s"))
     assert freed(evidence(*files, endpoints=(containerd, silent))) == set()
 
 

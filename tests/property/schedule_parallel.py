@@ -22,8 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from janitor.core.action import Plan, Policy
+from janitor.core.action import FreeLease, Plan, Policy
 from janitor.core.evidence import (
+    EVIDENCE_VERSION,
     Clock,
     Endpoint,
     Evidence,
@@ -208,7 +209,8 @@ class Janitor:
         listed = self.registry.names("shim")[:: self.random.choice((1, 2))]  # CRI may not know all of them
         seen, addresses = self.kernel()
         evidence = Evidence(
-            version=1, janitor="0", node="node", root=str(self.root), started=started, finished=started, boot_id="boot",
+            version=EVIDENCE_VERSION, janitor="0", node="node", root=str(self.root), started=started,
+            finished=started, boot_id="boot",
             networks=(Network(NETWORK, DATA_DIR, "10.conflist", ("bridge",), "0.3.1", RANGES, used_by_cri=True),),
             plugin_dirs=(), allowed_data_dirs=(), lease_directories=(directory,), cache=(),
             endpoints=(
@@ -245,7 +247,11 @@ class Janitor:
                 hands = Hands(str(self.root), name, "boot", self.journal, MOUNTS, self.witness, patience_s=1.0)
                 for outcome in apply(both.actions, hands):
                     self.did[f"{outcome.action.kind}: {outcome.event}"] += 1
-                    self.did["freed: names nobody"] += outcome.event == "done" and not outcome.action.container_id
+                    self.did["freed: names nobody"] += (
+                        outcome.event == "done"
+                        and isinstance(outcome.action, FreeLease)
+                        and not outcome.action.container_id
+                    )
                     if outcome.event == "failed":
                         self.wrong.append(str(outcome))
                 if self.random.random() < 0.15:

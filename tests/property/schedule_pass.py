@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from janitor.core import node_mark
-from janitor.core.action import Action, Plan, Policy
+from janitor.core.action import Action, DiscardEntry, FreeLease, Plan, Policy, ReserveLease
 from janitor.core.age import GRACE_FLOOR_S
 from janitor.core.evidence import (
+    EVIDENCE_VERSION,
     CacheEntry,
     Clock,
     ContainerRecord,
@@ -50,8 +51,9 @@ from tests.property.schedule_node import (
     Owner,
     figures,
 )
+from tests.reasons import not_seen
 
-NO = Unknown("it does not answer")
+NO = not_seen("it does not answer")
 LOOK = 4
 WAITING, SECOND_LOOK, BEFORE, LAST = 2 * LOOK, 2 * LOOK + 1, 3 * LOOK + 2, 3 * LOOK + 3
 GAPS = LAST + 2
@@ -153,7 +155,7 @@ def look(node: Node, lies: Lies, policy: Policy, gap: Callable[[], None]) -> See
         last = len(seen_namespaces) - 1
         seen_namespaces = (*seen_namespaces[:last], replace(seen_namespaces[last], addresses=NO))
     evidence = Evidence(
-        version=1, janitor="0", node="node", root=node.root, started=started,
+        version=EVIDENCE_VERSION, janitor="0", node="node", root=node.root, started=started,
         finished=Clock(node.wall_ns, node.boot_ns), boot_id=node.boot_id,
         networks=(
             Network(NETWORK, DATA_DIR, "10.conflist", ("host-local",), "0.3.1", RANGES, used_by_cri=True),
@@ -181,9 +183,11 @@ def stamped_entry(node: Node, entry: CacheEntry) -> CacheEntry:
 
 def as_on_disk(action: Action, seen: Seen) -> Action:
     """The action with the times of the disk instead of the model's, for the comparison under the lock."""
-    if action.file is None:
+    if not isinstance(action, FreeLease | DiscardEntry):
         return action
-    real: LeaseFile | CacheEntry = seen.files[action.name] if action.kind == "free" else seen.entries[action.path]
+    real: LeaseFile | CacheEntry = (
+        seen.files[action.name] if isinstance(action, FreeLease) else seen.entries[action.path]
+    )
     return replace(action, file=replace(action.file, mtime_ns=real.mtime_ns), ctime_ns=real.ctime_ns)
 
 
@@ -241,7 +245,7 @@ def janitor_pass(
 
 def not_what_was_seen(action: Action, *looks: Seen) -> None:
     """Whatever CRI listed, in whatever state, is not janitor's to free (rule 2)."""
-    if action.kind != "free" or not action.container_id:
+    if not isinstance(action, FreeLease) or not action.container_id:
         return
     for seen in looks:
         for one in known(seen.evidence.endpoints):
@@ -256,15 +260,14 @@ def happened(node: Node, outcome: Outcome, grace_s: int) -> None:
         assert action.chain, f"nothing here can fail: {outcome}"
     if outcome.event != "done":
         return
-    if action.kind == "reserve":
+    if isinstance(action, ReserveLease):
         (owner,) = [o for o in node.owners if o.container_id == action.container_id]
         assert owner.address == action.name
         owner.unleased = False
         inode, _, _ = node.scan()[action.name]
         node.stored[inode] = (action.name, (node.path / action.name).read_bytes())
         node.born_at[inode] = (node.boot, node.boot_ns)
-    elif action.kind == "free":
-        assert action.file is not None
+    elif isinstance(action, FreeLease):
         figures["freed with CNI DEL"] += bool(action.chain)
         figures["freed: names nobody"] += not action.container_id
         figures["freed in the boot of its birth"] += node.born_at[action.file.inode][0] == node.boot
@@ -335,7 +338,7 @@ def every_file_is_somewhere(node: Node) -> None:
         found[inode] = (name, path.read_bytes())
     assert found == node.stored
     for entry in node.journal.entries.values():
-        if entry.state == "done" and entry.action["kind"] != "reserve":
+        if entry.state == "done" and entry.action.kind != "reserve":
             assert Path(f"{node.root}{entry.quarantine}").exists(), entry
         else:
             assert not Path(f"{node.root}{entry.quarantine}").exists(), entry

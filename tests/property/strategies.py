@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from janitor.core.age import identity
+from janitor.core.codes import Code
 from janitor.core.evidence import (
     ContainerRecord,
     Evidence,
@@ -15,13 +16,14 @@ from janitor.core.evidence import (
     Process,
     RuntimeProcess,
     TaskDirectory,
-    Unknown,
 )
+from janitor.core.reason import because
 from tests import situations as s
+from tests.reasons import not_seen
 
 IDS = st.sampled_from([s.DEAD, s.LIVE, "c" * 64, "d" * 63, f"k8s.io-{'d' * 64}", ""])
 ADDRESSES = st.sampled_from([s.ADDRESS, "10.52.0.2", "10.52.0.200", "fd00::7", "192.0.2.1"])
-UNKNOWN = st.builds(Unknown, st.sampled_from(["no permission", "no answer"]))
+UNKNOWN = st.builds(not_seen, st.sampled_from(["no permission", "no answer"]))
 TIMES = st.integers(0, 2 * s.NOW)
 
 
@@ -83,7 +85,7 @@ PROCESSES = st.builds(
     st.one_of(st.just(""), IDS),
 )
 TASKS = st.builds(lambda i: TaskDirectory(f"/run/{i}", i), IDS)
-CACHE = st.builds(s.cache_entry, IDS, ADDRESSES, damage=st.sampled_from(["", "", "it is empty"]))
+CACHE = st.builds(s.cache_entry, IDS, ADDRESSES, damage=st.sampled_from([None, None, because(Code.EMPTY)]))
 NETWORKS = st.builds(
     s.network,
     used_by_cri=st.sampled_from([True, True, True, False]),

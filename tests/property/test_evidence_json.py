@@ -5,11 +5,14 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from janitor.core.evidence import AddressRange, Evidence, Unknown, known
+from janitor.core.codes import Code
+from janitor.core.evidence import EVIDENCE_VERSION, AddressRange, Evidence, known
+from janitor.core.reason import Fact, Reason
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report, to_json
 from janitor.report.evidence_json import decode, encode
 from tests.property.strategies import evidences
+from tests.reasons import not_seen
 
 
 @given(evidences())
@@ -29,10 +32,18 @@ RANGE = st.just(AddressRange("10.52.0.0/24", "10.52.0.1", "10.52.0.254", "10.52.
 st.register_type_strategy(AddressRange, RANGE)
 
 
+FACTS: st.SearchStrategy[dict[str, Fact]] = st.dictionaries(
+    st.text(max_size=4), st.text() | st.integers() | st.lists(st.text()).map(tuple), max_size=3
+)
+st.register_type_strategy(
+    Reason, st.builds(Reason, st.sampled_from(Code), FACTS.map(lambda facts: tuple(facts.items())), st.none())
+)
+
+
 @given(st.from_type(Evidence))
 @settings(max_examples=200, deadline=None)
 def test_round_trip_of_any_value_of_the_types(evidence: Evidence) -> None:
-    same_version = replace(evidence, version=1)
+    same_version = replace(evidence, version=EVIDENCE_VERSION)
     assert decode(encode(same_version)) == same_version
 
 
@@ -42,7 +53,7 @@ def test_names_that_are_no_utf_8_end_nothing(evidence: Evidence, name: bytes) ->
     """A pod may call its mounts, links and processes so; Python keeps such bytes as surrogates."""
     odd = name.decode("utf-8", "surrogateescape") + "\udcff"
     processes = tuple(replace(one, name=odd) for one in known(evidence.processes))
-    evidence = replace(evidence, version=1, processes=processes, boot_id=Unknown(f"reading {odd}"))
+    evidence = replace(evidence, version=EVIDENCE_VERSION, processes=processes, boot_id=not_seen(f"reading {odd}"))
     again = decode(encode(evidence))
     assert len(known(again.processes)) == len(processes)
     assert to_json(make_report(again, *diagnose(again)))

@@ -119,7 +119,7 @@ def test_11_a_nested_node_whose_runtime_knows_nothing_of_the_outers_pods(node: N
     assert sorted(pod.ip for pod in pods) == sorted(before)
     report = json.loads(done.stdout[done.stdout.index("{") :])
     assert {x["verdict"] for x in report["leases"]} == {"pending"}, done
-    assert all(KEY in " ".join(x["reasons"]) for x in report["leases"]), done
+    assert all(KEY in " ".join(reason["text"] for reason in x["reasons"]) for x in report["leases"]), done
     daemon = shlex.join([sys.executable, str(clock.__file__), "2000", "run", "--cri-endpoint", SOCKET])
     done = nested(machine, f"timeout 8 {daemon}", f"{GIVEN[given]}; {ITS_RUNTIME}")
     assert "event=pass" in done.stderr and "pending=2" in done.stderr, done

@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from janitor.core.action import Plan
+from janitor.core.codes import Code
 from janitor.core.evidence import Clock, Evidence
 from janitor.core.judgement import judge
 from janitor.core.plan import plan
+from janitor.core.reason import because
 from janitor.core.second_look import agreed
 from janitor.report.evidence_json import decode
 from tests.lab import clock
@@ -533,7 +535,7 @@ def test_two_looks_agree_on_a_runtime(node: NodeFactory) -> None:
     assert len(planned(after).actions) == 3
     both = agreed(planned(before), planned(after), before, after)
     assert both.actions == ()
-    assert {r.reason for r in both.refusals} == {"the container runtime was restarted between the two looks"}
+    assert {r.reasons for r in both.refusals} == {(because(Code.RUNTIME_RESTARTED),)}
 
 
 @pytest.mark.parametrize("years", [-50, -10, -1, 1, 10, 30])
@@ -545,7 +547,7 @@ def test_the_clock_is_set_by_years(node: NodeFactory, years: int) -> None:
     # Only the wall clock's word says that they are old, and the socket's time shows that it is worth nothing.
     wrong = shifted(seen, 100 + years * 31_557_600, 100)
     assert planned(wrong).actions == ()
-    assert sum("it might still be being created" in r.reason for r in planned(wrong).refusals) == 3
+    assert sum(r.reasons[-1].code is Code.MAY_BE_CREATED for r in planned(wrong).refusals) == 3
     # Nor does the clock matter once they have been watched: that is counted on another one.
     assert machine.janitor_later(0, *CLEAN).returncode == 1
     watched = evidence(machine)

@@ -38,7 +38,7 @@ def verdicts(node: Node, *words: str) -> dict[str, str]:
 
 def reasons(node: Node, address: str) -> str:
     (lease,) = [x for x in scan(node)["leases"] if x["address"] == address]
-    return "\n".join(lease["reasons"])
+    return "\n".join(reason["text"] for reason in lease["reasons"])
 
 
 def ids(report: dict[str, Any]) -> set[str]:

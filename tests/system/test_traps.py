@@ -719,7 +719,9 @@ def forgotten(default_containerd: Containerd | None) -> Iterator[Outcome]:
         report = json.loads(machine.janitor("scan", "-o", "json", "--cri-endpoint", SOCKET).stdout)
         found = outcome(machine, [lease_of(pods["gone"])])
         found.pods.update(pods)
-        found.notes["reasons"] = {lease["address"]: lease["reasons"] for lease in report["leases"]}
+        found.notes["reasons"] = {
+            lease["address"]: [reason["text"] for reason in lease["reasons"]] for lease in report["leases"]
+        }
         yield found
 
 

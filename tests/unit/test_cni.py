@@ -9,6 +9,7 @@ import pytest
 from janitor.core.addresses import describe
 from janitor.core.evidence import Network, Unknown
 from janitor.host.cni import read_networks
+from tests.reasons import words
 
 CANAL = {
     "name": "k8s-pod-network",
@@ -42,7 +43,7 @@ def networks(root: Path, *directories: str) -> dict[str, Network]:
 def problem(root: Path) -> str:
     found = read_networks(str(root), ())
     assert isinstance(found, Unknown), found
-    return found.reason
+    return words(found.reason)
 
 
 def test_canal_before_and_after_flannel_has_written_its_file(tmp_path: Path) -> None:

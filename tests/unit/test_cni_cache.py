@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from janitor.core.codes import Code
 from janitor.core.evidence import CacheEntry, Pod, Unknown
+from janitor.core.reason import because
 from janitor.host.cni_cache import read_cache
+from tests.reasons import words
 
 ID = "c" * 64
 NAME = f"k8s-pod-network-{ID}-eth0"
@@ -39,7 +42,7 @@ def version_1(config: object = CONFIG) -> bytes:
 
 def test_version_1(tmp_path: Path) -> None:
     entry = read(tmp_path, version_1())
-    assert (entry.network, entry.container_id, entry.interface, entry.damage) == ("k8s-pod-network", ID, "eth0", "")
+    assert (entry.network, entry.container_id, entry.interface, entry.damage) == ("k8s-pod-network", ID, "eth0", None)
     assert (entry.cni_version, entry.ipam, entry.plugins) == ("0.4.0", ("host-local",), ("bridge", "portmap"))
     assert (entry.data_dir, entry.addresses) == ("/run/ipam", ("10.52.0.7/24", "fd00::7/64"))
     assert entry.pod == Pod("default", "web-1", "u")
@@ -47,7 +50,7 @@ def test_version_1(tmp_path: Path) -> None:
 
 def test_legacy(tmp_path: Path) -> None:
     entry = read(tmp_path, json.dumps({"cniVersion": "0.2.0", "ip4": {"ip": "10.52.0.7/24"}}).encode())
-    assert (entry.network, entry.container_id, entry.interface, entry.damage) == ("k8s-pod-network", ID, "eth0", "")
+    assert (entry.network, entry.container_id, entry.interface, entry.damage) == ("k8s-pod-network", ID, "eth0", None)
     assert (entry.addresses, entry.cni_version, entry.pod) == (("10.52.0.7/24",), "0.2.0", None)
 
 
@@ -69,7 +72,7 @@ def test_legacy(tmp_path: Path) -> None:
 )
 def test_damage_leaves_what_the_name_says(tmp_path: Path, content: bytes, damage: str) -> None:
     entry = read(tmp_path, content)
-    assert damage in entry.damage
+    assert damage in words(entry.damage)
     assert (entry.network, entry.container_id, entry.interface) == ("k8s-pod-network", ID, "eth0")
 
 
@@ -87,7 +90,7 @@ def test_odd_documents_do_not_matter(tmp_path: Path, content: bytes) -> None:
 
 def test_a_name_of_nobody(tmp_path: Path) -> None:
     entry = read(tmp_path, b"", "README")
-    assert (entry.container_id, entry.damage) == ("", "it is empty")
+    assert (entry.container_id, entry.damage) == ("", because(Code.EMPTY))
 
 
 def test_something_huge(tmp_path: Path) -> None:
@@ -97,4 +100,4 @@ def test_something_huge(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     found = read_cache(str(tmp_path))
     assert not isinstance(found, Unknown)
-    assert "far more than libcni writes" in found[0].damage
+    assert "far more than libcni writes" in words(found[0].damage)

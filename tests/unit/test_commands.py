@@ -73,7 +73,7 @@ def test_bad_words(words: list[str], code: int, sentence: str) -> None:
         (b"", "not what 'janitor collect' writes"),
         (b"{", "not what 'janitor collect' writes"),
         (b"[]", "not what 'janitor collect' writes"),
-        (b'{"version": 999}', "version 999 and this janitor reads version 1"),
+        (b'{"version": 999}', "version 999 and this janitor reads versions 1 to 2"),
         (b'{"version": 1}', "missing required field"),
         (b"\xff\xfe\x00", "not what 'janitor collect' writes"),
     ],

@@ -83,7 +83,7 @@ CONTAINERS = [
 @pytest.mark.parametrize(("first", "own", "unit"), HOST)
 def test_the_nodes_own(first: dict[str, str], own: dict[str, str], unit: str) -> None:
     found = place(own, top(first))
-    assert (found.why, found.unit) == ("", unit)
+    assert (found.why, found.unit) == (None, unit)
 
 
 @pytest.mark.parametrize("own", CONTAINERS)

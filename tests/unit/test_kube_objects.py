@@ -11,6 +11,7 @@ import pytest
 
 from janitor.core.evidence import Unknown
 from janitor.host import kube_api, kube_objects
+from tests.reasons import words
 from tests.unit.test_commands import janitor
 
 MANY = 20_001
@@ -69,7 +70,7 @@ def test_a_file_of_several_kinds(tmp_path: Path) -> None:
 def test_a_kind_that_is_not_there_was_not_asked_for(tmp_path: Path) -> None:
     found = kube_objects.from_file(str(written(tmp_path, NODE)))
     assert isinstance(found.events, Unknown)
-    assert "has no Event" in found.events.reason
+    assert "has no Event" in words(found.events.reason)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_the_api(tmp_path: Path, address: str) -> None:
 def test_an_api_that_does_not_answer(tmp_path: Path, address: str, token: str, server: str) -> None:
     found = kube_api.objects(kubeconfig(tmp_path, server or address, token))
     assert isinstance(found, Unknown)
-    assert found.reason.startswith(f"asking the API server with {tmp_path}/kubeconfig: ")
+    assert words(found.reason).startswith(f"asking the API server with {tmp_path}/kubeconfig: ")
 
 
 @pytest.mark.parametrize("content", ["", "[", "a: b", "clusters: 7", '{"contexts": []}'])

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-from janitor.core.evidence import Unknown
 from janitor.core.forecast import exhaustion_s
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report
 from janitor.report.npd import to_line
 from tests import situations
 from tests.lab.cache import REPOSITORY
+from tests.reasons import not_seen
 
 RULES = REPOSITORY / "kubernetes/components/monitoring/prometheusrule.yaml"
 LABELS = 'instance="node-1"'
@@ -229,7 +229,7 @@ def test_alert_at_times_that_are_easily_got_wrong(
 def test_one_line_for_node_problem_detector() -> None:
     found = situations.evidence(situations.lease())
     in_ledger = situations.in_ledger(found, situations.lease())
-    unseen = replace(found, namespaces=Unknown("the namespaces could not be read, " + "ß" * 200))
+    unseen = replace(found, namespaces=not_seen("the namespaces could not be read, " + "ß" * 200))
     for evidence, begins in ((in_ledger, "LEASE001 "), (unseen, "SCAN001 "), (situations.evidence(), "ok: ")):
         line = to_line(make_report(evidence, *diagnose(evidence)))
         assert line.startswith(begins), line

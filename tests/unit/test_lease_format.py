@@ -2,8 +2,8 @@
 
 import pytest
 
-from janitor.core.evidence import Unknown
 from janitor.core.lease import canonical_address, parse_lease
+from tests.reasons import not_seen, words
 from tests.situations import lease
 
 ID = "0123456789abcdef" * 4
@@ -40,7 +40,7 @@ def test_leases(content: str, interface: str, stuck: bool) -> None:
 def test_corrupt(content: bytes, note: str) -> None:
     parsed = parse_lease(lease(content=content))
     assert parsed.shape == "corrupt"
-    assert note in parsed.note
+    assert note in words(parsed.note)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_not_a_regular_file(kind: str) -> None:
 
 
 def test_unreadable() -> None:
-    assert parse_lease(lease(content=Unknown("permission denied"))).shape == "unreadable"
+    assert parse_lease(lease(content=not_seen("permission denied"))).shape == "unreadable"
 
 
 @pytest.mark.parametrize("name", ["10.52.0.7", "fd00:42::7", "::1"])

@@ -10,6 +10,7 @@ from janitor.core.evidence import LeaseFile, Unknown
 from janitor.core.lease import parse_lease
 from janitor.host.leases import lease_directories, read_directory
 from janitor.host.mounts import own_mounts
+from janitor.report.words import hint
 
 ID = "a" * 64
 
@@ -121,6 +122,6 @@ def test_unreadable_without_being_root(tmp_path: Path) -> None:
     finally:
         os.seteuid(0)
     assert isinstance(file.content, Unknown)
-    assert file.content.hint == "run janitor as root"
+    assert hint(file.content.reason) == "run janitor as root"
     assert directory is not None
     assert isinstance(directory.entries, Unknown)

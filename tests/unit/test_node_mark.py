@@ -14,6 +14,7 @@ from janitor.core.evidence import LeaseDirectory, Unknown
 from janitor.core.node_mark import MARK, Owner
 from janitor.host import node_mark
 from janitor.host.procfs import Proc
+from tests.reasons import words
 
 DATA_DIR = "/var/lib/cni/networks"
 MACHINE = hashlib.sha256(b"janitor " + b"5" * 32).hexdigest()[:32]
@@ -28,8 +29,8 @@ def root(tmp_path: Path) -> Path:
 
 def leave(root: Path, node: Owner = NODE, filesystem: str = "ext4") -> str:
     marks = node_mark.read_marks(str(root), DATA_DIR)
-    directory = LeaseDirectory(f"{DATA_DIR}/net", "net", (), filesystem, "", marks)
-    return node_mark.leave_marks(str(root), (directory,), (node,))
+    directory = LeaseDirectory(f"{DATA_DIR}/net", "net", (), filesystem, None, marks)
+    return words(node_mark.leave_marks(str(root), (directory,), (node,)))
 
 
 def test_a_mark_names_the_node_and_stays(root: Path) -> None:
@@ -86,7 +87,7 @@ def test_what_is_no_mark_is_not_known_and_stays(root: Path, what: str) -> None:
         mark.write_bytes({"half": line[:40], "two lines": line * 2, "long": line + b"x" * 300}[what])
     found = node_mark.read_marks(str(root), DATA_DIR)
     assert isinstance(found, Unknown)
-    assert MARK in found.reason
+    assert MARK in words(found.reason)
     leave(root)
     assert node_mark.read_marks(str(root), DATA_DIR) == found
 

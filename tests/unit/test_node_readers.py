@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Route, Unit
 from janitor.host import kubelet, metadata, systemd_units, yaml_files
@@ -17,6 +18,7 @@ from janitor.host.components import components
 from janitor.host.node_config import PLAIN, read
 from janitor.host.procfs import Proc
 from tests.lab.simulated_proc import FakeProc
+from tests.reasons import not_seen, words
 
 KUBELET = "etc/systemd/system/kubelet.service"
 
@@ -102,9 +104,9 @@ def test_a_setting_with_a_list_without_end(tmp_path: Path) -> None:
     config = tmp_path / "var/lib/kubelet/config.yaml"
     config.parent.mkdir(parents=True)
     config.write_text("kind: KubeletConfiguration\nclusterDNS:\n" + "- 10.0.0.1\n" * 40_000)
-    settings = read(str(tmp_path), Unknown("no /proc"), PLAIN, (), ()).settings
+    settings = read(str(tmp_path), not_seen("no /proc"), PLAIN, (), ()).settings
     assert isinstance(settings, Unknown)
-    assert "a list of 40000 values" in settings.reason
+    assert "a list of 40000 values" in words(settings.reason)
 
 
 @contextmanager
@@ -167,4 +169,4 @@ def test_metadata_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(metadata, "_PORT", port)
         found = metadata.machine("Hetzner", (), wanted=True)
     assert isinstance(found, Unknown)
-    assert found.reason.startswith("asking the metadata service")
+    assert found.reason.code is Code.METADATA_FAILED

@@ -11,17 +11,18 @@ import signal
 import time
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from janitor.cleaning import STOPPED
-from janitor.core.action import Action, Policy
+from janitor.core.action import Action, FreeLease, Policy
 from janitor.core.backoff import SECOND, Backoff
-from janitor.core.evidence import Unknown
+from janitor.core.evidence import FileIdentity
 from janitor.core.outcome import Entry, Event, Outcome
 from janitor.core.plan import plan
+from janitor.core.reason import Reason
 from janitor.core.watched import identity_of
 from janitor.host import child, state
 from janitor.host.apply import Hands, Witness, apply
@@ -39,6 +40,7 @@ from janitor.pipeline import Options, diagnose
 from janitor.report.pass_lines import Event as Said
 from janitor.report.pass_lines import Line, Looked
 from tests import situations
+from tests.reasons import not_seen, recorded, words
 
 NETWORK = "/var/lib/cni/networks/net"
 DEAD = "d" * 64
@@ -64,9 +66,9 @@ def frees(root: Path, chain: str = "") -> tuple[Action, ...]:
     for name in sorted(path.name for path in here.glob("10.*")):
         file = read_entry(name, NETWORK, directory)
         found.append(
-            Action(
-                "free", NETWORK, name, DEAD, "eth0", "", ("dead",), identity_of(f"{NETWORK}/{name}", file),
-                file.ctime_ns, chain,
+            FreeLease(
+                NETWORK, name, DEAD, "eth0", "", (recorded("dead"),), chain,
+                file=identity_of(f"{NETWORK}/{name}", file), ctime_ns=file.ctime_ns,
             )
         )  # fmt: skip
     os.close(directory)
@@ -92,7 +94,7 @@ def written(root: Path) -> list[str]:
 def test_without_a_lock_file_nothing_is_journalled(root: Path) -> None:
     (root / NETWORK.lstrip("/") / "lock").unlink()
     outcomes = done_by(root, frees(root))
-    assert {(o.event, "has no lock file" in o.detail) for o in outcomes} == {("skipped", True)}
+    assert {(o.event, "has no lock file" in words(o.detail)) for o in outcomes} == {("skipped", True)}
     assert written(root) == []
 
 
@@ -105,11 +107,11 @@ def test_with_a_plugin_that_is_gone_nothing_is_journalled(root: Path) -> None:
     actions, programs = frees(root, chain="/var/lib/cni/results/entry"), Programs(str(root), None, Exposed({}))
     outcomes = done_by(root, actions, programs=lambda: programs)
     assert {o.event for o in outcomes} == {"failed"}
-    assert all("no-such-plugin is in none of /opt/cni/bin, " in o.detail for o in outcomes)
+    assert all("no-such-plugin is in none of /opt/cni/bin, " in words(o.detail) for o in outcomes)
     assert written(root) == []
     # Where it cannot be told which programs may be trusted, none is run.
-    outcomes = done_by(root, actions, programs=lambda: Unknown("a pod's mounts cannot be read"))
-    assert {(o.event, o.detail.partition(";")[0]) for o in outcomes} == {
+    outcomes = done_by(root, actions, programs=lambda: not_seen("a pod's mounts cannot be read"))
+    assert {(o.event, words(o.detail).partition(";")[0]) for o in outcomes} == {
         ("failed", "no CNI plugin is run: a pod's mounts cannot be read")
     }
     assert written(root) == []
@@ -121,7 +123,7 @@ def test_with_a_plugin_that_is_gone_nothing_is_journalled(root: Path) -> None:
 def test_a_lock_that_was_removed_stops_the_pass_before_its_next_batch(root: Path) -> None:
     actions = frees(root)
     with only_janitor(str(root), "janitor run") as still:
-        assert still() == ""
+        assert still() is None
         work = apply(
             actions,
             Hands(
@@ -131,7 +133,7 @@ def test_a_lock_that_was_removed_stops_the_pass_before_its_next_batch(root: Path
         )  # fmt: skip
         assert next(work).event == "done"
         (root / JANITOR_LOCK.lstrip("/")).unlink()
-        assert {(o.event, o.detail) for o in work} == {
+        assert {(o.event, words(o.detail)) for o in work} == {
             ("skipped", f"{JANITOR_LOCK} was removed or replaced by somebody")
         }
     assert len(frees(root)) == 2
@@ -140,10 +142,10 @@ def test_a_lock_that_was_removed_stops_the_pass_before_its_next_batch(root: Path
 def test_a_lock_that_was_replaced_is_lost(tmp_path: Path) -> None:
     held = take_daemon_lock(str(tmp_path))
     try:
-        assert lost(str(tmp_path), DAEMON_LOCK, held) == ""
+        assert lost(str(tmp_path), DAEMON_LOCK, held) is None
         (tmp_path / DAEMON_LOCK.lstrip("/")).rename(tmp_path / "away")
         other = take_daemon_lock(str(tmp_path))
-        assert DAEMON_LOCK in lost(str(tmp_path), DAEMON_LOCK, held)
+        assert DAEMON_LOCK in words(lost(str(tmp_path), DAEMON_LOCK, held))
         os.close(other)
     finally:
         os.close(held)
@@ -165,17 +167,20 @@ def test_locks_and_notes_are_for_root_alone(tmp_path: Path) -> None:
 
 def test_a_taken_lock_still_says_by_whom(tmp_path: Path) -> None:
     held = take_daemon_lock(str(tmp_path))
-    with pytest.raises(Busy, match=rf"'janitor run' \(process {os.getpid()}\)"):
+    with pytest.raises(Busy) as caught:
         take_daemon_lock(str(tmp_path))
     os.close(held)
+    assert f"'janitor run' (process {os.getpid()})" in words(caught.value.reason)
 
 
 # The journal.
 
 
-def entry(root: Path, pass_id: str, number: int, event: Event, **other: object) -> tuple[Entry, Event, str]:
+def entry(root: Path, pass_id: str, number: int, event: Event, **other: object) -> tuple[Entry, Event, Reason]:
     """An action of yesterday, in an earlier boot. What was done is in quarantine."""
-    action = asdict(Action("free", NETWORK, f"10.0.0.{number}", DEAD, "eth0", "", ("dead",)))
+    name = f"10.0.0.{number}"
+    file = FileIdentity(f"{NETWORK}/{name}", 1, 2, 3, 4, "5" * 64)
+    action = FreeLease(NETWORK, name, DEAD, "eth0", "", (recorded("dead"),), file=file, ctime_ns=6)
     place = f"/var/lib/janitor/quarantine/{pass_id}/{number}"
     values: dict[str, object] = {"at": time.time() - DAY_S, "boot_id": "earlier", "up_s": 5.0}
     made = Entry(pass_id, number, action, place, **(values | other))  # type: ignore[arg-type]
@@ -183,10 +188,10 @@ def entry(root: Path, pass_id: str, number: int, event: Event, **other: object) 
         kept = root / place.lstrip("/")
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.touch()
-    return made, event, "for a reason"
+    return made, event, recorded("for a reason")
 
 
-def journal(root: Path, *entries: tuple[Entry, Event, str]) -> Journal:
+def journal(root: Path, *entries: tuple[Entry, Event, Reason]) -> Journal:
     made = Journal(str(root))
     made.intend([one for one, _, _ in entries])
     made.outcome(list(entries))
@@ -203,7 +208,7 @@ def left(root: Path) -> list[str]:
 def test_what_was_refused_is_dropped_and_what_was_moved_is_not(tmp_path: Path) -> None:
     refused = [entry(tmp_path, "b", number, "skipped") for number in range(300)]
     moved = entry(tmp_path, "c", 0, "done")
-    strange: tuple[Entry, Event, str] = (moved[0], "failed", "though it is in quarantine")
+    strange: tuple[Entry, Event, Reason] = (moved[0], "failed", recorded("though it is in quarantine"))
     made = journal(tmp_path, entry(tmp_path, "a", 0, "done"), *refused, strange)
     assert purge(str(tmp_path), made, 30, "boot") == Purged(0, 0, 300)
     assert left(tmp_path) == ["a", "c"]
@@ -346,7 +351,7 @@ def test_what_goes_together_is_postponed_together() -> None:
     judgement, _ = diagnose(evidence)
     whole = plan(evidence, judgement, Policy()).actions
     assert [action.kind for action in whole] == ["free", "discard"]
-    assert "its CNI DEL has been run" not in "".join(whole[1].proof), "nobody knows yet whether it will be"
+    assert "its CNI DEL has been run" not in words(whole[1].proof), "nobody knows yet whether it will be"
     for one in whole:
         assert plan(evidence, judgement, Policy(postponed=frozenset({one.key}))).actions == ()
 

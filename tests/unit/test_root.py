@@ -10,6 +10,7 @@ from janitor.host import kubelet, procfs, state
 from janitor.host.files import inside
 from janitor.host.kubelet import endpoints
 from tests.lab.cache import REPOSITORY
+from tests.reasons import not_seen, words
 
 
 def test_absolute_links_stay_inside(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_a_circle_of_links_ends(tmp_path: Path) -> None:
 def test_a_disk_at_rest_has_no_processes(tmp_path: Path) -> None:
     proc = procfs.find_proc(str(tmp_path))
     assert isinstance(proc, Unknown)
-    assert "no /proc is mounted" in proc.reason
+    assert "no /proc is mounted" in words(proc.reason)
 
 
 def socket_at(root: Path, path: str) -> None:
@@ -43,7 +44,7 @@ def socket_at(root: Path, path: str) -> None:
     file.touch()
 
 
-NOWHERE = Unknown("no /proc")
+NOWHERE = not_seen("no /proc")
 
 
 def test_well_known_sockets(tmp_path: Path) -> None:

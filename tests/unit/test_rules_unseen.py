@@ -8,19 +8,22 @@ from typing import Any
 
 import pytest
 
+from janitor.core.codes import Code
 from janitor.core.corroboration import missing_evidence
 from janitor.core.evidence import Network, Unknown
 from janitor.core.mirror import Mirror
 from janitor.core.profiles import configured_ranges, not_in_use, not_wanted
+from janitor.core.reason import Reason, because
 from janitor.core.routing import Link, ManagedLink, Networkd, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule, derived
 from janitor.host import profiles
 from janitor.host.owners import Owners
 from janitor.host.procfs import Proc, clock
 from tests.limits import no_descriptor_left
+from tests.reasons import not_seen
 
 FILE = "/etc/cni/net.d/10-kuberouter.conflist"
-UNSEEN = Unknown("no descriptor was left")
+UNSEEN = not_seen("no descriptor was left")
 KUBE_ROUTER: Profile = next(profile for profile in profiles.load() if profile.name == "kube-router")
 MATCH = KUBE_ROUTER.rules[0]
 RULE: PolicyRule = replace(derived("10.244.0.0/24", 77), priority=32765)
@@ -43,14 +46,18 @@ def unseen(part: str) -> Routing:
     return replace(WHOLE, **parts)
 
 
-def judged(routing: Routing, configured: tuple[str, ...] | Unknown, gone_s: float = 0.0) -> tuple[str, ...] | Unknown:
+def judged(
+    routing: Routing, configured: tuple[str, ...] | Unknown, gone_s: float = 0.0
+) -> tuple[Reason, ...] | Unknown:
     return not_wanted(RULE, KUBE_ROUTER, MATCH, routing, configured, gone_s)
 
 
 def test_with_all_of_it_seen_there_is_an_answer() -> None:
     assert judged(WHOLE, ("10.244.0.0/24",)) == ()
     elsewhere = replace(WHOLE, links=WHOLE.links[:1] if isinstance(WHOLE.links, tuple) else ())
-    assert judged(elsewhere, ("10.9.0.0/24",)) == ("10.244.0.0/24 is not a pod range of this node (10.9.0.0/24)",)
+    assert judged(elsewhere, ("10.9.0.0/24",)) == (
+        because(Code.NOT_A_POD_RANGE, range="10.244.0.0/24", ranges=("10.9.0.0/24",)),
+    )
 
 
 @pytest.mark.parametrize("gone_s", [0.0, 700.0])
@@ -74,7 +81,7 @@ def test_ranges_of_a_configuration_that_cannot_be_read() -> None:
     assert configured_ranges(WHOLE, UNSEEN) == UNSEEN
     assert configured_ranges(replace(WHOLE, makers=UNSEEN), ()) == UNSEEN
     assert configured_ranges(WHOLE, (network,)) == UNSEEN
-    assert configured_ranges(WHOLE, ()) == Unknown(f"no pod range could be read from {FILE}")
+    assert configured_ranges(WHOLE, ()) == Unknown(because(Code.NO_POD_RANGE_READ, source=FILE))
 
 
 @pytest.mark.parametrize("part", ["links", "routes", "makers", "networkd"])
@@ -120,7 +127,9 @@ def test_of_several_owners_one_that_wants_the_rule_is_enough() -> None:
     off, other = ("--run-router=false",), ("--enable-overlay=false",)
     assert judged(several(off, ()), ("10.244.0.0/24",)) == ()
     assert judged(several((), off), ("10.244.0.0/24",)) == ()
-    assert judged(several(off, other), ("10.244.0.0/24",)) == ("kube-router runs with --run-router=false",)
+    assert judged(several(off, other), ("10.244.0.0/24",)) == (
+        because(Code.OWNER_REFUSES, process="kube-router", flag="--run-router=false"),
+    )
     assert judged(several((), (), files=("", FILE)), ("10.244.0.0/24",)) == ()
     assert judged(several((), (), files=("", "")), ("10.244.0.0/24",))
 

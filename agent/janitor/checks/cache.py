@@ -7,6 +7,7 @@ from janitor.core.evidence import CacheEntry, Endpoint, Evidence, known
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement
 from janitor.core.prose import count, listing
+from janitor.report.words import text
 
 IDS = ("LEASE009",)
 
@@ -57,7 +58,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 
 def _shown(entries: list[CacheEntry]) -> tuple[str, ...]:
     more = len(entries) - _SHOWN
-    return (*(f"{e.path}: {e.damage}" for e in entries[:_SHOWN]), *((f"and {more} more",) if more > 0 else ()))
+    return (
+        *(f"{e.path}: {text(e.damage)}" for e in entries[:_SHOWN] if e.damage),
+        *((f"and {more} more",) if more > 0 else ()),
+    )
 
 
 def _blocks(entry: CacheEntry, evidence: Evidence) -> bool:

@@ -7,6 +7,7 @@ from janitor.core.evidence_node import CniFile
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
+from janitor.core.reason import Reason
 
 IDS = ("CNI001", "CNI002", "CNI003")
 
@@ -74,7 +75,7 @@ def _delegates(file: CniFile) -> bool:
 def skipped(evidence: Evidence) -> Iterator[Skipped]:
     """On a node without Kubernetes nobody waits for a CNI."""
     node = evidence.node_config
-    reason = kubernetes_missing(node)
+    reason: Reason | str | None = kubernetes_missing(node)
     if not reason and isinstance(node.cni_files, Unknown):
         reason = node.cni_files.reason
     if not reason and not node.cni_directories:

@@ -6,6 +6,7 @@ from janitor.core.evidence import Evidence
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement
 from janitor.core.prose import count
+from janitor.report.words import text
 
 IDS = ("SCAN005",)
 
@@ -16,7 +17,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     """One finding for all of them: how many there are is for anybody to choose."""
     if not evidence.disowned:
         return
-    named = [f"{one.name} (process {one.pid}), as a {one.role}: {one.why}" for one in evidence.disowned]
+    named = [f"{one.name} (process {one.pid}), as a {one.role}: {text(one.why)}" for one in evidence.disowned]
     more = len(named) - _SHOWN
     yield Finding(
         id="SCAN005",

@@ -9,7 +9,9 @@ from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
 from janitor.core.node_mark import MARK, another
 from janitor.core.prose import count, listing
+from janitor.core.reason import Reason
 from janitor.core.scope import ranges_of
+from janitor.report.words import text
 
 IDS = ("LEASE007", "LEASE008")
 
@@ -50,20 +52,20 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                     ),
                     fix="none is needed: those of pods go with their pods, and the others take nothing from the ranges",
                 )
-        by_reason: dict[str, list[str]] = {}
+        by_reason: dict[Reason, list[str]] = {}
         for lease in leases:
             if lease.verdict == Verdict.FOREIGN and lease.address not in outside:
                 by_reason.setdefault(lease.reasons[0], []).append(lease.address)
         data_dir = directory.path.rpartition("/")[0]
         mark = another(data_dir, directory.marks, evidence.this_node)
         for reason, names in by_reason.items():
-            marked = bool(mark) and reason == mark
+            marked = reason == mark
             yield Finding(
                 id="LEASE008",
                 severity=Severity.INFO,
                 subject=directory.path,
                 summary=f"{count(len(names), 'file')} in {directory.path} that janitor leaves alone",
-                evidence=(listing(names), reason),
+                evidence=(listing(names), text(reason)),
                 explanation=_MARKED if marked else _OTHERS,
                 fix=(
                     f"only if no other node uses the directory: rm {data_dir}/{MARK}"

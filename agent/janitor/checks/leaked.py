@@ -6,6 +6,7 @@ from janitor.core.evidence import Evidence
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.prose import count, listing
+from janitor.report.words import text
 
 IDS = ("LEASE001", "LEASE002")
 
@@ -29,7 +30,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 
 def _evidence(leases: list[JudgedLease]) -> tuple[str, ...]:
     first, more = leases[0], len(leases) > 1
-    reasons = tuple(f"{first.address}{', for example' * more}: {reason}" for reason in first.reasons)
+    reasons = tuple(f"{first.address}{', for example' * more}: {text(reason)}" for reason in first.reasons)
     return (listing([lease.address for lease in leases]), *reasons) if more else reasons
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
+from janitor.report.words import text
 
 IDS = ("MD001",)
 
@@ -15,7 +17,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     node = evidence.node_config
     if not kubernetes_missing(node) and isinstance(node.machine, Unknown) and _missed(node.machine, node.vendor):
         yield Finding(
-            "MD001", Severity.INFO, "169.254.169.254", f"the metadata service does not answer: {node.machine.reason}",
+            "MD001", Severity.INFO, "169.254.169.254",
+            f"the metadata service does not answer: {text(node.machine.reason)}",
             (f"made by: {node.vendor}",),
             "Without it janitor cannot compare this node with what Hetzner knows of the server, and cloud-init cannot "
             "set it up. A route or a firewall for 169.254.0.0/16 is in the way (CIDR017), or it is down.",
@@ -34,4 +37,4 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
 
 def _missed(machine: Unknown, vendor: str) -> bool:
     """Other clouds have a service at that address too, which refuses what it does not know (400, 401, 404)."""
-    return vendor == "Hetzner" and machine.reason.startswith("asking the metadata service")
+    return vendor == "Hetzner" and machine.reason.code is Code.METADATA_FAILED

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement, Verdict
+from janitor.report.words import texts
 
 IDS = ("LEASE003",)
 
@@ -18,7 +19,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 severity=Severity.CRITICAL,
                 subject=f"{lease.directory}/{lease.address}",
                 summary=f"{lease.address} is in use by {lease.pod} but not reserved: the next pod may get it too",
-                evidence=lease.reasons,
+                evidence=texts(lease.reasons),
                 explanation=(
                     "Somebody has removed the lease of a running pod (the popular 'rm -rf /var/lib/cni/networks/…' "
                     "does that to every pod of the node). host-local knows addresses by these files alone and "

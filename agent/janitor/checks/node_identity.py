@@ -21,6 +21,7 @@ from janitor.core.node_view import (
 )
 from janitor.core.plan_settings import stated
 from janitor.core.prose import duration
+from janitor.core.reason import Reason
 from janitor.core.rejoining import ETCD, rejoin
 
 IDS = ("NODE001", "NODE002", "NODE003", "NODE004", "NODE005", "NODE006")
@@ -56,7 +57,7 @@ def skipped(evidence: Evidence) -> Iterator[Skipped]:
     named = ("NODE003",) if own else ()  # without the Node it is among those above
     if own is None:
         shown = objects(node)
-        reason = nothing_shown(node, "Nodes")
+        reason: Reason | str = nothing_shown(node, "Nodes")
         if shown is not None:
             reason = f"{shown.source} has no Node called {node_name(node) or '(this host has no name)'}"
         yield Skipped(("NODE001", "NODE002", "NODE003", "NODE006"), reason)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.evidence import Evidence, known
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement
-from janitor.core.profiles import known_rules
+from janitor.core.profiles import known_rules, rules_unseen
 from janitor.core.prose import duration
 from janitor.core.routing import Routing
 from janitor.core.rules import duplicates
+from janitor.report.words import hint, text
 
 IDS = ("RULE002", "RULE007", "SCAN002")
 
@@ -63,19 +64,15 @@ def _twice(routing: Routing) -> Iterator[Finding]:
 
 
 def _unseen(evidence: Evidence, routing: Routing) -> Iterator[Finding]:
-    """Only on a node where it matters: one whose network is of an owner that makes rules."""
-    files = {path for profile in routing.profiles for path in profile.alive.configuration}
-    if not any(network.source in files for network in known(evidence.networks)):
-        return
-    parts = (routing.rules, routing.routes, routing.links, routing.makers, routing.networkd)
-    for part in dict.fromkeys(part for part in parts if isinstance(part, Unknown)):
+    for part in rules_unseen(routing, evidence.networks):
         yield Finding(
             id="SCAN002",
             severity=Severity.WARNING,
             subject="scan",
-            summary=part.reason,
+            summary=text(part.reason),
             evidence=(),
             explanation="Whether the policy rules of the pods' network are complete is therefore not known.",
-            fix=part.hint or "run janitor as root on the node itself; in a container with hostNetwork and hostPID",
+            fix=hint(part.reason)
+            or "run janitor as root on the node itself; in a container with hostNetwork and hostPID",
             status="unknown",
         )

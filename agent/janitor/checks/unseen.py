@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement
+from janitor.report.words import hint, text
 
 IDS = ("SCAN001",)
 
@@ -16,9 +17,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             id="SCAN001",
             severity=Severity.WARNING,
             subject="scan",
-            summary=part.reason,
+            summary=text(part.reason),
             evidence=(),
             explanation="Whatever cannot be seen may be the owner of a lease, so every lease without an owner is kept.",
-            fix=part.hint or "run janitor as root on the node itself; in a container with hostPID and CAP_SYS_PTRACE",
+            fix=hint(part.reason)
+            or "run janitor as root on the node itself; in a container with hostPID and CAP_SYS_PTRACE",
             status="unknown",
         )

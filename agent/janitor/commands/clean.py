@@ -25,6 +25,9 @@ from janitor.commands.common import (
     terminal,
     write,
 )
+from janitor.core.action import ReserveLease
+from janitor.core.reason import Reason
+from janitor.report.words import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +109,7 @@ def clean(
             _purge(where.root, journal, settings.keep_days, look)
     unseen = look.unseen(policy)
     for part in unseen:
-        print(f"janitor: not seen: {part.reason}", file=sys.stderr)
+        print(f"janitor: not seen: {text(part.reason)}", file=sys.stderr)
     raise typer.Exit(EXIT_UNKNOWN if unseen else EXIT_LEFT if left else 0)
 
 
@@ -138,13 +141,13 @@ def undo(
     with alone(where.root, "janitor undo"):
         journal = open_journal(where.root)
         entries = list(journal.entries.values())
-        undoable = [e.pass_id for e in entries if e.state == "done" and e.action["kind"] != "reserve"]
+        undoable = [e.pass_id for e in entries if e.state == "done" and not isinstance(e.action, ReserveLease)]
         if pass_id is None and not undoable:
             raise Stop("there is nothing to put back", EXIT_LEFT)
         chosen = pass_id or undoable[-1]
         if chosen not in {e.pass_id for e in entries}:
             raise Stop(f"there is no pass {chosen}; 'janitor undo --list' shows those that there are", EXIT_USAGE)
-        names = {str(entry.action["name"]) for entry in entries if entry.pass_id == chosen}
+        names = {entry.action.name for entry in entries if entry.pass_id == chosen}
         addresses = AskedAddresses(frozenset(name for name in names if canonical_address(name) is not None))
         hands = Hands(
             where.root,
@@ -224,7 +227,7 @@ def _purge(root: str, journal: "Journal", keep_days: float, look: "Look") -> Non
 
 
 def _carry_out(
-    look: "Look", where: "Options", policy: "Policy", journal: "Journal", still: "Callable[[], str]"
+    look: "Look", where: "Options", policy: "Policy", journal: "Journal", still: "Callable[[], Reason | None]"
 ) -> bool:
     """Do it, print each outcome, and say whether anything is left. A signal ends it after the batch at hand.
 
@@ -238,7 +241,7 @@ def _carry_out(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: signals.append(received))
     if problem := mark(look.evidence):
-        print(f"janitor: {problem}", file=sys.stderr)
+        print(f"janitor: {text(problem)}", file=sys.stderr)
     hands, plan, work = carry_out(look, where, policy, journal, lambda: STOPPED if signals else still())
     outcomes = []
     for outcome in work:

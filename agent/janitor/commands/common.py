@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from janitor.core.reason import Reason
+from janitor.report.words import hint, text
+
 if TYPE_CHECKING:
     from janitor.config import Config
     from janitor.core.routing import Profile
@@ -141,7 +144,7 @@ def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wa
     if kubeconfig:
         found = kube_api.objects(kubeconfig)
         if isinstance(found, Unknown):  # what it would have shown is skipped; the node itself is looked at
-            why = "; ".join(part for part in (found.reason, found.hint) if part)
+            why = "; ".join(part for part in (text(found.reason), hint(found.reason)) if part)
             print(f"janitor: {why}; going on without it", file=sys.stderr)
         return Wanted(not no_metadata, found)
     return Wanted(not no_metadata)
@@ -185,7 +188,7 @@ def write(data: bytes) -> None:
 
 
 @contextmanager
-def alone(root: str, what: str) -> Iterator[Callable[[], str]]:
+def alone(root: str, what: str) -> "Iterator[Callable[[], Reason | None]]":
     """Only one janitor changes a node at a time. Stop where another is at it, or it may not be changed.
 
     What it yields says why that does not hold any more (host/locks.py).
@@ -197,7 +200,7 @@ def alone(root: str, what: str) -> Iterator[Callable[[], str]]:
         with only_janitor(root, what, _DAEMON_PASS_S) as still:
             yield still
     except Busy as busy:
-        raise Stop(str(busy)) from None
+        raise Stop(text(busy.reason)) from None
     except PermissionError as error:
         raise Stop(f"changing this node needs root ({said(error)})") from None
     except OSError as error:
@@ -229,8 +232,8 @@ def open_journal(root: str) -> "Journal":
     try:
         journal.load()
         for entry in recover(root, journal):
-            name = f"{entry.action['directory']}/{entry.action['name']}"
-            print(f"janitor: an earlier pass was cut short: {name}: {entry.state}, {entry.detail}", file=sys.stderr)
+            became = entry.state if entry.detail is None else f"{entry.state}, {text(entry.detail)}"
+            print(f"janitor: an earlier pass was cut short: {entry.action.path}: {became}", file=sys.stderr)
     except OSError as error:
         raise Stop(f"the journal cannot be used ({said(error)}), so nothing is changed") from None
     return journal

@@ -21,6 +21,7 @@ from janitor.commands.common import (
     load,
     options,
 )
+from janitor.report.words import text
 
 if TYPE_CHECKING:
     from janitor.config import Config
@@ -131,7 +132,7 @@ def _can_begin(wanted: "Settings") -> None:
 
     proc = procfs.find_proc(wanted.options.root)
     if isinstance(proc, Unknown):
-        raise Stop(f"the rules cannot be watched: {proc.reason}")
+        raise Stop(f"the rules cannot be watched: {text(proc.reason)}")
     if wanted.repair_rules and wanted.no_rules:
         raise Stop(wanted.no_rules)
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from janitor.commands.common import EXIT_LEFT, EXIT_USAGE, Stop, alone, open_journal, terminal, write
+from janitor.report.words import hint, text
 
 if TYPE_CHECKING:
-    from janitor.core.action import Action
+    from janitor.core.action import WriteSetting
     from janitor.pipeline import Options
 
 
@@ -40,11 +41,13 @@ def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> Non
     write(b"systemd-networkd reads it at its next start and deletes nothing then: systemctl restart systemd-networkd\n")
 
 
-def _drop_in(where: "Options") -> "Action | None":
+def _drop_in(where: "Options") -> "WriteSetting | None":
     """The file to write; None where it is there already. Stop where it would be of no use."""
-    from janitor.core.action import Action
+    from janitor.core.action import WriteSetting
+    from janitor.core.codes import Code
     from janitor.core.evidence import Unknown
     from janitor.core.networkd import DROP_IN, drop_in_text, has_opt_out, overruled_by, wipes
+    from janitor.core.reason import because
     from janitor.host import networkd, procfs
 
     if procfs.node_root(where.root) != where.root:
@@ -54,7 +57,7 @@ def _drop_in(where: "Options") -> "Action | None":
         )
     found = networkd.read_networkd(where.root, procfs.find_proc(where.root))
     if isinstance(found, Unknown):
-        raise Stop("; ".join(part for part in (f"looking at systemd-networkd: {found.reason}", found.hint) if part))
+        raise Stop("; ".join(filter(None, (f"looking at systemd-networkd: {text(found.reason)}", hint(found.reason)))))
     if not found:
         raise Stop("there is no systemd-networkd on this node, so there is nothing to be told to it", EXIT_LEFT)
     (running,) = found
@@ -68,5 +71,5 @@ def _drop_in(where: "Options") -> "Action | None":
     if networkd.drop_in(where.root) == drop_in_text(running.version):
         return None
     directory, _, name = DROP_IN.rpartition("/")
-    proof = (f"systemd-networkd {running.version} deletes every foreign rule when it configures a link",)
-    return Action("configure", directory, name, "", "", "", proof, content=drop_in_text(running.version))
+    proof = (because(Code.NETWORKD_DELETES_RULES, version=running.version),)
+    return WriteSetting(directory, name, drop_in_text(running.version), proof)

@@ -1,10 +1,11 @@
 """What may be done to a node, as values: actions, what is not done and why, and what the operator allows."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from janitor.core.age import GRACE_S
 from janitor.core.evidence import FileIdentity
+from janitor.core.reason import Reason
 
 MAX_PER_PASS = 256
 SETTLE_S = 60
@@ -14,39 +15,24 @@ Kind = Literal["free", "discard", "reserve", "restore", "configure"]
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
-    """One change. `proof` is why it is safe, in the words of the judgement.
-
-    `free`     the lease `directory`/`name` goes to quarantine
-    `discard`  the libcni cache entry `directory`/`name` goes to quarantine
-    `reserve`  the missing lease `directory`/`name` is written for `container_id` and `interface`
-    `restore`  the policy rule `name` is made; `content` is its payload, in hex
-    `configure` the file `directory`/`name` gets the text `content`
+class _OnFile:
+    """A change of the file `directory`/`name`, for a container's interface. `proof` is why it is safe.
 
     Actions with the same `chain`, a cache entry's path, are one: the CNI DEL of that entry first, then all of them.
     """
 
-    kind: Kind
     directory: str
     name: str
     container_id: str
     interface: str
     pod: str
-    proof: tuple[str, ...]
-    file: FileIdentity | None = None  # None where there is no file
-    ctime_ns: int = 0
+    proof: tuple[Reason, ...]
     chain: str = ""
-    content: str = ""
 
     @property
     def path(self) -> str:
-        """Where the file is, as the node names it; the rule itself, for a rule."""
-        return self.name if self.kind == "restore" else f"{self.directory}/{self.name}"
-
-    @property
-    def key(self) -> str:
-        """What it is known by from pass to pass: as long as the file is the same, so is what is to be done about it."""
-        return f"{self.kind} {self.path} {self.container_id} {self.ctime_ns}"
+        """Where the file is, as the node names it."""
+        return f"{self.directory}/{self.name}"
 
     @property
     def network(self) -> str:
@@ -54,12 +40,102 @@ class Action:
         return self.directory.rpartition("/")[2]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeLease(_OnFile):
+    """The lease goes to quarantine, if it is still the `file` that was judged."""
+
+    kind: ClassVar[Kind] = "free"
+    file: FileIdentity
+    ctime_ns: int
+
+    @property
+    def key(self) -> str:
+        """What it is known by from pass to pass: as long as the file is the same, so is what is to be done about it."""
+        return f"{self.kind} {self.path} {self.container_id} {self.ctime_ns}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardEntry(_OnFile):
+    """The entry of libcni's cache goes to quarantine, if it is still the `file` that was judged."""
+
+    kind: ClassVar[Kind] = "discard"
+    file: FileIdentity
+    ctime_ns: int
+
+    @property
+    def key(self) -> str:
+        """As for a lease."""
+        return f"{self.kind} {self.path} {self.container_id} {self.ctime_ns}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveLease(_OnFile):
+    """The missing lease is written."""
+
+    kind: ClassVar[Kind] = "reserve"
+
+    @property
+    def key(self) -> str:
+        """There is no file yet."""
+        return f"{self.kind} {self.path} {self.container_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRule:
+    """The policy rule is made. `name` is the rule in words, `payload` the kernel's message, in hex."""
+
+    kind: ClassVar[Kind] = "restore"
+    directory: ClassVar[str] = ""
+    pod: ClassVar[str] = ""
+    chain: ClassVar[str] = ""
+    name: str
+    payload: str
+    proof: tuple[Reason, ...]
+
+    @property
+    def path(self) -> str:
+        """The rule itself."""
+        return self.name
+
+    @property
+    def key(self) -> str:
+        """The rule."""
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSetting:
+    """The file `directory`/`name` gets the text `content`."""
+
+    kind: ClassVar[Kind] = "configure"
+    pod: ClassVar[str] = ""
+    chain: ClassVar[str] = ""
+    directory: str
+    name: str
+    content: str
+    proof: tuple[Reason, ...]
+
+    @property
+    def path(self) -> str:
+        """Where the file is, as the node names it."""
+        return f"{self.directory}/{self.name}"
+
+    @property
+    def key(self) -> str:
+        """The file."""
+        return f"{self.kind} {self.path}"
+
+
+Action = FreeLease | DiscardEntry | ReserveLease | RestoreRule | WriteSetting
+"""One change of the node."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Something that is left as it is. `wait_s` says when another look could decide otherwise; `pod` whose it was."""
 
     subject: str
-    reason: str
+    reasons: tuple[Reason, ...]
     wait_s: int | None = None
     pod: str = ""
 

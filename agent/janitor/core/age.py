@@ -17,8 +17,10 @@ waited, or in a gap between two daemons.
 import hashlib
 from dataclasses import dataclass
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, FileIdentity, LeaseFile, Observation, Unknown, known
 from janitor.core.node_mark import not_shown
+from janitor.core.reason import Reason, because
 from janitor.core.sightings import decisive
 
 SECOND = 1_000_000_000
@@ -36,8 +38,8 @@ _SOCKET_DELAY_NS = 120 * SECOND  # from a runtime's start until it has its socke
 class Age:
     """The proof, or what is missing. `wait_s` is how long an observer would have to go on watching."""
 
-    proof: str
-    missing: str = ""
+    proof: Reason | None
+    missing: Reason | None = None
     wait_s: int | None = None
 
 
@@ -47,8 +49,8 @@ class Records:
 
     `runtimes_began_ns` is the wall-clock time before which no running runtime can have begun a birth, None where
     that cannot be told. `oldest_plugin_ns` is the start of the oldest CNI plugin that is at work, None for none.
-    `not_alone` is why other nodes may use this one's directories, of whose runtimes none of this says anything; "" if
-    none does.
+    `not_alone` is why other nodes may use this one's directories, of whose runtimes none of this says anything; None
+    if none does.
     """
 
     now_ns: int
@@ -58,7 +60,7 @@ class Records:
     runtimes_began_ns: int | None
     latest_runtime_ns: int
     oldest_plugin_ns: int | None
-    not_alone: str = ""
+    not_alone: Reason | None = None
 
 
 def gather(evidence: Evidence) -> Records:
@@ -92,35 +94,28 @@ def age(path: str, file: LeaseFile, records: Records, *, anonymous: bool, grace_
     `anonymous` says that the file names no container, so that no sighting of its owner was possible.
     """
     if records.not_alone:
-        return Age("", records.not_alone)
+        return Age(None, records.not_alone)
     grace_s = max(grace_s, GRACE_FLOOR_S)
     this = identity(path, file)
     if this is None:
-        return Age("", "the file could not be read")
+        return Age(None, because(Code.FILE_UNREADABLE))
     # (a) It was there before any runtime of this boot.
     if this in records.ledger:
-        return Age("the boot ledger lists this very file: it was there before any runtime had started")
+        return Age(because(Code.IN_LEDGER))
     # A plugin at work that names this container is a sighting of it. For a file that names nobody any plugin could be
     # the one that is about to write it, if it was there before the file can be shown to have been.
     plugin = records.oldest_plugin_ns if anonymous else None
     # (b) It was seen, unchanged and unowned, for the whole grace.
     watched = _watched_s(this, file, records)
     if watched >= grace_s and (plugin is None or plugin > records.observations[this].first_ns):
-        return Age(f"it has been watched, unchanged and without an owner, for {watched} s")
+        return Age(because(Code.WATCHED, seconds=watched))
     # (c) It is older than every runtime that could be creating it.
     older = records.runtimes_began_ns is not None and max(file.mtime_ns, file.ctime_ns) < records.runtimes_began_ns
     if older and (plugin is None or plugin > records.latest_runtime_ns):
-        return Age("it is older than the running runtime, by a clock that agrees with when that started")
+        return Age(because(Code.OLDER_THAN_RUNTIME))
     if (older or watched >= grace_s) and plugin is not None:
-        return Age(
-            "", "a CNI plugin is at work that was there before it, and it names nobody who could be ruled out", 0
-        )
-    return Age(
-        "",
-        "it might still be being created: it is not in the boot ledger, not provably older than the running "
-        f"runtime, and has not been watched for {grace_s} s",
-        grace_s - watched,
-    )
+        return Age(None, because(Code.PLUGIN_MAY_BE_WRITING), 0)
+    return Age(None, because(Code.MAY_BE_CREATED, seconds=grace_s), grace_s - watched)
 
 
 def _watched_s(this: FileIdentity, file: LeaseFile, records: Records) -> int:

@@ -26,11 +26,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.action import Action, Plan, Refusal
+from janitor.core.action import Action, DiscardEntry, FreeLease, Plan, Refusal
+from janitor.core.codes import Code
 from janitor.core.evidence import CacheEntry, LeaseDirectory, Network, Unknown, known
 from janitor.core.lease import CRI_ID, ParsedLease, parse_lease
 from janitor.core.node_mark import Owner, another
-from janitor.core.prose import count
+from janitor.core.reason import Reason, because
 from janitor.core.scope import shared
 from janitor.core.watched import entry_file, identity_of
 
@@ -43,9 +44,9 @@ PLAIN_PATH: Final = re.compile(r"[a-zA-Z0-9_./@:+-]+")
 ENGINES: Final = frozenset({"podman", "bridge", "buildkit"})
 """Networks that podman, nerdctl and buildkit keep in the same data directory; podman's leases look like CRI's."""
 
-_EARLY: Final = "it was there before any container runtime of this boot had started, so nothing that lives can own it"
+_EARLY: Final = because(Code.BEFORE_ANY_RUNTIME)
 _INTERFACE: Final = re.compile(r"[a-zA-Z0-9_.@:]+")
-_BLANK: Final = re.compile(r"it is empty|it holds \d+ NUL bytes")
+_BLANK: Final = frozenset({Code.EMPTY, Code.CACHE_NULS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def plan_at_boot(
         candidates = [(file, parsed) for file, parsed in found if parsed.shape in ("lease", "corrupt")]
         reason = _refused(directory.path, directory.network, configured)
         if other := shared(directory):
-            reason = f"it is on {other}"
+            reason = other
         elif directory.path in others:
             reason = others[directory.path]
         elif isinstance(directory.entries, Unknown):
@@ -89,63 +90,64 @@ def plan_at_boot(
                 networks.add(directory.network)
         if reason:
             if candidates or isinstance(directory.entries, Unknown):
-                refusals.append(Refusal(directory.path, f"{count(len(candidates), 'lease')} left: {reason}"))
+                refusals.append(Refusal(directory.path, (because(Code.LEASES_LEFT, reason, leases=len(candidates)),)))
             continue
         for file, parsed in candidates:
             proof = (*((parsed.note,) if parsed.note else ()), _EARLY, *_guessed(configured))
             actions.append(
-                Action(
-                    "free", directory.path, file.name, parsed.container_id, parsed.interface, "", proof,
-                    identity_of(f"{directory.path}/{file.name}", file), file.ctime_ns,
+                FreeLease(
+                    directory.path, file.name, parsed.container_id, parsed.interface, "", proof,
+                    file=identity_of(f"{directory.path}/{file.name}", file), ctime_ns=file.ctime_ns,
                 )
             )  # fmt: skip
     actions += [_discard(entry) for entry in cache if _blocks(entry) and entry.network in networks]
     return Plan(tuple(actions), tuple(refusals))
 
 
-def _refused(path: str, name: str, configured: Configured) -> str:
-    """Why the leases of a directory are not CRI's to free; "" if they may be."""
+def _refused(path: str, name: str, configured: Configured) -> Reason | None:
+    """Why the leases of a directory are not CRI's to free; None if they may be."""
     if not NETWORK_NAME.fullmatch(name):
-        return "CNI allows no network of that name"
+        return because(Code.BAD_NETWORK_NAME)
     if not PLAIN_PATH.fullmatch(path):
-        return "its path has unusual characters"
+        return because(Code.UNUSUAL_PATH)
     if any(name in text or "\\u" in text for text in configured.obscure):
-        return "a CNI configuration that cannot be understood may be about it, and about firewall or disableGC"
+        return because(Code.OBSCURE_CONFIGURATION)
     if isinstance(configured.networks, Unknown):
         if not configured.absent:
-            return "the CNI configuration cannot be read, and may say firewall or disableGC; recorded only"
-        return "another engine keeps its leases there" if name in ENGINES or name.startswith("nerdctl") else ""
+            return because(Code.CONFIGURATION_UNREADABLE)
+        return because(Code.ANOTHER_ENGINE) if name in ENGINES or name.startswith("nerdctl") else None
     here = [network for network in configured.networks if network.directory == path]
     if not any(network.used_by_cri for network in here):
-        return "no CNI configuration that CRI uses names it"
+        return because(Code.NETWORK_NOT_NAMED)
     if any(network.disable_gc for network in here):
-        return "its CNI configuration says disableGC"
+        return because(Code.BOOT_GC_DISABLED)
     if any("firewall" in network.plugins for network in here):
-        return "its chain has the firewall plugin, whose DEL goes by address; recorded only"
-    return ""
+        return because(Code.FIREWALL_PLUGIN)
+    return None
 
 
-def _mixed(leases: list[ParsedLease]) -> str:
-    """Without a configuration: why a directory may be somebody else's. "" if all of it is CRI's."""
+def _mixed(leases: list[ParsedLease]) -> Reason | None:
+    """Without a configuration: why a directory may be somebody else's. None if all of it is CRI's."""
     whole = [p for p in leases if p.shape == "lease" and p.interface and not p.stuck]
     others = [p for p in leases if p.shape != "bookkeeping"]
-    return "" if len(whole) == len(others) else "there is no CNI configuration, and not all in it are CRI's leases"
+    return None if len(whole) == len(others) else because(Code.NOT_ALL_CRI)
 
 
-def _guessed(configured: Configured) -> tuple[str, ...]:
+def _guessed(configured: Configured) -> tuple[Reason, ...]:
     if isinstance(configured.networks, Unknown):
-        return ("there is no CNI configuration, but its directory holds nothing but leases of CRI sandboxes",)
+        return (because(Code.NO_CONFIGURATION_BUT_CRI),)
     return ()
 
 
 def _blocks(entry: CacheEntry) -> bool:
     named = CRI_ID.fullmatch(entry.container_id) and _INTERFACE.fullmatch(entry.interface)
-    return bool(named) and entry.regular and bool(_BLANK.fullmatch(entry.damage))
+    return bool(named) and entry.regular and entry.damage is not None and entry.damage.code in _BLANK
 
 
 def _discard(entry: CacheEntry) -> Action:
     directory, _, name = entry.path.rpartition("/")
-    return Action(
-        "discard", directory, name, entry.container_id, entry.interface, "", (entry.damage, _EARLY),
-        identity_of(entry.path, entry_file(entry)), entry.ctime_ns,
+    proof = tuple(reason for reason in (entry.damage, _EARLY) if reason is not None)
+    return DiscardEntry(
+        directory, name, entry.container_id, entry.interface, "", proof,
+        file=identity_of(entry.path, entry_file(entry)), ctime_ns=entry.ctime_ns,
     )  # fmt: skip

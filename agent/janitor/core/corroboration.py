@@ -7,10 +7,11 @@ it would have deleted, and the owner of the rule is alive and has a use for it.
 
 from collections.abc import Sequence
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.networkd import deletes
 from janitor.core.profiles import not_in_use, not_wanted, profile_of
-from janitor.core.prose import listing
+from janitor.core.reason import Reason, because
 from janitor.core.routing import Match, Networkd, Profile, Routing
 from janitor.core.rules import RTPROT_STATIC, PolicyRule
 
@@ -32,7 +33,7 @@ def missing_evidence(
     *,
     blind: bool = False,
     clock_set: bool = False,
-) -> tuple[str, ...] | Unknown:
+) -> tuple[Reason, ...] | Unknown:
     """What speaks against networkd; nothing if all speaks for it. Unknown where not all could be seen.
 
     `before` are all foreign rules as they were at `since_ns` (since the epoch, as `now_ns`), `there` what is there now.
@@ -45,28 +46,30 @@ def missing_evidence(
         return wanted
     if isinstance(used, Unknown):
         return used
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     if profile.dynamic and now_ns - since_ns > DYNAMIC_S * 1_000_000_000:
-        reasons.append(
-            f"the note of it is older than {DYNAMIC_S} s, and rules of {profile.title} come and go with pods"
-        )
-    reasons += not_at_work(routing, since_ns, "since then", clock_set=clock_set)
+        reasons.append(because(Code.RULE_NOTE_TOO_OLD, seconds=DYNAMIC_S, owner=profile.title))
+    reasons += not_at_work(routing, since_ns, "", clock_set=clock_set)
     present = {one.exact for one in there}
     reasons += left_over([one for one in before if one.exact in present], routing)
     return tuple(dict.fromkeys([*reasons, *wanted, *used]))
 
 
-def not_at_work(routing: Routing, since_ns: int, since: str, *, clock_set: bool = False) -> list[str]:
-    """Why systemd-networkd has not deleted rules since that time (by today's wall clock), or whether is not known."""
+def not_at_work(routing: Routing, since_ns: int, process: str, *, clock_set: bool = False) -> list[Reason]:
+    """Why systemd-networkd has not deleted rules since that time (by today's wall clock), or whether is not known.
+
+    `process` is whose start that time is; "" for the time of the note.
+    """
     if isinstance(routing.networkd, Unknown):
-        return [f"whether systemd-networkd was at work is not known: {routing.networkd.reason}"]
+        return [because(Code.NETWORKD_NOT_SEEN, routing.networkd.reason)]
+    since = f"since {process} started" if process else "since then"
     running = [networkd for networkd in routing.networkd if _at_work_since(networkd, since_ns, clock_set=clock_set)]
     if not running and clock_set:
-        return [f"systemd-networkd has not started {since}; of its links nothing can be told, as the clock was set"]
+        return [because(Code.NETWORKD_NOT_STARTED, since=since)]
     if not running:
-        return [f"systemd-networkd has neither started nor configured a link {since}"]
+        return [because(Code.NETWORKD_NOT_AT_WORK, since=since)]
     off = [networkd for networkd in running if not deletes(networkd)]
-    return ["systemd-networkd has been told to leave foreign rules alone, or always does"] if off else []
+    return [because(Code.NETWORKD_KEEPS_RULES)] if off else []
 
 
 def _at_work_since(networkd: Networkd, since_ns: int, *, clock_set: bool) -> bool:
@@ -80,7 +83,7 @@ def _at_work_since(networkd: Networkd, since_ns: int, *, clock_set: bool) -> boo
     return bool(started) or any(not clock_set and link.changed_ns > since_ns for link in ours)
 
 
-def left_over(rules: Sequence[PolicyRule], routing: Routing) -> list[str]:
+def left_over(rules: Sequence[PolicyRule], routing: Routing) -> list[Reason]:
     """The rules that it would have deleted as well, as a reason; what may be back by itself is none.
 
     What a .network file declares is `proto static`; networkd keeps that.
@@ -88,8 +91,7 @@ def left_over(rules: Sequence[PolicyRule], routing: Routing) -> list[str]:
     left = [rule for rule in rules if rule.foreign and rule.protocol != RTPROT_STATIC and not _heals(rule, routing)]
     if not left:
         return []
-    those = listing([str(rule) for rule in left])
-    return [f"systemd-networkd would have deleted these as well, and they are there: {those}"]
+    return [because(Code.OTHER_RULES_LEFT, rules=tuple(str(rule) for rule in left))]
 
 
 def _heals(rule: PolicyRule, routing: Routing) -> bool:

@@ -10,15 +10,18 @@ Nothing here decides anything: see core/judgement.py for that.
 from dataclasses import dataclass
 from typing import Literal
 
+from janitor.core.codes import Code
 from janitor.core.evidence_node import NOTHING_COLLECTED, NodeConfig
 from janitor.core.node_mark import Owner
+from janitor.core.reason import Reason
 from janitor.core.routing import Routing
 from janitor.core.unknown import Unknown as Unknown
 from janitor.core.unknown import known as known
+from janitor.core.unknown import unseen as unseen
 
-EVIDENCE_VERSION = 1
-_NOT_LOOKED = Unknown("policy routing was not looked at by the janitor that collected this")
-_NO_NODE = Unknown("whose data directories these are was not looked at by the janitor that collected this")
+EVIDENCE_VERSION = 2
+_NOT_LOOKED = unseen(Code.RULES_NOT_COLLECTED)
+_NO_NODE = unseen(Code.OWNERS_NOT_COLLECTED)
 _NO_ROUTING = Routing(_NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED)
 
 
@@ -78,7 +81,7 @@ class LeaseDirectory:
     network: str
     entries: tuple[LeaseFile, ...] | Unknown
     filesystem: str = ""  # the type of the file system, as in /proc/mounts; "" where that could not be read
-    mismatch: str = ""  # why this is not the directory that the node's runtime sees under this path; "" if it is
+    mismatch: Reason | None = None  # why this is not the directory that the node's runtime sees under this path
     marks: tuple[Owner, ...] | Unknown = ()  # whose its data directory is by the mark in it; none where there is none
 
 
@@ -122,7 +125,7 @@ class Network:
 class CacheEntry:
     """One file of libcni's result cache, `<cache>/results/<network>-<container ID>-<interface>`.
 
-    `damage` is "" for a good entry and otherwise says what is wrong; for a damaged one the network, the ID
+    `damage` is None for a good entry and otherwise says what is wrong; for a damaged one the network, the ID
     and the interface come from the file's name, which is all that is left of them.
     """
 
@@ -135,7 +138,7 @@ class CacheEntry:
     size: int
     mtime_ns: int
     ctime_ns: int
-    damage: str = ""
+    damage: Reason | None = None
     regular: bool = True  # False for what is not a regular file: libcni wrote no such thing
     cni_version: str = ""
     ipam: tuple[str, ...] = ()  # the IPAM plugins named in the cached configuration
@@ -310,7 +313,7 @@ class Disowned:
     role: Literal["kubelet", "runtime"]
     pid: int
     name: str
-    why: str
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ options whose names speak of tokens, passwords or secrets are replaced before th
 from dataclasses import dataclass
 from typing import Literal
 
-from janitor.core.unknown import Unknown
+from janitor.core.codes import Code
+from janitor.core.unknown import Unknown, unseen
 
-NOT_COLLECTED = Unknown("the janitor that collected this did not look at it")
+NOT_COLLECTED = unseen(Code.NOT_COLLECTED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from janitor.core.reason import Reason
+
 
 class Severity(StrEnum):
     """How bad it is, in this order."""
@@ -43,4 +45,4 @@ class Skipped:
     """Checks that were not made, and why: the node cannot know, or it is not meant. No finding, and no alarm."""
 
     ids: tuple[str, ...]
-    reason: str
+    reason: Reason | str

@@ -1,6 +1,6 @@
 """The rule that decides what may be freed. Everything else in janitor is there to feed it or to obey it.
 
-`judge` looks at one pass of evidence and gives every lease a verdict with its reasons in plain words. The
+`judge` looks at one pass of evidence and gives every lease a verdict with its reasons. The
 order of the questions is the safety rule of the design: is it ours to judge (scope.py), does anybody own it
 (sightings.py), was everything looked at, can it be a birth in progress (age.py). Only after all four may a lease
 be called dead, and whatever is not known at any of them keeps it.
@@ -11,8 +11,10 @@ from enum import StrEnum
 
 from janitor.core.addresses import describe, in_ranges
 from janitor.core.age import GRACE_S, Records, age, gather
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, LeaseDirectory, LeaseFile, Unknown, known
 from janitor.core.lease import ParsedLease, canonical_address, parse_lease
+from janitor.core.reason import Reason, because
 from janitor.core.scope import Scope, scope_of
 from janitor.core.sightings import Sightings, look
 
@@ -46,7 +48,7 @@ class JudgedLease:
     container_id: str
     interface: str
     verdict: Verdict
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     pod: str = ""
     unseen: tuple[Unknown, ...] = ()
     wait_s: int | None = None
@@ -88,7 +90,7 @@ def _spread(evidence: Evidence, sightings: Sightings) -> None:
             parsed = parse_lease(file)
             if parsed.container_id and str(parsed.address) in sightings.address_alive:
                 seen = sightings.alive.setdefault(parsed.container_id, [])
-                seen.append(f"an address leased to its container is up: {parsed.address}")
+                seen.append(because(Code.OTHER_ADDRESS_UP, address=str(parsed.address)))
 
 
 def _in_order(file: LeaseFile) -> tuple[int, int, str]:
@@ -107,12 +109,13 @@ def _judge_file(
     grace_s: int,
 ) -> JudgedLease:
     def verdict(
-        verdict: Verdict, *reasons: str, unseen: tuple[Unknown, ...] = (), wait_s: int | None = None
+        verdict: Verdict, *reasons: Reason | None, unseen: tuple[Unknown, ...] = (), wait_s: int | None = None
     ) -> JudgedLease:
-        extra = (parsed.note,) if parsed.note and parsed.note not in reasons and parsed.shape == "lease" else ()
+        noted = (*reasons, parsed.note) if parsed.shape == "lease" else reasons
+        said = tuple(dict.fromkeys(reason for reason in noted if reason is not None))
         return JudgedLease(
             directory.network, directory.path, file.name, parsed.container_id, parsed.interface,
-            verdict, reasons + extra, _pod(parsed, str(parsed.address), sightings), unseen, wait_s, file,
+            verdict, said, _pod(parsed, str(parsed.address), sightings), unseen, wait_s, file,
         )  # fmt: skip
 
     # 1. Is it ours to judge? Nothing below can make a candidate of what is somebody else's.
@@ -127,49 +130,45 @@ def _judge_file(
         owners = [
             i for i in (*sightings.alive, *sightings.sandboxes, *sightings.traces) if i.startswith(parsed.fragment)
         ]
-        alive = [f"what is left of its container ID is the beginning of {owner}" for owner in owners]
+        alive = [because(Code.BEGINNING_OF_ID, id=owner) for owner in owners]
     address_alive = sightings.address_alive.get(str(parsed.address), [])
     if alive or address_alive:
         return verdict(Verdict.LIVE, *alive, *address_alive)
     sandbox = sightings.sandboxes.get(parsed.container_id)
     if sandbox is not None:
-        return verdict(Verdict.HELD, f"its sandbox {sandbox.pod} is listed NOTREADY: the kubelet will release it")
+        return verdict(Verdict.HELD, because(Code.LISTED_NOTREADY, pod=str(sandbox.pod)))
     claimant = sightings.claimed.get(str(parsed.address))
     if claimant is not None:
         state = "READY" if claimant.ready else "NOTREADY"
         return verdict(
             Verdict.LIVE if claimant.ready else Verdict.HELD,
-            f"the sandbox {claimant.pod}, listed {state}, says that the address is its own",
+            because(Code.CLAIMED, pod=str(claimant.pod), state=state),
         )
     if isinstance(scope.ranges, tuple) and not in_ranges(parsed.address, scope.ranges):
-        return verdict(Verdict.FOREIGN, f"its address is outside the ranges of the network ({describe(scope.ranges)})")
+        return verdict(Verdict.FOREIGN, because(Code.OUTSIDE_RANGES, ranges=describe(scope.ranges)))
 
     # 3. Was everything looked at?
     unseen = sightings.unseen if parsed.container_id else (*sightings.unseen, *sightings.unseen_addresses)
     if isinstance(file.content, Unknown):
         unseen = (file.content, *unseen)
     if unseen:
-        return verdict(
-            Verdict.PENDING, "nobody was seen to own it, but not everything could be looked at", unseen=unseen
-        )
+        return verdict(Verdict.PENDING, because(Code.NOT_ALL_SEEN), unseen=unseen)
     traces = sightings.traces.get(parsed.container_id, [])
     if traces:
         return verdict(Verdict.PENDING, *traces)
 
     # 4. Can it be a birth in progress?
     proof = age(f"{directory.path}/{file.name}", file, records, anonymous=not parsed.container_id, grace_s=grace_s)
-    nobody = "no runtime, process, network namespace or route on this node knows " + (
-        "its container or its address" if parsed.container_id else "its address"
-    )
+    nobody = because(Code.NO_OWNER if parsed.container_id else Code.NO_OWNER_OF_ADDRESS)
     former = sightings.former.get(str(parsed.address)) if not parsed.container_id else None
-    whose = (f"it was the address of {former.pod}, whose sandbox is dead",) if former is not None else ()
+    whose = (because(Code.FORMER_ADDRESS, pod=str(former.pod)),) if former is not None else ()
     if not proof.proof:
         shape = (parsed.note,) if parsed.shape == "corrupt" else ()
         return verdict(Verdict.PENDING, *shape, *whose, nobody, proof.missing, wait_s=proof.wait_s)
     if parsed.shape == "corrupt":
         return verdict(
             Verdict.CORRUPT,
-            f"{parsed.note}: no CNI DEL can ever match it",
+            because(Code.NEVER_RELEASED, parsed.note),
             *whose,
             nobody,
             proof.proof,
@@ -205,8 +204,8 @@ def _missing(evidence: Evidence, sightings: Sightings) -> list[JudgedLease]:
                     JudgedLease(
                         entry.network, directory.path, str(address), sandbox.container_id, entry.interface,
                         Verdict.MISSING,
-                        (f"the sandbox {sandbox.pod} is READY and has this address from host-local", *up,
-                         f"there is no lease for it in {directory.path}"),
+                        (because(Code.READY_WITHOUT_LEASE, pod=str(sandbox.pod)), *up,
+                         because(Code.NO_LEASE_THERE, path=directory.path)),
                         str(sandbox.pod),
                     )
                 )  # fmt: skip

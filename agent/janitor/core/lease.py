@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
+from janitor.core.codes import Code
 from janitor.core.evidence import LeaseFile, Unknown
+from janitor.core.reason import Reason, because
 
 Address = IPv4Address | IPv6Address
 
@@ -36,13 +38,15 @@ class ParsedLease:
 
     `lease`        `container_id` is 64 hexadecimal digits; `interface` is "" in the format before v0.8.0
     `corrupt`      nothing host-local finishes writing looks like this, and no CNI DEL can ever match it
-    `foreign`      somebody else's; `note` says why
+    `foreign`      somebody else's
     `bookkeeping`  host-local's own `lock` and `last_reserved_ip.N`
     `unreadable`   it may be anything
+
+    `note` is why it is that, None for a lease that is as it should be.
     """
 
     shape: Shape
-    note: str
+    note: Reason | None
     address: Address | None = None
     container_id: str = ""
     interface: str = ""
@@ -65,45 +69,44 @@ def canonical_address(name: str) -> Address | None:
 def parse_lease(file: LeaseFile) -> ParsedLease:
     """Read one directory entry. Never raises, whatever the bytes are."""
     if _BOOKKEEPING.fullmatch(file.name):
-        return ParsedLease("bookkeeping", "host-local's own")
+        return ParsedLease("bookkeeping", because(Code.BOOKKEEPING))
     address = canonical_address(file.name)
     if address is None:
-        return ParsedLease("foreign", f"its name {file.name!r} is not an address as host-local writes it")
+        return ParsedLease("foreign", because(Code.NAME_NOT_AN_ADDRESS, name=repr(file.name)))
     if file.kind != "file":
-        return ParsedLease("foreign", f"it is a {file.kind}, and host-local writes regular files", address)
+        return ParsedLease("foreign", because(Code.NOT_A_REGULAR_LEASE, kind=file.kind), address)
     if isinstance(file.content, Unknown):
         return ParsedLease("unreadable", file.content.reason, address)
     if file.size > LONGEST_LEASE:
-        return ParsedLease("foreign", f"it holds {file.size} bytes, far more than host-local writes", address)
+        return ParsedLease("foreign", because(Code.TOO_LARGE, bytes=file.size), address)
     return _parse_content(file.content, address)
 
 
 def _parse_content(content: bytes, address: Address) -> ParsedLease:
     if not content:
-        return ParsedLease("corrupt", "it is empty", address)
+        return ParsedLease("corrupt", because(Code.EMPTY), address)
     if not content.strip(b"\0 \t\r\n"):
         what = "NUL bytes" if b"\0" in content else "white space"
-        return ParsedLease("corrupt", f"it holds {len(content)} bytes, all of them {what}", address)
+        return ParsedLease("corrupt", because(Code.BLANK, bytes=len(content), what=what), address)
     try:
         text = content.decode("ascii")
     except UnicodeDecodeError:
-        return ParsedLease("foreign", "it holds binary data that host-local does not write", address)
+        return ParsedLease("foreign", because(Code.BINARY), address)
     head, nul, rest = text.partition("\0")
     if nul:
         if rest.strip("\0") == "" and re.fullmatch(r"[0-9a-f]{1,64}(\r\n?\w*)?", head):
-            return ParsedLease("corrupt", "it breaks off in NUL bytes", address, fragment=head[:64].strip())
-        return ParsedLease("foreign", "it holds binary data that host-local does not write", address)
+            return ParsedLease("corrupt", because(Code.BREAKS_OFF_IN_NULS), address, fragment=head[:64].strip())
+        return ParsedLease("foreign", because(Code.BINARY), address)
     # host-local trims white space at both ends before it compares (backend.go, ReleaseByID).
     first, separator, second = _split(text.strip())
     if CRI_ID.fullmatch(first):
         stuck = separator not in ("", "\r\n")
-        note = "its lines end in LF instead of CR LF, which CNI DEL does not match" if stuck else ""
+        note = because(Code.LINES_END_IN_LF) if stuck else None
         return ParsedLease("lease", note, address, first, second, stuck)
     length = len(text)
     if 12 < length < 64 and length not in _WHOLE_DIGESTS and re.fullmatch(r"[0-9a-f]+", text):
-        note = f"its container ID breaks off after {length} of 64 digits"
-        return ParsedLease("corrupt", note, address, fragment=text)
-    return ParsedLease("foreign", f"{_shorten(first)} is not the ID of a CRI sandbox", address)
+        return ParsedLease("corrupt", because(Code.BREAKS_OFF, digits=length), address, fragment=text)
+    return ParsedLease("foreign", because(Code.NOT_A_SANDBOX_ID, id=_shorten(first)), address)
 
 
 def _split(text: str) -> tuple[str, str, str]:

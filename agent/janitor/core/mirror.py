@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from janitor.core.profiles import SECOND, profile_of
+from janitor.core.reason import Reason
 from janitor.core.routing import Match, Profile
 from janitor.core.rules import RTPROT_KERNEL, RTPROT_STATIC, Exact, PolicyRule, Step, replay
 from janitor.core.unknown import Unknown
@@ -29,7 +30,7 @@ COPY_NS: Final = 5 * SECOND
 OBSERVE_ONLY_S: Final = 10
 """What its owner restores by itself within so many seconds is left to it."""
 
-Wanted = Callable[[PolicyRule, Profile, Match], tuple[str, ...] | Unknown]
+Wanted = Callable[[PolicyRule, Profile, Match], tuple[Reason, ...] | Unknown]
 """Says why nobody wants a rule any more; nothing if somebody does; Unknown if it cannot be told (core/profiles.py)."""
 
 
@@ -217,7 +218,7 @@ class Mirror:
             if kept.broken_ns and now_ns - kept.broken_ns > HOUR_NS:
                 kept.broken_ns, kept.times = 0, ()
 
-    def unwanted(self, why_not: Wanted) -> list[tuple[Kept, tuple[str, ...]]]:
+    def unwanted(self, why_not: Wanted) -> list[tuple[Kept, tuple[Reason, ...]]]:
         """Forget what nobody wants any more; with the reasons."""
         reasons = [(kept, why_not(kept.rule, kept.profile, kept.match)) for kept in self.kept]
         gone = [(kept, why) for kept, why in reasons if why and not isinstance(why, Unknown)]

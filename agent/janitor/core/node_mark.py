@@ -15,6 +15,8 @@ A mark only ever takes away: in a directory that bears another node's, nothing i
 from dataclasses import dataclass
 from typing import Final
 
+from janitor.core.codes import Code
+from janitor.core.reason import Reason, because
 from janitor.core.unknown import Unknown
 
 KEY: Final = "data_dirs_are_ours"
@@ -37,32 +39,26 @@ class Owner:
     first: bool
 
 
-def not_shown(node: tuple[Owner, ...] | Unknown, said_ours: bool) -> str:
-    """Why it is not shown that this node alone uses its lease directories; "" where it is."""
+def not_shown(node: tuple[Owner, ...] | Unknown, said_ours: bool) -> Reason | None:
+    """Why it is not shown that this node alone uses its lease directories; None where it is."""
     if isinstance(node, Unknown):
-        return f"whether other nodes use its directory cannot be told: {node.reason}"
+        return because(Code.OWNER_UNKNOWN, node.reason)
     if said_ours or all(owner.first for owner in node):
-        return ""
-    return (
-        "this node is in a PID namespace of its own, as in a container, so another node of this machine may use its "
-        f"directory; if none does, set {KEY} = true in /etc/janitor/janitor.toml"
-    )
+        return None
+    return because(Code.OWNERSHIP_NOT_SHOWN, key=KEY)
 
 
-def another(data_dir: str, marks: tuple[Owner, ...] | Unknown, node: tuple[Owner, ...] | Unknown) -> str:
-    """Why a data directory is to be taken for another node's, by its mark; "" where the mark does not say so."""
+def another(data_dir: str, marks: tuple[Owner, ...] | Unknown, node: tuple[Owner, ...] | Unknown) -> Reason | None:
+    """Why a data directory is to be taken for another node's, by its mark; None where the mark does not say so."""
     if isinstance(marks, Unknown):
-        return f"whose its data directory is cannot be told: {marks.reason}; if it is this node's, remove that file"
+        return because(Code.MARK_UNREADABLE, marks.reason)
     if isinstance(node, Unknown):  # what cannot be seen keeps the lease further down
-        return ""
+        return None
     for mark in marks:
         if not any(same(mark, owner) for owner in node):
-            where = "in the machine's first PID namespace" if mark.first else "in a container"
-            return (
-                f"its data directory is another node's (number {mark.number}, {where}), as {data_dir}/{MARK} says; "
-                "if no node but this one uses it, as after a reinstallation, remove that file"
-            )
-    return ""
+            code = Code.MARK_OF_ANOTHER_NODE if mark.first else Code.MARK_OF_ANOTHER_CONTAINER
+            return because(code, number=mark.number, path=f"{data_dir}/{MARK}")
+    return None
 
 
 def same(mark: Owner, node: Owner) -> bool:

@@ -12,6 +12,7 @@ from janitor.core.address_plan import (
     overlap,
     parse,
 )
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import NodeConfig
 from janitor.core.node_view import (
@@ -28,6 +29,7 @@ from janitor.core.node_view import (
     service_cidrs,
 )
 from janitor.core.plan_settings import stated
+from janitor.core.reason import Reason, because
 
 _OWN_BRIDGES: Final = (
     "cni", "flannel", "kube-bridge", "kube-", "cilium", "lxc", "cali", "vxlan.calico", "tunl", "weave", "veth",
@@ -96,12 +98,12 @@ def node_plan(evidence: Evidence) -> AddressPlan | Unknown:
     )
 
 
-def _no_ranges(node: NodeConfig) -> str:
+def _no_ranges(node: NodeConfig) -> Reason:
     if isinstance(node.settings, Unknown):
         return node.settings.reason
     if node.server is False:
-        return "this node has no control plane: the ranges of pods and Services are not written on it"
-    return "no component's command line and no file on this node says which ranges pods and Services have"
+        return because(Code.NO_CONTROL_PLANE)
+    return because(Code.NO_RANGES_ON_NODE)
 
 
 def mask_known(evidence: Evidence) -> bool:

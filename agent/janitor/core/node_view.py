@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from janitor.core.address_plan import Stated, listed
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Component, KubeNode, Machine, NodeConfig, Objects, Unit
 from janitor.core.plan_settings import stated
+from janitor.core.reason import Reason, because
 
 HCCM: Final = "hcloud-cloud-controller-manager"
 
@@ -24,13 +26,13 @@ class Said:
         return ",".join(value.value for value in self.values)
 
 
-def kubernetes_missing(node: NodeConfig) -> str:
-    """Why nothing about Kubernetes can be said of this node; "" where it is one of a cluster."""
+def kubernetes_missing(node: NodeConfig) -> Reason | None:
+    """Why nothing about Kubernetes can be said of this node; None where it is one of a cluster."""
     if isinstance(node.settings, Unknown) and not node.distribution:
         return node.settings.reason
     if not node.distribution and not known(node.components):
-        return "no Kubernetes was found on this node"
-    return ""
+        return because(Code.NO_KUBERNETES)
+    return None
 
 
 def component(node: NodeConfig, name: str) -> Component | None:
@@ -124,9 +126,9 @@ def objects(node: NodeConfig) -> Objects | None:
     return next(iter(known(node.objects)), None)
 
 
-def nothing_shown(node: NodeConfig, wanted: str = "objects") -> str:
+def nothing_shown(node: NodeConfig, wanted: str = "objects") -> Reason:
     """Why there is nothing of the cluster to look at, for `skipped`."""
-    return node.objects.reason if isinstance(node.objects, Unknown) else f"no {wanted} were given"
+    return node.objects.reason if isinstance(node.objects, Unknown) else because(Code.NOT_GIVEN, what=wanted)
 
 
 def kubelet_unit(node: NodeConfig) -> Unit | None:

@@ -1,20 +1,25 @@
 """What became of what was planned: outcomes, and how the journal remembers them."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from janitor.core.action import Action
+from janitor.core.reason import Reason
 
 Event = Literal["intend", "done", "skipped", "failed", "undone"]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one action: `done`, `skipped` (somebody was faster, or busy) or `failed`, and why."""
+    """What became of one action: `done`, `skipped` (somebody was faster, or busy) or `failed`, and why.
+
+    `tried` is False where nothing of it was begun, because the pass was told to stop before.
+    """
 
     action: Action
     event: Event
-    detail: str
+    detail: Reason | None = None
+    tried: bool = True
 
 
 @dataclass(slots=True)
@@ -23,29 +28,23 @@ class Entry:
 
     pass_id: str
     number: int
-    action: dict[str, Any]  # the fields of Action
+    action: Action
     quarantine: str  # where its file went, as the node names it
     at: float  # seconds since the epoch
     boot_id: str
     state: Event = "intend"
-    detail: str = ""
+    detail: Reason | None = None
     up_s: float = -1.0  # seconds since the boot, on CLOCK_BOOTTIME; negative where that was not written down
-
-
-def action_of(entry: Entry) -> Action:
-    """The action again, as far as it takes to say what was done; its file's identity is left out."""
-    known = entry.action
-    directory, name, container_id, interface, pod = (
-        str(known.get(field, "")) for field in ("directory", "name", "container_id", "interface", "pod")
-    )
-    proof = tuple(str(part) for part in known.get("proof") or ())
-    return Action(known["kind"], directory, name, container_id, interface, pod, proof)
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What became of one file that was to be put back."""
+    """What became of one file that was to be put back. `detail` is why not."""
 
     entry: Entry
-    ok: bool
-    detail: str
+    detail: Reason | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is back."""
+        return self.detail is None

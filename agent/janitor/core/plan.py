@@ -6,12 +6,24 @@ done is a refusal with its reason, which reaches the report.
 
 from dataclasses import replace
 
-from janitor.core.action import MISSING_S, SETTLE_S, Action, Plan, Policy, Refusal
+from janitor.core.action import (
+    MISSING_S,
+    SETTLE_S,
+    Action,
+    DiscardEntry,
+    FreeLease,
+    Plan,
+    Policy,
+    Refusal,
+    ReserveLease,
+)  # fmt: skip
 from janitor.core.age import SECOND, Records, age, awake_s, gather
+from janitor.core.codes import Code
 from janitor.core.evidence import CacheEntry, Evidence, LeaseDirectory, known
 from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict
 from janitor.core.lease import CRI_ID
 from janitor.core.node_mark import another
+from janitor.core.reason import Reason, because
 from janitor.core.rule_plan import plan_rules
 from janitor.core.sightings import canonical, decisive
 from janitor.core.watched import entry_file, identity_of, missing_identity
@@ -31,14 +43,16 @@ def plan(evidence: Evidence, judgement: Judgement, policy: Policy | None = None)
         if not policy.networks or lease.network in policy.networks
     ]
     decisions += [
-        _cache_entry(entry, judgement, records, policy, others.get(entry.network, ""))
+        _cache_entry(entry, judgement, records, policy, others.get(entry.network))
         for entry in known(evidence.cache)
         if not policy.networks or entry.network in policy.networks
     ]
     wanted = [
         decision
         for decision in decisions
-        if isinstance(decision, Action) and (policy.findings is None or finding_of(decision) in policy.findings)
+        if decision is not None
+        and not isinstance(decision, Refusal)
+        and (policy.findings is None or finding_of(decision) in policy.findings)
     ]
     refusals = [decision for decision in decisions if isinstance(decision, Refusal)]
     groups = _with_chains(wanted, evidence, judgement, records)
@@ -46,13 +60,11 @@ def plan(evidence: Evidence, judgement: Judgement, policy: Policy | None = None)
     groups = [group for group in groups if not any(action.key in policy.postponed for action in group)]
     allowed, left = _bounded(groups, policy.max_per_pass)
     if left:
-        refusals.append(
-            Refusal("this pass", f"{left} more are left for the next pass (--max {policy.max_per_pass})", 0)
-        )
+        refusals.append(Refusal("this pass", (because(Code.MAX_PER_PASS, left=left, most=policy.max_per_pass),), 0))
     settling = _settling(evidence)
-    if settling and any(action.kind != "reserve" for action in allowed):
+    if settling and not all(isinstance(action, ReserveLease) for action in allowed):
         refusals.append(settling)
-        allowed = [action for action in allowed if action.kind == "reserve"]
+        allowed = [action for action in allowed if isinstance(action, ReserveLease)]
     return Plan((*rules.actions, *allowed), (*rules.refusals, *refusals))
 
 
@@ -66,24 +78,26 @@ def _with_chains(
     are no such rules.
     """
     groups: dict[str, list[Action]] = {}
-    for action in sorted(wanted, key=lambda a: a.kind != "reserve"):
-        entry = _chain(action, judgement) if action.kind == "free" and action.file not in records.ledger else None
-        if entry is None:
-            groups[f"{action.kind} {action.path}"] = [action]
-            continue
-        groups.setdefault(entry.path, []).append(replace(action, chain=entry.path))
+    for action in sorted(wanted, key=lambda a: not isinstance(a, ReserveLease)):
+        if isinstance(action, FreeLease) and action.file not in records.ledger:
+            entry = _chain(action, judgement)
+            if entry is not None:
+                groups.setdefault(entry.path, []).append(replace(action, chain=entry.path))
+                continue
+        groups[f"{action.kind} {action.path}"] = [action]
     for entry in known(evidence.cache):
         if entry.path in groups and not _still_its_own(entry, groups[entry.path], judgement.leases):
             for action in groups.pop(entry.path):
-                groups[f"{action.kind} {action.path}"] = [replace(action, chain="")]
+                if isinstance(action, FreeLease):
+                    groups[f"{action.kind} {action.path}"] = [replace(action, chain="")]
         if entry.path in groups:
             first = groups[entry.path][0]
             directory, _, name = entry.path.rpartition("/")
-            proof = ("its container is gone", "it goes only after the CNI DEL of its chain has succeeded")
+            proof = (because(Code.CONTAINER_GONE), because(Code.AFTER_CHAIN_DEL))
             groups[entry.path].append(
-                Action(
-                    "discard", directory, name, entry.container_id, entry.interface, first.pod, proof,
-                    identity_of(entry.path, entry_file(entry)), entry.ctime_ns, entry.path,
+                DiscardEntry(
+                    directory, name, entry.container_id, entry.interface, first.pod, proof, entry.path,
+                    file=identity_of(entry.path, entry_file(entry)), ctime_ns=entry.ctime_ns,
                 )
             )  # fmt: skip
     return list(groups.values())
@@ -102,7 +116,7 @@ def _still_its_own(entry: CacheEntry, leases: list[Action], judged: tuple[Judged
     return bool(wanted) and wanted <= own and not wanted & others
 
 
-def _chain(action: Action, judgement: Judgement) -> CacheEntry | None:
+def _chain(action: FreeLease, judgement: Judgement) -> CacheEntry | None:
     """The good cache entry of the attachment that a lease names, if janitor can run its DEL without host-local's."""
     for entry in judgement.sightings.cache_by_id.get(action.container_id, ()):
         same = (f"{entry.data_dir}/{entry.network}", entry.interface) == (action.directory, action.interface)
@@ -116,7 +130,7 @@ def _bounded(groups: list[list[Action]], most: int) -> tuple[list[Action], int]:
     allowed: list[Action] = []
     left = counted = 0
     for group in groups:
-        number = sum(action.kind != "reserve" and (action.kind == "free" or not action.chain) for action in group)
+        number = sum(_counts(action) for action in group)
         if counted + number > most:
             left += len(group)
             continue
@@ -125,9 +139,13 @@ def _bounded(groups: list[list[Action]], most: int) -> tuple[list[Action], int]:
     return allowed, left
 
 
+def _counts(action: Action) -> bool:
+    return isinstance(action, FreeLease) or (isinstance(action, DiscardEntry) and not action.chain)
+
+
 def finding_of(action: Action) -> str:
     """The ID of the finding that an action takes care of."""
-    if action.kind == "free":
+    if isinstance(action, FreeLease):
         return "LEASE001" if action.container_id else "LEASE002"
     return {"discard": "LEASE009", "reserve": "LEASE003", "restore": "RULE001", "configure": "RULE003"}[action.kind]
 
@@ -140,7 +158,7 @@ def _settling(evidence: Evidence) -> Refusal | None:
             if running < SETTLE_S:
                 return Refusal(
                     endpoint.address,
-                    f"{process.name} was started {running} s ago and may still be loading its sandboxes",
+                    (because(Code.RUNTIME_SETTLING, name=process.name, seconds=running),),
                     SETTLE_S - running,
                 )
     return None
@@ -149,37 +167,36 @@ def _settling(evidence: Evidence) -> Refusal | None:
 def _lease(lease: JudgedLease, judgement: Judgement, records: Records) -> Action | Refusal | None:
     path = f"{lease.directory}/{lease.address}"
     if lease.verdict in FREEABLE and lease.file is not None and isinstance(lease.file.content, bytes):
-        this = identity_of(path, lease.file)
-        return Action(
-            "free", lease.directory, lease.address, lease.container_id, lease.interface, lease.pod, lease.reasons,
-            this, lease.file.ctime_ns,
+        return FreeLease(
+            lease.directory, lease.address, lease.container_id, lease.interface, lease.pod, lease.reasons,
+            file=identity_of(path, lease.file), ctime_ns=lease.file.ctime_ns,
         )  # fmt: skip
     if lease.verdict is Verdict.PENDING:
-        return Refusal(path, "; ".join(lease.reasons), lease.wait_s, lease.pod)
+        return Refusal(path, lease.reasons, lease.wait_s, lease.pod)
     if lease.verdict is Verdict.MISSING:
         seen = records.observations.get(missing_identity(lease))
         watched = 0 if seen is None else awake_s(seen, records)
         if judgement.unseen:
-            return Refusal(path, "it is missing, but not everything could be looked at")
+            return Refusal(path, (because(Code.MISSING_NOT_ALL_SEEN),))
         if watched < MISSING_S:
-            return Refusal(path, "its lease is missing, which must be seen twice, a minute apart", MISSING_S - watched)
-        return Action(
-            "reserve", lease.directory, lease.address, lease.container_id, lease.interface, lease.pod,
-            (*lease.reasons, f"it has been so for {watched} s"),
+            return Refusal(path, (because(Code.MISSING_SEEN_ONCE),), MISSING_S - watched)
+        return ReserveLease(
+            lease.directory, lease.address, lease.container_id, lease.interface, lease.pod,
+            (*lease.reasons, because(Code.MISSING_FOR, seconds=watched)),
         )  # fmt: skip
     return None
 
 
-def _another(directory: LeaseDirectory, evidence: Evidence) -> str:
+def _another(directory: LeaseDirectory, evidence: Evidence) -> Reason | None:
     return another(directory.path.rpartition("/")[0], directory.marks, evidence.this_node)
 
 
 def _cache_entry(
-    entry: CacheEntry, judgement: Judgement, records: Records, policy: Policy, others: str
+    entry: CacheEntry, judgement: Judgement, records: Records, policy: Policy, others: Reason | None
 ) -> Action | Refusal | None:
     """A damaged entry of a sandbox that is not live: until it is gone the runtime cannot stop that sandbox.
 
-    `others` is why the network's leases are another node's, whose cache this will be as well; "" if they are not.
+    `others` is why the network's leases are another node's, whose cache this will be as well; None if they are not.
     """
     if not entry.damage or not entry.regular or not CRI_ID.fullmatch(entry.container_id):
         return None
@@ -187,17 +204,21 @@ def _cache_entry(
     if entry.container_id in sightings.alive or entry.container_id in sightings.traces:
         return None
     if others:
-        return Refusal(entry.path, f"{entry.damage}; {others}")
+        return Refusal(entry.path, (entry.damage, others))
     if judgement.unseen:
-        return Refusal(entry.path, f"{entry.damage}, but not everything could be looked at")
+        return Refusal(entry.path, (because(Code.DAMAGED_NOT_ALL_SEEN, entry.damage),))
     file = entry_file(entry)
     proof = age(entry.path, file, records, anonymous=False, grace_s=policy.grace_s)
-    if not proof.proof:
-        return Refusal(entry.path, f"{entry.damage}; {proof.missing}", proof.wait_s)
+    if proof.proof is None:
+        return Refusal(entry.path, tuple(filter(None, (entry.damage, proof.missing))), proof.wait_s)
     directory, _, name = entry.path.rpartition("/")
     sandbox = sightings.sandboxes.get(entry.container_id)
-    whose = f"its sandbox {sandbox.pod} is not running" if sandbox is not None else "no runtime knows its container"
-    return Action(
-        "discard", directory, name, entry.container_id, entry.interface, str(sandbox.pod) if sandbox else "",
-        (entry.damage, whose, proof.proof), identity_of(entry.path, file), entry.ctime_ns,
+    whose = (
+        because(Code.SANDBOX_NOT_RUNNING, pod=str(sandbox.pod))
+        if sandbox is not None
+        else because(Code.CONTAINER_UNKNOWN)
+    )
+    return DiscardEntry(
+        directory, name, entry.container_id, entry.interface, str(sandbox.pod) if sandbox else "",
+        (entry.damage, whose, proof.proof), file=identity_of(entry.path, file), ctime_ns=entry.ctime_ns,
     )  # fmt: skip

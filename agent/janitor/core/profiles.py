@@ -8,10 +8,12 @@ import re
 from collections.abc import Sequence
 from ipaddress import ip_network
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Network
+from janitor.core.reason import Reason, because
 from janitor.core.routing import Match, Profile, Routing, RuleMaker
 from janitor.core.rules import RTPROT_STATIC, PolicyRule
-from janitor.core.unknown import Unknown, known
+from janitor.core.unknown import Unknown, known, unseen
 
 GONE_S = 600
 """How long the owner's process may be away, as while it is upgraded, before its rules count as left over."""
@@ -64,7 +66,7 @@ def configured_ranges(routing: Routing, networks: tuple[Network, ...] | Unknown)
     files = used | {path for profile in routing.profiles for path in profile.alive.configuration}
     unread = sorted(used - {network.source for network in networks})
     if unread:
-        return Unknown(f"no pod range could be read from {unread[0]}")
+        return unseen(Code.NO_POD_RANGE_READ, source=unread[0])
     found: list[str] = []
     for network in networks:
         if network.source not in files:
@@ -73,6 +75,15 @@ def configured_ranges(routing: Routing, networks: tuple[Network, ...] | Unknown)
             return network.range_sets
         found += [part.subnet for parts in network.range_sets for part in parts]
     return tuple(dict.fromkeys(found))
+
+
+def rules_unseen(routing: Routing, networks: tuple[Network, ...] | Unknown) -> tuple[Unknown, ...]:
+    """What could not be seen of policy routing, on a node where it matters: one of an owner that makes rules."""
+    files = {path for profile in routing.profiles for path in profile.alive.configuration}
+    if not any(network.source in files for network in known(networks)):
+        return ()
+    parts = (routing.rules, routing.routes, routing.links, routing.makers, routing.networkd)
+    return tuple(dict.fromkeys(part for part in parts if isinstance(part, Unknown)))
 
 
 def pod_ranges(routing: Routing, configured: tuple[str, ...] | Unknown) -> tuple[str, ...]:
@@ -109,8 +120,8 @@ def not_wanted(
     configured: tuple[str, ...] | Unknown,
     gone_s: float = 0.0,
     last: RuleMaker | None = None,
-) -> tuple[str, ...] | Unknown:
-    """Why nobody would miss the rule: one sentence for each thing that speaks against it; none if it is wanted.
+) -> tuple[Reason, ...] | Unknown:
+    """Why nobody would miss the rule: each thing that speaks against it; nothing if it is wanted.
 
     `configured` are the ranges of the owner's CNI configuration; `gone_s` is for how long its process has been away,
     and `last` what it was when last seen: one that is being restarted still means what its arguments said.
@@ -122,35 +133,34 @@ def not_wanted(
         for part in (configured, routing.links):
             if isinstance(part, Unknown):
                 return part
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     alive, running = profile.alive, makers(profile, routing)
     if alive.process and not running and gone_s >= GONE_S:
-        reasons.append(f"{alive.process} has not been running for {gone_s:.0f} s")
+        reasons.append(because(Code.OWNER_GONE, process=alive.process, seconds=round(gone_s)))
     refusing = (*alive.refused_by, *alive.refused_by_family.get(str(rule.family), ()))
     said = running or ((last,) if last is not None else ())
     refused = [next((word for word in refusing if _has_flag(one.arguments, word)), "") for one in said]
     if refused and all(refused):
-        reasons.append(f"{alive.process} runs with {refused[0]}")
+        reasons.append(because(Code.OWNER_REFUSES, process=alive.process, flag=refused[0]))
     if alive.configuration and running and not any(one.configuration for one in running):
-        reasons.append(f"its CNI configuration ({alive.configuration[0]}) is gone")
+        reasons.append(because(Code.OWNER_CONFIGURATION_GONE, path=alive.configuration[0]))
     if match.source == "pod-range":
         ranges = pod_ranges(routing, configured)
         if rule.value("from") not in ranges:
-            reasons.append(
-                f"{rule.value('from')} is not a pod range of this node ({', '.join(ranges) or 'none known'})"
-            )
+            source = str(rule.value("from"))
+            reasons.append(because(Code.NOT_A_POD_RANGE, range=source, ranges=ranges or ("none known",)))
     return tuple(reasons)
 
 
-def not_asked_for(rule: PolicyRule, profile: Profile, routing: Routing) -> tuple[str, ...]:
+def not_asked_for(rule: PolicyRule, profile: Profile, routing: Routing) -> tuple[Reason, ...]:
     """Whether the owner makes rules of this family at all, as its arguments say; asked where none was ever seen."""
     flag = profile.alive.asked_by_family.get(str(rule.family), "")
     if not flag or any(_has_flag(one.arguments, flag) for one in makers(profile, routing)):
         return ()
-    return (f"{profile.alive.process} was not started with {flag}",)
+    return (because(Code.OWNER_NOT_ASKED, process=profile.alive.process, flag=flag),)
 
 
-def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tuple[str, ...] | Unknown:
+def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tuple[Reason, ...] | Unknown:
     """What is missing of the owner, and of the routes and links that its rules lead to; Unknown if not all was seen.
 
     Asked where the deleter is unknown. `blind`: the host's processes cannot be seen, so none is asked for.
@@ -158,18 +168,18 @@ def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tu
     for part in (routing.links, routing.routes, () if blind else routing.makers):
         if isinstance(part, Unknown):
             return part
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     if not blind and profile.alive.process and not makers(profile, routing):
-        reasons.append(f"{profile.alive.process} does not run")
+        reasons.append(because(Code.OWNER_NOT_RUNNING, process=profile.alive.process))
     up = {link.name for link in known(routing.links) if link.up}
     if profile.alive.link and not any(re.fullmatch(profile.alive.link, name) for name in up):
-        reasons.append(f"no link like {profile.alive.link} is up")
+        reasons.append(because(Code.NO_LINK_UP, link=profile.alive.link))
     for table in profile.alive.tables:
         routes = [route for route in known(routing.routes) if route.table == table]
         if not routes:
-            reasons.append(f"table {table} is empty")
+            reasons.append(because(Code.TABLE_EMPTY, table=table))
         elif not any(route.device in up for route in routes):
-            reasons.append(f"no route of table {table} is on a link that is up")
+            reasons.append(because(Code.TABLE_LINKS_DOWN, table=table))
     return tuple(reasons)
 
 

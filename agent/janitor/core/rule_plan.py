@@ -6,10 +6,12 @@ nothing looks up any more. That takes more evidence than a live mirror needs, an
 
 from dataclasses import dataclass
 
-from janitor.core.action import Action, Plan, Refusal
+from janitor.core.action import Action, Plan, Refusal, RestoreRule
+from janitor.core.codes import Code
 from janitor.core.corroboration import left_over, not_at_work
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.profiles import bridge_ranges, configured_ranges, makers, not_asked_for, not_in_use, not_wanted
+from janitor.core.reason import Reason, because
 from janitor.core.routing import Match, Profile, Routing
 from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, PolicyRule, derived
 
@@ -58,29 +60,29 @@ def plan_rules(evidence: Evidence) -> Plan:
     for gone in gone_rules(routing, configured):
         missing = _missing(gone, routing, boot_ns, evidence.clock_set_ns)
         if missing:
-            refusals.append(Refusal(gone.rule.words, f"{'; '.join(missing)} (by hand: {gone.rule.command})"))
+            refusals.append(Refusal(gone.rule.words, (*missing, because(Code.BY_HAND, command=gone.rule.command))))
             continue
         proof = (
-            f"table {gone.rule.table} has routes on links that are up, and nothing looks it up for these pods",
-            f"{gone.profile.alive.process} runs, and makes this rule only when it starts",
-            "systemd-networkd has been at work since, and no other foreign rule is left",
+            because(Code.TABLE_NOT_LOOKED_UP, table=gone.rule.table),
+            because(Code.OWNER_RUNS, process=gone.profile.alive.process),
+            because(Code.NETWORKD_AT_WORK),
         )
-        actions.append(Action("restore", "", gone.rule.words, "", "", "", proof, content=gone.rule.payload.hex()))
+        actions.append(RestoreRule(gone.rule.words, gone.rule.payload.hex(), proof))
     return Plan(tuple(actions), tuple(refusals))
 
 
-def _missing(gone: GoneRule, routing: Routing, boot_ns: int, clock_set_ns: int | Unknown) -> list[str]:
+def _missing(gone: GoneRule, routing: Routing, boot_ns: int, clock_set_ns: int | Unknown) -> list[Reason]:
     """What speaks against networkd having deleted it, or is not known (facts: kube-router#1815, k0s#5623)."""
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     # Of several the youngest: networkd has to have been at work since all of them began.
     started_ns = max((one.started_ns for one in makers(gone.profile, routing)), default=0)
     since = boot_ns + started_ns if started_ns else 0
     clock_set = isinstance(clock_set_ns, Unknown) or clock_set_ns > started_ns
-    reasons += not_at_work(routing, since, f"since {gone.profile.alive.process} started", clock_set=clock_set)
+    reasons += not_at_work(routing, since, gone.profile.alive.process, clock_set=clock_set)
     reasons += left_over(known(routing.rules), routing)
     same = [rule for rule in known(routing.rules) if rule.value("from") == gone.rule.value("from")]
     if same:
-        reasons.append(f"there is another rule for the same pods: {same[0]}")
+        reasons.append(because(Code.OTHER_RULE, rule=str(same[0])))
     unused = not_in_use(gone.profile, routing)
-    unused = (f"whether it is in use is not known: {unused.reason}",) if isinstance(unused, Unknown) else unused
+    unused = (because(Code.TABLE_USE_NOT_SEEN, unused.reason),) if isinstance(unused, Unknown) else unused
     return [*reasons, *not_asked_for(gone.rule, gone.profile, routing), *unused]

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from janitor.core.codes import Code
 from janitor.core.evidence import AddressRange, Evidence, LeaseDirectory, Unknown, known
 from janitor.core.node_mark import another
+from janitor.core.reason import Reason, because
 from janitor.core.sightings import Sightings
 
 LOCAL_FILESYSTEMS = frozenset(
@@ -19,26 +21,26 @@ be another machine's, of whose pods nothing is seen here, and whose lock is not 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whether a directory is janitor's to judge. `refusal` says why not, and "" that it is."""
+    """Whether a directory is janitor's to judge. `refusal` says why not; it is None where it is."""
 
-    refusal: str
+    refusal: Reason | None
     ranges: tuple[tuple[AddressRange, ...], ...] | Unknown | None = None
 
     @property
-    def note(self) -> tuple[str, ...]:
+    def note(self) -> tuple[Reason, ...]:
         """What a verdict about an address in it has to add, where the range could not be compared with."""
         if isinstance(self.ranges, Unknown):
-            return (f"the network's range is not known ({self.ranges.reason}), so the network's name had to do",)
+            return (because(Code.RANGE_UNKNOWN, self.ranges.reason),)
         return ()
 
 
-def shared(directory: LeaseDirectory) -> str:
-    """Words for a file system on which leases of other machines may be; "" where there can be none."""
+def shared(directory: LeaseDirectory) -> Reason | None:
+    """Why leases of other machines may be on its file system; None where there can be none."""
     if directory.filesystem in LOCAL_FILESYSTEMS:
-        return ""
+        return None
     if not directory.filesystem:
-        return "a file system whose type could not be found out: other machines may have their leases there"
-    return f"{directory.filesystem}: other machines may have their leases there, and a lock does not hold for them"
+        return because(Code.FILESYSTEM_UNKNOWN)
+    return because(Code.FILESYSTEM_SHARED, filesystem=directory.filesystem)
 
 
 def scope_of(directory: LeaseDirectory, evidence: Evidence, sightings: Sightings) -> Scope:
@@ -46,20 +48,20 @@ def scope_of(directory: LeaseDirectory, evidence: Evidence, sightings: Sightings
     if directory.mismatch:
         return Scope(directory.mismatch)
     if other := shared(directory):
-        return Scope(f"its directory is on {other}")
+        return Scope(other)
     if other := another(directory.path.rpartition("/")[0], directory.marks, evidence.this_node):
         return Scope(other)
     networks = [n for n in known(evidence.networks) if n.directory == directory.path]
     if any(n.disable_gc for n in networks):
-        return Scope("the network's configuration says disableGC: its leases are to be left alone")
+        return Scope(because(Code.GC_DISABLED))
     used = any(n.used_by_cri for n in networks) or _used_by_listed_sandbox(directory, sightings)
     if not used and networks:
-        return Scope(f"CRI does not use its network {directory.network} (configured in {networks[0].source})")
+        return Scope(because(Code.NETWORK_NOT_USED, network=directory.network, source=networks[0].source))
     allowed = directory.path.rpartition("/")[0] in evidence.allowed_data_dirs
     # Without a configuration nobody can say whose it is: then it is not refused here, and kept further down.
     if used or allowed or isinstance(evidence.networks, Unknown):
-        return Scope("", ranges_of(directory, evidence))
-    return Scope(f"no network of the CNI configuration that CRI uses keeps its leases in {directory.path}")
+        return Scope(None, ranges_of(directory, evidence))
+    return Scope(because(Code.NO_NETWORK_THERE, path=directory.path))
 
 
 def ranges_of(directory: LeaseDirectory, evidence: Evidence) -> tuple[tuple[AddressRange, ...], ...] | Unknown | None:

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
-from janitor.core.action import SETTLE_S, Action, Plan, Refusal
+from janitor.core.action import SETTLE_S, Action, FreeLease, Plan, Refusal, RestoreRule, WriteSetting
 from janitor.core.age import gather
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, FileIdentity, Observation, Unknown, known
 from janitor.core.judgement import FREEABLE, Judgement, Verdict
+from janitor.core.reason import because
 from janitor.core.watched import entry_file, identity_of, missing_identity
 
 
@@ -17,9 +19,9 @@ def agreed(first: Plan, second: Plan, before: Evidence, after: Evidence) -> Plan
     twice = {_essence(action) for action in second.actions}
     for action in first.actions:
         if not same_runtimes:
-            refusals.append(Refusal(action.path, "the container runtime was restarted between the two looks", SETTLE_S))
+            refusals.append(Refusal(action.path, (because(Code.RUNTIME_RESTARTED),), SETTLE_S))
         elif _essence(action) not in twice:
-            refusals.append(Refusal(action.path, "it is not the same any more as at the first look", 0))
+            refusals.append(Refusal(action.path, (because(Code.NOT_THE_SAME),), 0))
         else:
             kept.append(action)
     # What is done together is agreed on together.
@@ -38,18 +40,20 @@ def without_stale_rules(planned: Plan, evidence: Evidence, named: frozenset[str]
     kept: list[Action] = []
     refusals = list(planned.refusals)
     for action in planned.actions:
-        if action.kind != "free" or action.chain or action.file in ledger:
+        if not isinstance(action, FreeLease) or action.chain or action.file in ledger:
             kept.append(action)
         elif isinstance(named, Unknown):
-            refusals.append(Refusal(action.path, named.reason))
+            refusals.append(Refusal(action.path, (named.reason,)))
         elif action.name in named:
-            refusals.append(Refusal(action.path, "packet filter rules still name its address: see iptables-save"))
+            refusals.append(Refusal(action.path, (because(Code.STALE_RULES),)))
         else:
             kept.append(action)
     return Plan(tuple(kept), tuple(refusals))
 
 
 def _essence(action: Action) -> Action:
+    if isinstance(action, RestoreRule | WriteSetting):
+        return replace(action, proof=())
     return replace(action, proof=(), pod="")
 
 

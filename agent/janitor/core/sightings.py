@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import chain
 
-from janitor.core.evidence import CacheEntry, Endpoint, Evidence, NetworkNamespace, Sandbox, Unknown, known
+from janitor.core.codes import Code
+from janitor.core.evidence import CacheEntry, Endpoint, Evidence, NetworkNamespace, Sandbox, Unknown, known, unseen
+from janitor.core.reason import Reason, because
 
 
 @dataclass(frozen=True, slots=True)
 class Sightings:
     """The index. All keys are full 64-digit IDs or canonical addresses; nothing is matched by prefix.
 
-    `alive` and `address_alive` hold sentences that say where an ID or an address was seen; `traces` holds
+    `alive` and `address_alive` say where an ID or an address was seen; `traces` holds
     what a runtime left behind for an ID without anything running. `claimed` names the sandbox, listed in
     whatever state, whose good libcni entry or status gives it the address: its DEL is still to come. `former`
     names the dead sandbox that an address last belonged to; that is no reason to keep it. `unseen_addresses` is what
@@ -25,9 +27,9 @@ class Sightings:
     """
 
     sandboxes: dict[str, Sandbox]
-    alive: dict[str, list[str]]
-    traces: dict[str, list[str]]
-    address_alive: dict[str, list[str]]
+    alive: dict[str, list[Reason]]
+    traces: dict[str, list[Reason]]
+    address_alive: dict[str, list[Reason]]
     claimed: dict[str, Sandbox]
     former: dict[str, Sandbox]
     cache_by_id: dict[str, list[CacheEntry]]
@@ -45,9 +47,9 @@ def look(evidence: Evidence) -> Sightings:
     """Index one pass. Never raises."""
     sandboxes: dict[str, Sandbox] = {}
     listed: list[Sandbox] = []
-    alive: defaultdict[str, list[str]] = defaultdict(list)
-    traces: defaultdict[str, list[str]] = defaultdict(list)
-    address_alive: defaultdict[str, list[str]] = defaultdict(list)
+    alive: defaultdict[str, list[Reason]] = defaultdict(list)
+    traces: defaultdict[str, list[Reason]] = defaultdict(list)
+    address_alive: defaultdict[str, list[Reason]] = defaultdict(list)
     cache_by_id: defaultdict[str, list[CacheEntry]] = defaultdict(list)
 
     for endpoint in known(evidence.endpoints):
@@ -57,31 +59,27 @@ def look(evidence: Evidence) -> Sightings:
             if sandbox.ready or sandbox.container_id not in sandboxes:
                 sandboxes[sandbox.container_id] = sandbox
             if sandbox.ready:
-                alive[sandbox.container_id].append(f"{endpoint.runtime_name} lists its sandbox READY")
+                alive[sandbox.container_id].append(because(Code.LISTED_READY, runtime=endpoint.runtime_name))
     for endpoint in known(evidence.endpoints):
         for record in known(endpoint.records):
             if record.container_id not in sandboxes:
                 alive[record.container_id].append(
-                    f"containerd has a {record.kind} of this ID in its namespace {record.namespace}, which CRI "
-                    "does not list: it is being created, or its creation was cut short"
+                    because(Code.CONTAINERD_RECORD, kind=record.kind, namespace=record.namespace)
                 )
     for process in known(evidence.processes):
         if process.cni_container_id:
-            alive[process.cni_container_id].append(
-                f"the CNI plugin {process.name} (process {process.pid}) is at work on it: "
-                f"{process.cni_command or 'CNI_COMMAND not set'}"
-            )
+            command = process.cni_command or "CNI_COMMAND not set"
+            at_work = because(Code.PLUGIN_AT_WORK, name=process.name, pid=process.pid, command=command)
+            alive[process.cni_container_id].append(at_work)
         for container_id in process.container_ids:
-            alive[container_id].append(f"process {process.pid} ({process.name}) runs for it")
+            alive[container_id].append(because(Code.PROCESS_RUNS, pid=process.pid, name=process.name))
     for task in known(evidence.task_directories):
-        traces[task.container_id].append(f"a runtime keeps its task directory {task.path}")
+        traces[task.container_id].append(because(Code.TASK_DIRECTORY, path=task.path))
     for namespace in counted(evidence):
         for address in known(namespace.addresses):
-            address_alive[address].append(f"the address is up in the network namespace of {namespace.seen_at}")
+            address_alive[address].append(because(Code.ADDRESS_UP, where=namespace.seen_at))
         for address in known(namespace.host_routes):
-            address_alive[address].append(
-                f"the network namespace of {namespace.seen_at} has a host route to the address"
-            )
+            address_alive[address].append(because(Code.HOST_ROUTE, where=namespace.seen_at))
     for entry in known(evidence.cache):
         cache_by_id[entry.container_id].append(entry)
 
@@ -166,18 +164,14 @@ def _unseen(evidence: Evidence) -> Iterator[Unknown]:
     if not isinstance(evidence.endpoints, Unknown):
         yield from _unseen_owners(evidence.endpoints)
     if evidence.namespaces == ():
-        yield Unknown("no network namespace was found, not even janitor's own", "run janitor on the node itself")
+        yield unseen(Code.NO_NAMESPACE)
     for namespace in counted(evidence):
         yield from (table for table in (namespace.addresses, namespace.host_routes) if isinstance(table, Unknown))
 
 
 def _unseen_owners(endpoints: tuple[Endpoint, ...]) -> Iterator[Unknown]:
     if not endpoints:
-        yield Unknown(
-            "no container runtime was found: no CRI socket exists at any of the usual places",
-            "start the runtime, or name its socket: --cri-endpoint unix:///…, or cri_endpoints in "
-            "/etc/janitor/janitor.toml",
-        )
+        yield unseen(Code.NO_RUNTIME)
         return
     needed = decisive(endpoints)
     for endpoint in needed:
@@ -185,8 +179,4 @@ def _unseen_owners(endpoints: tuple[Endpoint, ...]) -> Iterator[Unknown]:
             if isinstance(part, Unknown):
                 yield part
     if all(e.origin == "well-known" and e.sandboxes == () for e in needed):
-        yield Unknown(
-            f"{needed[0].address} answers with an empty list of sandboxes, and nothing on this node says that it "
-            "is the runtime the kubelet uses; an unused runtime looks the same",
-            f"if it is, say so: --cri-endpoint {needed[0].address}",
-        )
+        yield unseen(Code.UNUSED_RUNTIME, address=needed[0].address)

@@ -3,18 +3,22 @@
 from dataclasses import dataclass
 from typing import TypeVar
 
+from janitor.core.codes import Code
+from janitor.core.reason import Fact, Reason, because
+
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """What could not be seen. It never leads to a deletion.
+    """What could not be seen, and why. It never leads to a deletion."""
 
-    `reason` says what was being done, on what, and what went wrong; `hint` what to do about it.
-    """
+    reason: Reason
 
-    reason: str
-    hint: str = ""
+
+def unseen(code: Code, cause: Reason | None = None, /, **facts: Fact) -> Unknown:
+    """Unknown for this reason."""
+    return Unknown(because(code, cause, **facts))
 
 
 def known(part: tuple[_T, ...] | Unknown) -> tuple[_T, ...]:

@@ -4,9 +4,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 from janitor.core.addresses import capacity, in_ranges, reserved
+from janitor.core.codes import Code
 from janitor.core.evidence import AddressRange, Evidence, LeaseDirectory, Unknown, known
 from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
+from janitor.core.reason import Reason, because
 from janitor.core.scope import ranges_of, scope_of
 
 
@@ -35,7 +37,7 @@ class NetworkUsage:
     in_scope: bool
     ranges: tuple[RangeUsage, ...]
     verdicts: dict[Verdict, int]
-    note: str = ""
+    note: Reason | None = None
 
     @property
     def files(self) -> int:
@@ -67,7 +69,7 @@ def _network(
     ranges = ranges_of(directory, evidence)
     note = directory.entries.reason if isinstance(directory.entries, Unknown) else scope.refusal
     if isinstance(ranges, Unknown):
-        note = note or f"its ranges are not known: {ranges.reason}"
+        note = note or because(Code.RANGES_UNKNOWN, ranges.reason)
     sets = ranges if isinstance(ranges, tuple) else ()
     verdicts = Counter(lease.verdict for lease in leases)
     if isinstance(directory.entries, Unknown):

@@ -12,20 +12,25 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
-from janitor.core.action import Action
+from janitor.core.action import Action, DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Event, Outcome
+from janitor.core.reason import Reason, because
+from janitor.core.unknown import unseen
 from janitor.host.cni_del import ChainDel, DelError, chain_del, find_chain
-from janitor.host.files import inside, said
+from janitor.host.files import failed, inside
 from janitor.host.firewall import named_addresses
 from janitor.host.journal import Journal, sync_directory
 from janitor.host.locks import Busy, network_lock
 from janitor.host.mounts import Mounts
 from janitor.host.programs import Programs
 from janitor.host.quarantine import QUARANTINE, make_place, move, place_for, unchanged
+
+_Kind = TypeVar("_Kind", FreeLease, DiscardEntry, ReserveLease)
 
 BATCH = 16  # as many renames as a pod that waits for the lock may be made to wait for
 
@@ -44,16 +49,16 @@ class Repairs(Protocol):
     Not imported here, because the boot stage imports this and has nothing but the standard library.
     """
 
-    def do(self, action: Action, entry: Entry) -> Outcome:
+    def do(self, action: RestoreRule | WriteSetting, entry: Entry) -> Outcome:
         """Do it. Never raises."""
 
-    def take_back(self, entry: Entry) -> str:
-        """Undo it; "" or why it could not be."""
+    def take_back(self, action: RestoreRule | WriteSetting, entry: Entry) -> Reason | None:
+        """Undo it; None, or why it could not be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """What changing a node takes. `stop` is asked before each batch why not to go on; "" for nothing."""
+    """What changing a node takes. `stop` is asked before each batch why not to go on; None to go on."""
 
     root: str
     pass_id: str
@@ -62,11 +67,11 @@ class Hands:
     mounts: Mounts
     witness: Callable[[], Witness | Unknown]
     plugin_dirs: tuple[str, ...] = ()
-    programs: Callable[[], Programs | Unknown] = lambda: Unknown("it was not asked which programs the node has")
+    programs: Callable[[], Programs | Unknown] = lambda: unseen(Code.PROGRAMS_NOT_ASKED)
     patience_s: float = 5.0
     repairs: Repairs | None = None
     batch: int = BATCH
-    stop: Callable[[], str] = lambda: ""
+    stop: Callable[[], Reason | None] = lambda: None
 
 
 def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
@@ -75,12 +80,12 @@ def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
     What cannot be done whatever happens next is not written down: the journal would grow by it with every pass.
     """
     number = 0
-    broken = ""
-    locked: dict[str, str] = {}  # directories whose lock could not be had; waiting for it once in a pass is enough
+    broken: Reason | None = None
+    locked: dict[str, Reason] = {}  # directories whose lock could not be had; waiting for it once in a pass is enough
     for batch in _batches(actions, hands.batch):
         broken = broken or hands.stop()
-        if broken:
-            yield from (Outcome(action, "skipped", broken) for action in batch)
+        if broken is not None:
+            yield from (Outcome(action, "skipped", broken, tried=False) for action in batch)
             continue
         hopeless = _hopeless(batch, hands, locked)
         if hopeless is not None:
@@ -93,15 +98,15 @@ def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
                 make_place(inside(hands.root, place))
             hands.journal.intend(entries)
         except OSError as error:
-            broken = f"the journal cannot be written ({said(error)}), so nothing is changed"
+            broken = failed(Code.JOURNAL_UNWRITABLE, error)
             yield from (Outcome(action, "failed", broken) for action in batch)
             continue
         outcomes = _do(batch, entries, hands)
         try:
             hands.journal.outcome([(e, o.event, o.detail) for e, o in zip(entries, outcomes, strict=True)])
         except OSError as error:
-            broken = f"the journal could not be written any more ({said(error)}); the next run will complete it"
-            outcomes = [replace(o, event="failed", detail=f"{o.event}, but {broken}") for o in outcomes]
+            broken = failed(Code.JOURNAL_BROKE, error)
+            outcomes = [replace(o, event="failed", detail=broken) for o in outcomes]
         yield from outcomes
 
 
@@ -119,10 +124,10 @@ def _batches(actions: tuple[Action, ...], most: int) -> Iterator[list[Action]]:
         yield batch
 
 
-def _hopeless(batch: list[Action], hands: Hands, locked: dict[str, str]) -> tuple[Event, str] | None:
+def _hopeless(batch: list[Action], hands: Hands, locked: dict[str, Reason]) -> tuple[Event, Reason] | None:
     """What becomes of a batch that cannot be done, as can be seen before anything is written; None where it can."""
     first = batch[0]
-    if first.kind not in ("free", "reserve"):
+    if not isinstance(first, FreeLease | ReserveLease):
         return None
     try:
         if first.directory not in locked:
@@ -131,9 +136,9 @@ def _hopeless(batch: list[Action], hands: Hands, locked: dict[str, str]) -> tupl
         if first.chain:
             _chain(first.chain, hands, "")
     except Busy as busy:
-        locked[first.directory] = str(busy)
+        locked[first.directory] = busy.reason
     except OSError as error:
-        return "failed", f"{first.directory}: {error.strerror}"
+        return "failed", failed(Code.CHANGE_FAILED, error, path=first.directory)
     except DelError as error:
         return "failed", _kept(error)
     return ("skipped", locked[first.directory]) if first.directory in locked else None
@@ -142,11 +147,11 @@ def _hopeless(batch: list[Action], hands: Hands, locked: dict[str, str]) -> tupl
 def _chain(entry: str, hands: Hands, scratch: str) -> tuple[ChainDel, Programs]:
     programs = hands.programs()
     if isinstance(programs, Unknown):
-        raise DelError(f"no CNI plugin is run: {programs.reason}")
+        raise DelError(because(Code.NO_PLUGIN_RUN, programs.reason))
     return find_chain(hands.root, entry, programs, hands.plugin_dirs, scratch), programs
 
 
-def _run_chain(entry: str, leases: list[Action], hands: Hands, scratch: str) -> None:
+def _run_chain(entry: str, leases: list[FreeLease], hands: Hands, scratch: str) -> None:
     """CNI DEL, and a look whether it has done what it is for: not every plugin says so where it has found no tool."""
     chain, programs = _chain(entry, hands, scratch)
     chain_del(chain, programs)
@@ -154,92 +159,106 @@ def _run_chain(entry: str, leases: list[Action], hands: Hands, scratch: str) -> 
         return
     left = named_addresses(hands.root, (action.name for action in leases))
     if isinstance(left, Unknown):
-        raise DelError(f"after CNI DEL, {left.reason}")
+        raise DelError(because(Code.DEL_LEFT_UNSEEN, left.reason))
     if left:
-        raise DelError(f"CNI DEL has left packet filter rules that name {', '.join(sorted(left))}")
+        raise DelError(because(Code.DEL_LEFT_RULES, addresses=tuple(sorted(left))))
 
 
-def _kept(error: DelError) -> str:
-    return f"{error}; the lease is kept, so that nobody gets an address with stale rules"
+def _kept(error: DelError) -> Reason:
+    return because(Code.KEPT_BECAUSE_OF_DEL, error.reason)
 
 
 def _entry(action: Action, number: int, hands: Hands) -> Entry:
-    rule = action.kind == "restore"  # it has no file, but each action has its place
+    rule = isinstance(action, RestoreRule)  # it has no file, but each action has its place
     where = QUARANTINE if rule else place_for(hands.root, action.directory, hands.mounts)
     place = f"{where}/{hands.pass_id}/{number:05d}-{'rule' if rule else action.name}"
     up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return Entry(hands.pass_id, number, asdict(action), place, time.time(), hands.boot_id, up_s=up_s)
+    return Entry(hands.pass_id, number, action, place, time.time(), hands.boot_id, up_s=up_s)
 
 
 def _do(batch: list[Action], entries: list[Entry], hands: Hands) -> list[Outcome]:
-    if batch[0].kind in ("restore", "configure"):
+    first = batch[0]
+    if isinstance(first, RestoreRule | WriteSetting):
         assert hands.repairs is not None  # noqa: S101 (who plans such actions brings what does them)
-        return [hands.repairs.do(action, entry) for action, entry in zip(batch, entries, strict=True)]
+        repairs = [action for action in batch if isinstance(action, RestoreRule | WriteSetting)]
+        return [hands.repairs.do(action, entry) for action, entry in zip(repairs, entries, strict=True)]
     seen = hands.witness()
     if isinstance(seen, Unknown):
-        return [Outcome(action, "skipped", f"at the last look: {seen.reason}") for action in batch]
-    here = inside(hands.root, batch[0].directory)
+        return [Outcome(action, "skipped", because(Code.LAST_LOOK_FAILED, seen.reason)) for action in batch]
+    here = inside(hands.root, first.directory)
     try:
-        if batch[0].kind == "discard":
-            return _discard(batch, entries, here, seen, hands.root)
-        if batch[0].chain:
+        if isinstance(first, DiscardEntry):
+            return _discard(_pairs(batch, entries, DiscardEntry), here, seen, hands.root)
+        if first.chain:
             return _with_del(batch, entries, seen, hands)
-        with network_lock(here, batch[0].directory, hands.patience_s) as directory:
-            if batch[0].kind == "reserve":
+        with network_lock(here, first.directory, hands.patience_s) as directory:
+            if isinstance(first, ReserveLease):
                 # The lock may have been waited for, and the pod may have been stopped meanwhile.
                 seen = hands.witness()
                 if isinstance(seen, Unknown):
-                    return [Outcome(action, "skipped", f"at the last look: {seen.reason}") for action in batch]
-            do = _reserve if batch[0].kind == "reserve" else _free
-            outcomes = [
-                do(a, inside(hands.root, e.quarantine), directory, seen) for a, e in zip(batch, entries, strict=True)
-            ]
+                    return [Outcome(action, "skipped", because(Code.LAST_LOOK_FAILED, seen.reason)) for action in batch]
+                outcomes = [
+                    _reserve(action, inside(hands.root, entry.quarantine), directory, seen)
+                    for action, entry in _pairs(batch, entries, ReserveLease)
+                ]
+            else:
+                outcomes = [
+                    _free(action, inside(hands.root, entry.quarantine), directory, seen)
+                    for action, entry in _pairs(batch, entries, FreeLease)
+                ]
             return _synced(outcomes, _sync(directory, entries, hands.root))
     except Busy as busy:
-        return [Outcome(action, "skipped", str(busy)) for action in batch]
+        return [Outcome(action, "skipped", busy.reason) for action in batch]
     except OSError as error:
-        return [Outcome(action, "failed", f"{batch[0].directory}: {error.strerror}") for action in batch]
+        reason = failed(Code.CHANGE_FAILED, error, path=first.directory)
+        return [Outcome(action, "failed", reason) for action in batch]
 
 
-def _sync(directory: int, entries: list[Entry], root: str) -> str:
+def _pairs(batch: list[Action], entries: list[Entry], kind: type[_Kind]) -> list[tuple[_Kind, Entry]]:
+    """A batch of one kind of action with its entries in the journal."""
+    return list(zip([action for action in batch if isinstance(action, kind)], entries, strict=True))
+
+
+def _sync(directory: int, entries: list[Entry], root: str) -> Reason | None:
     """Make the renames durable. What was done is done even where that fails: then it is said."""
     try:
         os.fsync(directory)
         for place in {os.path.dirname(e.quarantine) for e in entries}:
             sync_directory(inside(root, place))
     except OSError as error:
-        return f"not synced to disk: {error.strerror}"
-    return ""
+        return failed(Code.NOT_SYNCED, error)
+    return None
 
 
-def _synced(outcomes: list[Outcome], problem: str) -> list[Outcome]:
+def _synced(outcomes: list[Outcome], problem: Reason | None) -> list[Outcome]:
     return [replace(o, detail=problem) if problem and o.event == "done" else o for o in outcomes]
 
 
-def _alive(action: Action, seen: Witness) -> str:
+def _alive(action: FreeLease | DiscardEntry, seen: Witness) -> Reason | None:
     if action.container_id and action.container_id in seen.ids:
-        return "a process runs for it now"
-    return "its address is up now" if action.kind == "free" and action.name in seen.addresses else ""
+        return because(Code.PROCESS_RUNS_NOW)
+    if isinstance(action, FreeLease) and action.name in seen.addresses:
+        return because(Code.ADDRESS_UP_NOW)
+    return None
 
 
-def _free(action: Action, target: str, directory: int, seen: Witness) -> Outcome:
-    assert action.file is not None  # noqa: S101 (every `free` has one; for the type checker)
+def _free(action: FreeLease | DiscardEntry, target: str, directory: int, seen: Witness) -> Outcome:
     reason = _alive(action, seen) or unchanged(action.name, action.path, directory, action.file, action.ctime_ns)
     if reason:
         return Outcome(action, "skipped", reason)
     try:
         move(action.name, directory, target)
     except OSError as error:
-        return Outcome(action, "failed", f"moving it to {os.path.dirname(target)}: {error.strerror}")
-    return Outcome(action, "done", "")
+        return Outcome(action, "failed", failed(Code.MOVE_FAILED, error, path=os.path.dirname(target)))
+    return Outcome(action, "done")
 
 
-def _discard(batch: list[Action], entries: list[Entry], here: str, seen: Witness, root: str) -> list[Outcome]:
+def _discard(batch: list[tuple[DiscardEntry, Entry]], here: str, seen: Witness, root: str) -> list[Outcome]:
     """libcni takes no lock around its cache; the container is dead, so nobody writes this entry any more."""
     directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        outcomes = [_free(a, inside(root, e.quarantine), directory, seen) for a, e in zip(batch, entries, strict=True)]
-        return _synced(outcomes, _sync(directory, entries, root))
+        outcomes = [_free(action, inside(root, entry.quarantine), directory, seen) for action, entry in batch]
+        return _synced(outcomes, _sync(directory, [entry for _, entry in batch], root))
     finally:
         os.close(directory)
 
@@ -249,23 +268,26 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, hands: H
 
     The last action is the cache entry. Either all of the leases are still as they were judged, or nothing is done.
     """
-    leases, place = batch[:-1], os.path.dirname(inside(hands.root, entries[0].quarantine))
+    leases = [action for action in batch if isinstance(action, FreeLease)]
+    last, place = batch[-1], os.path.dirname(inside(hands.root, entries[0].quarantine))
+    assert isinstance(last, DiscardEntry)  # noqa: S101 (core/plan.py puts it there; for the type checker)
     here, path = inside(hands.root, leases[0].directory), leases[0].directory
     with network_lock(here, path, hands.patience_s) as directory:
         for action in leases:
-            assert action.file is not None  # noqa: S101 (every `free` has one; for the type checker)
             reason = _alive(action, seen) or unchanged(
                 action.name, action.path, directory, action.file, action.ctime_ns
             )
             if reason:
-                return [Outcome(other, "skipped", f"{action.name}: {reason}") for other in batch]
-    if changed := _entry_changed(batch[-1], hands.root):
-        return [Outcome(action, "skipped", f"{batch[-1].path}: {changed}") for action in batch]
+                why = because(Code.ANOTHER_OF_CHAIN, reason, subject=action.name)
+                return [Outcome(other, "skipped", why) for other in batch]
+    if changed := _entry_changed(last, hands.root):
+        reason = because(Code.ANOTHER_OF_CHAIN, changed, subject=last.path)
+        return [Outcome(action, "skipped", reason) for action in batch]
     scratch = f"{place}/scratch"
     os.makedirs(scratch, mode=0o700, exist_ok=True)
     try:
         node_path = f"{os.path.dirname(entries[0].quarantine)}/scratch"
-        _run_chain(batch[-1].chain, leases, hands, node_path)
+        _run_chain(last.chain, leases, hands, node_path)
     except DelError as error:
         return [Outcome(action, "failed", _kept(error)) for action in batch]
     finally:
@@ -275,30 +297,29 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, hands: H
             _free(a, inside(hands.root, e.quarantine), directory, seen) for a, e in zip(leases, entries, strict=False)
         ]
         moved = _synced(moved, _sync(directory, entries[:-1], hands.root))
-    moved = [replace(o, detail=o.detail or "with the CNI DEL of its chain") if o.event == "done" else o for o in moved]
+    moved = [replace(o, detail=o.detail or because(Code.WITH_CHAIN_DEL)) if o.event == "done" else o for o in moved]
     try:
-        return moved + _discard(batch[-1:], entries[-1:], inside(hands.root, batch[-1].directory), seen, hands.root)
+        return moved + _discard([(last, entries[-1])], inside(hands.root, last.directory), seen, hands.root)
     except OSError as error:
-        return [*moved, Outcome(batch[-1], "failed", f"{batch[-1].directory}: {error.strerror}")]
+        return [*moved, Outcome(last, "failed", failed(Code.CHANGE_FAILED, error, path=last.directory))]
 
 
-def _entry_changed(action: Action, root: str) -> str:
-    """Whether the cache entry whose chain is about to be run is another one than was judged; "" if not."""
-    assert action.file is not None  # noqa: S101 (every `discard` has one; for the type checker)
+def _entry_changed(action: DiscardEntry, root: str) -> Reason | None:
+    """Whether the cache entry whose chain is about to be run is another one than was judged; None if not."""
     try:
         directory = os.open(inside(root, action.directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        return said(error)
+        return failed(Code.CHANGE_FAILED, error, path=action.directory)
     try:
         return unchanged(action.name, action.path, directory, action.file, action.ctime_ns)
     finally:
         os.close(directory)
 
 
-def _reserve(action: Action, target: str, directory: int, seen: Witness) -> Outcome:
+def _reserve(action: ReserveLease, target: str, directory: int, seen: Witness) -> Outcome:
     """Write a missing lease: complete and synced under another name first, then linked, which replaces nothing."""
     if action.container_id not in seen.ids or action.name not in seen.addresses:
-        return Outcome(action, "skipped", "the pod is not running any more")
+        return Outcome(action, "skipped", because(Code.POD_STOPPED))
     content = f"{action.container_id}\r\n{action.interface}" if action.interface else action.container_id
     try:
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -313,10 +334,10 @@ def _reserve(action: Action, target: str, directory: int, seen: Witness) -> Outc
         finally:
             os.unlink(target)
     except FileExistsError:
-        return Outcome(action, "skipped", "there is a lease of that address by now")
+        return Outcome(action, "skipped", because(Code.LEASED_MEANWHILE))
     except OSError as error:
-        return Outcome(action, "failed", f"writing the lease: {error.strerror}")
-    return Outcome(action, "done", "")
+        return Outcome(action, "failed", failed(Code.WRITE_FAILED, error))
+    return Outcome(action, "done")
 
 
 def _mode_of_neighbours(directory: int) -> int:

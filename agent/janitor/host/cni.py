@@ -12,7 +12,9 @@ from ipaddress import ip_network
 from typing import Any, Final
 
 from janitor.core.addresses import make_range
+from janitor.core.codes import Code
 from janitor.core.evidence import AddressRange, Network, Unknown
+from janitor.core.unknown import unseen
 from janitor.host.files import inside, names, parse_json, printable, read_bounded, unknown
 from janitor.host.leases import DEFAULT_DATA_DIR
 
@@ -70,10 +72,7 @@ def read_networks(root: str, directories: tuple[str, ...]) -> tuple[Network, ...
         rest = [one for one in lists if one.source not in {other.source for other in used}]
         found += [network for one in rest for network in _networks(root, one, False)]
     if not anything:
-        return Unknown(
-            f"no CNI configuration was found in {', '.join(wanted)}, so nobody can say which leases are the pods'",
-            "is this a Kubernetes node, and has its network been installed?",
-        )
+        return unseen(Code.NO_CNI_CONFIGURATION, paths=tuple(wanted))
     if own and not directories:
         found = _without_guests(found)
     return tuple(sorted(dict.fromkeys(found), key=lambda n: not n.used_by_cri))
@@ -95,7 +94,7 @@ def _read_directory(root: str, directory: str) -> list[_List] | Unknown:
     try:
         files = [name for name in names(inside(root, directory)) if name.endswith(EXTENSIONS)]
     except OSError as error:
-        return unknown(f"listing the CNI configuration in {directory}", error)
+        return unknown(Code.CANNOT_LIST_CNI_CONFIGURATION, error, path=directory)
     for name in files:
         path = f"{directory}/{name}"
         try:
@@ -103,12 +102,9 @@ def _read_directory(root: str, directory: str) -> list[_List] | Unknown:
                 raise ValueError("its name has a line break")
             lists.append(understand(printable(path), read_bounded(inside(root, path), LIMIT + 1)))
         except OSError as error:
-            problem = unknown(f"reading the CNI configuration {path}", error)
+            problem = unknown(Code.CANNOT_READ_CNI_CONFIGURATION, error, path=path)
         except ValueError as error:
-            problem = Unknown(
-                f"reading the CNI configuration {printable(path)}: {error}",
-                "mend or remove the file; the runtime cannot load it",
-            )
+            problem = unseen(Code.BAD_CNI_CONFIGURATION, path=printable(path), error=str(error))
         else:
             continue
         if not lists:
@@ -233,7 +229,7 @@ def _ranges(root: str, ipam: Conf) -> RangeSets | Unknown:
         if any(str(part["subnet"]).startswith("usePodCidr") for parts in sets for part in parts):
             return _flannel_ranges(root, _FLANNEL_SUBNET_FILE)
         if not sets:
-            return Unknown("the configuration names no range; the runtime passes one in")
+            return unseen(Code.NO_RANGE_CONFIGURED)
         return tuple(
             tuple(
                 make_range(
@@ -247,7 +243,7 @@ def _ranges(root: str, ipam: Conf) -> RangeSets | Unknown:
             for parts in sets
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        return Unknown(f"its ranges cannot be understood ({error})")
+        return unseen(Code.BAD_RANGES, error=str(error))
 
 
 def _flannel_ranges(root: str, path: str) -> RangeSets | Unknown:
@@ -255,13 +251,13 @@ def _flannel_ranges(root: str, path: str) -> RangeSets | Unknown:
     try:
         text = read_bounded(inside(root, path), 1 << 16).decode("utf-8", "replace")
     except FileNotFoundError:
-        return Unknown(f"it is this node's pod range, and flannel has not written {path}")
+        return unseen(Code.FLANNEL_FILE_MISSING, path=path)
     except OSError as error:
-        return unknown(f"reading {path}", error)
+        return unknown(Code.CANNOT_READ_FLANNEL_FILE, error, path=path)
     values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     found = [values[key].strip() for key in ("FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET") if values.get(key, "").strip()]
     try:
         sets = tuple((make_range(str(ip_network(value, strict=False))),) for value in found)
     except ValueError as error:
-        return Unknown(f"{path} holds no usable subnet ({error})")
-    return sets or Unknown(f"{path} names no subnet")
+        return unseen(Code.BAD_FLANNEL_FILE, path=path, error=str(error))
+    return sets or unseen(Code.EMPTY_FLANNEL_FILE, path=path)

@@ -11,7 +11,9 @@ import re
 import stat
 from typing import Any, Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import CacheEntry, Pod, Unknown
+from janitor.core.reason import Reason, because
 from janitor.host.files import inside, names, parse_json, printable, read_bounded, unknown
 from janitor.host.leases import DEFAULT_DATA_DIR
 
@@ -36,18 +38,18 @@ def read_cache(root: str) -> tuple[CacheEntry, ...] | Unknown:
                 except FileNotFoundError:
                     continue  # removed by a DEL meanwhile
         except OSError as error:
-            return unknown(f"reading libcni's cache {cache}", error)
+            return unknown(Code.CANNOT_READ_CACHE, error, path=cache)
     return tuple(found)
 
 
 def _read(here: str, cache: str, name: str) -> CacheEntry:
     info = os.stat(f"{here}/{name}", follow_symlinks=False)
     content: bytes = b""
-    damage = ""
+    damage: Reason | None = None
     if not stat.S_ISREG(info.st_mode):
-        damage = "it is not a regular file"
+        damage = because(Code.CACHE_NOT_REGULAR)
     elif info.st_size > _LIMIT:
-        damage = f"it holds {info.st_size} bytes, far more than libcni writes"
+        damage = because(Code.CACHE_TOO_LARGE, bytes=info.st_size)
     else:
         content = read_bounded(f"{here}/{name}", _LIMIT, follow=False)
     document: dict[str, Any] = {}
@@ -77,29 +79,29 @@ def _read(here: str, cache: str, name: str) -> CacheEntry:
     )
 
 
-def _parse(content: bytes) -> tuple[dict[str, Any], str]:
+def _parse(content: bytes) -> tuple[dict[str, Any], Reason | None]:
     if not content:
-        return {}, "it is empty"
+        return {}, because(Code.EMPTY)
     if not content.strip(b"\0"):
-        return {}, f"it holds {len(content)} NUL bytes"
+        return {}, because(Code.CACHE_NULS, bytes=len(content))
     try:
         document = parse_json(content)
     except ValueError:
-        return {}, "it is not JSON that libcni could have written"
+        return {}, because(Code.CACHE_NOT_JSON)
     if not isinstance(document, dict):
-        return {}, "it is not a JSON object"
-    return document, ""
+        return {}, because(Code.CACHE_NOT_AN_OBJECT)
+    return document, None
 
 
-def _config(document: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _config(document: dict[str, Any]) -> tuple[dict[str, Any], Reason | None]:
     """The configuration that was in force at ADD; base64 of its JSON. The legacy format has none."""
     if document.get("kind") != "cniCacheV1":
-        return {}, ""
+        return {}, None
     try:
         config = parse_json(base64.b64decode(document["config"], validate=True))
     except (KeyError, TypeError, ValueError):
-        return {}, "the configuration in it cannot be decoded"
-    return (config, "") if isinstance(config, dict) else ({}, "the configuration in it is not a JSON object")
+        return {}, because(Code.CACHE_CONFIG_UNDECODABLE)
+    return (config, None) if isinstance(config, dict) else ({}, because(Code.CACHE_CONFIG_NOT_AN_OBJECT))
 
 
 def _plugins(config: dict[str, Any]) -> list[dict[str, Any]]:

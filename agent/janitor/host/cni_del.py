@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from janitor.core.codes import Code
+from janitor.core.reason import Reason, because
 from janitor.host.files import inside, read_bounded
 from janitor.host.programs import NotRun, Programs
 from janitor.host.trusted import Untrusted
@@ -35,7 +37,11 @@ _FILTERING: Final = frozenset({"portmap", "firewall"})
 
 
 class DelError(Exception):
-    """A plugin failed or could not be run; the sentence says which and why."""
+    """A plugin failed or could not be run; the reason says which and why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.code)
+        self.reason = reason
 
 
 _DELEGATING: Final = frozenset({"flannel"})
@@ -84,9 +90,11 @@ def find_chain(root: str, cache_entry: str, programs: Programs, preferred: tuple
         masquerades = any(plugin.get("ipMasq") for plugin in plugins)
         return ChainDel(tuple(runs), _environment(document, places, path), filters and not masquerades)
     except (NotRun, Untrusted) as error:
-        raise DelError(str(error)) from None
+        raise DelError(because(Code.DEL_NOT_RUN, error=str(error))) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DelError(f"reading {cache_entry}: {type(error).__name__}: {error}") from None
+        raise DelError(
+            because(Code.DEL_UNREADABLE, path=cache_entry, error=f"{type(error).__name__}: {error}")
+        ) from None
 
 
 def plugin_directories(programs: Programs, preferred: tuple[str, ...]) -> tuple[str, ...]:
@@ -142,10 +150,10 @@ def chain_del(chain: ChainDel, programs: Programs) -> None:
                 [path], stdin=json.dumps(configuration).encode(), environment=chain.environment, timeout_s=_TIMEOUT_S
             )
         except NotRun as error:
-            raise DelError(f"CNI DEL: {error}") from None
+            raise DelError(because(Code.DEL_NOT_STARTED, error=str(error))) from None
         if done.returncode != 0:
             why = _message(done.stdout) or _message(done.stderr) or done.returncode
-            raise DelError(f"CNI DEL of {name} failed: {why}")
+            raise DelError(because(Code.DEL_FAILED, plugin=name, error=str(why)))
 
 
 def _environment(document: dict[str, Any], places: tuple[str, ...], path: tuple[str, ...]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import CniFile
 from janitor.host.cni import WELL_KNOWN
@@ -31,7 +32,7 @@ def cni_files(root: str, places: tuple[str, ...], plugins: tuple[str, ...]) -> t
         try:
             entries = names(inside(root, place))
         except OSError as error:
-            return unknown(f"listing the CNI configuration in {place}", error)
+            return unknown(Code.CANNOT_LIST_CNI_CONFIGURATION, error, path=place)
         found += [
             _file(root, f"{place}/{name}", bins) for name in entries if _is(os.path.isfile, root, f"{place}/{name}")
         ]

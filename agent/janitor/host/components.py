@@ -9,6 +9,7 @@ import re
 import shlex
 from typing import Any, Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Component
 from janitor.host import yaml_files
@@ -83,7 +84,7 @@ def _processes(proc: Proc, root: str) -> tuple[Component, ...] | Unknown:
     try:
         pids = proc.pids()
     except OSError as error:
-        return unknown(f"listing the processes in {proc.path}", error)
+        return unknown(Code.CANNOT_LIST_PROCESSES, error, path=proc.path)
     for pid in pids:
         try:
             # All of it only of those whose first word is a name: pods fill their command lines with what they like.

@@ -10,7 +10,9 @@ are no sandboxes are not asked for: no lease and no entry of libcni's cache name
 
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import ContainerRecord, Unknown
+from janitor.core.unknown import unseen
 from janitor.host import containerd_pb2 as pb
 from janitor.host.rpc import CallError, Channel
 
@@ -42,7 +44,7 @@ def records(channel: Channel) -> tuple[ContainerRecord, ...] | Unknown:
             found += [ContainerRecord(space.name, t.container_id or t.id, "task") for t in tasks.tasks]
             found += _sandboxes(channel, space.name, header)
     except CallError as error:
-        return Unknown(str(error), "every namespace of containerd must be readable; run janitor as root")
+        return unseen(Code.RECORDS_NOT_LISTED, error.reason)
     return tuple(dict.fromkeys(found))
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from janitor.core.codes import Code
+from janitor.core.reason import Reason, because
 from janitor.host.files import read_bounded
 from janitor.host.namespaces import in_control_groups
 from janitor.host.procfs import Proc
@@ -34,9 +36,9 @@ Groups = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a process is. `unit` is the system service it belongs to, "" for none; `why` is "" for the node's own."""
+    """Where a process is. `unit` is the system service it belongs to, "" for none; `why` is None for the node's own."""
 
-    why: str = ""
+    why: Reason | None = None
     unit: str = ""
 
 
@@ -74,36 +76,37 @@ def top(first: Groups) -> Groups:
 def place(own: Groups, tops: Groups, openrc: bool = False) -> Place:
     """Whether a process with these groups is the node's, in all hierarchies. `openrc`: this node's services are its."""
     if not own:
-        return Place("its control group could not be seen")
+        return Place(because(Code.CONTROL_GROUP_UNSEEN))
     unit = ""
     for name, path in own.items():
         if name not in tops:
-            return Place(f"process 1 has no control group of {name or 'version 2'}")
-        found = _place(_below(path, tops[name]), openrc)
-        if found.why:
-            return Place(f"{found.why} ({path})")
+            return Place(because(Code.OTHER_HIERARCHY, hierarchy=name or "version 2"))
+        foreign, named = _place(_below(path, tops[name]), openrc)
+        if foreign is not None:
+            return Place(because(foreign, path=path))
         if name in _UNIT_HIERARCHIES:
-            unit = found.unit or unit
+            unit = named or unit
     return Place(unit=unit)
 
 
-def _place(path: str, openrc: bool) -> Place:
+def _place(path: str, openrc: bool) -> tuple[Code | None, str]:
+    """Why a group is none of the node's own, or the service it belongs to, "" for none."""
     if path in ("/", *(f"/{leaf}" for leaf in _LEAVES)):
-        return Place()
+        return None, ""
     parts = path.strip("/").split("/")
     if path == "" or any(_CONTAINER.search(part) for part in parts):
-        return Place("it is in a container's control group")
+        return Code.CONTAINER_CONTROL_GROUP, ""
     if _SESSION.fullmatch(path) or parts[:2] == ["user.slice", "user-0.slice"]:
-        return Place()  # started by hand, by root or through sudo; who else is in there has another user ID
+        return None, ""  # started by hand, by root or through sudo; who else is in there has another user ID
     if openrc and len(parts) == 1:
-        return Place(unit=parts[0].removeprefix("openrc."))
+        return None, parts[0].removeprefix("openrc.")
     rest = list(parts)
     while rest and rest[0].endswith(".slice"):
         if rest.pop(0) in _SLICES:
-            return Place("it is in a user's or a machine's control group")
+            return Code.USER_CONTROL_GROUP, ""
     if rest and rest[0].endswith(".service"):
-        return Place(unit=rest[0])
-    return Place("its control group is no system service's")
+        return None, rest[0]
+    return Code.NO_SERVICE_CONTROL_GROUP, ""
 
 
 def _below(path: str, above: str) -> str:

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import (
     Endpoint,
     EndpointOrigin,
@@ -16,6 +17,7 @@ from janitor.core.evidence import (
     RuntimeProcess,
     Sandbox,
     Unknown,
+    unseen,
 )
 from janitor.host import containerd, cri_pb2
 from janitor.host.listeners import Pin, listener, pin
@@ -79,12 +81,8 @@ def introduce(
 
 def _no_runtime(error: CallError) -> Unknown:
     if error.unimplemented:
-        return Unknown(
-            f"{error}: that is not a CRI v1 runtime (docker's own containerd, one with the CRI plugin disabled, "
-            "or one too old)",
-            "name the socket of the runtime that the kubelet uses: --cri-endpoint unix:///…",
-        )
-    return Unknown(str(error), "is the runtime well? Is this its socket? See also --cri-endpoint and --deadline")
+        return unseen(Code.NOT_CRI_V1, error.reason)
+    return unseen(Code.RUNTIME_DOES_NOT_ANSWER, error.reason)
 
 
 def _directories(info: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -104,7 +102,7 @@ def ask(introduction: Introduction, deadline_s: float) -> Endpoint:
     """All sandboxes of one runtime, and containerd's own records where it is containerd. Never raises."""
     who = introduction
     if who.problem is not None or who.pinned is None:
-        problem = who.problem or Unknown("it was asked already")
+        problem = who.problem or unseen(Code.ENDPOINT_ASKED_ALREADY)
         return Endpoint(who.address, who.origin, who.name, who.version, problem, problem, who.listeners)
     try:
         with open_channel(who.address, who.pinned.path, deadline_s) as channel:
@@ -121,16 +119,20 @@ def _sandboxes(channel: Channel) -> tuple[Sandbox, ...] | Unknown:
             f"{_SERVICE}ListPodSandbox", cri_pb2.ListPodSandboxRequest(), cri_pb2.ListPodSandboxResponse
         )
     except CallError as error:
-        return Unknown(str(error), "wait until the runtime answers again, then repeat")
+        return unseen(Code.SANDBOXES_NOT_LISTED, error.reason)
     found: list[Sandbox] = []
     silent: Unknown | None = None
     for item in listed.items:
         sandbox = _sandbox(channel, item, silent)
         # One that does not answer in time will not answer for the others either, and each would take as long.
-        if isinstance(sandbox.addresses, Unknown) and "no answer within" in sandbox.addresses.reason:
+        if isinstance(sandbox.addresses, Unknown) and _timed_out(sandbox.addresses):
             silent = sandbox.addresses
         found.append(sandbox)
     return tuple(found)
+
+
+def _timed_out(part: Unknown) -> bool:
+    return part.reason.cause is not None and part.reason.cause.code is Code.CALL_TIMED_OUT
 
 
 def _sandbox(channel: Channel, item: cri_pb2.PodSandbox, silent: Unknown | None) -> Sandbox:
@@ -146,8 +148,9 @@ def _sandbox(channel: Channel, item: cri_pb2.PodSandbox, silent: Unknown | None)
             cri_pb2.PodSandboxStatusResponse,
         )
     except CallError as error:
+        failure = unseen(Code.SANDBOX_STATUS_UNKNOWN, error.reason)
         # That it was listed keeps the lease that names it; those that name nobody need its addresses.
-        return Sandbox(item.id, pod, ready, item.created_at, "unknown", Unknown(str(error), "look again"))
+        return Sandbox(item.id, pod, ready, item.created_at, "unknown", failure)
     network = status.status.network
     addresses = tuple(a for a in (network.ip, *(extra.ip for extra in network.additional_ips)) if a)
     mode = status.status.linux.namespaces.options.network

@@ -11,7 +11,9 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
+from janitor.core.unknown import unseen
 from janitor.host import patience
 from janitor.host.files import said, unknown
 from janitor.host.mounts import Mount, each_mount, mount_table
@@ -45,7 +47,7 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
         node = mount_table(f"{proc.path}/1/mountinfo")
         roots = [mount for mount in node.values() if mount.point == "/"]
         if not roots:
-            return Unknown("looking for the mounts that pods see: the node's own / is not in its mount table")
+            return unseen(Code.ROOT_NOT_IN_MOUNT_TABLE)
         found.update(_places(f"{proc.path}/1/root", node))
         # Only what is on a file system of the node's can be met on a path there.
         devices = {mount.device for mount in node.values()}
@@ -53,7 +55,7 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
         views: set[tuple[str, ...]] = set()
         pids = proc.pids()
         if len(pids) > _PIDS:
-            return Unknown(f"looking for the mounts that pods see: there are more than {_PIDS} processes")
+            return unseen(Code.TOO_MANY_PROCESSES_FOR_MOUNTS, most=_PIDS)
         for pid in pids:
             try:
                 look = partial(_tables, proc, pid, contained, devices, left_out, views)
@@ -69,9 +71,9 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
                 if not any(m.device == roots[-1].device and within(roots[-1].root, m.root) for m in table):
                     found.update({(mount.device, mount.root): whose for mount in table})
             if len(found) > _ENTRIES or len(views) > _VIEWS or time.monotonic() > until:
-                return Unknown(f"looking for the mounts that pods see: there are too many, of {whose} for one")
+                return unseen(Code.TOO_MANY_POD_MOUNTS, whose=whose)
     except OSError as error:
-        return unknown("looking for the mounts that pods see", error)
+        return unknown(Code.CANNOT_READ_POD_MOUNTS, error)
     return Exposed(found)
 
 

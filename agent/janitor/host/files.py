@@ -11,7 +11,9 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
-from janitor.core.evidence import Unknown
+from janitor.core.codes import Code
+from janitor.core.reason import Fact, Reason, because
+from janitor.core.unknown import Unknown
 
 _SYMLINK_LIMIT = 40  # as the kernel's own (path_resolution(7))
 
@@ -124,8 +126,19 @@ def said(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
 
 
-def unknown(doing: str, error: OSError) -> Unknown:
-    """`doing` failed: the sentence, and what to do where that is plain."""
-    hint = "run janitor as root" if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0 else ""
-    where = f"{error.filename}: " if isinstance(error.filename, str) and error.filename not in doing else ""
-    return Unknown(f"{doing}: {where}{error.strerror or error}", hint)
+def failed(code: Code, error: OSError, /, **facts: Fact) -> Reason:
+    """The system refused something: `error` is what it says, `errno` its number.
+
+    `euid` is there where it wants root and we are not.
+    """
+    told = any(isinstance(fact, str) and str(error.filename) in fact for fact in facts.values())
+    where = f"{error.filename}: " if isinstance(error.filename, str) and not told else ""
+    facts |= {"error": f"{where}{error.strerror or error}", "errno": error.errno or 0}
+    if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
+        facts["euid"] = os.geteuid()
+    return because(code, **facts)
+
+
+def unknown(code: Code, error: OSError, /, **facts: Fact) -> Unknown:
+    """What could not be seen, because the system refused it."""
+    return Unknown(failed(code, error, **facts))

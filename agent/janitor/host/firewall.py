@@ -10,13 +10,13 @@ that is all it does. Standard library only.
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
+from janitor.core.unknown import unseen
 from janitor.host import nf_tables, x_tables
 from janitor.host.files import unknown
 from janitor.host.namespaces import in_network
 from janitor.host.procfs import Proc, find_proc
-
-_DOING = "listing the packet filter's rules"
 
 
 def named_addresses(root: str, asked: Iterable[str]) -> frozenset[str] | Unknown:
@@ -29,9 +29,9 @@ def named_addresses(root: str, asked: Iterable[str]) -> frozenset[str] | Unknown
     try:
         return frozenset(in_network(network, lambda: _named(patterns)))
     except OSError as error:
-        return unknown(_DOING, error)
+        return unknown(Code.CANNOT_READ_PACKET_FILTER, error)
     except ValueError as error:
-        return Unknown(f"{_DOING}: {error}")
+        return unseen(Code.CANNOT_READ_PACKET_FILTER, error=str(error))
 
 
 def _named(patterns: dict[bytes, str]) -> set[str]:

@@ -8,8 +8,10 @@ import socket
 import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Route
+from janitor.core.unknown import unseen
 from janitor.host import netns
 from janitor.host.files import printable, read_bounded, unknown
 from janitor.host.procfs import Proc
@@ -25,9 +27,9 @@ def routes(proc: Proc) -> tuple[Route, ...] | Unknown:
     try:
         return (*_ipv4(_text(f"{net}/route")), *_ipv6(_text(f"{net}/ipv6_route")))
     except OSError as error:
-        return unknown("reading the node's routes", error)
+        return unknown(Code.CANNOT_READ_NODE_ROUTES, error)
     except (ValueError, IndexError, struct.error) as error:
-        return Unknown(f"reading the node's routes in {net}: they cannot be understood ({error})")
+        return unseen(Code.BAD_NODE_ROUTES, path=net, error=str(error))
 
 
 def addresses(proc: Proc) -> tuple[str, ...] | Unknown:
@@ -35,7 +37,7 @@ def addresses(proc: Proc) -> tuple[str, ...] | Unknown:
     try:
         return netns.tables(f"{proc.path}/1/net")[0]
     except OSError as error:
-        return unknown("reading the node's addresses", error)
+        return unknown(Code.CANNOT_READ_NODE_ADDRESSES, error)
 
 
 def _text(path: str) -> str:

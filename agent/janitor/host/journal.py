@@ -15,11 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from janitor.core.outcome import Entry, Event
+from janitor.core.reason import Reason
 from janitor.host.files import inside, read_bounded
+from janitor.host.journal_records import action_from, action_record, reason_from, reason_record
+from janitor.host.versions import newer, version_of
 
 STATE: Final = "/var/lib/janitor"
 JOURNAL: Final = f"{STATE}/journal"
 _LIMIT = 64 << 20
+VERSION: Final = 2
+"""Of the journal: 1 had sentences where there are codes now."""
 _ROOM = 1 << 20  # for the outcomes of what is intended last: where no more can be intended, they still can be written
 
 
@@ -49,7 +54,10 @@ class Journal:
             raise _too_large()
         for line in data.split(b"\n"):
             try:
-                self._read(json.loads(line))
+                record = json.loads(line)
+                if (found := version_of(record)) > VERSION:
+                    raise newer(JOURNAL, found, VERSION)
+                self._read(record)
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue
 
@@ -57,23 +65,8 @@ class Journal:
         """One event. ValueError, KeyError, TypeError or OverflowError for what janitor has not written."""
         key = (str(record["pass"]), int(record["n"]))
         if record["event"] == "intend":
-            action, place = dict(record["action"]), str(record["quarantine"])
-            names = [os.path.basename(place)]
-            directories = [os.path.dirname(place)]
-            if action["kind"] == "restore":  # a rule: no file of the node is named
-                bytes.fromhex(action["content"])
-            elif action["kind"] in ("free", "discard", "reserve", "configure"):
-                names.append(action["name"])
-                directories.append(action["directory"])
-            else:
-                raise ValueError("no action of janitor's")
-            if any("/" in n or n in ("", ".", "..") for n in names):
-                raise ValueError("no action of janitor's")
-            # Whatever is put back, finished or dropped later is named here: it must be where janitor puts things.
-            if any(os.path.normpath(d) != d or not d.startswith("/") or "\0" in d for d in directories):
-                raise ValueError("not a plain path")
-            if not directories[0].endswith((f"/quarantine/{key[0]}", f"/.janitor-quarantine/{key[0]}")):
-                raise ValueError("not in a quarantine")
+            place = str(record["quarantine"])
+            action = action_from(record["action"], place, key[0])
             at = float(record["at"])
             if not math.isfinite(at):
                 raise ValueError("no time")
@@ -82,18 +75,18 @@ class Journal:
             self.entries[key] = entry
         elif record["event"] in ("done", "skipped", "failed", "undone") and key in self.entries:
             self.entries[key].state = record["event"]
-            self.entries[key].detail = str(record.get("detail", ""))
+            self.entries[key].detail = reason_from(record.get("detail"))
 
     def intend(self, entries: list[Entry]) -> None:
         """Write down what is about to be done, and wait until it is on the disk."""
         self._append([_intention(e) for e in entries], _LIMIT - _ROOM)
         self.entries.update({(e.pass_id, e.number): e for e in entries})
 
-    def outcome(self, outcomes: list[tuple[Entry, Event, str]]) -> None:
+    def outcome(self, outcomes: list[tuple[Entry, Event, Reason | None]]) -> None:
         """Write down what became of it."""
         self._append(
             [
-                {"event": event, "pass": e.pass_id, "n": e.number, "at": time.time(), "detail": detail}
+                {"event": event, "pass": e.pass_id, "n": e.number, "at": time.time(), "detail": reason_record(detail)}
                 for e, event, detail in outcomes
             ],
             _LIMIT,
@@ -134,7 +127,8 @@ class Journal:
             for e in kept:
                 file.write(json.dumps(_intention(e), separators=(",", ":")).encode() + b"\n")
                 if e.state != "intend":
-                    result = {"event": e.state, "pass": e.pass_id, "n": e.number, "at": e.at, "detail": e.detail}
+                    detail = reason_record(e.detail)
+                    result = {"event": e.state, "pass": e.pass_id, "n": e.number, "at": e.at, "detail": detail}
                     file.write(json.dumps(result, separators=(",", ":")).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -147,7 +141,7 @@ class Journal:
 def _intention(e: Entry) -> dict[str, Any]:
     return {
         "event": "intend", "pass": e.pass_id, "n": e.number, "at": e.at, "up": e.up_s, "boot_id": e.boot_id,
-        "quarantine": e.quarantine, "action": e.action,
+        "quarantine": e.quarantine, "action": action_record(e.action), "version": VERSION,
     }  # fmt: skip
 
 

@@ -6,8 +6,10 @@ it may not read is left out, and said to be.
 
 from typing import TYPE_CHECKING, Any, Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Objects
+from janitor.core.unknown import unseen
 from janitor.host import kube_objects
 
 if TYPE_CHECKING:
@@ -25,20 +27,19 @@ def objects(kubeconfig: str) -> tuple[Objects, ...] | Unknown:
         import yaml
         from lightkube.core.exceptions import ApiError, LoadResourceError
     except ImportError:
-        return Unknown("asking the API server needs lightkube", "pip install 'cni-janitor[kubernetes]'")
-    doing = f"asking the API server with {kubeconfig}"
+        return unseen(Code.LIGHTKUBE_MISSING)
     try:
         client = _client(kubeconfig)
     except (lightkube.core.exceptions.ConfigError, OSError) as error:
-        return Unknown(f"{doing}: {error}")
+        return unseen(Code.API_FAILED, kubeconfig=kubeconfig, error=str(error))
     except (yaml.YAMLError, ValueError, AttributeError, TypeError, KeyError):
-        return Unknown(f"{doing}: it is not a usable kubeconfig")
+        return unseen(Code.BAD_KUBECONFIG, kubeconfig=kubeconfig)
     try:
         return _ask(client, kubeconfig)
     except ApiError as error:
-        return Unknown(f"{doing}: {error.status.message or error}")
+        return unseen(Code.API_FAILED, kubeconfig=kubeconfig, error=str(error.status.message or error))
     except (httpx2.HTTPError, LoadResourceError, OSError, ValueError) as error:
-        return Unknown(f"{doing}: {str(error) or type(error).__name__}")
+        return unseen(Code.API_FAILED, kubeconfig=kubeconfig, error=str(error) or type(error).__name__)
 
 
 def _client(kubeconfig: str) -> "Client":

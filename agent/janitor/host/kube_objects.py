@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Condition, KubeNode, Objects, Workload
+from janitor.core.unknown import unseen
 from janitor.host.files import parse_json, read_bounded
 from janitor.host.secrets import without_secrets
 
@@ -45,8 +47,8 @@ def evidence(objects: Iterable[dict[str, Any]], source: str, asked: frozenset[st
     for item in objects:
         by_kind.setdefault(str(item.get("kind")), []).append(item)
 
-    def unseen(kind: str) -> Unknown:
-        return Unknown(f"{source} has no {kind}")
+    def without(kind: str) -> Unknown:
+        return unseen(Code.KIND_NOT_GIVEN, source=source, kind=kind)
 
     workloads = [w for kind in ("DaemonSet", "Deployment") for i in by_kind.get(kind, []) if (w := _workload(kind, i))]
     events = [
@@ -62,11 +64,11 @@ def evidence(objects: Iterable[dict[str, Any]], source: str, asked: frozenset[st
     csi = [(_meta(i, "name"), len(_items(_part(i, "spec"), "drivers"))) for i in by_kind.get("CSINode", [])]
     return Objects(
         source, whole,
-        tuple(map(_node, by_kind.get("Node", []))) if "Node" in asked else unseen("Node"),
-        tuple(services) if "Service" in asked else unseen("Service"),
-        tuple(workloads) if {"DaemonSet", "Deployment"} & asked else unseen("DaemonSet or Deployment"),
-        tuple(dict.fromkeys(events)) if "Event" in asked else unseen("Event"),
-        tuple(csi) if "CSINode" in asked else unseen("CSINode"),
+        tuple(map(_node, by_kind.get("Node", []))) if "Node" in asked else without("Node"),
+        tuple(services) if "Service" in asked else without("Service"),
+        tuple(workloads) if {"DaemonSet", "Deployment"} & asked else without("DaemonSet or Deployment"),
+        tuple(dict.fromkeys(events)) if "Event" in asked else without("Event"),
+        tuple(csi) if "CSINode" in asked else without("CSINode"),
     )  # fmt: skip
 
 

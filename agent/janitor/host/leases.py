@@ -9,9 +9,11 @@ import stat
 from dataclasses import replace
 from typing import Final
 
-from janitor.core.evidence import FileKind, LeaseDirectory, LeaseFile, Unknown
+from janitor.core.codes import Code
+from janitor.core.evidence import FileKind, LeaseDirectory, LeaseFile, Unknown, unseen
 from janitor.core.lease import LONGEST_LEASE
-from janitor.host.files import entries, inside, names, open_quietly, printable, read_bounded, unknown
+from janitor.core.reason import Reason, because
+from janitor.host.files import entries, failed, inside, names, open_quietly, printable, read_bounded, unknown
 from janitor.host.mounts import Mounts
 from janitor.host.node_mark import read_marks
 
@@ -38,7 +40,7 @@ def lease_directories(
         try:
             there |= {f"{data_dir}/{name}" for name in names(inside(root, data_dir)) if not name.startswith(".")}
         except OSError as error:
-            return unknown(f"listing the networks in {data_dir}", error)
+            return unknown(Code.CANNOT_LIST_NETWORKS, error, path=data_dir)
     found = [read_directory(root, path, mounts) for path in _named_once(root, there.union(wanted), wanted, data_dirs)]
     marks = {data_dir: read_marks(root, data_dir) for data_dir in {os.path.dirname(d.path) for d in found if d}}
     return tuple(replace(d, marks=marks[os.path.dirname(d.path)]) for d in found if d is not None)
@@ -76,16 +78,16 @@ def compared(
     return tuple(replace(d, mismatch=_mismatch(d.path, root, views)) for d in directories)
 
 
-def _mismatch(path: str, root: str, views: tuple[str, ...]) -> str:
+def _mismatch(path: str, root: str, views: tuple[str, ...]) -> Reason | None:
     for view in views:
         try:
             here = _inode(inside(root, path))
             there = _inode(inside(view, path))
         except OSError as error:
-            return f"whether the container runtime sees the same directory at {path} cannot be told ({error.strerror})"
+            return failed(Code.RUNTIME_VIEW_UNSEEN, error, path=path)
         if here != there:
-            return f"the container runtime sees another directory at {path} than this one"
-    return ""
+            return because(Code.RUNTIME_SEES_ANOTHER, path=path)
+    return None
 
 
 def _inode(path: str) -> tuple[int, int] | None:
@@ -108,7 +110,7 @@ def read_directory(root: str, path: str, mounts: Mounts) -> LeaseDirectory | Non
     except FileNotFoundError:
         return LeaseDirectory(printable(path), network, (), mounts.filesystem_of(_nearest(here)))
     except OSError as error:
-        return LeaseDirectory(printable(path), network, unknown(f"reading the leases in {path}", error))
+        return LeaseDirectory(printable(path), network, unknown(Code.CANNOT_READ_LEASES, error, path=path))
 
 
 def _nearest(path: str) -> str:
@@ -142,11 +144,11 @@ def read_entry(name: str, path: str, dir_fd: int) -> LeaseFile:
         except FileNotFoundError:
             raise
         except OSError as error:
-            content = unknown(f"reading the lease {path}/{printable(name)}", error)
+            content = unknown(Code.CANNOT_READ_LEASE, error, path=f"{path}/{printable(name)}")
         # The pair (stat, bytes) must be of one file at one moment: host-local may have been at it in between.
         again = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         if (again.st_ino, again.st_ctime_ns, again.st_size) != (info.st_ino, info.st_ctime_ns, info.st_size):
-            content = Unknown(f"the lease {path}/{printable(name)} was being written while it was read", "look again")
+            content = unseen(Code.LEASE_BEING_WRITTEN, path=f"{path}/{printable(name)}")
     return LeaseFile(
         printable(name), _KINDS.get(stat.S_IFMT(info.st_mode), "device"), info.st_dev, info.st_ino, info.st_size,
         stat.S_IMODE(info.st_mode), info.st_mtime_ns, info.st_ctime_ns, content,

@@ -13,7 +13,10 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import RuntimeProcess, Unknown
+from janitor.core.reason import Reason, because
+from janitor.core.unknown import unseen
 from janitor.host.files import read_bounded, unknown
 from janitor.host.procfs import Proc
 from janitor.host.sockets import listening, plain
@@ -56,15 +59,14 @@ class Pin:
 
 def pin(path: str, address: str) -> Pin | Unknown:
     """The socket at `path`, which messages call `address`."""
-    doing = f"connecting to the container runtime at {address}"
     try:
         return Pin(path)
     except FileNotFoundError:
-        return Unknown(f"{doing}: there is no such socket", "is the runtime running? Is this its socket?")
+        return unseen(Code.NO_SOCKET, address=address)
     except OSError as error:
         if error.errno == errno.ENOTSOCK:
-            return Unknown(f"{doing}: that is not a socket", "name the runtime's socket with --cri-endpoint")
-        return unknown(doing, error)
+            return unseen(Code.NOT_A_SOCKET, address=address)
+        return unknown(Code.CANNOT_CONNECT, error, address=address)
 
 
 def listener(pinned: Pin, address: str, proc: Proc | Unknown, whose: Whose | None) -> Listener:
@@ -73,16 +75,15 @@ def listener(pinned: Pin, address: str, proc: Proc | Unknown, whose: Whose | Non
     `whose` is None where the operator has named the socket; otherwise only a runtime of this node is believed. A
     process of another PID namespace cannot be seen: then its pods' processes cannot be either.
     """
-    doing = f"connecting to the container runtime at {address}"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_TIMEOUT_S)
             probe.connect(pinned.path)
             pid, sure = _peer(probe)
     except ConnectionRefusedError:
-        return _nobody(Unknown(f"{doing}: nobody listens there", "is the runtime running?"))
+        return _nobody(unseen(Code.NOBODY_LISTENS, address=address))
     except OSError as error:
-        return _nobody(unknown(doing, error))
+        return _nobody(unknown(Code.CANNOT_CONNECT, error, address=address))
     if isinstance(proc, Unknown):
         return Listener(proc)
     try:
@@ -90,26 +91,14 @@ def listener(pinned: Pin, address: str, proc: Proc | Unknown, whose: Whose | Non
             name = proc.name(pid)
             if whose is not None:
                 pid, why = _runtime(pid, sure, address, proc, whose)
-                if why:
+                if why is not None:
                     whose.disown(pid, "runtime", why)
-                    return _nobody(
-                        Unknown(
-                            f"{doing}: the process that answers ({name}, {pid}) is not taken for this node's: {why}",
-                            f"if it is the kubelet's runtime, say so: --cri-endpoint {address}, or cri_endpoints in "
-                            "the configuration",
-                        )
-                    )
+                    return _nobody(unseen(Code.LISTENER_NOT_TRUSTED, why, address=address, name=name, pid=pid))
             process = RuntimeProcess(pid, proc.name(pid), proc.started_ns(pid), pinned.info.st_ctime_ns)
             return Listener((process,))
     except OSError:
         pass  # it is not in this procfs: another PID namespace's
-    return Listener(
-        Unknown(
-            f"the process that answers at {address} cannot be seen from here, so the processes and network "
-            "namespaces of its pods cannot be either",
-            "run janitor in the host's PID namespace (hostPID: true)",
-        )
-    )
+    return Listener(unseen(Code.LISTENER_OUT_OF_SIGHT, address=address))
 
 
 def _peer(probe: socket.socket) -> tuple[int, bool]:
@@ -131,7 +120,7 @@ def _peer(probe: socket.socket) -> tuple[int, bool]:
         os.close(fd)
 
 
-def _runtime(pid: int, sure: bool, address: str, proc: Proc, whose: Whose) -> tuple[int, str]:
+def _runtime(pid: int, sure: bool, address: str, proc: Proc, whose: Whose) -> tuple[int, Reason | None]:
     """The runtime that answers there, and why it is not believed to be one.
 
     Of a socket that systemd has made for a service (cri-docker.socket) the peer is process 1: then it is the service
@@ -141,11 +130,11 @@ def _runtime(pid: int, sure: bool, address: str, proc: Proc, whose: Whose) -> tu
         sockets = _listening(proc, 1, address)
         for other in whose.named("runtime"):
             if _holds(proc, other, sockets) and not whose.not_the_nodes(other, "runtime"):
-                return other, ""
-        return pid, "process 1 holds the socket, and no runtime does"
+                return other, None
+        return pid, because(Code.SOCKET_HELD_BY_INIT)
     why = whose.not_the_nodes(pid, "runtime")
     if not why and not sure and proc.kernel and not _holds(proc, pid, _listening(proc, pid, address)):
-        why = "the process that began to listen there has ended, and another has its number"
+        why = because(Code.LISTENER_ENDED)
     return pid, why
 
 

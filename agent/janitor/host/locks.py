@@ -8,21 +8,30 @@ Standard library only.
 import errno
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from janitor.host.files import inside
+from janitor.core.codes import Code
+from janitor.core.reason import Reason, because
+from janitor.host.files import failed, inside
 
 JANITOR_LOCK = "/run/janitor/lock"
 DAEMON_LOCK = "/run/janitor/daemon.lock"
 DAEMON = "janitor run"
 _RETRY_S = 0.02
+_HOLDER = re.compile(r"'([^']*)' \(process \d+\)")  # what the holder of a lock of janitor's writes into it
 
 
 class Busy(Exception):  # noqa: N818 (somebody else at work is no error)
-    """The lock could not be had; the sentence says why."""
+    """The lock could not be had. `by_daemon` says that the daemon has it, whose passes are short."""
+
+    def __init__(self, reason: Reason, by_daemon: bool = False) -> None:
+        super().__init__(reason.code)
+        self.reason = reason
+        self.by_daemon = by_daemon
 
 
 @contextmanager
@@ -37,19 +46,17 @@ def network_lock(here: str, path: str, patience_s: float = 5.0) -> Iterator[int]
         try:
             lock = os.open("lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         except FileNotFoundError:
-            raise Busy(
-                f"{path} has no lock file: host-local has not been at work there, or somebody removed it"
-            ) from None
+            raise Busy(because(Code.NO_LOCK_FILE, path=path)) from None
         except OSError as error:
-            raise Busy(f"opening {path}/lock: {error.strerror}") from None
+            raise Busy(failed(Code.CANNOT_OPEN_LOCK, error, path=f"{path}/lock")) from None
         try:
             if not stat.S_ISREG(os.fstat(lock).st_mode):
-                raise Busy(f"{path}/lock is not the regular file that host-local makes")
+                raise Busy(because(Code.LOCK_NOT_REGULAR, path=f"{path}/lock"))
             deadline = time.monotonic() + patience_s
             for fd in (directory, lock):
-                _take(fd, deadline, f"{path}/lock is held by somebody else for more than {patience_s:g} s")
+                _take(fd, deadline, because(Code.LOCK_HELD, path=f"{path}/lock", seconds=f"{patience_s:g}"))
             if not _same(directory, here) or not _same(lock, "lock", directory):
-                raise Busy(f"{path} was removed or replaced while its lock was waited for")
+                raise Busy(because(Code.DIRECTORY_REPLACED, path=path))
             yield directory
         finally:
             os.close(lock)
@@ -57,13 +64,13 @@ def network_lock(here: str, path: str, patience_s: float = 5.0) -> Iterator[int]
         os.close(directory)
 
 
-def _take(fd: int, deadline: float, sentence: str) -> None:
+def _take(fd: int, deadline: float, late: Reason) -> None:
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise Busy(sentence) from None
+                raise Busy(late) from None
             time.sleep(_RETRY_S)
         else:
             return
@@ -78,11 +85,11 @@ def _same(fd: int, name: str, dir_fd: int | None = None) -> bool:
 
 
 @contextmanager
-def only_janitor(root: str, what: str, patience_s: float = 0) -> Iterator[Callable[[], str]]:
+def only_janitor(root: str, what: str, patience_s: float = 0) -> Iterator[Callable[[], Reason | None]]:
     """Be the only janitor that changes this node. Busy says who the other one is. OSError where /run cannot be used.
 
     A pass of the daemon is short: it is waited for, as long as `patience_s`. What it yields says why we are not the
-    only one any more, "" as long as we are: to be asked before each change.
+    only one any more, None as long as we are: to be asked before each change.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -90,7 +97,7 @@ def only_janitor(root: str, what: str, patience_s: float = 0) -> Iterator[Callab
             fd = _claim(root, JANITOR_LOCK, what)
             break
         except Busy as busy:
-            if time.monotonic() > deadline or not str(busy).startswith(f"'{DAEMON}'"):
+            if time.monotonic() > deadline or not busy.by_daemon:
                 raise
             time.sleep(_RETRY_S)
     try:
@@ -99,9 +106,9 @@ def only_janitor(root: str, what: str, patience_s: float = 0) -> Iterator[Callab
         os.close(fd)
 
 
-def lost(root: str, lock: str, fd: int) -> str:
-    """Why the lock that we hold excludes nobody any more: who comes next makes a file of his own. "" while it does."""
-    return "" if _same(fd, inside(root, lock)) else f"{lock} was removed or replaced by somebody"
+def lost(root: str, lock: str, fd: int) -> Reason | None:
+    """Why the lock that we hold excludes nobody any more: who comes next makes one of his own. None while it does."""
+    return None if _same(fd, inside(root, lock)) else because(Code.LOCK_LOST, path=lock)
 
 
 def take_daemon_lock(root: str) -> int:
@@ -128,13 +135,15 @@ def _claim(root: str, lock: str, what: str) -> int:
     except BlockingIOError:
         holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "another janitor"
         os.close(fd)
-        raise Busy(f"{holder} is at work on this node already; wait for it to end") from None
+        named = _HOLDER.match(holder)
+        by_daemon = named is not None and named[1] == DAEMON
+        raise Busy(because(Code.JANITOR_AT_WORK, holder=holder), by_daemon) from None
     except BaseException:
         os.close(fd)
         raise
     if not _same(fd, path):
         os.close(fd)
-        raise Busy(f"{lock} was removed or replaced while it was being taken")
+        raise Busy(because(Code.JANITOR_LOCK_REPLACED, path=lock))
     return fd
 
 

@@ -7,8 +7,10 @@ import socket
 import time
 from typing import Any, Final, cast
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Machine, PrivateNetwork, Route
+from janitor.core.unknown import unseen
 from janitor.host import yaml_files
 from janitor.host.files import inside, printable, read_bounded
 
@@ -33,16 +35,16 @@ def machine(made_by: str, routes: tuple[Route, ...] | Unknown, wanted: bool) -> 
     """What the service says. Unknown, with the reason, where it was not asked or did not answer."""
     known = () if isinstance(routes, Unknown) else routes
     if not wanted:
-        return Unknown("the metadata service was not asked (--no-metadata)")
+        return unseen(Code.METADATA_NOT_ASKED)
     if made_by != "Hetzner" and not any(route.destination == f"{ADDRESS}/32" for route in known):
-        return Unknown("this is not a server of Hetzner Cloud, as far as DMI and the routes say")
+        return unseen(Code.NOT_HETZNER)
     try:
         end = time.monotonic() + _DEADLINE_S
         facts = {name: _get(name, end) for name in ("instance-id", "hostname", "region")}
         networks = _networks(_get("private-networks", end))
     except (OSError, http.client.HTTPException) as error:
         what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Unknown(f"asking the metadata service at {ADDRESS}: {what}", "ip route get 169.254.169.254")
+        return unseen(Code.METADATA_FAILED, address=ADDRESS, error=what)
     return (Machine(facts["instance-id"], facts["hostname"], facts["region"], networks),)
 
 
@@ -88,7 +90,7 @@ def _networks(text: str) -> tuple[PrivateNetwork, ...] | Unknown:
         listed = yaml_files.value(text.encode()) or []
         return tuple(_network(entry) for entry in listed)
     except (ValueError, TypeError, AttributeError):
-        return Unknown("the metadata service's list of private networks cannot be understood")
+        return unseen(Code.BAD_METADATA_NETWORKS)
 
 
 def _network(entry: dict[str, Any]) -> PrivateNetwork:

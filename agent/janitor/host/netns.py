@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Holder, NetworkNamespace, Overlooked, Unknown
+from janitor.core.unknown import unseen
 from janitor.host.budget import FREE_S, HALF_S, SHARE_S, WHOLE_S, Budget
 from janitor.host.census import ENDED, Census, Handle, Places, inode_of, take
 from janitor.host.files import unknown
@@ -66,7 +68,7 @@ def witnessed(proc: Proc, asked: Asked) -> Witnessed:
             if failed:
                 found += _again(failed, reader)
         except OSError as error:
-            return Witnessed(unknown("finding the node's network namespaces", error), _named(budget))
+            return Witnessed(unknown(Code.CANNOT_FIND_NAMESPACES, error), _named(budget))
     return Witnessed(tuple(sorted(found, key=lambda n: n.inode)), _named(budget))
 
 
@@ -75,7 +77,7 @@ def network_namespaces(proc: Proc, asked: Asked = EVERYTHING) -> tuple[NetworkNa
     seen = witnessed(proc, asked)
     if seen.overlooked and not isinstance(seen.namespaces, Unknown):
         one = seen.overlooked[0]
-        return Unknown(f"process {one.pid} ({one.name}): not all of {one.what} could be looked at")
+        return unseen(Code.NOT_ALL_OF_PROCESS_SEEN, pid=one.pid, name=one.name, what=one.what)
     return seen.namespaces
 
 
@@ -126,7 +128,7 @@ def _again(failed: dict[int, OSError], reader: "_Reader") -> list[NetworkNamespa
                     continue
                 where = reader.where(places)
                 reason = problem if error.errno in ENDED else error
-                lost = unknown(f"reading the addresses in the network namespace {inode} of {where}", reason)
+                lost = unknown(Code.CANNOT_READ_NAMESPACE, reason, inode=inode, where=where)
                 found.append(NetworkNamespace(inode, where, lost, lost))
     return found
 
@@ -188,9 +190,7 @@ class _Reader:
             # Routes to a pod are the node's: what others route to has no address by it.
             self.budget.give_up(pid, "the tables of its network")
         else:
-            lost = Unknown(
-                f"reading the routes in the network namespace {inode} of {self.where(places)}: it has too many"
-            )
+            lost = unseen(Code.TOO_MANY_ROUTES, inode=inode, where=self.where(places))
         return NetworkNamespace(inode, self.where(places), up, lost, holders, True)
 
     def _inside(self, inode: int, way: Handle, visit: Callable[[], _T]) -> _T:

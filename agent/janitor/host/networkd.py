@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.networkd import DROP_IN
 from janitor.core.routing import ManagedLink, Networkd, NetworkFile, Setting
@@ -39,11 +40,11 @@ def read_networkd(root: str, proc: Proc | Unknown) -> tuple[Networkd, ...] | Unk
             now = clock()
             started = now.realtime_ns - now.boottime_ns + proc.started_ns(pid)
     except OSError as error:
-        return unknown(f"looking for systemd-networkd in {proc.path}", error)
+        return unknown(Code.CANNOT_FIND_NETWORKD, error, path=proc.path)
     try:
         links = tuple(_links(root))
     except OSError as error:
-        return unknown("reading what systemd-networkd wrote of its links", error)
+        return unknown(Code.CANNOT_READ_NETWORKD_STATE, error)
     found = Networkd(
         pid=pid,
         started_ns=started,

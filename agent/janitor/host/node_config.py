@@ -4,8 +4,10 @@ import os
 from dataclasses import dataclass, replace
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Component, Distribution, NodeConfig, Objects, Setting, Unit
+from janitor.core.unknown import unseen
 from janitor.host import (
     cni_files,
     components,
@@ -19,7 +21,7 @@ from janitor.host import (
     systemd_units,
     yaml_files,
 )
-from janitor.host.files import inside, names, printable, read_bounded, said, unknown
+from janitor.host.files import inside, names, printable, read_bounded, unknown
 
 _UNITS: Final = (
     "kubelet.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service",
@@ -37,7 +39,7 @@ _SIGNS: Final[tuple[tuple[Distribution, tuple[str, ...]], ...]] = (
 _STRAYS: Final = ("/etc/default/kubelet", "/etc/sysconfig/kubelet", "/etc/kubernetes/kubelet.env")
 _JOINED: Final = ("/etc/kubernetes/kubelet.conf", "/var/lib/kubelet/config.yaml")
 _NS = 1_000_000_000
-NO_OBJECTS: Final = Unknown("no Nodes were given (--nodes FILE or --kubeconfig FILE)")
+NO_OBJECTS: Final = unseen(Code.NO_NODES_GIVEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def read_safely(
     try:
         return read(root, proc, wanted, cni, plugins)
     except OSError as error:
-        nothing = unknown("reading how Kubernetes is configured on this node", error)
+        nothing = unknown(Code.CANNOT_READ_KUBERNETES, error)
         return NodeConfig(settings=nothing, components=nothing, units=nothing, routes=nothing, addresses=nothing,
                           cni_files=nothing, machine=nothing, objects=wanted.objects)  # fmt: skip
 
@@ -104,7 +106,7 @@ def _units(root: str) -> tuple[Unit, ...] | Unknown:
     try:
         return tuple(unit for name in _UNITS if (unit := systemd_units.read_unit(root, name)) is not None)
     except OSError as error:
-        return Unknown(f"reading systemd's units: {said(error)}")
+        return unknown(Code.CANNOT_READ_UNITS, error)
 
 
 def _distribution(root: str, units: tuple[Unit, ...] | Unknown) -> Distribution:
@@ -196,9 +198,9 @@ def _settings(
             result += _documents(root, path, kubeadm.settings)
         result += flannel.settings(root)
     except OSError as error:
-        return Unknown(f"reading the configuration of {kind or 'Kubernetes'}: {said(error)}")
+        return unknown(Code.CANNOT_READ_DISTRIBUTION, error, what=kind or "Kubernetes")
     except ValueError as error:
-        return Unknown(f"reading the configuration of {kind or 'Kubernetes'}: {error}", "mend the file")
+        return unseen(Code.BAD_DISTRIBUTION_FILE, what=kind or "Kubernetes", error=str(error))
     return tuple(result)
 
 

@@ -12,11 +12,14 @@ import re
 import stat
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import LeaseDirectory, Unknown
 from janitor.core.node_mark import KEY, MARK, Owner, another
+from janitor.core.reason import Reason
 from janitor.core.scope import shared
+from janitor.core.unknown import unseen
 from janitor.host import procfs
-from janitor.host.files import inside, read_bounded, said, unknown
+from janitor.host.files import failed, inside, read_bounded, unknown
 from janitor.host.journal import STATE, sync_directory
 
 NUMBER: Final = f"{STATE}/node"
@@ -51,11 +54,11 @@ def in_first_pid_namespace(proc: procfs.Proc) -> bool | Unknown:
         return os.readlink(f"{proc.path}/1/ns/pid") == _FIRST_PID_NAMESPACE
     except OSError as error:
         if not proc.ours:
-            return unknown("looking at the PID namespace of the node's first process", error)
+            return unknown(Code.CANNOT_READ_PID_NAMESPACE_OF_NODE, error)
     try:
         return os.readlink("/proc/self/ns/pid") == _FIRST_PID_NAMESPACE
     except OSError as error:
-        return unknown("looking at the PID namespace of this process", error)
+        return unknown(Code.CANNOT_READ_PID_NAMESPACE, error)
 
 
 def read_marks(root: str, data_dir: str) -> tuple[Owner, ...] | Unknown:
@@ -63,21 +66,21 @@ def read_marks(root: str, data_dir: str) -> tuple[Owner, ...] | Unknown:
     try:
         mark = _read(f"{inside(root, data_dir)}/{MARK}")
     except OSError as error:
-        return unknown(f"reading {data_dir}/{MARK}", error)
+        return unknown(Code.CANNOT_READ_MARK, error, path=f"{data_dir}/{MARK}")
     except ValueError:
-        return Unknown(f"{data_dir}/{MARK} is not what janitor writes")
+        return unseen(Code.FOREIGN_MARK, path=f"{data_dir}/{MARK}")
     return () if mark is None else (mark,)
 
 
-def leave_marks(root: str, directories: tuple[LeaseDirectory, ...], node: tuple[Owner, ...] | Unknown) -> str:
+def leave_marks(root: str, directories: tuple[LeaseDirectory, ...], node: tuple[Owner, ...] | Unknown) -> Reason | None:
     """Mark the data directories of these as this node's, where they bear no mark and are this node's to judge.
 
     The caller has made sure that they are not a container's without the operator's word (core/node_mark.py). Nobody's
-    mark is ever replaced. Says what went wrong, "" for nothing.
+    mark is ever replaced. Says what went wrong, None for nothing.
     """
     if isinstance(node, Unknown):
-        return ""
-    problem = ""
+        return None
+    problem: Reason | None = None
     (owner,) = node
     ours = [d for d in directories if not (d.mismatch or shared(d) or another(_data_dir(d), d.marks, node))]
     for data_dir, marked in {_data_dir(d): bool(d.marks) for d in ours}.items():
@@ -89,7 +92,7 @@ def leave_marks(root: str, directories: tuple[LeaseDirectory, ...], node: tuple[
             if not marked:
                 _write(f"{here}/{MARK}", owner)
         except OSError as error:
-            problem = problem or f"{data_dir} could not be marked as this node's: {said(error)}"
+            problem = problem or failed(Code.CANNOT_MARK, error, path=data_dir)
     return problem
 
 

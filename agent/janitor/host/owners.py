@@ -7,6 +7,7 @@ from typing import Final
 from janitor.core.corroboration import missing_evidence
 from janitor.core.evidence import Clock, Unknown, known
 from janitor.core.profiles import SECOND, configured_ranges, not_wanted
+from janitor.core.reason import Reason
 from janitor.core.routing import Match, Profile, Routing, RuleMaker
 from janitor.core.rule_plan import GoneRule, gone_rules
 from janitor.core.rules import PolicyRule
@@ -64,7 +65,7 @@ class Owners:
         """Rules that their owner must have made, and that are not there."""
         return gone_rules(self.routing, self._configured)
 
-    def why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[str, ...] | Unknown:
+    def why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[Reason, ...] | Unknown:
         """Why nobody wants the rule any more; nothing if somebody does. Unknown where not all could be seen."""
         away = 0.0 if self.blind else (clock().boottime_ns - self._seen.get(profile.alive.process, 0)) / SECOND
         last = self._last.get(profile.alive.process)
@@ -78,7 +79,7 @@ class Owners:
         before: Sequence[PolicyRule],
         there: Sequence[PolicyRule],
         since: Clock,
-    ) -> tuple[str, ...] | Unknown:
+    ) -> tuple[Reason, ...] | Unknown:
         """What speaks against networkd having deleted a rule that nobody saw being deleted (core/corroboration.py)."""
         now = clock()
         since_ns = since.boottime_ns + now.realtime_ns - now.boottime_ns  # by today's wall clock

@@ -14,6 +14,7 @@ from typing import Final
 
 import psutil
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Overlooked, Process, Unknown
 from janitor.host.budget import Allowance, Budget, each, read_whole
 from janitor.host.files import printable, read_bounded, unknown
@@ -75,8 +76,7 @@ def spoken(proc: Proc, asked: Asked) -> Spoken:
     try:
         each(proc.pids(), budget, lambda pid: _read(pid, proc, asked, budget), add)
     except OSError as error:
-        reading = "reading the command lines and the environments of the processes"
-        return Spoken(unknown(reading, error), tuple(budget.overlooked.values()))
+        return Spoken(unknown(Code.CANNOT_READ_PROCESSES, error), tuple(budget.overlooked.values()))
     return Spoken(tuple(found), tuple(budget.overlooked.values()))
 
 

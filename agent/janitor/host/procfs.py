@@ -8,7 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Clock, Unknown
+from janitor.core.unknown import unseen
 from janitor.host.files import printable, read_bounded, unknown
 from janitor.host.mounts import own_mounts
 
@@ -69,20 +71,14 @@ def find_proc(root: str) -> Proc | Unknown:
         first, here = os.stat(f"{path}/1/root"), os.stat(root)
         os.lstat(f"{path}/self")
     except PermissionError as error:
-        return unknown(f"looking at the node's processes in {path}", error)
+        return unknown(Code.CANNOT_READ_NODE_PROCESSES, error, path=path)
     except OSError:
         parts = mounted_parts(root)
         if parts:
             return _beside(root, parts)
-        return Unknown(
-            f"no /proc is mounted at {path}: a disk at rest has no processes and no network namespaces",
-            "run janitor on the running node",
-        )
+        return unseen(Code.NO_PROC, path=path)
     if (first.st_dev, first.st_ino) != (here.st_dev, here.st_ino):
-        return Unknown(
-            f"the processes in {path} are not those of the node at {root}: their first one has another root directory",
-            "run janitor on the running node, with --root where its / is mounted",
-        )
+        return unseen(Code.PROC_OF_ANOTHER_ROOT, path=path, root=root)
     # Fixture trees are no procfs and have no process that could be us.
     mount = own_mounts().mount_of(path)
     real = mount is None or mount.filesystem == "proc"
@@ -112,12 +108,9 @@ def _beside(root: str, parts: tuple[str, ...]) -> Proc | Unknown:
         except FileNotFoundError:
             same = False
         except OSError as error:
-            return unknown("looking at the node's processes in /proc", error)
+            return unknown(Code.CANNOT_READ_NODE_PROCESSES, error, path="/proc")
         if not same:
-            return Unknown(
-                f"the processes in /proc are not those of the node at {root}: their first one sees another {part}",
-                "give the pod hostPID, or look whether that directory has been mounted anew",
-            )
+            return unseen(Code.PROC_SEES_ANOTHER_PART, root=root, part=part)
     return Proc("/proc")
 
 
@@ -151,4 +144,4 @@ def boot_id(proc: Proc | Unknown) -> str | Unknown:
     try:
         return read_bounded(f"{proc.path}/sys/kernel/random/boot_id", 64).decode("ascii").strip()
     except OSError as error:
-        return unknown("reading the boot ID", error)
+        return unknown(Code.CANNOT_READ_BOOT_ID, error)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
+from janitor.core.unknown import unseen
 from janitor.host.exposed import exposed_mounts
 from janitor.host.files import said, unknown
 from janitor.host.mounts import Mount, mount_table
@@ -265,7 +267,7 @@ def _made(base: str, proc: Proc | None, exposed: Exposed, named: tuple[str, ...]
     try:
         return Programs(base, proc, exposed, named, mount_table(table_of(base)))
     except OSError as error:
-        return unknown("reading the node's mount table", error)
+        return unknown(Code.CANNOT_READ_MOUNT_TABLE, error)
 
 
 class Recent:
@@ -274,7 +276,7 @@ class Recent:
     def __init__(self, root: str, named: tuple[str, ...]) -> None:
         self._root, self._named = root, named
         self._at = 0.0
-        self._last: Programs | Unknown = Unknown("it was not asked yet")
+        self._last: Programs | Unknown = unseen(Code.PROGRAMS_NOT_ASKED)
 
     def __call__(self) -> Programs | Unknown:
         """As programs_of."""

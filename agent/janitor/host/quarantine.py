@@ -5,18 +5,24 @@ places. The quarantine is never inside a network's directory: host-local's DEL w
 delete from it. Standard library only.
 """
 
+import errno
 import os
 from dataclasses import replace
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import FileIdentity, LeaseFile
+from janitor.core.reason import Reason, because
 from janitor.core.watched import identity_of
-from janitor.host.files import inside
+from janitor.host.files import inside, read_bounded
 from janitor.host.journal import STATE, sync_directory
 from janitor.host.leases import read_entry
 from janitor.host.mounts import Mounts
+from janitor.host.versions import newer
 
 QUARANTINE: Final = f"{STATE}/quarantine"
+VERSION: Final = 1
+"""Of the way in which files lie in quarantine; one that a file `version` there gives."""
 HIDDEN: Final = ".janitor-quarantine"
 
 
@@ -46,18 +52,30 @@ def _mount(root: str, path: str, mounts: Mounts) -> tuple[str | None, int]:
 def make_place(path: str) -> None:
     """Make the directory of one pass, readable by root alone, and make its name durable. OSError where that fails."""
     parent = os.path.dirname(path)
+    if (found := _version(parent)) > VERSION:
+        raise newer(parent, found, VERSION)
     os.makedirs(parent, mode=0o700, exist_ok=True)
     if not os.path.isdir(path):
         os.mkdir(path, 0o700)
         sync_directory(parent)
 
 
-def unchanged(name: str, path: str, directory: int, expected: FileIdentity, ctime_ns: int) -> str:
-    """Whether `name` is still the file that was judged: "" if so, else what is different."""
+def _version(quarantine: str) -> int:
+    """Of the way in which files lie there; 1 where nothing says so. OSError."""
+    try:
+        return int(read_bounded(f"{quarantine}/version", 64))
+    except FileNotFoundError:
+        return 1
+    except ValueError:
+        raise OSError(errno.EINVAL, "it is not a number", f"{quarantine}/version") from None
+
+
+def unchanged(name: str, path: str, directory: int, expected: FileIdentity, ctime_ns: int) -> Reason | None:
+    """Whether `name` is still the file that was judged: None if so, else what is different."""
     try:
         file: LeaseFile = read_entry(name, os.path.dirname(path), directory)
     except FileNotFoundError:
-        return "it is gone: its owner has released it"
+        return because(Code.RELEASED)
     if not isinstance(file.content, bytes):
         return file.content.reason
     if (
@@ -65,8 +83,8 @@ def unchanged(name: str, path: str, directory: int, expected: FileIdentity, ctim
         or file.ctime_ns != ctime_ns
         or identity_of(path, _without_bytes(file, expected)) != expected
     ):
-        return "it has been replaced or written to since it was judged"
-    return ""
+        return because(Code.REPLACED)
+    return None
 
 
 def _without_bytes(file: LeaseFile, expected: FileIdentity) -> LeaseFile:

@@ -1,18 +1,21 @@
 """Changes that are no moving of files: a policy rule is made, a drop-in for systemd-networkd is written."""
 
+import errno
 import os
 import time
 from dataclasses import replace
 from typing import Final
 
-from janitor.core.action import Action
+from janitor.core.action import RestoreRule, WriteSetting
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Outcome
 from janitor.core.profiles import profile_of
+from janitor.core.reason import Reason, because
 from janitor.core.routing import Profile
 from janitor.core.rules import PolicyRule
 from janitor.host import netlink, procfs
-from janitor.host.files import inside, read_bounded, said
+from janitor.host.files import failed, inside, read_bounded
 from janitor.host.journal import sync_directory
 from janitor.host.namespaces import in_network
 from janitor.host.routing import find_makers
@@ -28,48 +31,50 @@ class NodeRepairs:
         self.root = root
         self.profiles = profiles
 
-    def do(self, action: Action, entry: Entry) -> Outcome:
+    def do(self, action: RestoreRule | WriteSetting, entry: Entry) -> Outcome:
         """Do it. Never raises."""
         try:
-            if action.kind == "restore":
+            if isinstance(action, RestoreRule):
                 return self._make_rule(action)
             return self._write(action, entry)
         except OSError as error:
-            hint = "; it needs CAP_NET_ADMIN" if action.kind == "restore" and isinstance(error, PermissionError) else ""
-            return Outcome(action, "failed", f"{said(error)}{hint}")
+            barred = isinstance(action, RestoreRule) and isinstance(error, PermissionError)
+            return Outcome(
+                action, "failed", failed(Code.REPAIR_NEEDS_NET_ADMIN if barred else Code.REPAIR_FAILED, error)
+            )
 
-    def take_back(self, entry: Entry) -> str:
-        """Undo it; "" or why it could not be. Never raises."""
+    def take_back(self, action: RestoreRule | WriteSetting, entry: Entry) -> Reason | None:
+        """Undo it; None, or why it could not be. Never raises."""
         try:
-            if entry.action["kind"] == "restore":
-                rule = netlink.decode(bytes.fromhex(entry.action["content"]))
+            if isinstance(action, RestoreRule):
+                rule = netlink.decode(bytes.fromhex(action.payload))
                 return self._owner_since(rule, entry.at) or self._remove_rule(rule)
-            return self._put_back(entry)
+            return self._put_back(action, entry)
         except OSError as error:
-            return said(error)
+            return failed(Code.UNDO_FAILED, error)
 
     # Rules.
 
-    def _owner_since(self, rule: PolicyRule, at: float) -> str:
+    def _owner_since(self, rule: PolicyRule, at: float) -> Reason | None:
         """Why the rule is its owner's by now: it has started since we made it, and takes it for its own."""
         found = profile_of(replace(rule, priority=1), self.profiles)  # the kernel chose one
         makers = find_makers(self.root, procfs.find_proc(self.root), self.profiles)
         if found is None or isinstance(makers, Unknown):
-            return ""
+            return None
         now = procfs.clock()
         boot = (now.realtime_ns - now.boottime_ns) / 1e9
         owner = found[0].alive.process
         started = [maker for maker in makers if maker.name == owner and boot + maker.started_ns / 1e9 > at]
-        return f"{owner} has started since, and the rule is its own now" if started else ""
+        return because(Code.OWNER_STARTED, process=owner) if started else None
 
     def _namespace(self) -> str:
         proc = procfs.find_proc(self.root)
         if isinstance(proc, Unknown):
-            raise OSError(0, proc.reason)
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), "/proc of the node")
         return f"{proc.path}/1/ns/net"
 
-    def _make_rule(self, action: Action) -> Outcome:
-        rule = netlink.decode(bytes.fromhex(action.content))
+    def _make_rule(self, action: RestoreRule) -> Outcome:
+        rule = netlink.decode(bytes.fromhex(action.payload))
 
         def make() -> Outcome:
             socket = netlink.RuleSocket()
@@ -77,29 +82,29 @@ class NodeRepairs:
                 for wait_s in _BACKING_OFF:
                     # The kernel would take a second copy without a word, under another priority.
                     if _copies(rule, socket):
-                        return Outcome(action, "skipped", "somebody has made it meanwhile")
+                        return Outcome(action, "skipped", because(Code.RULE_MADE_MEANWHILE))
                     made = socket.add(rule)
                     if len(_copies(rule, socket)) == 1:
-                        return Outcome(action, "done", f"with priority {made.priority}")
+                        return Outcome(action, "done", because(Code.RULE_MADE, priority=made.priority))
                     socket.remove(made)
                     # Whoever made the other copy may just be backing off as well: see whether it stays.
                     time.sleep(wait_s)
-                return Outcome(action, "skipped", "somebody makes and deletes it at the same time")
+                return Outcome(action, "skipped", because(Code.RULE_CONTENDED))
             finally:
                 socket.close()
 
         return in_network(self._namespace(), make)
 
-    def _remove_rule(self, rule: PolicyRule) -> str:
-        def remove() -> str:
+    def _remove_rule(self, rule: PolicyRule) -> Reason | None:
+        def remove() -> Reason | None:
             socket = netlink.RuleSocket()
             try:
                 copies = _copies(rule, socket)
                 if len(copies) > 1:
-                    return f"it is there {len(copies)} times, and which one is janitor's cannot be told"
+                    return because(Code.RULE_TWICE, count=len(copies))
                 if copies:
                     socket.remove(copies[0])
-                return ""
+                return None
             finally:
                 socket.close()
 
@@ -107,7 +112,7 @@ class NodeRepairs:
 
     # Settings.
 
-    def _write(self, action: Action, entry: Entry) -> Outcome:
+    def _write(self, action: WriteSetting, entry: Entry) -> Outcome:
         """Write the file whole or not at all; what was there before is kept in quarantine."""
         here = inside(self.root, action.directory)
         os.makedirs(here, mode=0o755, exist_ok=True)
@@ -115,9 +120,9 @@ class NodeRepairs:
         try:
             before = read_bounded(target, _LIMIT)
             if before == action.content.encode():
-                return Outcome(action, "skipped", "it was there already")
+                return Outcome(action, "skipped", because(Code.SETTING_THERE))
             if os.path.islink(target):
-                return Outcome(action, "failed", "it is a symbolic link: change the file that it leads to")
+                return Outcome(action, "failed", because(Code.SETTING_IS_LINK))
             os.link(target, inside(self.root, entry.quarantine))
         except FileNotFoundError:
             pass
@@ -129,22 +134,22 @@ class NodeRepairs:
                 os.unlink(fresh)
             raise
         sync_directory(here)
-        return Outcome(action, "done", "")
+        return Outcome(action, "done")
 
-    def _put_back(self, entry: Entry) -> str:
-        here = inside(self.root, str(entry.action["directory"]))
-        target, kept = f"{here}/{entry.action['name']}", inside(self.root, entry.quarantine)
+    def _put_back(self, action: WriteSetting, entry: Entry) -> Reason | None:
+        here = inside(self.root, action.directory)
+        target, kept = f"{here}/{action.name}", inside(self.root, entry.quarantine)
         try:
-            if read_bounded(target, _LIMIT) != str(entry.action["content"]).encode():
-                return "it has been changed since"
+            if read_bounded(target, _LIMIT) != action.content.encode():
+                return because(Code.SETTING_CHANGED)
         except FileNotFoundError:
-            return "it is gone"
+            return because(Code.SETTING_GONE)
         if os.path.lexists(kept):
             os.rename(kept, target)
         else:
             os.unlink(target)
         sync_directory(here)
-        return ""
+        return None
 
 
 def _copies(rule: PolicyRule, socket: netlink.RuleSocket) -> list[PolicyRule]:

@@ -14,6 +14,7 @@ from janitor.host.files import inside, read_bounded
 from janitor.host.journal import STATE
 from janitor.host.procfs import NODE_ROOT, find_proc, mounted_parts
 from janitor.host.state import STATE_DIR
+from janitor.report.words import text
 
 _CAPABILITIES: Final = (  # numbers of capabilities(7); whether the rules alone need it too
     ("CAP_SYS_PTRACE", 19, True, "the namespaces, open files and environments of the node's processes cannot be read"),
@@ -75,7 +76,7 @@ def _namespaces(root: str, *, allowed: bool) -> Iterator[Lack]:
         return
     found = find_proc(root)
     if isinstance(found, Unknown):
-        yield Lack("hostPID", found.reason)
+        yield Lack("hostPID", text(found.reason))
     elif theirs != os.stat("/proc/self/ns/net").st_ino:
         yield Lack("hostNetwork", "on a node without a free address this pod would not have started")
 

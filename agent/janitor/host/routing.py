@@ -12,10 +12,12 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Network, Unknown, known
 from janitor.core.profiles import bridge_ranges, configured_ranges
 from janitor.core.routing import Breaker, Link, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule
+from janitor.core.unknown import unseen
 from janitor.host import iproute, netlink, patience
 from janitor.host.cni import SHARED
 from janitor.host.files import inside, printable, read_bounded, unknown
@@ -53,7 +55,7 @@ def read_routing(
     try:
         rules, routes, links = in_network(f"{proc.path}/1/ns/net", lambda: _kernel(profiles))
     except OSError as error:
-        nothing = unknown(f"entering the node's network namespace ({proc.path}/1/ns/net)", error)
+        nothing = unknown(Code.CANNOT_ENTER_NODE_NETWORK, error, path=f"{proc.path}/1/ns/net")
         return Routing(nothing, nothing, nothing, makers, networkd, enabled, (), breakers)
     routing = Routing(rules, routes, links, makers, networkd, enabled, (), breakers)
     questions = _questions(routing, configured_ranges(routing, networks)) if probe else []
@@ -77,14 +79,14 @@ def _kernel(
         finally:
             socket.close()
     except OSError as error:
-        rules = unknown("reading the policy rules", error)
+        rules = unknown(Code.CANNOT_READ_RULES, error)
     tables = {table for profile in profiles for match in profile.rules for table in match.table}
     tables |= {rule.table for rule in known(rules)} | {iproute.MAIN}
     try:
         links = iproute.links()
         routes = iproute.routes(frozenset(tables) - {iproute.LOCAL}, known(links))
     except OSError as error:
-        links = routes = unknown("reading routes and links", error)
+        links = routes = unknown(Code.CANNOT_READ_LINKS, error)
     return rules, routes, links
 
 
@@ -107,11 +109,11 @@ def find_makers(
         try:
             pids = proc.pids()
         except OSError as error:
-            return unknown(f"listing the processes in {proc.path}", error)
+            return unknown(Code.CANNOT_LIST_PROCESSES, error, path=proc.path)
     until = time.monotonic() + _LONGEST_S
     for pid in pids:
         if time.monotonic() > until:
-            return Unknown(f"there are more processes than can be looked at in {_LONGEST_S} s, to find who makes rules")
+            return unseen(Code.TOO_MANY_PROCESSES_FOR_RULES, seconds=_LONGEST_S)
         try:
             profile = wanted.get(proc.comm(pid))
             if profile is None:
@@ -121,13 +123,13 @@ def find_makers(
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended
         except ValueError as error:
-            return Unknown(f"looking at process {pid} ({proc.name(pid)}): {error}")
+            return unseen(Code.CANNOT_READ_PROCESS, pid=pid, name=proc.name(pid), error=str(error))
         except OSError as error:
             if not os.path.exists(f"{proc.path}/{pid}"):
                 continue  # the kernel says EACCES of one that ends while it is asked about
             # Any pod may call a process so, and keep it from being looked at; the real one is not kept so.
             if error.errno != errno.ETIMEDOUT or not register.whose(pid).confined:
-                return unknown(f"looking at process {pid} ({proc.name(pid)})", error)
+                return unknown(Code.CANNOT_READ_PROCESS, error, pid=pid, name=proc.name(pid))
     in_units = {maker.name for served, maker in found if served}
     makers = [maker for served, maker in found if served or maker.name not in in_units]
     return tuple(sorted(makers, key=lambda maker: maker.started_ns))

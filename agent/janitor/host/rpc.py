@@ -11,7 +11,9 @@ from typing import Any, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
-from janitor.core.evidence import Unknown
+from janitor.core.codes import Code
+from janitor.core.evidence import Unknown, unseen
+from janitor.core.reason import Fact, Reason, because
 from janitor.host.files import inside, unknown
 
 _OPTIONS = [
@@ -21,6 +23,9 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.enable_retries", 0),
 ]
+
+_INITIALISING = "not initialized"
+"""What containerd's CRI plugin says while it starts (internal/cri/server): gRPC has no code of its own for it."""
 
 _LONGEST_SOCKET_PATH = 107  # sun_path of unix(7), without its NUL
 
@@ -33,10 +38,11 @@ class CallError(Exception):
     `too_long` says that the answer does not fit into one message.
     """
 
-    def __init__(self, sentence: str, unimplemented: bool = False, too_long: bool = False) -> None:
-        super().__init__(sentence)
-        self.unimplemented = unimplemented
-        self.too_long = too_long
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.code)
+        self.reason = reason
+        self.unimplemented = reason.code is Code.CALL_UNIMPLEMENTED
+        self.too_long = reason.code is Code.CALL_TOO_LONG
 
 
 class Channel:
@@ -91,14 +97,16 @@ class Channel:
 
     def _explain(self, name: str, error: grpc.Call) -> CallError:
         code, details = error.code(), " ".join((error.details() or "").split())[:200]
-        doing = f"asking {self._address} for {name}"
-        if code == grpc.StatusCode.UNIMPLEMENTED:
-            return CallError(f"{doing}: it does not know that call ({details})", unimplemented=True)
+        initialising = _INITIALISING in details
+        asked: dict[str, Fact] = {"address": self._address, "method": name}
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return CallError(f"{doing}: no answer within {self._deadline_s:g} s")
-        if code == grpc.StatusCode.UNAVAILABLE and "not initialized" not in details:
-            return CallError(f"{doing}: it does not speak gRPC, or it went away ({details})")
-        return CallError(f"{doing}: {details or code.name}", too_long=code == grpc.StatusCode.RESOURCE_EXHAUSTED)
+            return CallError(because(Code.CALL_TIMED_OUT, **asked, seconds=f"{self._deadline_s:g}"))
+        if code == grpc.StatusCode.UNIMPLEMENTED:
+            return CallError(because(Code.CALL_UNIMPLEMENTED, **asked, details=details))
+        if code == grpc.StatusCode.UNAVAILABLE and not initialising:
+            return CallError(because(Code.CALL_UNAVAILABLE, **asked, details=details))
+        failure = Code.CALL_TOO_LONG if code == grpc.StatusCode.RESOURCE_EXHAUSTED else Code.CALL_FAILED
+        return CallError(because(failure, **asked, details=details or code.name))
 
 
 @contextmanager
@@ -115,17 +123,11 @@ def socket_path(root: str, address: str) -> str | Unknown:
     """Where the socket of an endpoint is, as seen from here. Endpoints are `unix:///path`, `unix:path`, `/path`."""
     path = address.removeprefix("unix://").removeprefix("unix:")
     if not path.startswith("/") or not (path.isprintable() and path.isascii()):
-        return Unknown(
-            f"the CRI endpoint {address!a} is not a Unix socket",
-            "name it like this: unix:///run/containerd/containerd.sock",
-        )
+        return unseen(Code.ENDPOINT_NOT_A_SOCKET, address=ascii(address))
     try:
         here = inside(root, path)
     except OSError as error:
-        return unknown(f"finding the socket {path}", error)
+        return unknown(Code.CANNOT_FIND_SOCKET, error, path=path)
     if len(here.encode()) > _LONGEST_SOCKET_PATH:
-        return Unknown(
-            f"the path of the socket {here} is longer than a Unix socket's may be ({_LONGEST_SOCKET_PATH} bytes)",
-            "mount the node's root at a shorter path",
-        )
+        return unseen(Code.SOCKET_PATH_TOO_LONG, path=here, most=_LONGEST_SOCKET_PATH)
     return here

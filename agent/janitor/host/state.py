@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any, Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import FileIdentity, Observation, Unknown
+from janitor.core.unknown import unseen
 from janitor.host.files import inside, parse_json, read_bounded, unknown
+from janitor.host.versions import newer_note, version_of
 
 STATE_DIR: Final = "/run/janitor"
 LEDGER: Final = f"{STATE_DIR}/ledger.json"
@@ -20,6 +23,8 @@ OBSERVATIONS: Final = f"{STATE_DIR}/observations.json"
 CLOCK: Final = f"{STATE_DIR}/clock.json"
 RULES: Final = f"{STATE_DIR}/rules.json"
 TELLING: Final = f"{STATE_DIR}/telling.json"
+VERSION: Final = 1
+"""Of all notes."""
 _LIMIT = 256 << 20
 _LONGEST_NS: Final = 1 << 63
 
@@ -32,7 +37,7 @@ def read_ledger(root: str, boot_id: str | Unknown) -> tuple[FileIdentity, ...] |
     try:
         return tuple(_identity(item) for item in document.get("files", ()))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        return Unknown(f"reading {LEDGER}: not a boot ledger ({error!r})")
+        return unseen(Code.BAD_NOTE, path=LEDGER, what="a boot ledger", error=repr(error))
 
 
 def ledger_boot(root: str) -> str | Unknown:
@@ -43,11 +48,11 @@ def ledger_boot(root: str) -> str | Unknown:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return unknown(f"reading {LEDGER}", error)
+        return unknown(Code.CANNOT_READ_NOTE, error, path=LEDGER)
     except ValueError as error:
-        return Unknown(f"reading {LEDGER}: it is not JSON ({error})")
+        return unseen(Code.BAD_NOTE, path=LEDGER, what="JSON", error=str(error))
     boot_id = document.get("boot_id") if isinstance(document, dict) else None
-    return boot_id if isinstance(boot_id, str) and boot_id else Unknown(f"reading {LEDGER}: not a boot ledger")
+    return boot_id if isinstance(boot_id, str) and boot_id else unseen(Code.BAD_LEDGER, path=LEDGER)
 
 
 def write_ledger(root: str, boot_id: str, files: tuple[FileIdentity, ...]) -> None:
@@ -85,7 +90,7 @@ def read_observations(root: str, boot_id: str | Unknown) -> tuple[Observation, .
             for item in document.get("leases", ())
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        return Unknown(f"reading {OBSERVATIONS}: not a record of observations ({error!r})")
+        return unseen(Code.BAD_NOTE, path=OBSERVATIONS, what="a record of observations", error=repr(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ def read_clock(root: str, boot_id: str | Unknown) -> ClockNote | Unknown | None:
             raise ValueError("no clock says that")
         return note
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        return Unknown(f"reading {CLOCK}: not a note of the clocks ({error!r})")
+        return unseen(Code.BAD_NOTE, path=CLOCK, what="a note of the clocks", error=repr(error))
 
 
 def write_telling(root: str, boot_id: str, pass_id: str, told: int) -> None:
@@ -176,7 +181,7 @@ def _write(root: str, path: str, document: dict[str, Any]) -> None:
     fd = os.open(f"{target}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "w", encoding="ascii") as file:
-            json.dump(document, file)
+            json.dump({"version": VERSION, **document}, file)
         os.rename(f"{target}.new", target)
     except OSError:
         os.unlink(f"{target}.new")  # where there is no room, half of it would only take more
@@ -190,9 +195,11 @@ def _read(root: str, path: str, boot_id: str | Unknown) -> dict[str, Any] | Unkn
     except FileNotFoundError:
         return {}
     except OSError as error:
-        return unknown(f"reading {path}", error)
+        return unknown(Code.CANNOT_READ_NOTE, error, path=path)
     except ValueError as error:
-        return Unknown(f"reading {path}: it is not JSON ({error})")
+        return unseen(Code.BAD_NOTE, path=path, what="JSON", error=str(error))
     if not isinstance(document, dict):
-        return Unknown(f"reading {path}: it is not a JSON object")
+        return unseen(Code.NOTE_NOT_AN_OBJECT, path=path)
+    if (found := version_of(document)) > VERSION:
+        return Unknown(newer_note(path, found, VERSION))
     return document if document.get("boot_id") == boot_id else {}

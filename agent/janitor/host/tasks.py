@@ -6,6 +6,7 @@ killed together with its runtime leaves one behind), but it is a reason to keep.
 
 from typing import Final
 
+from janitor.core.codes import Code
 from janitor.core.evidence import TaskDirectory, Unknown
 from janitor.core.lease import CRI_ID
 from janitor.host.files import inside, names, unknown
@@ -29,7 +30,7 @@ def task_directories(root: str) -> tuple[TaskDirectory, ...] | Unknown:
             ids = [name for name in names(inside(root, parent)) if CRI_ID.fullmatch(name)]
             found += [TaskDirectory(f"{parent}/{container_id}", container_id) for container_id in ids]
     except OSError as error:
-        return unknown("reading the runtimes' task directories in /run", error)
+        return unknown(Code.CANNOT_READ_TASKS, error)
     return tuple(found)
 
 

@@ -8,10 +8,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from janitor.core.action import DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
+from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Event, Restored
+from janitor.core.reason import Reason, because
 from janitor.host.apply import Hands, Witness
-from janitor.host.files import inside
+from janitor.host.files import failed, inside
 from janitor.host.journal import Journal, sync_directory
 from janitor.host.locks import Busy, network_lock
 from janitor.host.quarantine import put_back
@@ -24,27 +27,27 @@ def undo(pass_id: str, hands: Hands) -> Iterator[Restored]:
     """Put back what `pass_id` moved and is not back yet; each address only if it is still free."""
     seen = hands.witness()
     for entry in [e for e in hands.journal.entries.values() if e.pass_id == pass_id and e.state == "done"]:
-        if entry.action["kind"] == "reserve":
+        if isinstance(entry.action, ReserveLease):
             continue  # a lease that a live pod needs is not taken away again
         restored = _restore(entry, hands, seen)
         if restored.ok:
-            hands.journal.outcome([(entry, "undone", "")])
+            hands.journal.outcome([(entry, "undone", None)])
         yield restored
 
 
 def _restore(entry: Entry, hands: Hands, seen: Witness | Unknown) -> Restored:
-    if entry.action["kind"] in ("restore", "configure"):
+    action = entry.action
+    if isinstance(action, RestoreRule | WriteSetting):
         assert hands.repairs is not None  # noqa: S101 (undo is given them)
-        problem = hands.repairs.take_back(entry)
-        return Restored(entry, not problem, problem)
-    name, directory = str(entry.action["name"]), str(entry.action["directory"])
+        return Restored(entry, hands.repairs.take_back(action, entry))
+    name, directory = action.name, action.directory
     source, here = inside(hands.root, entry.quarantine), inside(hands.root, directory)
     if isinstance(seen, Unknown):
-        return Restored(entry, False, f"whether its address is in use cannot be seen: {seen.reason}")
-    if entry.action["kind"] == "free" and name in seen.addresses:
-        return Restored(entry, False, "its address is in use now")
+        return Restored(entry, because(Code.USE_UNSEEN, seen.reason))
+    if isinstance(action, FreeLease) and name in seen.addresses:
+        return Restored(entry, because(Code.ADDRESS_IN_USE))
     try:
-        if entry.action["kind"] == "discard":
+        if isinstance(action, DiscardEntry):
             fd = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 put_back(source, name, fd)
@@ -54,18 +57,20 @@ def _restore(entry: Entry, hands: Hands, seen: Witness | Unknown) -> Restored:
             with network_lock(here, directory, hands.patience_s) as fd:
                 put_back(source, name, fd)
     except FileExistsError:
-        return Restored(entry, False, "its address has been leased again")
+        return Restored(entry, because(Code.LEASED_AGAIN))
     except FileNotFoundError:
-        place, file = _stat(f"{here}/{name}"), entry.action.get("file") or {}
-        if not os.path.lexists(source) and place is not None and place.st_ino == file.get("inode"):
-            return Restored(entry, True, "")  # an earlier undo was cut short before it could say so
-        gone = "it is not in quarantine any more" if not os.path.lexists(source) else f"{directory} is gone"
-        return Restored(entry, False, gone)
+        place = _stat(f"{here}/{name}")
+        expected = None if isinstance(action, ReserveLease) else action.file.inode
+        if not os.path.lexists(source) and place is not None and place.st_ino == expected:
+            return Restored(entry)  # an earlier undo was cut short before it could say so
+        if not os.path.lexists(source):
+            return Restored(entry, because(Code.NOT_IN_QUARANTINE))
+        return Restored(entry, because(Code.DIRECTORY_GONE, path=directory))
     except Busy as busy:
-        return Restored(entry, False, str(busy))
+        return Restored(entry, busy.reason)
     except OSError as error:
-        return Restored(entry, False, f"{error.strerror}")
-    return Restored(entry, True, "")
+        return Restored(entry, failed(Code.UNDO_FAILED, error))
+    return Restored(entry)
 
 
 def recover(root: str, journal: Journal) -> list[Entry]:
@@ -79,27 +84,30 @@ def recover(root: str, journal: Journal) -> list[Entry]:
     return cut_short
 
 
-def _became(root: str, entry: Entry) -> tuple[Event, str]:
-    if entry.action["kind"] == "restore":
-        return "skipped", "interrupted; 'janitor scan' says whether the rule is there"
-    place = _stat(inside(root, f"{entry.action['directory']}/{entry.action['name']}"))
-    if entry.action["kind"] == "configure":
-        written = place is not None and place.st_size == len(str(entry.action["content"]).encode())
-        return ("done", "found so after an interruption") if written else ("skipped", "interrupted before it")
+def _became(root: str, entry: Entry) -> tuple[Event, Reason]:
+    action = entry.action
+    if isinstance(action, RestoreRule):
+        return "skipped", because(Code.INTERRUPTED_RULE)
+    done: tuple[Event, Reason] = ("done", because(Code.FOUND_DONE))
+    before: tuple[Event, Reason] = ("skipped", because(Code.INTERRUPTED_BEFORE))
+    place = _stat(inside(root, action.path))
+    if isinstance(action, WriteSetting):
+        written = place is not None and place.st_size == len(action.content.encode())
+        return done if written else before
     kept = inside(root, entry.quarantine)
     away = _stat(kept)
-    if entry.action["kind"] == "reserve":
+    if isinstance(action, ReserveLease):
         if away is not None:
             os.unlink(kept)  # the complete lease under its first name; its own name may or may not be there
             sync_directory(os.path.dirname(kept))
-        return ("done", "found so after an interruption") if place is not None else ("skipped", "interrupted before it")
+        return done if place is not None else before
     if away is not None and place is not None and (place.st_dev, place.st_ino) == (away.st_dev, away.st_ino):
         os.unlink(kept)  # a second name, made before a CNI DEL that was not completed
         sync_directory(os.path.dirname(kept))
-        return "skipped", "interrupted; the file is in its place"
+        return "skipped", because(Code.INTERRUPTED_IN_PLACE)
     if away is not None:
-        return "done", "found so after an interruption"
-    return "skipped", "interrupted before it" if place is not None else "its owner released it meanwhile"
+        return done
+    return before if place is not None else ("skipped", because(Code.RELEASED_MEANWHILE))
 
 
 def _stat(path: str) -> os.stat_result | None:

@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Disowned, Unknown
+from janitor.core.reason import Reason, because
 from janitor.host import control_groups, trusted
 from janitor.host.budget import Budget, each
 from janitor.host.control_groups import Groups, Place
 from janitor.host.exposed import exposed_mounts
-from janitor.host.files import printable, read_bounded, said
+from janitor.host.files import failed, printable, read_bounded
 from janitor.host.nsfile import identity
 from janitor.host.procfs import Proc
 
@@ -89,21 +91,23 @@ class Whose:
                 found[pid] = started
         return found
 
-    def not_the_nodes(self, pid: int, role: Role) -> str:
-        """Why this process is no component of the node in that role; "" if it is one."""
+    def not_the_nodes(self, pid: int, role: Role) -> Reason | None:
+        """Why this process is no component of the node in that role; None if it is one."""
         if not self.proc.kernel:
-            return ""
+            return None
         try:
             facts, first = self.facts(pid), self.first()
-        except (OSError, ValueError) as error:
-            return f"it could not be looked at ({said(error) if isinstance(error, OSError) else error})"
+        except OSError as error:
+            return failed(Code.UNREADABLE_PROCESS, error)
+        except ValueError as error:
+            return because(Code.UNREADABLE_PROCESS, error=str(error))
         if facts.name not in PROGRAMS[role]:
-            return f"its program {printable(facts.program)} is none that is known as a {role}"
+            return because(Code.OTHER_PROGRAM, path=printable(facts.program), role=role)
         for kind, name in _SHARED.items():
             if facts.namespaces[kind] != first.namespaces[kind]:
-                return f"it is in another {name} namespace than process 1"
+                return because(Code.OTHER_NAMESPACE, kind=name)
         if set(facts.user_ids) != {0}:
-            return f"it runs as user {next(u for u in facts.user_ids if u)}, not as root"
+            return because(Code.NOT_ROOT, uid=next(u for u in facts.user_ids if u))
         where = self._place(facts)
         return where.why or self._foreign_program(facts, where)
 
@@ -202,10 +206,10 @@ class Whose:
         finally:
             os.close(owner)
 
-    def _foreign_program(self, facts: Facts, where: Place) -> str:
-        """Why the program may be somebody else's than the node's; "" if it is the node's."""
+    def _foreign_program(self, facts: Facts, where: Place) -> Reason | None:
+        """Why the program may be somebody else's than the node's; None if it is the node's."""
         if facts.deleted:  # an upgrade has replaced it under the running process
-            return "" if where.unit else "its program has been deleted, and no system service runs it"
+            return None if where.unit else because(Code.PROGRAM_DELETED)
         # What root's units run is run as root by whoever writes there, whether it is believed here or not.
         exposed = trusted.Exposed({}) if where.unit else self.exposed()
         if isinstance(exposed, Unknown):
@@ -215,16 +219,16 @@ class Whose:
             base = "/" if self.root == "/" else f"{self.proc.path}/1/root"
             fd = trusted.open_trusted(base, facts.program, exposed)
         except trusted.Untrusted as error:
-            return f"its program is not the node's: {error}"
+            return because(Code.PROGRAM_NOT_TRUSTED, error=str(error))
         except OSError as error:
-            return f"its program {printable(facts.program)} is none of the node's: {said(error)}"
+            return failed(Code.PROGRAM_NOT_ON_NODE, error, path=printable(facts.program))
         try:
             info = os.fstat(fd)
         finally:
             os.close(fd)
         if (info.st_dev, info.st_ino) != facts.file or not stat.S_ISREG(info.st_mode):
-            return f"the node has another file at {printable(facts.program)}"
-        return ""
+            return because(Code.PROGRAM_REPLACED, path=printable(facts.program))
+        return None
 
     def exposed(self) -> trusted.Exposed | Unknown:
         """What pods may write to, looked at once."""
@@ -247,7 +251,7 @@ class Whose:
             program = ""
         return program in PROGRAMS[role] or self.proc.name(pid) == role
 
-    def disown(self, pid: int, role: Role, why: str) -> None:
+    def disown(self, pid: int, role: Role, why: Reason) -> None:
         """Note somebody who is not believed."""
         if len(self.disowned) < _MOST_DISOWNED:
             self.disowned.append(Disowned(role, pid, self.proc.name(pid), why))

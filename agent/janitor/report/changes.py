@@ -5,9 +5,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from janitor.core.action import Action, Plan, Refusal
+from janitor.core.action import Action, FreeLease, Plan, Refusal, ReserveLease, RestoreRule, WriteSetting
 from janitor.core.outcome import Entry, Outcome, Restored
 from janitor.core.prose import count, duration, listing, safe
+from janitor.core.reason import Reason
+from janitor.report.words import text, texts
 
 _SHOWN = 20
 _WOULD = {
@@ -19,17 +21,17 @@ _DONE = {"free": "freed", "discard": "discarded", "reserve": "reserved", "restor
 
 def plan_text(plan: Plan, width: int) -> str:
     """What would be done, in groups that rest on the same proof, and what is left, with the reasons of both."""
-    groups: dict[tuple[str, str, tuple[str, ...]], list[Action]] = {}
+    groups: dict[tuple[str, str, tuple[Reason, ...]], list[Action]] = {}
     for action in plan.actions:
         # What is said of one pod only does not make a group of its own.
-        proof = tuple(reason for reason in action.proof if not action.pod or action.pod not in reason)
+        proof = tuple(reason for reason in action.proof if not _names(reason, action.pod))
         groups.setdefault((action.kind, action.directory, proof), []).append(action)
     lines: list[str] = []
     for (kind, directory, proof), actions in groups.items():
         names = [f"{action.name}{f' ({action.pod})' * bool(action.pod)}" for action in actions]
         where = f" in {directory}" if directory else ""
         lines.append(f"{_WOULD[kind]} {len(actions)}{where}: {listing(names)}")
-        lines += [f"  because {reason}" for reason in proof]
+        lines += [f"  because {text(reason)}" for reason in proof]
     left = _left(plan.refusals)
     lines += [line for group in left[:_SHOWN] for line in group]
     if len(left) > _SHOWN:
@@ -39,25 +41,32 @@ def plan_text(plan: Plan, width: int) -> str:
 
 def _left(refusals: Iterable[Refusal]) -> list[list[str]]:
     """The lines of each group of what is left in one directory for the same reason; one line for what is alone."""
-    groups: dict[tuple[str, str, bool], list[Refusal]] = {}
+    groups: dict[tuple[str, tuple[Reason, ...], bool], list[Refusal]] = {}
     for refusal in refusals:
         directory = refusal.subject.rpartition("/")[0] if refusal.subject.startswith("/") else ""
         # As above: what is said of one pod only does not make a group of its own.
-        parts = [part for part in refusal.reason.split("; ") if not refusal.pod or refusal.pod not in part]
-        groups.setdefault((directory, "; ".join(parts), bool(refusal.wait_s)), []).append(refusal)
+        shared = tuple(reason for reason in refusal.reasons if not _names(reason, refusal.pod))
+        groups.setdefault((directory, shared, bool(refusal.wait_s)), []).append(refusal)
     found: list[list[str]] = []
-    for (directory, reason, waits), members in groups.items():
+    for (directory, reasons, waits), members in groups.items():
         longest = max(refusal.wait_s or 0 for refusal in members)
         soon = f" (may be decided in {duration(longest)})" if waits else ""
         if len(members) == 1:
-            found.append([f"left: {members[0].subject}: {members[0].reason}{soon}"])
+            found.append([f"left: {members[0].subject}: {'; '.join(texts(members[0].reasons))}{soon}"])
             continue
         names = [
             f"{r.subject.rpartition('/')[2] if directory else r.subject}{f' ({r.pod})' * bool(r.pod)}" for r in members
         ]
         where = f" in {directory}" if directory else ""
-        found.append([f"left {len(members)}{where}: {listing(names)}", f"  because {reason}{soon}"])
+        found.append([f"left {len(members)}{where}: {listing(names)}", f"  because {'; '.join(texts(reasons))}{soon}"])
     return found
+
+
+def _names(reason: Reason, pod: str) -> bool:
+    """Whether the reason is about this pod alone."""
+    if not pod:
+        return False
+    return any(value == pod for _, value in reason.facts) or (reason.cause is not None and _names(reason.cause, pod))
 
 
 def _wrapped(line: str, width: int) -> str:
@@ -73,14 +82,16 @@ def _wrapped(line: str, width: int) -> str:
 
 def _subject(action: Action) -> str:
     whose = f" ({action.pod})" if action.pod else ""
-    lease = action.kind in ("free", "reserve")
-    return f"{f'{action.name} of {action.network}' if lease else action.path}{whose}"
+    if isinstance(action, FreeLease | ReserveLease):
+        return f"{action.name} of {action.network}{whose}"
+    return f"{action.path}{whose}"
 
 
 def outcome_line(outcome: Outcome) -> str:
     """`freed 10.52.0.5 of k8s-pod-network`, or what happened instead and why."""
     verb = _DONE[outcome.action.kind] if outcome.event == "done" else outcome.event
-    return safe(f"{verb} {_subject(outcome.action)}{f': {outcome.detail}' * bool(outcome.detail)}")
+    why = "" if outcome.detail is None else f": {text(outcome.detail)}"
+    return safe(f"{verb} {_subject(outcome.action)}{why}")
 
 
 def summary(pass_id: str, outcomes: Sequence[Outcome], plan: Plan) -> str:
@@ -88,8 +99,9 @@ def summary(pass_id: str, outcomes: Sequence[Outcome], plan: Plan) -> str:
     counted = Counter(_DONE[o.action.kind] if o.event == "done" else o.event for o in outcomes)
     done = ", ".join(f"{number} {what}" for what, number in counted.items()) or "nothing done"
     left = f", {len(plan.refusals)} left" if plan.refusals else ""
-    back = any(o.event == "done" and o.action.kind != "reserve" for o in outcomes)
-    ours = any(o.event == "done" and o.action.kind in ("restore", "configure") for o in outcomes)
+    done_ones = [o.action for o in outcomes if o.event == "done"]
+    back = any(not isinstance(action, ReserveLease) for action in done_ones)
+    ours = any(isinstance(action, RestoreRule | WriteSetting) for action in done_ones)
     how = "takes that back" if ours else "puts it back"
     return f"{done}{left}" + (f"; 'janitor undo {pass_id}' {how}" if back else "")
 
@@ -109,7 +121,7 @@ def passes_text(entries: Iterable[Entry]) -> str:
 
 def _state(entry: Entry) -> str:
     if entry.state == "done":
-        return _DONE.get(str(entry.action["kind"]), "done")
+        return _DONE[entry.action.kind]
     return "begun" if entry.state == "intend" else entry.state
 
 
@@ -117,11 +129,11 @@ def restored_text(pass_id: str, restored: Sequence[Restored]) -> str:
     """One line for each file, and a sum."""
     lines = []
     for one in restored:
-        kind, directory, name = (str(one.entry.action[key]) for key in ("kind", "directory", "name"))
-        path = f"{directory}/{name}" if directory else name
-        verb = {"restore": "removed the rule", "configure": "taken back"}.get(kind, "put back")
-        lines.append(safe(f"{verb} {path}" if one.ok else f"not {verb} {path}: {one.detail}"))
+        action = one.entry.action
+        verb = {"restore": "removed the rule", "configure": "taken back"}.get(action.kind, "put back")
+        why = "" if one.detail is None else f": {text(one.detail)}"
+        lines.append(safe(f"{'not ' * (not one.ok)}{verb} {action.path}{why}"))
     back = sum(one.ok for one in restored)
-    noun = "change" if any(one.entry.action["kind"] in ("restore", "configure") for one in restored) else "file"
+    noun = "change" if any(isinstance(one.entry.action, RestoreRule | WriteSetting) for one in restored) else "file"
     lines.append(f"{pass_id}: {count(back, noun)} put back, {len(restored) - back} not")
     return "".join(f"{line}\n" for line in lines)

@@ -4,18 +4,34 @@ Fields are added, never renamed or taken away, within one `schema_version`.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 import msgspec
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
+from janitor.core.reason import Fact, Reason, because
 from janitor.core.usage import NetworkUsage, usage
 from janitor.report.json_bytes import indented
+from janitor.report.words import text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Status = Literal["ok", "findings", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonRow:
+    """Why something is as it is: a code that never changes its meaning, the sentence for people, and the facts in it.
+
+    `cause` is the reason behind it.
+    """
+
+    code: Code
+    text: str
+    facts: dict[str, Fact]
+    cause: Optional["ReasonRow"] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +62,15 @@ class NetworkRow:
     files: int
     freeable: int
     verdicts: dict[Verdict, int]
-    note: str
+    note: ReasonRow | None
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRow:
-    """One lease. `unseen` is what could not be looked at; `provable_in_s` when watching it could prove it dead."""
+    """One lease. `reason` is the first of its `reasons`, by which it got its verdict.
+
+    `unseen` is what could not be looked at; `provable_in_s` when watching it could prove it dead.
+    """
 
     network: str
     directory: str
@@ -59,10 +78,19 @@ class LeaseRow:
     container_id: str
     interface: str
     verdict: Verdict
-    reasons: tuple[str, ...]
+    reason: ReasonRow | None
+    reasons: tuple[ReasonRow, ...]
     pod: str
-    unseen: tuple[str, ...]
+    unseen: tuple[ReasonRow, ...]
     provable_in_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRow:
+    """Checks that were not made, and why: the node cannot know, or it is not meant."""
+
+    ids: tuple[str, ...]
+    reason: ReasonRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +106,7 @@ class Report:
     findings: tuple[Finding, ...]
     networks: tuple[NetworkRow, ...]
     leases: tuple[LeaseRow, ...]
-    skipped: tuple[Skipped, ...] = ()
+    skipped: tuple[SkippedRow, ...] = ()
 
 
 def make_report(
@@ -97,7 +125,8 @@ def make_report(
     return Report(
         SCHEMA_VERSION, evidence.janitor, evidence.node, evidence.root, status, fail_on, findings,
         tuple(_network(network) for network in usage(evidence, judgement)),
-        tuple(_lease(lease) for lease in judgement.leases), skipped,
+        tuple(_lease(lease) for lease in judgement.leases),
+        tuple(SkippedRow(part.ids, reason_row(part.reason)) for part in skipped),
     )  # fmt: skip
 
 
@@ -110,15 +139,26 @@ def _network(network: NetworkUsage) -> NetworkRow:
         network.name, network.directory.rpartition("/")[0], network.in_scope, ranges,
         # A pod needs one address of every set, so the smallest set is what counts.
         min((r.capacity for r in ranges), default=None), min((r.free for r in ranges), default=None),
-        network.files, network.freeable, network.verdicts, network.note,
+        network.files, network.freeable, network.verdicts,
+        None if network.note is None else reason_row(network.note),
     )  # fmt: skip
 
 
 def _lease(lease: JudgedLease) -> LeaseRow:
+    reasons = tuple(map(reason_row, lease.reasons))
     return LeaseRow(
         lease.network, lease.directory, lease.address, lease.container_id, lease.interface, lease.verdict,
-        lease.reasons, lease.pod, tuple(part.reason for part in lease.unseen), lease.wait_s,
+        reasons[0] if reasons else None, reasons, lease.pod, tuple(reason_row(part.reason) for part in lease.unseen),
+        lease.wait_s,
     )  # fmt: skip
+
+
+def reason_row(reason: Reason | str) -> ReasonRow:
+    """A reason as reports have it."""
+    if isinstance(reason, str):
+        reason = because(Code.RECORDED, text=reason)
+    cause = None if reason.cause is None else reason_row(reason.cause)
+    return ReasonRow(reason.code, text(reason), dict(reason.facts), cause)
 
 
 def to_json(report: Report) -> bytes:

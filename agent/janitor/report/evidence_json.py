@@ -1,35 +1,96 @@
-"""Evidence as JSON and back: what `janitor collect` writes and `--evidence` reads."""
+"""Evidence as JSON and back: what `janitor collect` writes and `--evidence` reads.
+
+A reason is written with its sentence beside its code and facts, for people and for jq; only the code and the facts are
+read again. Evidence of version 1 had nothing but the sentence.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
 from janitor.core.addresses import make_range
+from janitor.core.codes import Code
 from janitor.core.evidence import EVIDENCE_VERSION, Evidence, Unknown, known
+from janitor.core.reason import Fact, Reason, because
 from janitor.report.json_bytes import indented
+from janitor.report.words import text
+
+_SENTENCES: Final = {"damage": "", "mismatch": "", "why": "role"}
+"""Fields that held a sentence in version 1, and by which other field of theirs they are known; "" for any."""
 
 
 def encode(evidence: Evidence) -> bytes:
     """One JSON object; bytes are base64 in it."""
-    return indented(evidence, indent=1)
+    return indented(_walk(msgspec.to_builtins(evidence), _with_text), indent=1)
 
 
 def decode(data: bytes) -> Evidence:
     """The evidence, exactly as it was. ValueError says, in one sentence, what is wrong with `data`."""
     try:
         version = msgspec.json.decode(data, type=_Version).version
-        if version != EVIDENCE_VERSION:
+        if not 1 <= version <= EVIDENCE_VERSION:
             raise ValueError(
-                f"it has version {version} and this janitor reads version {EVIDENCE_VERSION}: use the janitor that "
-                "collected it"
+                f"it has version {version} and this janitor reads versions 1 to {EVIDENCE_VERSION}: use the janitor "
+                "that collected it"
             )
-        evidence = msgspec.json.decode(data, type=Evidence)
+        document = _walk(msgspec.json.decode(data), _from_sentences if version == 1 else _without_text)
+        evidence = msgspec.convert(document, type=Evidence)
         for network in known(evidence.networks):
             if not isinstance(network.range_sets, Unknown):
                 for part in (part for parts in network.range_sets for part in parts):
                     make_range(part.subnet, part.start, part.end, part.gateway)
         return evidence
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"it is not what 'janitor collect' writes ({error})") from None
 
 
 class _Version(msgspec.Struct):
     version: int
+
+
+def _walk(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """The same, with each object changed, the innermost first."""
+    if isinstance(value, dict):
+        return change({name: _walk(part, change) for name, part in value.items()})
+    if isinstance(value, list | tuple):
+        return [_walk(part, change) for part in value]
+    return value
+
+
+def _with_text(part: dict[str, Any]) -> dict[str, Any]:
+    """For a reason: its sentence, and its facts as an object."""
+    if part.keys() != {"code", "facts", "cause"}:
+        return part
+    facts = dict(part["facts"])
+    return {"code": part["code"], "text": text(_reason(part["code"], facts, part["cause"])), "facts": facts,
+            "cause": part["cause"]}  # fmt: skip
+
+
+def _reason(code: str, facts: dict[str, Any], cause: dict[str, Any] | None) -> Reason:
+    behind = None if cause is None else _reason(cause["code"], cause["facts"], cause["cause"])
+    known_facts: dict[str, Fact] = {
+        name: tuple(fact) if isinstance(fact, list) else fact for name, fact in facts.items()
+    }
+    return because(Code(code), behind, **known_facts)
+
+
+def _without_text(part: dict[str, Any]) -> dict[str, Any]:
+    if part.keys() != {"code", "text", "facts", "cause"} or not isinstance(part["facts"], dict):
+        return part
+    return {"code": part["code"], "facts": list(part["facts"].items()), "cause": part["cause"]}
+
+
+def _from_sentences(part: dict[str, Any]) -> dict[str, Any]:
+    """What version 1 had: `Unknown` as a sentence and a hint, and other sentences that are reasons now."""
+    if part.keys() in ({"reason"}, {"reason", "hint"}) and isinstance(part["reason"], str):
+        return {"reason": _recorded(part["reason"], part.get("hint") or "")}
+    for name, beside in _SENTENCES.items():
+        if isinstance(part.get(name), str) and (not beside or beside in part):
+            part[name] = _recorded(part[name]) if part[name] else None
+    return part
+
+
+def _recorded(sentence: str, hint: str = "") -> dict[str, Any]:
+    facts = [["text", sentence], *([["hint", hint]] if hint else [])]
+    return {"code": Code.RECORDED, "facts": facts, "cause": None}

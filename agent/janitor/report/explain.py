@@ -4,10 +4,13 @@ import textwrap
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
+from janitor.core.codes import Code
 from janitor.core.judgement import Verdict
 from janitor.core.prose import duration, safe
+from janitor.core.reason import because
 from janitor.core.sightings import Sightings
 from janitor.report.document import LeaseRow, Report
+from janitor.report.words import text
 
 _MEANING = {
     Verdict.LIVE: "in use; janitor keeps it",
@@ -34,7 +37,7 @@ def not_seen(report: Report, sightings: Sightings, address: str) -> Iterator[str
     """What could not be looked at, and leaves open what is said of `address`."""
     yield from (finding.summary for finding in report.findings if finding.status == "unknown")
     if not any(lease.address == address for lease in report.leases):
-        yield from (part.reason for part in sightings.unseen_addresses)
+        yield from (text(part.reason) for part in sightings.unseen_addresses)
 
 
 def _wrapped(line: str, width: int) -> str:
@@ -52,8 +55,8 @@ def _lease(lease: LeaseRow) -> list[str]:
         lines.append(f"  container  {lease.container_id} {lease.interface}".rstrip())
     exists = " (does not exist)" if lease.verdict is Verdict.MISSING else ""
     lines.append(f"  file       {lease.directory}/{lease.address}{exists}")
-    lines += [f"  because    {reason}" for reason in lease.reasons]
-    lines += [f"  not seen   {reason}" for reason in lease.unseen]
+    lines += [f"  because    {reason.text}" for reason in lease.reasons]
+    lines += [f"  not seen   {reason.text}" for reason in lease.unseen]
     lines.append(f"  freed by   {_freed_by(lease)}")
     return lines
 
@@ -83,10 +86,10 @@ def _freed_by(lease: LeaseRow) -> str:
 
 def _not_leased(report: Report, sightings: Sightings, address: str, *, blind: bool) -> list[str]:
     """That it is free is said only where everything was looked at and nobody was seen to use it."""
-    users = list(sightings.address_alive.get(address, ()))
+    users = [text(reason) for reason in sightings.address_alive.get(address, ())]
     claimant = sightings.claimed.get(address)
     if claimant is not None and claimant.ready:  # whose sandbox may show the kernel no address at all: gVisor's
-        users.append(f"the sandbox {claimant.pod}, listed READY, says that the address is its own")
+        users.append(text(because(Code.CLAIMED, pod=str(claimant.pod), state="READY")))
     return [_without_lease(report, address, in_use=bool(users), blind=blind), *(f"  because    {u}" for u in users)]
 
 

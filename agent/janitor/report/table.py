@@ -59,7 +59,7 @@ def to_table(
     if report.skipped:
         console.print()
     for part in report.skipped:
-        console.print(escape(safe(f"skipped {id_ranges(part.ids)}: {part.reason}")), style="dim")
+        console.print(escape(safe(f"skipped {id_ranges(part.ids)}: {part.reason.text}")), style="dim")
     if report.leases and leases:
         console.print()
         console.print(_leases(report, every_lease))
@@ -109,4 +109,4 @@ _ORDER = (
 
 
 def _why(lease: LeaseRow) -> str:
-    return lease.reasons[0] if lease.reasons else ""
+    return lease.reason.text if lease.reason is not None else ""
