@@ -6,6 +6,7 @@ Every command, and every test of the whole, goes through here. Nothing in this f
 import importlib
 import pkgutil
 import socket
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -24,7 +25,7 @@ from janitor.core.evidence import (
     Unknown,
     known,
 )  # fmt: skip
-from janitor.core.findings import Finding, Skipped
+from janitor.core.findings import Diagnosis, Finding, Skipped
 from janitor.core.judgement import Judgement, judge
 from janitor.core.lease import canonical_address, parse_lease
 from janitor.core.prose import id_ranges, nearest
@@ -203,35 +204,37 @@ def asked_addresses(
     return AskedAddresses(frozenset(addresses), tuple(sorted(subnets)))
 
 
-def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> tuple[Judgement, tuple[Finding, ...]]:
-    """Judge every lease and ask every check; findings come with the worst first."""
+def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> Diagnosis:
+    """Judge every lease and ask every check. Findings: the worst first. Skipped checks: one entry for each reason."""
     judgement = judge(evidence, grace_s)
-    findings = [finding for module in _checks() for finding in module.check(evidence, judgement)]
+    findings: list[Finding] = []
+    by_reason: dict[str, set[str]] = {}
+    for check in _checks():
+        for answer in check(evidence, judgement):
+            if isinstance(answer, Skipped):
+                by_reason.setdefault(answer.reason, set()).update(answer.ids)
+            else:
+                findings.append(answer)
     findings.sort(key=lambda f: (-f.severity.rank, f.id, f.subject))
-    return judgement, tuple(findings)
+    skipped = (Skipped(tuple(sorted(ids)), reason) for reason, ids in by_reason.items())
+    return Diagnosis(judgement, tuple(findings), tuple(skipped))
 
 
-def skipped(evidence: Evidence, only: str | None = None) -> tuple[Skipped, ...]:
-    """The checks that were not made on this evidence, those with one reason together; of `only`, where it is given."""
-    wanted = None if only is None else matching_ids(only)
-    by_reason: dict[str, list[str]] = {}
-    for module in _checks():
-        for part in module.skipped(evidence) if hasattr(module, "skipped") else ():
-            ids = [i for i in part.ids if wanted is None or i in wanted]
-            by_reason.setdefault(part.reason, []).extend(ids)
-    return tuple(Skipped(tuple(sorted(set(ids))), reason) for reason, ids in by_reason.items() if ids)
-
-
-def select(findings: tuple[Finding, ...], only: str | None) -> tuple[Finding, ...]:
-    """Those that `only` names, by ID or family (`leases`), separated by commas; what they could not see stays in.
+def select(diagnosis: Diagnosis, only: str | None) -> Diagnosis:
+    """What `only` names, by ID or family (`leases`), separated by commas; what could not be seen of it stays in.
 
     ValueError for a name that is nobody's.
     """
     if only is None:
-        return findings
+        return diagnosis
     wanted = matching_ids(only)
-    wanted |= {unseen for family, unseen in UNSEEN.items() if any(one.startswith(family) for one in wanted)}
-    return tuple(f for f in findings if f.id in wanted)
+    unseen = {unseen for family, unseen in UNSEEN.items() if any(one.startswith(family) for one in wanted)}
+    parts = ((tuple(i for i in part.ids if i in wanted), part.reason) for part in diagnosis.skipped)
+    return Diagnosis(
+        diagnosis.judgement,
+        tuple(f for f in diagnosis.findings if f.id in wanted | unseen),
+        tuple(Skipped(ids, reason) for ids, reason in parts if ids),
+    )
 
 
 def about_leases(only: str | None) -> bool:
@@ -241,7 +244,7 @@ def about_leases(only: str | None) -> bool:
 
 def matching_ids(only: str) -> set[str]:
     """The IDs that a list of families and IDs means. ValueError for a name that is nobody's."""
-    known_ids = sorted({identifier for module in _checks() for identifier in module.IDS})
+    known_ids = sorted({identifier for module in _modules() for identifier in module.IDS})
     wanted: set[str] = set()
     for word in (word.strip() for word in only.split(",")):
         prefix = FAMILIES.get(word.lower(), word.upper())
@@ -256,8 +259,12 @@ def matching_ids(only: str) -> set[str]:
     return wanted
 
 
+def _checks() -> list[Callable[[Evidence, Judgement], Iterable[Finding | Skipped]]]:
+    return [module.check for module in _modules()]
+
+
 @cache
-def _checks() -> list[Any]:
+def _modules() -> list[Any]:
     """Every check: each module of janitor.checks is one, found by being there."""
     names = sorted(module.name for module in pkgutil.iter_modules(checks.__path__))
     return [importlib.import_module(f"janitor.checks.{name}") for name in names]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from janitor.core.address_plan import AddressPlan
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
@@ -21,33 +22,27 @@ _NEED_NODES = ("CIDR004", "CIDR005")
 _NEED_NETWORK = ("CIDR009", "CIDR028")
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """What the rules say of the plan, without those that need what this node cannot know."""
     plan = node_plan(evidence)
-    if kubernetes_missing(evidence.node_config) or isinstance(plan, Unknown):
+    if missing := kubernetes_missing(evidence.node_config):
+        yield Skipped(IDS, missing)
         return
-    left_out = {i for part in _left_out(evidence) for i in part.ids}
+    if isinstance(plan, Unknown):
+        yield Skipped(IDS, plan.reason)
+        return
+    left_out = tuple(_left_out(plan, evidence))
+    yield from left_out
+    unasked = {i for part in left_out for i in part.ids}
     for finding in examine(plan):
-        if finding.id in IDS and finding.id not in left_out:
+        if finding.id in IDS and finding.id not in unasked:
             more = "; 'janitor cidr' proposes one" if finding.id in _NEW_RANGES else ""
             yield replace(finding, fix=f"{finding.fix}{more}")
 
 
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """Rules that were not asked, by what was missing."""
-    plan = node_plan(evidence)
-    missing = kubernetes_missing(evidence.node_config)
-    if missing or isinstance(plan, Unknown):
-        yield Skipped(IDS, missing or (plan.reason if isinstance(plan, Unknown) else ""))
-        return
-    yield from _left_out(evidence)
-
-
-def _left_out(evidence: Evidence) -> Iterator[Skipped]:
+def _left_out(plan: AddressPlan, evidence: Evidence) -> Iterator[Skipped]:
+    """Rules that are not asked, by what is missing."""
     shown = objects(evidence.node_config)
-    plan = node_plan(evidence)
-    if isinstance(plan, Unknown):
-        return
     for ids, values, what in ((("CIDR010",), plan.dns, "the address of the cluster DNS"),
                               (("CIDR021",), plan.services, "the range of the Services"),
                               (("CIDR020",), plan.pods, "the range of the pods")):  # fmt: skip

@@ -15,7 +15,7 @@ from janitor.core.address_plan import (
     slot_count,
     within,
 )
-from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Route
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
@@ -25,32 +25,22 @@ from janitor.core.node_view import kubernetes_missing, node_ips
 IDS = ("CIDR008", "CIDR016")
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """One finding for each range that a foreign route lies over, and one for pods that leave by the default route."""
-    plan = node_plan(evidence)
-    if kubernetes_missing(evidence.node_config) or isinstance(plan, Unknown):
-        return
-    yield from _foreign(plan, evidence)
-    yield from _reached(plan, evidence)
+    plan, routes = node_plan(evidence), evidence.node_config.routes
+    if missing := kubernetes_missing(evidence.node_config):
+        yield Skipped(IDS, missing)
+    elif isinstance(plan, Unknown):
+        yield Skipped(IDS, plan.reason)
+    elif isinstance(routes, Unknown):
+        yield Skipped(IDS, routes.reason)
+    else:
+        yield from _foreign(plan, routes, evidence)
+        yield from _reached(plan, routes)
 
 
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """Without ranges or routes there is nothing to lay over each other."""
-    node, plan = evidence.node_config, node_plan(evidence)
-    reason = kubernetes_missing(node)
-    if not reason and isinstance(plan, Unknown):
-        reason = plan.reason
-    if not reason and isinstance(node.routes, Unknown):
-        reason = node.routes.reason
-    if reason:
-        yield Skipped(IDS, reason)
-    elif not isinstance(plan, Unknown) and plan.network is None:
-        yield Skipped(("CIDR008",), "the private network's range is not known")
-
-
-def _foreign(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
+def _foreign(plan: AddressPlan, routes: tuple[Route, ...], evidence: Evidence) -> Iterator[Finding]:
     layout = Layout(plan)
-    routes = known(evidence.node_config.routes)
     mine = {address for s in node_ips(evidence) if (address := as_address(s.value))}
     outside = [r for r in routes if not is_pod_interface(evidence, r.interface)]
     hops = {address for r in outside if (address := as_address(r.gateway))}
@@ -110,12 +100,13 @@ def _move(route: Route, net: Net) -> str:
     return f"give {route.interface} a range outside {net}, or remove it: ip route del {_told(route)}"
 
 
-def _reached(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
+def _reached(plan: AddressPlan, routes: tuple[Route, ...]) -> Iterator[Finding | Skipped]:
     """CIDR008: where would this node send a packet to a pod of another node?"""
     layout = Layout(plan)
     network = layout.network
-    routes = known(evidence.node_config.routes)
-    if network is None or isinstance(evidence.node_config.routes, Unknown):
+    if plan.network is None:
+        yield Skipped(("CIDR008",), "the private network's range is not known")
+    if network is None:
         return
     for pods in layout.pods:
         if pods.net.version != network.net.version or within(pods.net, network.net):

@@ -5,7 +5,7 @@ from itertools import combinations
 
 from janitor.core.address_plan import Net, Stated, as_address, host, overlap, parse, within
 from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import KubeNode
+from janitor.core.evidence_node import KubeNode, NodeConfig, Objects
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_plan import node_plan
@@ -29,50 +29,37 @@ IDS = ("CIDR011", "CIDR012", "CIDR023", "CIDR024", "CIDR025", "CIDR027")
 _DNS = ("kube-system/kube-dns", "kube-system/rke2-coredns-rke2-coredns")
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """One finding for each thing that two say differently."""
-    if kubernetes_missing(evidence.node_config):
-        return
-    yield from _dns(evidence)
-    yield from _kubernetes_service(evidence)
-    yield from _outside(evidence)
-    yield from _components(evidence)
-    yield from _leases(evidence)
-    yield from _twice(evidence)
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """What could not be compared."""
     node = evidence.node_config
-    missing = kubernetes_missing(node)
-    if missing:
+    if missing := kubernetes_missing(node):
         yield Skipped(IDS, missing)
         return
+    yield from _components(node)
     shown = objects(node)
-    if len(cluster_cidrs(node)) < 2:
-        yield Skipped(("CIDR024",), "fewer than two components on this node say which range the pods have")
     if shown is None:
-        reason = nothing_shown(node, "Nodes")
-        yield Skipped(("CIDR012", "CIDR023", "CIDR027"), reason)
-    elif not cluster_cidrs(node):
-        yield Skipped(("CIDR023",), "no component on this node says which range the pods have")
-    if len(cluster_dns(node)) + bool(_service(evidence, _DNS)) < 2:
-        yield Skipped(("CIDR011",), "fewer than two places on this node say where the cluster DNS is")
-    if not own_pod_cidrs(evidence):
-        yield Skipped(("CIDR025",), "this node's pod range is not known")
+        yield Skipped(("CIDR012", "CIDR023", "CIDR027"), nothing_shown(node, "Nodes"))
+    else:
+        yield from _kubernetes_service(node, shown)
+        yield from _outside(shown, evidence)
+        yield from _twice(known(shown.nodes))
+    yield from _dns(node, shown)
+    yield from _leases(evidence)
 
 
-def _service(evidence: Evidence, names: tuple[str, ...]) -> Stated | None:
-    shown = objects(evidence.node_config)
+def _service(shown: Objects | None, names: tuple[str, ...]) -> Stated | None:
     services = known(shown.service_ips) if shown else ()
     return next((Stated(ip, f"Service {name}") for name, ip in services if name in names and ip != "None"), None)
 
 
-def _dns(evidence: Evidence) -> Iterator[Finding]:
-    said = cluster_dns(evidence.node_config)
-    service = _service(evidence, _DNS)
+def _dns(node: NodeConfig, shown: Objects | None) -> Iterator[Finding | Skipped]:
+    said = cluster_dns(node)
+    service = _service(shown, _DNS)
+    if len(said) + bool(service) < 2:
+        yield Skipped(("CIDR011",), "fewer than two places on this node say where the cluster DNS is")
+        return
     # The kubelet may be given a cache on the node (NodeLocal DNSCache): link-local by custom, or an address of its own.
-    here = known(evidence.node_config.addresses)
+    here = known(node.addresses)
     values = {one.component: v for one in said for v in one.values[:1] if not _cached(v, here)}
     if service:
         values["Service"] = service
@@ -92,9 +79,9 @@ def _cached(dns: Stated, here: tuple[str, ...]) -> bool:
     return address is not None and (address.is_link_local or str(address) in here)
 
 
-def _kubernetes_service(evidence: Evidence) -> Iterator[Finding]:
-    service = _service(evidence, ("default/kubernetes",))
-    said = service_cidrs(evidence.node_config)
+def _kubernetes_service(node: NodeConfig, shown: Objects) -> Iterator[Finding]:
+    service = _service(shown, ("default/kubernetes",))
+    said = service_cidrs(node)
     ranges = [net for net in (parse(v.value) for v in said[0].values) if net] if said else []
     if service is None or not ranges:
         return
@@ -111,10 +98,10 @@ def _kubernetes_service(evidence: Evidence) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _outside(evidence: Evidence) -> Iterator[Finding]:
-    shown = objects(evidence.node_config)
+def _outside(shown: Objects, evidence: Evidence) -> Iterator[Finding | Skipped]:
     said = cluster_cidrs(evidence.node_config)
-    if shown is None or not said:
+    if not said:
+        yield Skipped(("CIDR023",), "no component on this node says which range the pods have")
         return
     plan = node_plan(evidence)
     ranges = [net for net in (parse(v.value) for v in said[0].values) if net]
@@ -138,9 +125,11 @@ def _outside(evidence: Evidence) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _components(evidence: Evidence) -> Iterator[Finding]:
+def _components(node: NodeConfig) -> Iterator[Finding | Skipped]:
     """CIDR024: the same ranges, whatever the order and the spelling."""
-    said = cluster_cidrs(evidence.node_config)
+    said = cluster_cidrs(node)
+    if len(said) < 2:
+        yield Skipped(("CIDR024",), "fewer than two components on this node say which range the pods have")
     for one, other in combinations(said, 2):
         if not _same(one, other):
             yield Finding(
@@ -164,9 +153,11 @@ def _same(one: Said, other: Said) -> bool:
     )
 
 
-def _leases(evidence: Evidence) -> Iterator[Finding]:
+def _leases(evidence: Evidence) -> Iterator[Finding | Skipped]:
     """CIDR025: where addresses really come from, against the range that the Node has."""
     node = evidence.node_config
+    if not own_pod_cidrs(evidence):
+        yield Skipped(("CIDR025",), "this node's pod range is not known")
     own = own_node(evidence)
     ranges = [net for net in map(parse, own.pod_cidrs) if net] if own else []
     used = [(v, f) for v in _flannel(evidence) if (f := "flannel")]
@@ -197,10 +188,9 @@ def _fits(net: Net, pods: Net) -> bool:
     return within(net, pods) or within(pods, net)
 
 
-def _twice(evidence: Evidence) -> Iterator[Finding]:
+def _twice(nodes: tuple[KubeNode, ...]) -> Iterator[Finding]:
     """CIDR027: sorted by where they begin, a range overlaps one before it that has not ended yet."""
-    shown = objects(evidence.node_config)
-    given = [(n.name, net) for n in known(shown.nodes) for c in n.pod_cidrs if (net := parse(c))] if shown else []
+    given = [(n.name, net) for n in nodes for c in n.pod_cidrs if (net := parse(c))]
     pairs: list[tuple[str, Net, str, Net]] = []
     last: tuple[str, Net] | None = None
     for name, net in sorted(given, key=lambda g: (g[1].version, int(g[1].network_address), g[1].prefixlen)):
@@ -216,7 +206,7 @@ def _twice(evidence: Evidence) -> Iterator[Finding]:
             "CIDR027", Severity.ERROR, f"{one} and {other}", f"{one} and {other} have overlapping pod ranges{more}",
             (f"{one}: {first}", f"{other}: {second}", *(f"{a}: {x}; {b}: {y}" for a, x, b, y in pairs[1:8])),
             "Two pods of the cluster can have the same address; what is meant for one reaches the other.",
-            _let_go(known(shown.nodes) if shown else (), one, other),
+            _let_go(nodes, one, other),
         )  # fmt: skip
 
 

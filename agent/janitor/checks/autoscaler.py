@@ -27,12 +27,20 @@ class _Limits:
     source: str
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """Only for a node that an autoscaler made, and only for clocks that are running."""
-    own = own_node(evidence)
-    if own is None or not own.group or not own.created_ns:
-        return
-    limits = _limits(evidence.node_config)
+    node, own = evidence.node_config, own_node(evidence)
+    if own is None:
+        unseen = node.objects.reason if isinstance(node.objects, Unknown) else "this node's Node object was not seen"
+        yield Skipped(IDS, kubernetes_missing(node) or unseen)
+    elif not own.group:
+        unlabelled = f"Node {own.name} has no label hcloud/node-group: no autoscaler made it"
+        yield Skipped(IDS, kubernetes_missing(node) or unlabelled)
+    elif own.created_ns:
+        yield from _clocks(own, _limits(node), evidence)
+
+
+def _clocks(own: KubeNode, limits: _Limits, evidence: Evidence) -> Iterator[Finding]:
     now = evidence.started.realtime_ns
     booted = now - evidence.started.boottime_ns
     # A Node that is younger than the machine by more than C2 has joined anew: that clock did not end the server.
@@ -70,18 +78,6 @@ def _readiness(own: KubeNode, changed_ns: int, limits: _Limits, now: int, more: 
          "the autoscaler's own count begins when it first finds the node unneeded, so it may be later", *more),
         "kubectl describe node " + own.name,
     )  # fmt: skip
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """A node that nobody scales is removed by nobody."""
-    own = own_node(evidence)
-    if missing := kubernetes_missing(evidence.node_config):
-        yield Skipped(IDS, missing)
-    elif own is None:
-        unseen = evidence.node_config.objects
-        yield Skipped(IDS, unseen.reason if isinstance(unseen, Unknown) else "this node's Node object was not seen")
-    elif not own.group:
-        yield Skipped(IDS, f"Node {own.name} has no label hcloud/node-group: no autoscaler made it")
 
 
 def _countdown(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from janitor.core.address_plan import parse, within
 from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import Component, NodeConfig
+from janitor.core.evidence_node import Component, NodeConfig, Objects
 from janitor.core.findings import Finding, Severity, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import (
@@ -28,16 +28,26 @@ _LEAK = (
 )
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """By its process on this node, or by its Deployment where objects were given."""
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """By its process on this node, or by its Deployment where objects were given: it runs on one node of a cluster."""
     node = evidence.node_config
-    controller = cloud_controller(node)
-    if controller is not None:
+    missing = kubernetes_missing(node)
+    controller, shown = cloud_controller(node), objects(node)
+    if controller is None:
+        yield Skipped(("HCCM001", "HCCM002"), missing or "Hetzner's cloud controller does not run on this node")
+    else:
         yield from _twice(controller)
         yield from _differs(controller, node)
-    shown = objects(node)
     if shown is None:
-        return
+        yield Skipped(("HCCM003", "HCCM005"), missing or nothing_shown(node))
+    else:
+        yield from _complaints(shown)
+
+
+def _complaints(shown: Objects) -> Iterator[Finding | Skipped]:
+    """What the cloud controller itself says, in events and in conditions of Nodes."""
+    if isinstance(shown.events, Unknown):
+        yield Skipped(("HCCM003",), shown.events.reason)
     for _, message in known(shown.events)[:1]:
         yield Finding(
             "HCCM003", Severity.ERROR, HCCM, "the cloud controller says that its cluster CIDR is wrong",
@@ -55,21 +65,6 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             "the node's address lies in its pod range (CIDR004), or the range overlaps a subnet (hccm#576).",
             "kubectl get events -A --field-selector reason=FailedToCreateRoute",
         )  # fmt: skip
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """It runs on one node of a cluster."""
-    node = evidence.node_config
-    shown = objects(node)
-    if missing := kubernetes_missing(node):
-        yield Skipped(IDS, missing)
-        return
-    if cloud_controller(node) is None:
-        yield Skipped(("HCCM001", "HCCM002"), "Hetzner's cloud controller does not run on this node")
-    if shown is None:
-        yield Skipped(("HCCM003", "HCCM005"), nothing_shown(node))
-    elif isinstance(shown.events, Unknown):
-        yield Skipped(("HCCM003",), shown.events.reason)
 
 
 def _twice(controller: Component) -> Iterator[Finding]:

@@ -13,15 +13,26 @@ IDS = ("CNI001", "CNI002", "CNI003")
 _SHIPPED = ("crio", "crio-bridge", "podman", "loopback", "cni-loopback")  # networks that packages bring along
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """On a node without Kubernetes nobody waits for a CNI."""
+    node = evidence.node_config
+    if missing := kubernetes_missing(node):
+        yield Skipped(IDS, missing)
+    elif isinstance(node.cni_files, Unknown):
+        yield Skipped(IDS, node.cni_files.reason)
+    elif not node.cni_directories:
+        yield Skipped(IDS, "no runtime says where its CNI configuration is, and none of the usual directories exists")
+    else:
+        yield from _directories(node.cni_files, evidence)
+
+
+def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator[Finding]:
     """By directory: the runtime reads one, and loads the first good file in it."""
     node = evidence.node_config
-    if kubernetes_missing(node) or isinstance(node.cni_files, Unknown):
-        return
     # Of several directories the runtime reads one: k3s has its own, and /etc/cni/net.d stays empty.
-    works = any(f.usable and not f.problem for f in node.cni_files)
+    works = any(f.usable and not f.problem for f in all_files)
     for directory in node.cni_directories:
-        files = [f for f in node.cni_files if f.path.rpartition("/")[0] == directory]
+        files = [f for f in all_files if f.path.rpartition("/")[0] == directory]
         good = [f for f in files if f.usable and not f.problem]
         if not works:
             yield Finding(
@@ -69,15 +80,3 @@ def _chosen(first: CniFile, evidence: Evidence) -> bool:
 
 def _delegates(file: CniFile) -> bool:
     return any(plugin.startswith("multus") for plugin in file.plugins)  # thick Multus is called multus-shim
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """On a node without Kubernetes nobody waits for a CNI."""
-    node = evidence.node_config
-    reason = kubernetes_missing(node)
-    if not reason and isinstance(node.cni_files, Unknown):
-        reason = node.cni_files.reason
-    if not reason and not node.cni_directories:
-        reason = "no runtime says where its CNI configuration is, and none of the usual directories exists"
-    if reason:
-        yield Skipped(IDS, reason)

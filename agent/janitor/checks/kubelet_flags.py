@@ -20,11 +20,14 @@ _LISTS = ("--feature-gates", "--node-labels", "--register-with-taints", "--v", "
           "--cpu-manager-policy-options", "--topology-manager-policy-options")  # fmt: skip
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """Nothing where the kubelet's command line was not seen."""
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """Where the kubelet's command line was seen: a k3s hides it, and on a disk nothing runs."""
     node = evidence.node_config
-    kubelet = _seen(node)
-    if kubelet is None:
+    kubelet = component(node, "kubelet")
+    if kubelet is None or not kubelet.running:
+        inside = f"{node.distribution} runs its kubelet inside itself, and the journal does not say with which flags"
+        reason = inside if node.distribution in ("k3s", "rke2", "k0s", "microk8s") else "no kubelet was seen running"
+        yield Skipped(IDS, kubernetes_missing(node) or reason)
         return
     yield from _missing(node, kubelet)
     yield from _provider(kubelet)
@@ -32,26 +35,11 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     yield from _bootstrap(node, kubelet)
 
 
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """A k3s hides it, and on a disk nothing runs."""
-    node = evidence.node_config
-    if _seen(node) is None:
-        inside = f"{node.distribution} runs its kubelet inside itself, and the journal does not say with which flags"
-        reason = inside if node.distribution in ("k3s", "rke2", "k0s", "microk8s") else "no kubelet was seen running"
-        yield Skipped(IDS, kubernetes_missing(node) or reason)
-    elif kubelet_unit(node) is None:
-        yield Skipped(("KUB001",), "there is no kubelet.service that says which flags were meant")
-
-
-def _seen(node: NodeConfig) -> Component | None:
-    kubelet = component(node, "kubelet")
-    return kubelet if kubelet and kubelet.running else None
-
-
-def _missing(node: NodeConfig, kubelet: Component) -> Iterator[Finding]:
+def _missing(node: NodeConfig, kubelet: Component) -> Iterator[Finding | Skipped]:
     """What some variable holds, by whichever file, and the running process does not have."""
     unit = kubelet_unit(node)
     if unit is None:
+        yield Skipped(("KUB001",), "there is no kubelet.service that says which flags were meant")
         return
     has = set(kubelet.argv)
     names = {word.partition("=")[0] for word in kubelet.argv}

@@ -20,10 +20,13 @@ _DECISIVE = ("--cloud-provider", "--node-ip", "--hostname-override", "--provider
 _RESTART = "systemctl daemon-reload && systemctl restart kubelet"
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """Nothing where no kubelet.service is."""
-    unit = kubelet_unit(evidence.node_config)
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """Where there is a kubelet.service: k3s, RKE2 and k0s have none."""
+    node = evidence.node_config
+    unit = kubelet_unit(node)
     if unit is None:
+        reason = kubernetes_missing(node) or (node.units.reason if isinstance(node.units, Unknown) else "")
+        yield Skipped(IDS, reason or f"{node.distribution or 'this node'} has no kubelet.service")
         return
     yield from _blanked(unit, evidence)
     yield from _reset(unit)
@@ -32,14 +35,6 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     yield from _stale(unit)
     yield from _shadowed(unit)
     yield from _syntax(unit)
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """k3s, RKE2 and k0s have no such unit."""
-    node = evidence.node_config
-    if kubelet_unit(node) is None:
-        reason = kubernetes_missing(node) or (node.units.reason if isinstance(node.units, Unknown) else "")
-        yield Skipped(IDS, reason or f"{node.distribution or 'this node'} has no kubelet.service")
 
 
 def _blanked(unit: Unit, evidence: Evidence) -> Iterator[Finding]:

@@ -10,10 +10,14 @@ from janitor.core.node_view import kubernetes_missing
 IDS = ("MD001",)
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """Nothing on other machines, and nothing where it was not asked."""
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """Skipped on other machines, and where it was not asked."""
     node = evidence.node_config
-    if not kubernetes_missing(node) and isinstance(node.machine, Unknown) and _missed(node.machine, node.vendor):
+    if missing := kubernetes_missing(node):
+        yield Skipped(IDS, missing)
+    elif isinstance(node.machine, Unknown) and not _missed(node.machine, node.vendor):
+        yield Skipped(IDS, node.machine.reason)
+    elif isinstance(node.machine, Unknown):
         yield Finding(
             "MD001", Severity.INFO, "169.254.169.254", f"the metadata service does not answer: {node.machine.reason}",
             (f"made by: {node.vendor}",),
@@ -21,15 +25,6 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             "set it up. A route or a firewall for 169.254.0.0/16 is in the way (CIDR017), or it is down.",
             "ip route get 169.254.169.254; curl -m 2 http://169.254.169.254/hetzner/v1/metadata/instance-id",
         )  # fmt: skip
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """Where there is no such service."""
-    machine, vendor = evidence.node_config.machine, evidence.node_config.vendor
-    if missing := kubernetes_missing(evidence.node_config):
-        yield Skipped(IDS, missing)
-    elif isinstance(machine, Unknown) and not _missed(machine, vendor):
-        yield Skipped(IDS, machine.reason)
 
 
 def _missed(machine: Unknown, vendor: str) -> bool:

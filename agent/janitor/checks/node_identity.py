@@ -31,47 +31,42 @@ _PATIENCE_S = 120
 _SECOND = 1_000_000_000
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """By the Node object where it was shown, and by the metadata service where that answered."""
     node = evidence.node_config
-    if kubernetes_missing(node):
-        return
-    own, server = own_node(evidence), machine(node)
-    if own is not None:
-        yield from _registered(own, evidence)
-    if server is not None and expects_provider(node, own):
-        yield from _name(server, evidence)
-        yield from _networks(server, evidence)
-    yield from _not_here(evidence)
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """By what was missing: the Node object, or the metadata service."""
-    node = evidence.node_config
-    missing = kubernetes_missing(node)
-    if missing:
+    if missing := kubernetes_missing(node):
         yield Skipped(IDS, missing)
         return
-    own = own_node(evidence)
-    named = ("NODE003",) if own else ()  # without the Node it is among those above
+    own, server = own_node(evidence), machine(node)
     if own is None:
-        shown = objects(node)
-        reason = nothing_shown(node, "Nodes")
-        if shown is not None:
-            reason = f"{shown.source} has no Node called {node_name(node) or '(this host has no name)'}"
-        yield Skipped(("NODE001", "NODE002", "NODE003", "NODE006"), reason)
+        yield Skipped(("NODE001", "NODE002", "NODE003", "NODE006"), _no_node(node))
+    else:
+        yield from _registered(own, evidence)
+    named = ("NODE003",) if own else ()  # without the Node it is among those above
     if isinstance(node.machine, Unknown):
         yield Skipped((*named, "NODE005"), node.machine.reason)
-    elif not expects_provider(node, own):
+    elif not _expects_provider(node, own):
         yield Skipped(
             (*(("NODE001",) if own else ()), *named, "NODE005"),
             "nothing here shows a cloud controller that would look for it",
         )
+    elif server is not None:
+        yield from _name(server, evidence)
+        yield from _networks(server, evidence)
     if not node_ips(evidence):
         yield Skipped(("NODE004",), "the kubelet was not told an address, as far as this node shows")
+    yield from _not_here(evidence)
 
 
-def expects_provider(node: NodeConfig, own: KubeNode | None) -> bool:
+def _no_node(node: NodeConfig) -> str:
+    """Why this node's Node is not known."""
+    shown = objects(node)
+    if shown is None:
+        return nothing_shown(node, "Nodes")
+    return f"{shown.source} has no Node called {node_name(node) or '(this host has no name)'}"
+
+
+def _expects_provider(node: NodeConfig, own: KubeNode | None) -> bool:
     """Whether a cloud controller is meant to know this node: nobody misses a providerID where none runs.
 
     By what the kubelet is told or was meant to be, by the controller itself, or by what one has done to Nodes.
@@ -93,7 +88,7 @@ def expects_provider(node: NodeConfig, own: KubeNode | None) -> bool:
 def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
     age_s = (evidence.started.realtime_ns - own.created_ns) / _SECOND if own.created_ns else 0
     missed = not own.provider_id and _UNINITIALIZED not in own.taints  # with the taint, the flag did arrive: NODE002
-    if age_s > _PATIENCE_S and missed and expects_provider(evidence.node_config, own):
+    if age_s > _PATIENCE_S and missed and _expects_provider(evidence.node_config, own):
         removed = (
             " Without it the cluster-autoscaler does not know this node for its server, and removes the server after "
             "15 minutes (kubernetes/autoscaler#6203, #5185, #8013)."

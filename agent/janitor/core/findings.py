@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from janitor.core.judgement import Judgement
+
 
 class Severity(StrEnum):
     """How bad it is, in this order."""
@@ -44,3 +46,12 @@ class Skipped:
 
     ids: tuple[str, ...]
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the evidence means: the verdict on each lease, what the checks found, and which of them were skipped."""
+
+    judgement: Judgement
+    findings: tuple[Finding, ...]
+    skipped: tuple[Skipped, ...]

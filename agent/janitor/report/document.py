@@ -9,8 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from janitor.core.evidence import Evidence
-from janitor.core.findings import Finding, Severity, Skipped
-from janitor.core.judgement import JudgedLease, Judgement, Verdict
+from janitor.core.findings import Diagnosis, Finding, Severity, Skipped
+from janitor.core.judgement import JudgedLease, Verdict
 from janitor.core.usage import NetworkUsage, usage
 from janitor.report.json_bytes import indented
 
@@ -83,12 +83,11 @@ class Report:
 
 def make_report(
     evidence: Evidence,
-    judgement: Judgement,
-    findings: tuple[Finding, ...],
+    diagnosis: Diagnosis,
     fail_on: Severity = Severity.WARNING,
-    skipped: tuple[Skipped, ...] = (),
 ) -> Report:
     """Put one pass together."""
+    judgement, findings = diagnosis.judgement, diagnosis.findings
     status: Status = "ok"
     if any(finding.status == "unknown" for finding in findings):
         status = "unknown"
@@ -97,7 +96,7 @@ def make_report(
     return Report(
         SCHEMA_VERSION, evidence.janitor, evidence.node, evidence.root, status, fail_on, findings,
         tuple(_network(network) for network in usage(evidence, judgement)),
-        tuple(_lease(lease) for lease in judgement.leases), skipped,
+        tuple(_lease(lease) for lease in judgement.leases), diagnosis.skipped,
     )  # fmt: skip
 
 
