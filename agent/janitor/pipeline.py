@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import janitor
 from janitor import checks
@@ -25,10 +24,10 @@ from janitor.core.evidence import (
     Unknown,
     known,
 )  # fmt: skip
+from janitor.core.finding_ids import Family, FindingId, matching_ids
 from janitor.core.findings import Diagnosis, Finding, Skipped
 from janitor.core.judgement import Judgement, judge
 from janitor.core.lease import canonical_address, parse_lease
-from janitor.core.prose import id_ranges, nearest
 from janitor.core.routing import Profile
 from janitor.core.sightings import canonical
 from janitor.host import (
@@ -51,13 +50,7 @@ from janitor.host.net_tables import Asked as AskedAddresses
 from janitor.host.processes import Asked, Spoken, spoken
 from janitor.host.whose import Whose
 
-FAMILIES = {
-    "leases": "LEASE", "rules": "RULE", "scan": "SCAN", "cidr": "CIDR", "kubelet": "KUB", "node": "NODE", "cni": "CNI",
-    "csi": "CSI", "autoscaler": "CA", "metadata": "MD", "hccm": "HCCM",
-}  # fmt: skip
-"""What `--only` calls a family of checks, and how the IDs of its findings begin."""
-
-UNSEEN = {"LEASE": "SCAN001", "RULE": "SCAN002"}
+UNSEEN = {Family.LEASE: FindingId.SCAN001, Family.RULE: FindingId.SCAN002}
 """The finding that says what a family could not look at."""
 
 
@@ -208,7 +201,7 @@ def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> Diagnosis:
     """Judge every lease and ask every check. Findings: the worst first. Skipped checks: one entry for each reason."""
     judgement = judge(evidence, grace_s)
     findings: list[Finding] = []
-    by_reason: dict[str, set[str]] = {}
+    by_reason: dict[str, set[FindingId]] = {}
     for check in _checks():
         for answer in check(evidence, judgement):
             if isinstance(answer, Skipped):
@@ -228,7 +221,7 @@ def select(diagnosis: Diagnosis, only: str | None) -> Diagnosis:
     if only is None:
         return diagnosis
     wanted = matching_ids(only)
-    unseen = {unseen for family, unseen in UNSEEN.items() if any(one.startswith(family) for one in wanted)}
+    unseen = {unseen for family, unseen in UNSEEN.items() if any(one.family is family for one in wanted)}
     parts = ((tuple(i for i in part.ids if i in wanted), part.reason) for part in diagnosis.skipped)
     return Diagnosis(
         diagnosis.judgement,
@@ -239,32 +232,14 @@ def select(diagnosis: Diagnosis, only: str | None) -> Diagnosis:
 
 def about_leases(only: str | None) -> bool:
     """Whether leases are among what `only` names."""
-    return only is None or any(identifier.startswith(("LEASE", "SCAN001")) for identifier in matching_ids(only))
-
-
-def matching_ids(only: str) -> set[str]:
-    """The IDs that a list of families and IDs means. ValueError for a name that is nobody's."""
-    known_ids = sorted({identifier for module in _modules() for identifier in module.IDS})
-    wanted: set[str] = set()
-    for word in (word.strip() for word in only.split(",")):
-        prefix = FAMILIES.get(word.lower(), word.upper())
-        ids = [i for i in known_ids if i == prefix or (prefix in FAMILIES.values() and i.startswith(prefix))]
-        if not ids:
-            near = nearest(word, [*known_ids, *FAMILIES])
-            or_one = "" if near else f" or one of {id_ranges(known_ids)}"
-            raise ValueError(
-                f"--only '{word}': there is no such check{near}; name a family ({', '.join(FAMILIES)}){or_one}"
-            )
-        wanted.update(ids)
-    return wanted
-
-
-def _checks() -> list[Callable[[Evidence, Judgement], Iterable[Finding | Skipped]]]:
-    return [module.check for module in _modules()]
+    if only is None:
+        return True
+    wanted = matching_ids(only)
+    return UNSEEN[Family.LEASE] in wanted or any(one.family is Family.LEASE for one in wanted)
 
 
 @cache
-def _modules() -> list[Any]:
-    """Every check: each module of janitor.checks is one, found by being there."""
+def _checks() -> list[Callable[[Evidence, Judgement], Iterable[Finding | Skipped]]]:
+    """Every check: each module of janitor.checks has one, found by being there."""
     names = sorted(module.name for module in pkgutil.iter_modules(checks.__path__))
-    return [importlib.import_module(f"janitor.checks.{name}") for name in names]
+    return [importlib.import_module(f"janitor.checks.{name}").check for name in names]

@@ -23,9 +23,10 @@ from janitor.core.evidence_node import (
     Unit,
     Workload,
 )
+from janitor.core.finding_ids import matching_ids
 from janitor.core.findings import Finding
 from janitor.core.prose import id_ranges
-from janitor.pipeline import diagnose, matching_ids, select
+from janitor.pipeline import diagnose, select
 from janitor.report.document import make_report
 from janitor.report.evidence_json import decode, encode
 from janitor.report.table import to_table

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from janitor.core.evidence_node import EnvironmentFile, Route, Unit
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.node_view import HCCM
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report
@@ -131,7 +132,7 @@ def test_every_route_in_the_way_is_in_the_fix() -> None:
 def test_what_was_not_seen_does_not_hide_the_rest_from_one_line() -> None:
     what = node(machine=(replace(MACHINE, networks=()),), addresses=("127.0.0.1",))
     findings = tuple(f for f in diagnose(what).findings if f.id.startswith("NODE"))
-    unseen = Finding("SCAN001", Severity.WARNING, "x", "nobody answers", (), "", "", "unknown")
+    unseen = Finding.of(FindingId.SCAN001, "x", "nobody answers", (), "", "", status="unknown")
     report = replace(make_report(what, diagnose(what)), findings=(*findings, unseen), status="unknown")
     assert to_line(report) == f"SCAN001 nobody answers (+{len(findings)})"
     assert findings

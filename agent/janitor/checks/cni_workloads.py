@@ -6,11 +6,12 @@ from typing import Final
 
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Workload
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing, makes_routes, nothing_shown, objects
 
-IDS = ("CNI004",)
+_IDS = (FindingId.CNI004,)
 
 _UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 _NOT_READY = "node.kubernetes.io/not-ready"
@@ -26,9 +27,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     node = evidence.node_config
     shown = objects(node)
     if shown is None:
-        yield Skipped(IDS, kubernetes_missing(node) or nothing_shown(node))
+        yield Skipped(_IDS, kubernetes_missing(node) or nothing_shown(node))
     elif isinstance(shown.workloads, Unknown):
-        yield Skipped(IDS, kubernetes_missing(node) or shown.workloads.reason)
+        yield Skipped(_IDS, kubernetes_missing(node) or shown.workloads.reason)
     else:
         yield from _waiting(shown.workloads, routes=makes_routes(node) is not False)
 
@@ -38,8 +39,8 @@ def _waiting(workloads: tuple[Workload, ...], *, routes: bool) -> Iterator[Findi
     for one in workloads:
         lacking = _lacking(one, external, routes=routes)
         if lacking:
-            yield Finding(
-                "CNI004", Severity.ERROR, f"{one.namespace}/{one.name}",
+            yield Finding.of(
+                FindingId.CNI004, f"{one.namespace}/{one.name}",
                 f"{one.kind} {one.namespace}/{one.name} cannot start on a new node: {' and '.join(lacking)}",
                 (f"hostNetwork: {str(one.host_network).lower()}",
                  f"tolerates: {', '.join(one.tolerates) or '(nothing)'}"),

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, Unknown
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import component, kubernetes_missing, nothing_shown, objects, own_node
 from janitor.core.prose import duration
 
-IDS = ("CSI001",)
+_IDS = (FindingId.CSI001,)
 
 _PATIENCE_S = 120
 _SECOND = 1_000_000_000
@@ -20,14 +21,14 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     shown, own, up_s = objects(node), own_node(evidence), _up(evidence)
     missing = kubernetes_missing(node)
     if shown is None:
-        yield Skipped(IDS, missing or nothing_shown(node))
+        yield Skipped(_IDS, missing or nothing_shown(node))
     elif isinstance(shown.csi_nodes, Unknown):
-        yield Skipped(IDS, missing or shown.csi_nodes.reason)
+        yield Skipped(_IDS, missing or shown.csi_nodes.reason)
     elif own is None or up_s is None:
-        yield Skipped(IDS, missing or "this node's kubelet or its Node was not seen")
+        yield Skipped(_IDS, missing or "this node's kubelet or its Node was not seen")
     elif up_s >= _PATIENCE_S and own.name not in dict(shown.csi_nodes):
-        yield Finding(
-            "CSI001", Severity.WARNING, own.name,
+        yield Finding.of(
+            FindingId.CSI001, own.name,
             f"the kubelet of {own.name} has been up for {duration(up_s)} and has made no CSINode",
             (f"{shown.source} has no CSINode {own.name}",),
             "The kubelet makes it as soon as it can talk to the API server ('CSINode is not yet initialized'); volumes "

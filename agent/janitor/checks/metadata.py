@@ -3,23 +3,24 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, Unknown
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
 
-IDS = ("MD001",)
+_IDS = (FindingId.MD001,)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """Skipped on other machines, and where it was not asked."""
     node = evidence.node_config
     if missing := kubernetes_missing(node):
-        yield Skipped(IDS, missing)
+        yield Skipped(_IDS, missing)
     elif isinstance(node.machine, Unknown) and not _missed(node.machine, node.vendor):
-        yield Skipped(IDS, node.machine.reason)
+        yield Skipped(_IDS, node.machine.reason)
     elif isinstance(node.machine, Unknown):
-        yield Finding(
-            "MD001", Severity.INFO, "169.254.169.254", f"the metadata service does not answer: {node.machine.reason}",
+        yield Finding.of(
+            FindingId.MD001, "169.254.169.254", f"the metadata service does not answer: {node.machine.reason}",
             (f"made by: {node.vendor}",),
             "Without it janitor cannot compare this node with what Hetzner knows of the server, and cloud-init cannot "
             "set it up. A route or a firewall for 169.254.0.0/16 is in the way (CIDR017), or it is down.",

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from janitor.core.address_plan import as_address
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, Machine, NodeConfig
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import (
     component,
@@ -23,7 +24,14 @@ from janitor.core.plan_settings import stated
 from janitor.core.prose import duration
 from janitor.core.rejoining import ETCD, rejoin
 
-IDS = ("NODE001", "NODE002", "NODE003", "NODE004", "NODE005", "NODE006")
+_IDS = (
+    FindingId.NODE001,
+    FindingId.NODE002,
+    FindingId.NODE003,
+    FindingId.NODE004,
+    FindingId.NODE005,
+    FindingId.NODE006,
+)
 
 _UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 _BUILT_IN = ("k3s://", "rke2://")  # their own controller, which looks for no server
@@ -35,26 +43,26 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     """By the Node object where it was shown, and by the metadata service where that answered."""
     node = evidence.node_config
     if missing := kubernetes_missing(node):
-        yield Skipped(IDS, missing)
+        yield Skipped(_IDS, missing)
         return
     own, server = own_node(evidence), machine(node)
     if own is None:
-        yield Skipped(("NODE001", "NODE002", "NODE003", "NODE006"), _no_node(node))
+        yield Skipped((FindingId.NODE001, FindingId.NODE002, FindingId.NODE003, FindingId.NODE006), _no_node(node))
     else:
         yield from _registered(own, evidence)
-    named = ("NODE003",) if own else ()  # without the Node it is among those above
+    named = (FindingId.NODE003,) if own else ()  # without the Node it is among those above
     if isinstance(node.machine, Unknown):
-        yield Skipped((*named, "NODE005"), node.machine.reason)
+        yield Skipped((*named, FindingId.NODE005), node.machine.reason)
     elif not _expects_provider(node, own):
         yield Skipped(
-            (*(("NODE001",) if own else ()), *named, "NODE005"),
+            (*((FindingId.NODE001,) if own else ()), *named, FindingId.NODE005),
             "nothing here shows a cloud controller that would look for it",
         )
     elif server is not None:
         yield from _name(server, evidence)
         yield from _networks(server, evidence)
     if not node_ips(evidence):
-        yield Skipped(("NODE004",), "the kubelet was not told an address, as far as this node shows")
+        yield Skipped((FindingId.NODE004,), "the kubelet was not told an address, as far as this node shows")
     yield from _not_here(evidence)
 
 
@@ -95,8 +103,8 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
         )
         given = flag(component(evidence.node_config, "kubelet"), "--cloud-provider") == "external"
         first = "the kubelet has the flag now, and did not when it joined" if given else "give the kubelet the flag"
-        yield Finding(
-            "NODE001", Severity.ERROR, own.name,
+        yield Finding.of(
+            FindingId.NODE001, own.name,
             f"Node {own.name} has no providerID, {duration(age_s)} after it joined",
             (f"spec.providerID of {own.name}: (none)", *_provider_flag(evidence)),
             "The cloud controller sets it when the kubelet registers with --cloud-provider=external."
@@ -104,8 +112,8 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
             f"{first}; {rejoin(evidence)}",
         )  # fmt: skip
     if age_s > _PATIENCE_S and _UNINITIALIZED in own.taints:
-        yield Finding(
-            "NODE002", Severity.ERROR, own.name,
+        yield Finding.of(
+            FindingId.NODE002, own.name,
             f"no cloud controller has initialised Node {own.name} in {duration(age_s)}",
             (f"taint: {_UNINITIALIZED}", *_names(evidence)),
             "The cloud controller is not running, or cannot find this node's server: by name, in the project of its "
@@ -114,8 +122,8 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
         )  # fmt: skip
     for condition in own.conditions:
         if condition.type == "NetworkUnavailable" and condition.status == "True":
-            yield Finding(
-                "NODE006", Severity.ERROR, own.name, f"Node {own.name} is NetworkUnavailable: {condition.reason}",
+            yield Finding.of(
+                FindingId.NODE006, own.name, f"Node {own.name} is NetworkUnavailable: {condition.reason}",
                 (f"condition NetworkUnavailable=True, reason {condition.reason}",
                  f"pod range: {', '.join(own.pod_cidrs) or '(none)'}", f"address: {', '.join(own.internal_ips)}"),
                 "The route to this node's pods could not be made: its address lies in its own pod range (CIDR004), the "
@@ -143,8 +151,8 @@ def _name(server: Machine, evidence: Evidence) -> Iterator[Finding]:
     """Only where its Node was seen: with a providerID nobody looks for the name any more."""
     own = own_node(evidence)
     if own and server.hostname and own.name != server.hostname and not own.provider_id:
-        yield Finding(
-            "NODE003", Severity.ERROR, own.name, f"this node is called {own.name}, and its server {server.hostname}",
+        yield Finding.of(
+            FindingId.NODE003, own.name, f"this node is called {own.name}, and its server {server.hostname}",
             tuple(_names(evidence)),
             "Until a node has a providerID, Hetzner's cloud controller looks for its server by that name (hccm#268).",
             f"call the server {own.name} in Hetzner's console, if nothing else (Terraform, the autoscaler) knows it by "
@@ -168,8 +176,8 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
         return
     if not server.networks:
         if _wants_network(evidence):
-            yield Finding(
-                "NODE005", Severity.ERROR, server.hostname, "this server is attached to no private network",
+            yield Finding.of(
+                FindingId.NODE005, server.hostname, "this server is attached to no private network",
                 (f"the metadata service of server {server.instance_id} lists none",),
                 "Without it the cloud controller finds no private address and can make no route to this node.",
                 f"hcloud server attach-to-network {server.hostname} --network NAME",
@@ -178,8 +186,8 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
     has = {ip for one in server.networks for ip in (one.ip, *one.alias_ips)}
     for told in node_ips(evidence):
         if told.value not in has and _private(told.value):
-            yield Finding(
-                "NODE004", Severity.ERROR, told.value, f"the node's address {told.value} is none of its server's",
+            yield Finding.of(
+                FindingId.NODE004, told.value, f"the node's address {told.value} is none of its server's",
                 (f"node address: {told}", f"the server's: {', '.join(sorted(has))} (the metadata service)"),
                 "The cloud controller refuses it: 'failed to get node address from cloud provider that matches ip'.",
                 f"--node-ip={server.networks[0].ip}",
@@ -204,8 +212,8 @@ def _not_here(evidence: Evidence) -> Iterator[Finding]:
     for told in node_ips(evidence):
         address = as_address(told.value)
         if address and not address.is_unspecified and str(address) not in addresses:  # `::` only chooses a family
-            yield Finding(
-                "NODE004", Severity.ERROR, told.value, f"the node's address {told.value} is on none of its interfaces",
+            yield Finding.of(
+                FindingId.NODE004, told.value, f"the node's address {told.value} is on none of its interfaces",
                 (f"node address: {told}",),
                 "The kubelet gives this address for the node, and nobody reaches it there: no logs, exec or metrics.",
                 "--node-ip with an address of this node: ip -brief address",

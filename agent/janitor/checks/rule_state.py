@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.core.profiles import known_rules
 from janitor.core.prose import duration
 from janitor.core.routing import Routing
 from janitor.core.rules import duplicates
-
-IDS = ("RULE002", "RULE007", "SCAN002")
 
 _SECOND = 1_000_000_000
 
@@ -24,9 +23,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         if breaker.rule.identity in there:
             continue  # somebody has made it again
         since = duration((evidence.finished.boottime_ns - breaker.since_ns) / _SECOND)
-        yield Finding(
-            id="RULE007",
-            severity=Severity.ERROR,
+        yield Finding.of(
+            id=FindingId.RULE007,
             subject=str(breaker.rule),
             summary=f"janitor has stopped restoring {breaker.rule}: it was deleted too often",
             evidence=(f"restored {breaker.restored} times within an hour, the last time {since} ago",),
@@ -48,9 +46,8 @@ def _twice(routing: Routing) -> Iterator[Finding]:
     for group in duplicates(mine):
         first, *others = group
         removing = "; ".join(rule.command.replace("rule add", "rule del", 1) for rule in others)
-        yield Finding(
-            id="RULE002",
-            severity=Severity.WARNING,
+        yield Finding.of(
+            id=FindingId.RULE002,
             subject=str(first),
             summary=f"the same rule is there {len(group)} times: {first.words}",
             evidence=tuple(str(rule) for rule in group),
@@ -69,9 +66,8 @@ def _unseen(evidence: Evidence, routing: Routing) -> Iterator[Finding]:
         return
     parts = (routing.rules, routing.routes, routing.links, routing.makers, routing.networkd)
     for part in dict.fromkeys(part for part in parts if isinstance(part, Unknown)):
-        yield Finding(
-            id="SCAN002",
-            severity=Severity.WARNING,
+        yield Finding.of(
+            id=FindingId.SCAN002,
             subject="scan",
             summary=part.reason,
             evidence=(),

@@ -169,7 +169,7 @@ def _report(
     try:
         diagnosis = select(diagnose(evidence, load(config).grace), only)
     except ValueError as error:
-        raise Stop(str(error), EXIT_USAGE) from None
+        raise Stop(f"--only {error}", EXIT_USAGE) from None
     return make_report(evidence, diagnosis, fail_on), diagnosis.judgement
 
 
