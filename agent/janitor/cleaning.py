@@ -10,7 +10,7 @@ from typing import Final
 from janitor.core.action import Action, FreeLease, Plan, Policy, RestoreRule, WriteSetting
 from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown, known, unseen
-from janitor.core.findings import Finding
+from janitor.core.findings import Diagnosis
 from janitor.core.judgement import Judgement
 from janitor.core.node_mark import not_shown
 from janitor.core.outcome import Outcome
@@ -37,9 +37,13 @@ class Look:
     """One pass: what was seen, what it means, and what could be done."""
 
     evidence: Evidence
-    judgement: Judgement
-    findings: tuple[Finding, ...]
+    diagnosis: Diagnosis
     plan: Plan
+
+    @property
+    def judgement(self) -> Judgement:
+        """The verdict on each lease."""
+        return self.diagnosis.judgement
 
     @property
     def wait_s(self) -> int:
@@ -56,10 +60,10 @@ class Look:
 def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
     """Observe, judge and plan. `note` for the next pass what was seen without an owner; OSError if that fails."""
     evidence = observe(options)
-    judgement, findings = diagnose(evidence, policy.grace_s)
+    diagnosis = diagnose(evidence, policy.grace_s)
     if note and not isinstance(evidence.boot_id, Unknown):
-        state.write_observations(options.root, evidence.boot_id, observe_again(evidence, judgement))
-    return Look(evidence, judgement, findings, plan(evidence, judgement, policy))
+        state.write_observations(options.root, evidence.boot_id, observe_again(evidence, diagnosis.judgement))
+    return Look(evidence, diagnosis, plan(evidence, diagnosis.judgement, policy))
 
 
 def mark(evidence: Evidence) -> Reason | None:

@@ -222,7 +222,7 @@ def _tell(untold: list[Entry], acted: _Acted) -> None:
 
 
 def _looked(now: Look, began_ns: int, *, settled: bool, mark: Mark) -> Looked:
-    report = make_report(now.evidence, now.judgement, now.findings)
+    report = make_report(now.evidence, now.diagnosis)
     wall = clock().realtime_ns
     # By a clock that was set back since, a lease is not yet written: it is at least as old as it has been watched.
     watched = {o.file: now.evidence.finished.boottime_ns - o.first_ns for o in known(now.evidence.observations)}
@@ -231,10 +231,12 @@ def _looked(now: Look, began_ns: int, *, settled: bool, mark: Mark) -> Looked:
         for lease in now.judgement.leases
         if lease.verdict in FREEABLE and lease.file is not None
     ]
-    numbers = Counter((finding.id, finding.severity) for finding in now.findings)
+    numbers = Counter((finding.id, finding.severity) for finding in now.diagnosis.findings)
     # Whatever could not be seen at all is complained of by SCAN001 and SCAN002.
     unseen = [text(part.reason) for part in now.judgement.unseen]
-    unseen += [finding.summary for finding in now.findings if finding.status == "unknown" and finding.id != "SCAN001"]
+    unseen += [
+        finding.summary for finding in now.diagnosis.findings if finding.status == "unknown" and finding.id != "SCAN001"
+    ]
     waits = [refusal.wait_s for refusal in now.plan.refusals if refusal.wait_s]
     return Looked(
         at=wall / 1e9,

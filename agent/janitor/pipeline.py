@@ -6,9 +6,9 @@ Every command, and every test of the whole, goes through here. Nothing in this f
 import importlib
 import pkgutil
 import socket
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import janitor
 from janitor import checks
@@ -24,10 +24,10 @@ from janitor.core.evidence import (
     Unknown,
     known,
 )  # fmt: skip
-from janitor.core.findings import Finding, Skipped
+from janitor.core.finding_ids import Family, FindingId, matching_ids
+from janitor.core.findings import Diagnosis, Finding, Skipped
 from janitor.core.judgement import Judgement, judge
 from janitor.core.lease import canonical_address, parse_lease
-from janitor.core.prose import id_ranges, nearest
 from janitor.core.reason import Reason
 from janitor.core.routing import Profile
 from janitor.core.sightings import canonical
@@ -51,13 +51,7 @@ from janitor.host.net_tables import Asked as AskedAddresses
 from janitor.host.processes import Asked, Spoken, spoken
 from janitor.host.whose import Whose
 
-FAMILIES = {
-    "leases": "LEASE", "rules": "RULE", "scan": "SCAN", "cidr": "CIDR", "kubelet": "KUB", "node": "NODE", "cni": "CNI",
-    "csi": "CSI", "autoscaler": "CA", "metadata": "MD", "hccm": "HCCM",
-}  # fmt: skip
-"""What `--only` calls a family of checks, and how the IDs of its findings begin."""
-
-UNSEEN = {"LEASE": "SCAN001", "RULE": "SCAN002"}
+UNSEEN = {Family.LEASE: FindingId.SCAN001, Family.RULE: FindingId.SCAN002}
 """The finding that says what a family could not look at."""
 
 
@@ -204,61 +198,49 @@ def asked_addresses(
     return AskedAddresses(frozenset(addresses), tuple(sorted(subnets)))
 
 
-def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> tuple[Judgement, tuple[Finding, ...]]:
-    """Judge every lease and ask every check; findings come with the worst first."""
+def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> Diagnosis:
+    """Judge every lease and ask every check. Findings: the worst first. Skipped checks: one entry for each reason."""
     judgement = judge(evidence, grace_s)
-    findings = [finding for module in _checks() for finding in module.check(evidence, judgement)]
+    findings: list[Finding] = []
+    by_reason: dict[Reason | str, set[FindingId]] = {}
+    for check in _checks():
+        for answer in check(evidence, judgement):
+            if isinstance(answer, Skipped):
+                by_reason.setdefault(answer.reason, set()).update(answer.ids)
+            else:
+                findings.append(answer)
     findings.sort(key=lambda f: (-f.severity.rank, f.id, f.subject))
-    return judgement, tuple(findings)
+    skipped = (Skipped(tuple(sorted(ids)), reason) for reason, ids in by_reason.items())
+    return Diagnosis(judgement, tuple(findings), tuple(skipped))
 
 
-def skipped(evidence: Evidence, only: str | None = None) -> tuple[Skipped, ...]:
-    """The checks that were not made on this evidence, those with one reason together; of `only`, where it is given."""
-    wanted = None if only is None else matching_ids(only)
-    by_reason: dict[Reason | str, list[str]] = {}
-    for module in _checks():
-        for part in module.skipped(evidence) if hasattr(module, "skipped") else ():
-            ids = [i for i in part.ids if wanted is None or i in wanted]
-            by_reason.setdefault(part.reason, []).extend(ids)
-    return tuple(Skipped(tuple(sorted(set(ids))), reason) for reason, ids in by_reason.items() if ids)
-
-
-def select(findings: tuple[Finding, ...], only: str | None) -> tuple[Finding, ...]:
-    """Those that `only` names, by ID or family (`leases`), separated by commas; what they could not see stays in.
+def select(diagnosis: Diagnosis, only: str | None) -> Diagnosis:
+    """What `only` names, by ID or family (`leases`), separated by commas; what could not be seen of it stays in.
 
     ValueError for a name that is nobody's.
     """
     if only is None:
-        return findings
+        return diagnosis
     wanted = matching_ids(only)
-    wanted |= {unseen for family, unseen in UNSEEN.items() if any(one.startswith(family) for one in wanted)}
-    return tuple(f for f in findings if f.id in wanted)
+    unseen = {unseen for family, unseen in UNSEEN.items() if any(one.family is family for one in wanted)}
+    parts = ((tuple(i for i in part.ids if i in wanted), part.reason) for part in diagnosis.skipped)
+    return Diagnosis(
+        diagnosis.judgement,
+        tuple(f for f in diagnosis.findings if f.id in wanted | unseen),
+        tuple(Skipped(ids, reason) for ids, reason in parts if ids),
+    )
 
 
 def about_leases(only: str | None) -> bool:
     """Whether leases are among what `only` names."""
-    return only is None or any(identifier.startswith(("LEASE", "SCAN001")) for identifier in matching_ids(only))
-
-
-def matching_ids(only: str) -> set[str]:
-    """The IDs that a list of families and IDs means. ValueError for a name that is nobody's."""
-    known_ids = sorted({identifier for module in _checks() for identifier in module.IDS})
-    wanted: set[str] = set()
-    for word in (word.strip() for word in only.split(",")):
-        prefix = FAMILIES.get(word.lower(), word.upper())
-        ids = [i for i in known_ids if i == prefix or (prefix in FAMILIES.values() and i.startswith(prefix))]
-        if not ids:
-            near = nearest(word, [*known_ids, *FAMILIES])
-            or_one = "" if near else f" or one of {id_ranges(known_ids)}"
-            raise ValueError(
-                f"--only '{word}': there is no such check{near}; name a family ({', '.join(FAMILIES)}){or_one}"
-            )
-        wanted.update(ids)
-    return wanted
+    if only is None:
+        return True
+    wanted = matching_ids(only)
+    return UNSEEN[Family.LEASE] in wanted or any(one.family is Family.LEASE for one in wanted)
 
 
 @cache
-def _checks() -> list[Any]:
-    """Every check: each module of janitor.checks is one, found by being there."""
+def _checks() -> list[Callable[[Evidence, Judgement], Iterable[Finding | Skipped]]]:
+    """Every check: each module of janitor.checks has one, found by being there."""
     names = sorted(module.name for module in pkgutil.iter_modules(checks.__path__))
-    return [importlib.import_module(f"janitor.checks.{name}") for name in names]
+    return [importlib.import_module(f"janitor.checks.{name}").check for name in names]

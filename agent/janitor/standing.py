@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from janitor.core.action import Policy
+from janitor.core.finding_ids import matching_ids
 from janitor.core.prose import count, listing
 from janitor.host.procfs import clock
 from janitor.host.rights import Lack, lacks
 from janitor.keeping import Keeping
 from janitor.passing import LONGEST_S, SECOND, Passing
-from janitor.pipeline import Options, matching_ids
+from janitor.pipeline import Options
 from janitor.report.metrics import Figures
 from janitor.seen import Health
 from janitor.syncing import Syncing

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from janitor.core.address_plan import AddressPlan, Layout
+from janitor.core.finding_ids import FindingId
 from janitor.core.plan_check import examine
 from janitor.core.plan_limits import limits
 from janitor.core.proposal import propose
@@ -49,7 +50,7 @@ def test_a_network_takes_a_hundred_servers_with_an_overlay_too() -> None:
 def test_the_first_day_is_promised_only_where_it_comes(nodes: int, early: bool) -> None:
     found = {f.id: f for f in examine(by_hand("10.42.0.0/16", "10.43.0.0/16", subnets="10.42.7.0/24",
                                               node_count=nodes))}  # fmt: skip
-    assert ("first day" in found["CIDR006"].explanation) == early
+    assert ("first day" in found[FindingId.CIDR006].explanation) == early
 
 
 def test_fixes_that_last() -> None:

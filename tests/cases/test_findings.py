@@ -46,7 +46,7 @@ from tests.situations import (
 
 
 def found(what: Evidence, identifier: str) -> list[Finding]:
-    return [finding for finding in diagnose(what)[1] if finding.id == identifier]
+    return [finding for finding in diagnose(what).findings if finding.id == identifier]
 
 
 def only(what: Evidence, identifier: str) -> Finding:
@@ -59,7 +59,7 @@ def in_directory(*files: LeaseFile, filesystem: str = "ext4", **other: Any) -> E
 
 
 def test_a_healthy_node_has_one_remark() -> None:
-    assert [finding.id for finding in diagnose(evidence())[1]] == ["LEASE010"]
+    assert [finding.id for finding in diagnose(evidence()).findings] == ["LEASE010"]
 
 
 def test_orphaned_and_corrupt_are_summed_up_by_network() -> None:
@@ -178,9 +178,11 @@ def test_damaged_entries_go_where_the_cni_has_an_ipam_of_its_own() -> None:
     """Calico's, for example: no network of host-local and no lease, but the runtime stumbles over them all the same."""
     calico = replace(EMPTY_ENTRY, network="k8s-calico", path=f"/var/lib/cni/results/k8s-calico-{DEAD}-eth0")
     what = evidence(networks=(), lease_directories=(), cache=(calico,))
-    judgement, findings = diagnose(what)
-    assert "LEASE009" in {finding.id for finding in findings}
-    assert [(action.kind, action.path) for action in plan(what, judgement).actions] == [("discard", calico.path)]
+    diagnosis = diagnose(what)
+    assert "LEASE009" in {finding.id for finding in diagnosis.findings}
+    assert [(action.kind, action.path) for action in plan(what, diagnosis.judgement).actions] == [
+        ("discard", calico.path)
+    ]
 
 
 def test_a_damaged_loopback_entry_stops_nothing() -> None:
@@ -211,7 +213,7 @@ def test_what_was_not_seen_is_said_once() -> None:
     what = evidence(lease(), namespaces=blind, processes=blind)
     finding = only(what, "SCAN001")
     assert (finding.status, finding.fix) == ("unknown", "run it on the node")
-    assert make_report(what, *diagnose(what)).status == "unknown"
+    assert make_report(what, diagnose(what)).status == "unknown"
 
 
 OF_LIVE = Holder(LIVE)
@@ -236,7 +238,7 @@ def test_a_namespace_with_many_addresses_of_the_ranges() -> None:
 
 def test_the_addresses_of_a_pod_that_the_operator_has_named_do_not_count() -> None:
     def of(what: Evidence) -> dict[str, str]:
-        return {judged.address: judged.verdict for judged in diagnose(what)[0].leases}
+        return {judged.address: judged.verdict for judged in diagnose(what).judgement.leases}
 
     assert of(crowded(*MANY)) == {"10.52.0.2": "live", "10.52.0.77": "live"}
     named = crowded(*MANY, ignored_pods=("default/web-1",))
@@ -256,7 +258,7 @@ def test_a_table_that_could_not_be_read_keeps_whatever_the_operator_has_named(ta
     named = crowded(*MANY, ignored_pods=("default/web-1",))
     (one,) = known(named.namespaces)
     parts: dict[str, Any] = {table: unread}
-    judgement = diagnose(replace(named, namespaces=(replace(one, **parts),)))[0]
+    judgement = diagnose(replace(named, namespaces=(replace(one, **parts),))).judgement
     assert {judged.address: judged.verdict for judged in judgement.leases}["10.52.0.77"] == "pending"
     assert unread in judgement.unseen
 
@@ -267,19 +269,19 @@ def test_what_was_overlooked_is_named_and_keeps_nothing() -> None:
     assert only(what, "SCAN004").summary == (
         "not all of its open files could be looked at: process 7 (x) of the pod default/web-1"
     )
-    assert diagnose(what)[0].unseen == ()
+    assert diagnose(what).judgement.unseen == ()
     stranger = evidence(overlooked=(replace(one, holder=Holder()),))
     assert only(stranger, "SCAN004").summary.endswith("process 7 (x), in no container")
 
 
 def test_selecting_findings() -> None:
     what = evidence(lease(), lease("10.52.0.9", b""), boot_id=not_seen("no"))
-    _, findings = diagnose(what)
-    assert {f.id for f in select(findings, "LEASE010")} == {"LEASE010", "SCAN001"}
-    assert select(findings, None) == findings
-    assert len(select(findings, "leases")) == len(findings)
+    diagnosis = diagnose(what)
+    assert {f.id for f in select(diagnosis, "LEASE010").findings} == {"LEASE010", "SCAN001"}
+    assert select(diagnosis, None) == diagnosis
+    assert select(diagnosis, "leases").findings == diagnosis.findings
     with pytest.raises(ValueError, match="no such check"):
-        select(findings, "leases,nothing")
+        select(diagnosis, "leases,nothing")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +305,7 @@ def test_selecting_findings() -> None:
     ],
 )
 def test_headline(what: Evidence, sentence: str) -> None:
-    (line,) = headlines(make_report(what, *diagnose(what)))
+    (line,) = headlines(make_report(what, diagnose(what)))
     assert sentence in line
 
 
@@ -311,7 +313,7 @@ def test_headline(what: Evidence, sentence: str) -> None:
 @pytest.mark.parametrize("colour", [False, True])
 def test_table(width: int, colour: bool) -> None:
     what = evidence(*(lease(f"10.52.0.{n}") for n in range(10, 80)), lease("10.52.0.9", b"[bold]by hand[/bold]"))
-    text = to_table(make_report(what, *diagnose(what)), width=width, colour=colour)
+    text = to_table(make_report(what, diagnose(what)), width=width, colour=colour)
     assert ("\x1b[" in text) == colour
     assert "and 32 more" in text
     assert not any(line.endswith(" ") for line in text.splitlines())
@@ -319,7 +321,7 @@ def test_table(width: int, colour: bool) -> None:
 
 def test_a_reason_is_said_once_where_many_rows_have_it() -> None:
     what = evidence(*(lease(f"10.52.0.{n}") for n in range(10, 80)))
-    report = make_report(what, *diagnose(what))
+    report = make_report(what, diagnose(what))
     why = "no runtime, process, network namespace or route on this node knows its container or its address"
     rows = [line for line in to_table(report, width=200, colour=False).splitlines() if " orphaned " in line]
     assert rows[0].endswith(f"  {why}")
@@ -334,17 +336,17 @@ def test_a_reason_is_said_once_where_many_rows_have_it() -> None:
 
 def test_that_not_all_was_seen_is_said_once() -> None:
     what = evidence(lease(), boot_id=not_seen("no"))
-    text = to_table(make_report(what, *diagnose(what)), width=200, colour=False)
+    text = to_table(make_report(what, diagnose(what)), width=200, colour=False)
     assert "because not everything could be looked at (SCAN001)" in text.splitlines()[0]
     assert "this is not the whole truth" not in text
     # Where the first lines are about something else it has a line of its own.
-    text = to_table(make_report(what, *diagnose(what)), width=200, colour=False, leases=False)
+    text = to_table(make_report(what, diagnose(what)), width=200, colour=False, leases=False)
     assert text.startswith("Not everything could be looked at (SCAN001), so this is not the whole truth.")
 
 
 def explained(what: Evidence, address: str, width: int = 120) -> str:
-    judgement, findings = diagnose(what)
-    return explain(make_report(what, judgement, findings), judgement.sightings, address, width)
+    diagnosis = diagnose(what)
+    return explain(make_report(what, diagnosis), diagnosis.judgement.sightings, address, width)
 
 
 def test_explain() -> None:
@@ -404,7 +406,7 @@ def test_headline_of_the_worst() -> None:
     small = network(range_sets=((make_range("10.52.0.0/29"),),))
     files = [lease(f"10.52.0.{last}") for last in range(3, 7)]
     what = in_directory(*files, lease("10.99.0.1"), networks=(small,))
-    (line,) = headlines(make_report(what, *diagnose(what)))
+    (line,) = headlines(make_report(what, diagnose(what)))
     assert line == (
         "1 address in use but NOT RESERVED (LEASE003); k8s-pod-network 10.52.0.0/29: 4 of 5 used: 4 orphaned, "
         "beside 1 file of others; 'janitor clean' would free 4"
@@ -420,7 +422,7 @@ def test_what_no_waiting_frees_is_not_left_to_waiting() -> None:
     small = network(range_sets=((make_range("10.52.0.0/29"),),))
     live = lease("10.52.0.2", f"{LIVE}\r\neth0".encode())
     what = not_ours(live, *(lease(f"10.52.0.{last}") for last in range(3, 7)), networks=(small,))
-    (line,) = headlines(make_report(what, *diagnose(what)))
+    (line,) = headlines(make_report(what, diagnose(what)))
     assert line.endswith("none is proven dead; 'janitor explain 10.52.0.3' says what is missing")
     assert only(what, "LEASE005").fix.startswith("'janitor explain 10.52.0.3' says")
     text = explained(what, "10.52.0.3")
@@ -433,7 +435,7 @@ def test_a_directory_with_another_nodes_mark_has_a_fix_of_its_own() -> None:
         DIRECTORY, "k8s-pod-network", (lease(),), "ext4", marks=(replace(NODE, number="6" * 32),)
     )
     what = evidence(lease_directories=(directory,), this_node=(replace(NODE, machine_id="4" * 32),))
-    (line,) = headlines(make_report(what, *diagnose(what)))
+    (line,) = headlines(make_report(what, diagnose(what)))
     assert line.endswith("1 file of others (LEASE008)")
     assert only(what, "LEASE008").fix == (
         "only if no other node uses the directory: rm /var/lib/cni/networks/.janitor-node"
@@ -467,4 +469,9 @@ def test_what_is_left_for_the_same_reason_is_said_once() -> None:
 
 def test_leases_come_in_the_order_of_their_addresses() -> None:
     what = in_directory(*(lease(f"10.52.0.{n}") for n in (100, 9, 20)), lease("fd00::1"))
-    assert [x.address for x in diagnose(what)[0].leases][:4] == ["10.52.0.9", "10.52.0.20", "10.52.0.100", "fd00::1"]
+    assert [x.address for x in diagnose(what).judgement.leases][:4] == [
+        "10.52.0.9",
+        "10.52.0.20",
+        "10.52.0.100",
+        "fd00::1",
+    ]

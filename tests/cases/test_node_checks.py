@@ -24,11 +24,12 @@ from janitor.core.evidence_node import (
     Unit,
     Workload,
 )
+from janitor.core.finding_ids import matching_ids
 from janitor.core.findings import Finding
 from janitor.core.prose import id_ranges
 from janitor.core.reason import because
 from janitor.core.unknown import unseen
-from janitor.pipeline import diagnose, matching_ids, skipped
+from janitor.pipeline import diagnose, select
 from janitor.report.document import make_report
 from janitor.report.evidence_json import decode, encode
 from janitor.report.table import to_table
@@ -89,7 +90,7 @@ def node(**other: Any) -> Evidence:
 
 
 def ours(what: Evidence) -> dict[str, Finding]:
-    return {f.id: f for f in diagnose(what)[1] if not f.id.startswith(("LEASE", "SCAN"))}
+    return {f.id: f for f in diagnose(what).findings if not f.id.startswith(("LEASE", "SCAN"))}
 
 
 def argv(component: Component, *words: str) -> Component:
@@ -266,7 +267,7 @@ def test_the_clocks_are_apart_and_take_the_settings_that_are_given() -> None:
     minutes = (("HCLOUD_SERVER_CREATION_TIMEOUT", "15"),)
     scaler = workload("cluster-autoscaler", kind="Deployment", environment=minutes, containers=((("./ca",), words),))
     made = kube_node(provider_id="", group="pool", conditions=NOT_READY)
-    found = [f for f in diagnose(node(objects=objects(made, workloads=(scaler,))))[1] if f.id == "CA001"]
+    found = [f for f in diagnose(node(objects=objects(made, workloads=(scaler,)))).findings if f.id == "CA001"]
     assert sorted(f.subject.partition(" ")[2] for f in found) == ["C2, registration", "C3, readiness"]
     text = "\n".join(line for f in found for line in f.evidence)
     for part in ("30 min", "--scale-down-unready-time: 65 min", "15 min", "Deployment kube-system/cluster-autoscaler"):
@@ -277,7 +278,7 @@ def test_a_bundle_of_an_older_janitor() -> None:
     """It has no configuration in it: all that is asked of one is skipped, in one line."""
     document = json.loads(encode(evidence()))
     del document["node_config"]
-    (part,) = skipped(decode(json.dumps(document).encode()))
+    (part,) = diagnose(decode(json.dumps(document).encode())).skipped
     assert part.reason == because(Code.NOT_COLLECTED)
     assert len(part.ids) > 50
     assert set(part.ids) <= matching_ids("cidr,kubelet,node,cni,csi,autoscaler,metadata,hccm")
@@ -285,11 +286,12 @@ def test_a_bundle_of_an_older_janitor() -> None:
 
 def test_every_skipped_check_is_one_line_of_the_table() -> None:
     what = node(objects=UNSEEN, machine=UNSEEN)
-    parts = skipped(what)
-    text = to_table(make_report(what, *diagnose(what), skipped=parts), width=400, colour=False)
+    diagnosis = diagnose(what)
+    parts = diagnosis.skipped
+    text = to_table(make_report(what, diagnosis), width=400, colour=False)
     lines = [line for line in text.splitlines() if line.startswith("skipped ")]
     assert len(lines) == len(parts) > 1
-    assert [p.ids for p in skipped(what, "NODE003")] == [("NODE003",)]
+    assert [p.ids for p in select(diagnosis, "NODE003").skipped] == [("NODE003",)]
     assert id_ranges(("CIDR001", "CIDR002", "CIDR003", "KUB009", "KUB011")) == "CIDR001-CIDR003, KUB009, KUB011"
 
 

@@ -151,7 +151,7 @@ def test_the_clock_of_readiness(age_ns: int, changed_ns: int, severity: str) -> 
     now = BOOT + NOW
     unready = Condition("Ready", "Unknown", "NodeStatusUnknown", now - changed_ns)
     made = kube_node(created_ns=now - age_ns, group="pool", conditions=(unready,))
-    (finding,) = [f for f in diagnose(node(objects=objects(made)))[1] if f.id == "CA001"]
+    (finding,) = [f for f in diagnose(node(objects=objects(made))).findings if f.id == "CA001"]
     assert finding.severity == severity
     assert "lastTransitionTime" in finding.evidence[1]
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from janitor.core.evidence_node import EnvironmentFile, Route, Unit
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.node_view import HCCM
-from janitor.pipeline import diagnose, skipped
+from janitor.pipeline import diagnose
 from janitor.report.document import make_report
 from janitor.report.npd import to_line
 from tests.cases.test_node_checks import (
@@ -117,7 +118,7 @@ def test_of_two_nodes_with_one_range_people_choose() -> None:
     ({"vendor": "QEMU", "machine": UNSEEN}, False),
 ])  # fmt: skip
 def test_whether_routes_are_made_is_not_guessed(change: dict[str, Any], said: bool) -> None:
-    reasons = [str(part.reason) for part in skipped(node(**change)) if "CIDR014" in part.ids]
+    reasons = [str(part.reason) for part in diagnose(node(**change)).skipped if "CIDR014" in part.ids]
     assert any("makes routes is not known" in reason for reason in reasons) == said
 
 
@@ -130,9 +131,9 @@ def test_every_route_in_the_way_is_in_the_fix() -> None:
 
 def test_what_was_not_seen_does_not_hide_the_rest_from_one_line() -> None:
     what = node(machine=(replace(MACHINE, networks=()),), addresses=("127.0.0.1",))
-    findings = tuple(f for f in diagnose(what)[1] if f.id.startswith("NODE"))
-    unseen = Finding("SCAN001", Severity.WARNING, "x", "nobody answers", (), "", "", "unknown")
-    report = replace(make_report(what, *diagnose(what)), findings=(*findings, unseen), status="unknown")
+    findings = tuple(f for f in diagnose(what).findings if f.id.startswith("NODE"))
+    unseen = Finding.of(FindingId.SCAN001, "x", "nobody answers", (), "", "", status="unknown")
+    report = replace(make_report(what, diagnose(what)), findings=(*findings, unseen), status="unknown")
     assert to_line(report) == f"SCAN001 nobody answers (+{len(findings)})"
     assert findings
 

@@ -79,7 +79,7 @@ def node(*rules: PolicyRule, **other: Any) -> Evidence:
 
 
 def found(what: Evidence) -> dict[str, Finding]:
-    return {finding.id: finding for finding in select(diagnose(what)[1], "rules")}
+    return {finding.id: finding for finding in select(diagnose(what), "rules").findings}
 
 
 def setting(value: str, at: int = BOOT) -> Setting:

@@ -25,7 +25,7 @@ def test_round_trip(evidence: Evidence) -> None:
 @settings(max_examples=200, deadline=None)
 def test_the_same_findings(evidence: Evidence) -> None:
     again = decode(encode(evidence))
-    assert to_json(make_report(evidence, *diagnose(evidence))) == to_json(make_report(again, *diagnose(again)))
+    assert to_json(make_report(evidence, diagnose(evidence))) == to_json(make_report(again, diagnose(again)))
 
 
 RANGE = st.just(AddressRange("10.52.0.0/24", "10.52.0.1", "10.52.0.254", "10.52.0.1"))  # others are refused
@@ -56,5 +56,5 @@ def test_names_that_are_no_utf_8_end_nothing(evidence: Evidence, name: bytes) ->
     evidence = replace(evidence, version=EVIDENCE_VERSION, processes=processes, boot_id=not_seen(f"reading {odd}"))
     again = decode(encode(evidence))
     assert len(known(again.processes)) == len(processes)
-    assert to_json(make_report(again, *diagnose(again)))
-    assert to_json(make_report(evidence, *diagnose(evidence)))
+    assert to_json(make_report(again, diagnose(again)))
+    assert to_json(make_report(evidence, diagnose(evidence)))

@@ -21,7 +21,7 @@ from janitor.core.evidence_node import (
     Unit,
     Workload,
 )
-from janitor.pipeline import diagnose, skipped
+from janitor.pipeline import diagnose
 from janitor.report.document import make_report, to_json
 from janitor.report.evidence_json import decode, encode
 from janitor.report.table import to_table
@@ -81,10 +81,11 @@ CONFIGS: Any = st.builds(
 def test_any_node(config: NodeConfig) -> None:
     what = replace(evidence(), node_config=config)
     assert decode(encode(what)) == what
-    parts = skipped(what)
+    diagnosis = diagnose(what)
+    parts = diagnosis.skipped
     assert all(part.reason and part.ids for part in parts)
     assert len({part.reason for part in parts}) == len(parts)
-    report = make_report(what, *diagnose(what), skipped=parts)
+    report = make_report(what, diagnosis)
     assert to_json(report)
     assert to_table(report, width=80, colour=False, details=True)
     assert report.status != "unknown"

@@ -17,6 +17,7 @@ from janitor.cleaning import Look
 from janitor.clock_watch import ClockWatch
 from janitor.core.action import Policy
 from janitor.core.evidence import Clock, FileIdentity, Observation, Unknown
+from janitor.core.findings import Diagnosis
 from janitor.core.judgement import judge
 from janitor.core.mark import Mark
 from janitor.core.plan import plan
@@ -270,6 +271,8 @@ def test_a_lease_that_is_not_written_yet_by_a_clock_that_was_set_back_is_as_old_
     seen = Observation(this, future.ctime_ns, NOW - 700 * SECOND, NOW - SECOND, 9)
     found = evidence(future, observations=(seen,))
     judgement = judge(found)
-    shown = _looked(Look(found, judgement, (), plan(found, judgement, Policy())), 0, settled=False, mark=Mark())
+    shown = _looked(
+        Look(found, Diagnosis(judgement, (), ()), plan(found, judgement, Policy())), 0, settled=False, mark=Mark()
+    )
     assert shown.oldest_orphan_s is not None
     assert 700 <= shown.oldest_orphan_s <= 702

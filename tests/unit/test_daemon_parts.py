@@ -134,7 +134,7 @@ def test_figures(process: bool) -> None:
 
 def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
     evidence = situations.evidence(situations.lease())
-    report = make_report(evidence, *diagnose(evidence))
+    report = make_report(evidence, diagnose(evidence))
     assert report.node
     looked = msgspec.structs.replace(LOOKED, page=page(report, 0))
     deeds = (Deed(0, "lease freed: <b>x</b>", "it's & dead"),)

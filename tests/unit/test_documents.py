@@ -14,11 +14,12 @@ import pytest
 
 from janitor.commands.run import _settings
 from janitor.config import Config, Rules, Scope, load
+from janitor.core.finding_ids import FindingId
 from janitor.core.profiles import profile_of
 from janitor.core.routing import Profile
 from janitor.core.rules import PolicyRule
 from janitor.host import profiles
-from janitor.pipeline import FAMILIES, matching_ids
+from janitor.report.findings_page import markdown
 from tests.lab.cache import REPOSITORY
 
 SETTINGS = REPOSITORY / "docs/janitor.toml"
@@ -78,18 +79,12 @@ def test_how_observe_mode_and_durable_go_together() -> None:
     assert (flag.policy.findings, flag.repair_rules, flag.durable) == (frozenset(), False, False)
 
 
-def test_the_table_of_findings_has_every_one() -> None:
-    """And none that there is not: `CIDR001-025, CIDR027-028`, `HCCM001-003, 005`."""
-    section = (REPOSITORY / "README.md").read_text().partition("\n## Findings\n")[2].partition("\n## ")[0]
-    named: list[str] = []
-    for row in re.findall(r"^\| ([A-Z]+\d[^|]*) \|", section, re.MULTILINE):
-        family = ""
-        for part in row.split(", "):
-            found = re.fullmatch(r"([A-Z]*)(\d{3})(?:-(\d{3}))?", part)
-            assert found is not None, row
-            family = found[1] or family
-            named += [f"{family}{number:03}" for number in range(int(found[2]), int(found[3] or found[2]) + 1)]
-    assert sorted(named) == sorted(matching_ids(",".join(FAMILIES)))
+def test_the_document_of_findings_is_made_from_the_table() -> None:
+    """After a change of the table: make docs."""
+    text = (REPOSITORY / "docs/findings.md").read_text()
+    assert text == markdown()
+    assert re.findall(r"^\| ([A-Z]+\d+) \|", text, re.MULTILINE) == list(FindingId)
+    assert "](docs/findings.md)" in (REPOSITORY / "README.md").read_text()
 
 
 # Profiles.

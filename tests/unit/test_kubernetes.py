@@ -231,7 +231,7 @@ def test_one_line_for_node_problem_detector() -> None:
     in_ledger = situations.in_ledger(found, situations.lease())
     unseen = replace(found, namespaces=not_seen("the namespaces could not be read, " + "ß" * 200))
     for evidence, begins in ((in_ledger, "LEASE001 "), (unseen, "SCAN001 "), (situations.evidence(), "ok: ")):
-        line = to_line(make_report(evidence, *diagnose(evidence)))
+        line = to_line(make_report(evidence, diagnose(evidence)))
         assert line.startswith(begins), line
         assert line.isascii()
         assert len(line) < 80

@@ -332,7 +332,7 @@ def test_a_refusal_is_news_once() -> None:
 def test_what_is_postponed_takes_no_place_in_a_pass() -> None:
     files = [situations.lease(f"10.52.0.{number}") for number in range(10, 14)]
     evidence = situations.evidence(*files)
-    judgement, _ = diagnose(evidence)
+    judgement = diagnose(evidence).judgement
     first = plan(evidence, judgement, Policy(2)).actions
     assert [action.name for action in first] == ["10.52.0.10", "10.52.0.11"]
     later = plan(evidence, judgement, Policy(2, postponed=frozenset(action.key for action in first))).actions
@@ -348,7 +348,7 @@ def test_what_goes_together_is_postponed_together() -> None:
             situations.cache_entry(situations.DEAD, situations.ADDRESS),
         ),
     )
-    judgement, _ = diagnose(evidence)
+    judgement = diagnose(evidence).judgement
     whole = plan(evidence, judgement, Policy()).actions
     assert [action.kind for action in whole] == ["free", "discard"]
     assert "its CNI DEL has been run" not in words(whole[1].proof), "nobody knows yet whether it will be"

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from janitor.core.address_plan import AddressPlan
 from janitor.core.evidence import Evidence, Unknown
+from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_plan import mask_known, node_plan
@@ -11,50 +13,47 @@ from janitor.core.node_view import kubernetes_missing, node_ips, objects
 from janitor.core.plan_check import IDS as PLAN_IDS
 from janitor.core.plan_check import examine
 
-IDS = tuple(i for i in PLAN_IDS if i not in ("CIDR008", "CIDR026"))  # routes are looked at; nothing follows a scheme
+_IDS = tuple(i for i in PLAN_IDS if i is not FindingId.CIDR008 and not i.plan_only)  # routes are looked at
 
-_NEW_RANGES = ("CIDR006", "CIDR007")
-_NEED_MASK = ("CIDR014", "CIDR015", "CIDR022")
-_NEED_ROUTES = ("CIDR014",)
-_NEED_ALL_NODES = ("CIDR013",)
-_NEED_NODES = ("CIDR004", "CIDR005")
-_NEED_NETWORK = ("CIDR009", "CIDR028")
+_NEW_RANGES = (FindingId.CIDR006, FindingId.CIDR007)
+_NEED_MASK = (FindingId.CIDR014, FindingId.CIDR015, FindingId.CIDR022)
+_NEED_ROUTES = (FindingId.CIDR014,)
+_NEED_ALL_NODES = (FindingId.CIDR013,)
+_NEED_NODES = (FindingId.CIDR004, FindingId.CIDR005)
+_NEED_NETWORK = (FindingId.CIDR009, FindingId.CIDR028)
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """What the rules say of the plan, without those that need what this node cannot know."""
     plan = node_plan(evidence)
-    if kubernetes_missing(evidence.node_config) or isinstance(plan, Unknown):
+    if missing := kubernetes_missing(evidence.node_config):
+        yield Skipped(_IDS, missing)
         return
-    left_out = {i for part in _left_out(evidence) for i in part.ids}
+    if isinstance(plan, Unknown):
+        yield Skipped(_IDS, plan.reason)
+        return
+    left_out = tuple(_left_out(plan, evidence))
+    yield from left_out
+    unasked = {i for part in left_out for i in part.ids}
     for finding in examine(plan):
-        if finding.id in IDS and finding.id not in left_out:
+        if finding.id in _IDS and finding.id not in unasked:
             more = "; 'janitor cidr' proposes one" if finding.id in _NEW_RANGES else ""
             yield replace(finding, fix=f"{finding.fix}{more}")
 
 
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """Rules that were not asked, by what was missing."""
-    plan = node_plan(evidence)
-    missing = kubernetes_missing(evidence.node_config)
-    if missing or isinstance(plan, Unknown):
-        yield Skipped(IDS, missing or (plan.reason if isinstance(plan, Unknown) else ""))
-        return
-    yield from _left_out(evidence)
-
-
-def _left_out(evidence: Evidence) -> Iterator[Skipped]:
+def _left_out(plan: AddressPlan, evidence: Evidence) -> Iterator[Skipped]:
+    """Rules that are not asked, by what is missing."""
     shown = objects(evidence.node_config)
-    plan = node_plan(evidence)
-    if isinstance(plan, Unknown):
-        return
-    for ids, values, what in ((("CIDR010",), plan.dns, "the address of the cluster DNS"),
-                              (("CIDR021",), plan.services, "the range of the Services"),
-                              (("CIDR020",), plan.pods, "the range of the pods")):  # fmt: skip
+    for one, values, what in ((FindingId.CIDR010, plan.dns, "the address of the cluster DNS"),
+                              (FindingId.CIDR021, plan.services, "the range of the Services"),
+                              (FindingId.CIDR020, plan.pods, "the range of the pods")):  # fmt: skip
         if not values:
-            yield Skipped(ids, f"{what} is not written on this node")
+            yield Skipped((one,), f"{what} is not written on this node")
     if not plan.pods or not plan.services:
-        yield Skipped(("CIDR002", "CIDR003"), "not both of the ranges of pods and Services are written on this node")
+        yield Skipped(
+            (FindingId.CIDR002, FindingId.CIDR003),
+            "not both of the ranges of pods and Services are written on this node",
+        )
     if not mask_known(evidence):
         yield Skipped(_NEED_MASK, "the size of a node's pod range is not written on this node")
     elif plan.hetzner and plan.routes is None:

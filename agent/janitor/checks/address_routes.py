@@ -15,42 +15,33 @@ from janitor.core.address_plan import (
     slot_count,
     within,
 )
-from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Route
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_plan import connected, is_foreign_bridge, is_pod_interface, is_tunnel, node_plan
 from janitor.core.node_view import kubernetes_missing, node_ips
 
-IDS = ("CIDR008", "CIDR016")
+_IDS = (FindingId.CIDR008, FindingId.CIDR016)
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """One finding for each range that a foreign route lies over, and one for pods that leave by the default route."""
-    plan = node_plan(evidence)
-    if kubernetes_missing(evidence.node_config) or isinstance(plan, Unknown):
-        return
-    yield from _foreign(plan, evidence)
-    yield from _reached(plan, evidence)
+    plan, routes = node_plan(evidence), evidence.node_config.routes
+    if missing := kubernetes_missing(evidence.node_config):
+        yield Skipped(_IDS, missing)
+    elif isinstance(plan, Unknown):
+        yield Skipped(_IDS, plan.reason)
+    elif isinstance(routes, Unknown):
+        yield Skipped(_IDS, routes.reason)
+    else:
+        yield from _foreign(plan, routes, evidence)
+        yield from _reached(plan, routes)
 
 
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """Without ranges or routes there is nothing to lay over each other."""
-    node, plan = evidence.node_config, node_plan(evidence)
-    reason = kubernetes_missing(node)
-    if not reason and isinstance(plan, Unknown):
-        reason = plan.reason
-    if not reason and isinstance(node.routes, Unknown):
-        reason = node.routes.reason
-    if reason:
-        yield Skipped(IDS, reason)
-    elif not isinstance(plan, Unknown) and plan.network is None:
-        yield Skipped(("CIDR008",), "the private network's range is not known")
-
-
-def _foreign(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
+def _foreign(plan: AddressPlan, routes: tuple[Route, ...], evidence: Evidence) -> Iterator[Finding]:
     layout = Layout(plan)
-    routes = known(evidence.node_config.routes)
     mine = {address for s in node_ips(evidence) if (address := as_address(s.value))}
     outside = [r for r in routes if not is_pod_interface(evidence, r.interface)]
     hops = {address for r in outside if (address := as_address(r.gateway))}
@@ -60,8 +51,8 @@ def _foreign(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
             continue
         needed = [str(a) for a in sorted({*mine, *hops}, key=str) if any(a in common for _, common in hit)]
         route, common = hit[0]
-        yield Finding(
-            "CIDR016", Severity.CRITICAL if needed else Severity.WARNING, str(common),
+        yield Finding.of(
+            FindingId.CIDR016, str(common),
             f"{name} range {part} overlaps {route.destination} of {route.interface} on this node",
             (
                 f"{name} range: {part.stated}",
@@ -71,6 +62,7 @@ def _foreign(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
             "This node has a route of its own into that range, so packets to those pods or Services go there instead. "
             "Docker, libvirt and VPNs choose such ranges by themselves.",
             "; ".join(dict.fromkeys(_move(one, part.net) for one, _ in hit[:8])),
+            severity=Severity.CRITICAL if needed else Severity.WARNING,
         )  # fmt: skip
 
 
@@ -110,12 +102,13 @@ def _move(route: Route, net: Net) -> str:
     return f"give {route.interface} a range outside {net}, or remove it: ip route del {_told(route)}"
 
 
-def _reached(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
+def _reached(plan: AddressPlan, routes: tuple[Route, ...]) -> Iterator[Finding | Skipped]:
     """CIDR008: where would this node send a packet to a pod of another node?"""
     layout = Layout(plan)
     network = layout.network
-    routes = known(evidence.node_config.routes)
-    if network is None or isinstance(evidence.node_config.routes, Unknown):
+    if plan.network is None:
+        yield Skipped((FindingId.CIDR008,), "the private network's range is not known")
+    if network is None:
         return
     for pods in layout.pods:
         if pods.net.version != network.net.version or within(pods.net, network.net):
@@ -126,9 +119,8 @@ def _reached(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
                    f"a packet to {target} would go {'nowhere' if route is None else f'by {_told(route)}'}")  # fmt: skip
         covered = route is not None and not route.destination.endswith("/0")
         off = plan.routes is False or covered
-        yield Finding(
-            "CIDR008",
-            Severity.INFO if off else Severity.ERROR if plan.routes else Severity.WARNING,
+        yield Finding.of(
+            FindingId.CIDR008,
             str(pods),
             f"pod range {pods} is not inside the network {network}"
             + ("" if off else ", and only the default route leads to it"),
@@ -140,6 +132,7 @@ def _reached(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
             if covered
             else f"an overlay; or, on each node, ip route add {pods} via {host(network.net, 1)}, and the same route in "
             "its network configuration: the next boot forgets it",
+            severity=Severity.INFO if off else Severity.ERROR if plan.routes else Severity.WARNING,
         )
 
 

@@ -5,8 +5,9 @@ from itertools import combinations
 
 from janitor.core.address_plan import Net, Stated, as_address, host, overlap, parse, within
 from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import KubeNode
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.evidence_node import KubeNode, NodeConfig, Objects
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_plan import node_plan
 from janitor.core.node_view import (
@@ -24,61 +25,55 @@ from janitor.core.node_view import (
 from janitor.core.prose import count
 from janitor.core.rejoining import ETCD
 
-IDS = ("CIDR011", "CIDR012", "CIDR023", "CIDR024", "CIDR025", "CIDR027")
+_IDS = (
+    FindingId.CIDR011,
+    FindingId.CIDR012,
+    FindingId.CIDR023,
+    FindingId.CIDR024,
+    FindingId.CIDR025,
+    FindingId.CIDR027,
+)
 
 _DNS = ("kube-system/kube-dns", "kube-system/rke2-coredns-rke2-coredns")
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """One finding for each thing that two say differently."""
-    if kubernetes_missing(evidence.node_config):
-        return
-    yield from _dns(evidence)
-    yield from _kubernetes_service(evidence)
-    yield from _outside(evidence)
-    yield from _components(evidence)
-    yield from _leases(evidence)
-    yield from _twice(evidence)
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """What could not be compared."""
     node = evidence.node_config
-    missing = kubernetes_missing(node)
-    if missing:
-        yield Skipped(IDS, missing)
+    if missing := kubernetes_missing(node):
+        yield Skipped(_IDS, missing)
         return
+    yield from _components(node)
     shown = objects(node)
-    if len(cluster_cidrs(node)) < 2:
-        yield Skipped(("CIDR024",), "fewer than two components on this node say which range the pods have")
     if shown is None:
-        reason = nothing_shown(node, "Nodes")
-        yield Skipped(("CIDR012", "CIDR023", "CIDR027"), reason)
-    elif not cluster_cidrs(node):
-        yield Skipped(("CIDR023",), "no component on this node says which range the pods have")
-    if len(cluster_dns(node)) + bool(_service(evidence, _DNS)) < 2:
-        yield Skipped(("CIDR011",), "fewer than two places on this node say where the cluster DNS is")
-    if not own_pod_cidrs(evidence):
-        yield Skipped(("CIDR025",), "this node's pod range is not known")
+        yield Skipped((FindingId.CIDR012, FindingId.CIDR023, FindingId.CIDR027), nothing_shown(node, "Nodes"))
+    else:
+        yield from _kubernetes_service(node, shown)
+        yield from _outside(shown, evidence)
+        yield from _twice(known(shown.nodes))
+    yield from _dns(node, shown)
+    yield from _leases(evidence)
 
 
-def _service(evidence: Evidence, names: tuple[str, ...]) -> Stated | None:
-    shown = objects(evidence.node_config)
+def _service(shown: Objects | None, names: tuple[str, ...]) -> Stated | None:
     services = known(shown.service_ips) if shown else ()
     return next((Stated(ip, f"Service {name}") for name, ip in services if name in names and ip != "None"), None)
 
 
-def _dns(evidence: Evidence) -> Iterator[Finding]:
-    said = cluster_dns(evidence.node_config)
-    service = _service(evidence, _DNS)
+def _dns(node: NodeConfig, shown: Objects | None) -> Iterator[Finding | Skipped]:
+    said = cluster_dns(node)
+    service = _service(shown, _DNS)
+    if len(said) + bool(service) < 2:
+        yield Skipped((FindingId.CIDR011,), "fewer than two places on this node say where the cluster DNS is")
+        return
     # The kubelet may be given a cache on the node (NodeLocal DNSCache): link-local by custom, or an address of its own.
-    here = known(evidence.node_config.addresses)
+    here = known(node.addresses)
     values = {one.component: v for one in said for v in one.values[:1] if not _cached(v, here)}
     if service:
         values["Service"] = service
     if len({as_address(v.value) or v.value for v in values.values()}) > 1:
-        yield Finding(
-            "CIDR011", Severity.ERROR, "cluster DNS",
+        yield Finding.of(
+            FindingId.CIDR011, "cluster DNS",
             f"cluster DNS is {' here and '.join(sorted({v.value for v in values.values()}))} there",
             tuple(f"{name}: {value}" for name, value in values.items()),
             "The kubelet writes its value into every pod's resolv.conf; if the DNS Service has another address, "
@@ -92,29 +87,30 @@ def _cached(dns: Stated, here: tuple[str, ...]) -> bool:
     return address is not None and (address.is_link_local or str(address) in here)
 
 
-def _kubernetes_service(evidence: Evidence) -> Iterator[Finding]:
-    service = _service(evidence, ("default/kubernetes",))
-    said = service_cidrs(evidence.node_config)
+def _kubernetes_service(node: NodeConfig, shown: Objects) -> Iterator[Finding]:
+    service = _service(shown, ("default/kubernetes",))
+    said = service_cidrs(node)
     ranges = [net for net in (parse(v.value) for v in said[0].values) if net] if said else []
     if service is None or not ranges:
         return
     mine = next((net for net in ranges if (":" in service.value) == (net.version == 6)), None)
     if mine and service.value != str(host(mine, 1)):
         changed = not any(service.value in map(str, (host(net, 1),)) for net in ranges)
-        yield Finding(
-            "CIDR012", Severity.ERROR if changed else Severity.INFO, "default/kubernetes",
+        yield Finding.of(
+            FindingId.CIDR012, "default/kubernetes",
             f"Service 'kubernetes' has {service.value}, but the Service range begins at {host(mine, 1)}",
             (f"Service range: {said[0].values[0]}", f"ClusterIP: {service}"),
             "The first address of the Service range is that of the Service 'kubernetes'. It is another one where the "
             "range was changed after the installation, which Kubernetes does not support (k3s#3489).",
             "put the old Service range back; a new one takes a new cluster",
+            severity=Severity.ERROR if changed else Severity.INFO,
         )  # fmt: skip
 
 
-def _outside(evidence: Evidence) -> Iterator[Finding]:
-    shown = objects(evidence.node_config)
+def _outside(shown: Objects, evidence: Evidence) -> Iterator[Finding | Skipped]:
     said = cluster_cidrs(evidence.node_config)
-    if shown is None or not said:
+    if not said:
+        yield Skipped((FindingId.CIDR023,), "no component on this node says which range the pods have")
         return
     plan = node_plan(evidence)
     ranges = [net for net in (parse(v.value) for v in said[0].values) if net]
@@ -128,8 +124,8 @@ def _outside(evidence: Evidence) -> Iterator[Finding]:
             elif mine and kcm and not isinstance(plan, Unknown) and net.prefixlen != plan.mask(net):
                 wrong.append(f"{node.name}: {net}, where the node mask is /{plan.mask(net)}")
     if wrong:
-        yield Finding(
-            "CIDR023", Severity.ERROR, "Nodes", f"pod ranges of Nodes do not fit the cluster's: {wrong[0]}",
+        yield Finding.of(
+            FindingId.CIDR023, "Nodes", f"pod ranges of Nodes do not fit the cluster's: {wrong[0]}",
             (*(f"cluster's: {value}" for value in said[0].values), *wrong[:8]),
             "The range or the mask was changed after the nodes had joined. kube-controller-manager ends when it next "
             "starts: 'is out the range of cluster cidr' (k3s#3967).",
@@ -138,13 +134,15 @@ def _outside(evidence: Evidence) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _components(evidence: Evidence) -> Iterator[Finding]:
+def _components(node: NodeConfig) -> Iterator[Finding | Skipped]:
     """CIDR024: the same ranges, whatever the order and the spelling."""
-    said = cluster_cidrs(evidence.node_config)
+    said = cluster_cidrs(node)
+    if len(said) < 2:
+        yield Skipped((FindingId.CIDR024,), "fewer than two components on this node say which range the pods have")
     for one, other in combinations(said, 2):
         if not _same(one, other):
-            yield Finding(
-                "CIDR024", Severity.ERROR, f"{one.component} and {other.component}",
+            yield Finding.of(
+                FindingId.CIDR024, f"{one.component} and {other.component}",
                 f"{one.component} takes {one.text} for the pods, {other.component} takes {other.text}",
                 tuple(str(value) for said in (one, other) for value in said.values),
                 "Components that disagree about the pods' range route, masquerade or clean up by the wrong one; with "
@@ -164,9 +162,11 @@ def _same(one: Said, other: Said) -> bool:
     )
 
 
-def _leases(evidence: Evidence) -> Iterator[Finding]:
+def _leases(evidence: Evidence) -> Iterator[Finding | Skipped]:
     """CIDR025: where addresses really come from, against the range that the Node has."""
     node = evidence.node_config
+    if not own_pod_cidrs(evidence):
+        yield Skipped((FindingId.CIDR025,), "this node's pod range is not known")
     own = own_node(evidence)
     ranges = [net for net in map(parse, own.pod_cidrs) if net] if own else []
     used = [(v, f) for v in _flannel(evidence) if (f := "flannel")]
@@ -177,8 +177,8 @@ def _leases(evidence: Evidence) -> Iterator[Finding]:
     for value, name in used:
         net = parse(value.value)
         if net and (mine := [r for r in ranges if r.version == net.version]) and not any(_fits(net, r) for r in mine):
-            yield Finding(
-                "CIDR025", Severity.ERROR, str(net),
+            yield Finding.of(
+                FindingId.CIDR025, str(net),
                 f"{name} gives out {net}, but this node's pod range is {', '.join(map(str, mine))}",
                 (f"{name}: {value}", *(f"pod range: {s}" for s in own_pod_cidrs(evidence))),
                 "Pods get addresses of a range that belongs to another node, or to none: nobody routes them here. The "
@@ -197,10 +197,9 @@ def _fits(net: Net, pods: Net) -> bool:
     return within(net, pods) or within(pods, net)
 
 
-def _twice(evidence: Evidence) -> Iterator[Finding]:
+def _twice(nodes: tuple[KubeNode, ...]) -> Iterator[Finding]:
     """CIDR027: sorted by where they begin, a range overlaps one before it that has not ended yet."""
-    shown = objects(evidence.node_config)
-    given = [(n.name, net) for n in known(shown.nodes) for c in n.pod_cidrs if (net := parse(c))] if shown else []
+    given = [(n.name, net) for n in nodes for c in n.pod_cidrs if (net := parse(c))]
     pairs: list[tuple[str, Net, str, Net]] = []
     last: tuple[str, Net] | None = None
     for name, net in sorted(given, key=lambda g: (g[1].version, int(g[1].network_address), g[1].prefixlen)):
@@ -212,11 +211,11 @@ def _twice(evidence: Evidence) -> Iterator[Finding]:
     if pairs:
         one, first, other, second = pairs[0]
         more = f", and {count(len(pairs) - 1, 'more pair')}" if pairs[1:] else ""
-        yield Finding(
-            "CIDR027", Severity.ERROR, f"{one} and {other}", f"{one} and {other} have overlapping pod ranges{more}",
+        yield Finding.of(
+            FindingId.CIDR027, f"{one} and {other}", f"{one} and {other} have overlapping pod ranges{more}",
             (f"{one}: {first}", f"{other}: {second}", *(f"{a}: {x}; {b}: {y}" for a, x, b, y in pairs[1:8])),
             "Two pods of the cluster can have the same address; what is meant for one reaches the other.",
-            _let_go(known(shown.nodes) if shown else (), one, other),
+            _let_go(nodes, one, other),
         )  # fmt: skip
 
 

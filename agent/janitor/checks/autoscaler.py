@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, NodeConfig
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import flags, kubernetes_missing, objects, own_node
 from janitor.core.prose import duration
 
-IDS = ("CA001",)
+_IDS = (FindingId.CA001,)
 
 _SECOND = 1_000_000_000
 _MINUTE = 60
@@ -27,12 +28,20 @@ class _Limits:
     source: str
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """Only for a node that an autoscaler made, and only for clocks that are running."""
-    own = own_node(evidence)
-    if own is None or not own.group or not own.created_ns:
-        return
-    limits = _limits(evidence.node_config)
+    node, own = evidence.node_config, own_node(evidence)
+    if own is None:
+        unseen = node.objects.reason if isinstance(node.objects, Unknown) else "this node's Node object was not seen"
+        yield Skipped(_IDS, kubernetes_missing(node) or unseen)
+    elif not own.group:
+        unlabelled = f"Node {own.name} has no label hcloud/node-group: no autoscaler made it"
+        yield Skipped(_IDS, kubernetes_missing(node) or unlabelled)
+    elif own.created_ns:
+        yield from _clocks(own, _limits(node), evidence)
+
+
+def _clocks(own: KubeNode, limits: _Limits, evidence: Evidence) -> Iterator[Finding]:
     now = evidence.started.realtime_ns
     booted = now - evidence.started.boottime_ns
     # A Node that is younger than the machine by more than C2 has joined anew: that clock did not end the server.
@@ -72,18 +81,6 @@ def _readiness(own: KubeNode, changed_ns: int, limits: _Limits, now: int, more: 
     )  # fmt: skip
 
 
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """A node that nobody scales is removed by nobody."""
-    own = own_node(evidence)
-    if missing := kubernetes_missing(evidence.node_config):
-        yield Skipped(IDS, missing)
-    elif own is None:
-        unseen = evidence.node_config.objects
-        yield Skipped(IDS, unseen.reason if isinstance(unseen, Unknown) else "this node's Node object was not seen")
-    elif not own.group:
-        yield Skipped(IDS, f"Node {own.name} has no label hcloud/node-group: no autoscaler made it")
-
-
 def _countdown(
     own: KubeNode, clock: str, begun_ns: int, limit_s: float, now_ns: int, why: str, evidence: tuple[str, ...], fix: str
 ) -> Finding:
@@ -92,14 +89,15 @@ def _countdown(
     severity = Severity.ERROR if share >= 0.8 else Severity.WARNING if share >= 0.5 else Severity.INFO
     end = begun_ns + int(limit_s * _SECOND)
     when = f"at {_clock(end)}" if end > now_ns else f"any moment (the time was up at {_clock(end)})"
-    return Finding(
-        "CA001", severity, f"{own.name} {clock}",
+    return Finding.of(
+        FindingId.CA001, f"{own.name} {clock}",
         f"the cluster-autoscaler will remove this server {when}, because {why}",
         (f"{duration(gone_s)} of {duration(limit_s)} have gone", *evidence),
         "Three clocks run one after the other: the creation of the server (C1, 5 minutes), the Node with a matching "
         "providerID (C2, 15 minutes), the Node being Ready (C3). Deletions after 5 minutes are C1 and have nothing to "
         "do with the kubelet; wrong kubelet flags show after 15 (kubernetes/autoscaler#8013, #5757, #6364).",
         fix,
+        severity=severity,
     )  # fmt: skip
 
 

@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterator
 
 from janitor.core.evidence import CacheEntry, Endpoint, Evidence, known
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.core.prose import count, listing
 from janitor.report.words import text
-
-IDS = ("LEASE009",)
 
 _SHOWN = 8
 _READS_CACHE_ON_DEL = (0, 4)  # CNI spec 0.4.0 brought prevResult to DEL; before it the cache is not opened
@@ -24,9 +23,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     if stuck:
         sandboxes = judgement.sightings.sandboxes
         pods = list(dict.fromkeys(str(sandboxes[e.container_id].pod) for e in stuck))
-        yield Finding(
-            id="LEASE009",
-            severity=Severity.ERROR,
+        yield Finding.of(
+            id=FindingId.LEASE009,
             subject="/var/lib/cni/results",
             summary=f"{count(len(pods), 'sandbox', 'sandboxes')} can never be stopped: libcni's "
             "cache is damaged",
@@ -42,9 +40,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             ) + (" …" if len(stuck) > 3 else ""),
         )  # fmt: skip
     if harmless:
-        yield Finding(
-            id="LEASE009",
-            severity=Severity.INFO,
+        yield Finding.of(
+            id=FindingId.LEASE009,
             subject="/var/lib/cni/results",
             summary=f"{count(len(harmless), 'damaged file')} in libcni's cache, harmless",
             evidence=_shown(harmless),
@@ -53,6 +50,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 "2.x) passes over them."
             ),
             fix="none is needed",
+            severity=Severity.INFO,
         )
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from janitor.core.address_plan import parse, within
 from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import Component, NodeConfig
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.evidence_node import Component, NodeConfig, Objects
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import (
     HCCM,
@@ -19,8 +20,6 @@ from janitor.core.node_view import (
 )
 from janitor.core.prose import count, listing
 
-IDS = ("HCCM001", "HCCM002", "HCCM003", "HCCM005")
-
 _LEAK = (
     "The cloud controller makes a route for every node, whatever the range, but removes only those inside its "
     "--cluster-cidr: with a wrong one, routes of removed nodes stay until the network's hundred are used up (hccm#734, "
@@ -28,19 +27,31 @@ _LEAK = (
 )
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """By its process on this node, or by its Deployment where objects were given."""
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """By its process on this node, or by its Deployment where objects were given: it runs on one node of a cluster."""
     node = evidence.node_config
-    controller = cloud_controller(node)
-    if controller is not None:
+    missing = kubernetes_missing(node)
+    controller, shown = cloud_controller(node), objects(node)
+    if controller is None:
+        yield Skipped(
+            (FindingId.HCCM001, FindingId.HCCM002), missing or "Hetzner's cloud controller does not run on this node"
+        )
+    else:
         yield from _twice(controller)
         yield from _differs(controller, node)
-    shown = objects(node)
     if shown is None:
-        return
+        yield Skipped((FindingId.HCCM003, FindingId.HCCM005), missing or nothing_shown(node))
+    else:
+        yield from _complaints(shown)
+
+
+def _complaints(shown: Objects) -> Iterator[Finding | Skipped]:
+    """What the cloud controller itself says, in events and in conditions of Nodes."""
+    if isinstance(shown.events, Unknown):
+        yield Skipped((FindingId.HCCM003,), shown.events.reason)
     for _, message in known(shown.events)[:1]:
-        yield Finding(
-            "HCCM003", Severity.ERROR, HCCM, "the cloud controller says that its cluster CIDR is wrong",
+        yield Finding.of(
+            FindingId.HCCM003, HCCM, "the cloud controller says that its cluster CIDR is wrong",
             tuple(dict.fromkeys(text for _, text in known(shown.events)))[:8], _LEAK,
             "give the cloud controller the same --cluster-cidr as kube-controller-manager; it then removes all routes "
             f"that it has left behind. ({message})",
@@ -48,8 +59,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     refused = [n.name for n in known(shown.nodes) for c in n.conditions
                if (c.type, c.status, c.reason) == ("NetworkUnavailable", "True", "NoRouteCreated")]  # fmt: skip
     if refused:
-        yield Finding(
-            "HCCM005", Severity.ERROR, HCCM, f"{count(len(refused), 'node')} without a route: {listing(refused)}",
+        yield Finding.of(
+            FindingId.HCCM005, HCCM, f"{count(len(refused), 'node')} without a route: {listing(refused)}",
             tuple(f"Node {name}: NetworkUnavailable=True, NoRouteCreated" for name in refused[:8]),
             "The cloud controller could not make the route to these nodes' pods: the network has its hundred routes, "
             "the node's address lies in its pod range (CIDR004), or the range overlaps a subnet (hccm#576).",
@@ -57,26 +68,11 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """It runs on one node of a cluster."""
-    node = evidence.node_config
-    shown = objects(node)
-    if missing := kubernetes_missing(node):
-        yield Skipped(IDS, missing)
-        return
-    if cloud_controller(node) is None:
-        yield Skipped(("HCCM001", "HCCM002"), "Hetzner's cloud controller does not run on this node")
-    if shown is None:
-        yield Skipped(("HCCM003", "HCCM005"), nothing_shown(node))
-    elif isinstance(shown.events, Unknown):
-        yield Skipped(("HCCM003",), shown.events.reason)
-
-
 def _twice(controller: Component) -> Iterator[Finding]:
     values = flags(controller.argv, "--cluster-cidr")
     if len(set(values)) > 1:
-        yield Finding(
-            "HCCM001", Severity.ERROR, HCCM,
+        yield Finding.of(
+            FindingId.HCCM001, HCCM,
             f"the cloud controller has --cluster-cidr {count(len(values), 'time')}, and {values[-1]} counts",
             (*(f"--cluster-cidr={value}" for value in values), f"from {controller.source}"), _LEAK
             + " It is there twice where a manifest sets `command` and the one it overrides sets `args`: Kubernetes "
@@ -104,8 +100,8 @@ def _differs(controller: Component, node: NodeConfig) -> Iterator[Finding]:
             if not any(within(net, part) for part in mine):
                 wrong.append(f"Node {one.name}: {net}")
     if wrong:
-        yield Finding(
-            "HCCM002", Severity.ERROR, HCCM, f"the cloud controller takes {value} for the pods; {wrong[0]}",
+        yield Finding.of(
+            FindingId.HCCM002, HCCM, f"the cloud controller takes {value} for the pods; {wrong[0]}",
             (f"--cluster-cidr={value}, from {controller.source}", *wrong[:8]), _LEAK,
             "give it the range that the nodes' pod ranges come from; it then removes what it has left behind",
         )  # fmt: skip

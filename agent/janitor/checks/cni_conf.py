@@ -4,29 +4,40 @@ from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import CniFile
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
-from janitor.core.reason import Reason
 
-IDS = ("CNI001", "CNI002", "CNI003")
+_IDS = (FindingId.CNI001, FindingId.CNI002, FindingId.CNI003)
 
 _SHIPPED = ("crio", "crio-bridge", "podman", "loopback", "cni-loopback")  # networks that packages bring along
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """On a node without Kubernetes nobody waits for a CNI."""
+    node = evidence.node_config
+    if missing := kubernetes_missing(node):
+        yield Skipped(_IDS, missing)
+    elif isinstance(node.cni_files, Unknown):
+        yield Skipped(_IDS, node.cni_files.reason)
+    elif not node.cni_directories:
+        yield Skipped(_IDS, "no runtime says where its CNI configuration is, and none of the usual directories exists")
+    else:
+        yield from _directories(node.cni_files, evidence)
+
+
+def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator[Finding]:
     """By directory: the runtime reads one, and loads the first good file in it."""
     node = evidence.node_config
-    if kubernetes_missing(node) or isinstance(node.cni_files, Unknown):
-        return
     # Of several directories the runtime reads one: k3s has its own, and /etc/cni/net.d stays empty.
-    works = any(f.usable and not f.problem for f in node.cni_files)
+    works = any(f.usable and not f.problem for f in all_files)
     for directory in node.cni_directories:
-        files = [f for f in node.cni_files if f.path.rpartition("/")[0] == directory]
+        files = [f for f in all_files if f.path.rpartition("/")[0] == directory]
         good = [f for f in files if f.usable and not f.problem]
         if not works:
-            yield Finding(
-                "CNI001", Severity.ERROR, directory, f"there is no CNI configuration that could be used in {directory}",
+            yield Finding.of(
+                FindingId.CNI001, directory, f"there is no CNI configuration that could be used in {directory}",
                 tuple(f"{f.path}: {f.problem or 'its name ends in none of .conf, .conflist, .json'}" for f in files)
                 or (f"{directory} is empty",),
                 "No pod with a network of its own can start: containerd says 'cni plugin not initialized', CRI-O 'no "
@@ -39,8 +50,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             passed_over = bool(file.problem) and (not good or file.path < good[0].path)
             if file.usable and (passed_over or (file in loaded and file.missing)):
                 what = file.problem or f"it needs {', '.join(file.missing)}, which no plugin directory has"
-                yield Finding(
-                    "CNI002", Severity.WARNING if good and file.problem else Severity.ERROR, file.path,
+                yield Finding.of(
+                    FindingId.CNI002, file.path,
                     f"{file.path} cannot work: {what}",
                     (f"plugins: {', '.join(file.plugins) or '(none could be read)'}",),
                     "The runtime passes over a file that it cannot read, and fails each pod for a plugin that is not "
@@ -49,11 +60,12 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                     if file.problem
                     else "put the plugin back: delete the CNI's pod on this node, and the new one installs its own; "
                     "bridge, host-local, loopback, portmap and others, not flannel, are in the package kubernetes-cni",
+                    severity=Severity.WARNING if good and file.problem else Severity.ERROR,
                 )  # fmt: skip
         good = [f for f in good if f.network not in _SHIPPED]
         if len(good) > 1 and good[0].network != good[1].network and not _chosen(good[0], evidence):
-            yield Finding(
-                "CNI003", Severity.WARNING, directory,
+            yield Finding.of(
+                FindingId.CNI003, directory,
                 f"{directory} has {len(good)} configurations; the runtime uses {good[0].path.rpartition('/')[2]}",
                 tuple(f"{f.path}: network {f.network or '(no name)'}, {', '.join(f.plugins)}" for f in good),
                 "The first by name counts. What an earlier CNI left behind comes first by accident, and pods then get "
@@ -70,15 +82,3 @@ def _chosen(first: CniFile, evidence: Evidence) -> bool:
 
 def _delegates(file: CniFile) -> bool:
     return any(plugin.startswith("multus") for plugin in file.plugins)  # thick Multus is called multus-shim
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """On a node without Kubernetes nobody waits for a CNI."""
-    node = evidence.node_config
-    reason: Reason | str | None = kubernetes_missing(node)
-    if not reason and isinstance(node.cni_files, Unknown):
-        reason = node.cni_files.reason
-    if not reason and not node.cni_directories:
-        reason = "no runtime says where its CNI configuration is, and none of the usual directories exists"
-    if reason:
-        yield Skipped(IDS, reason)

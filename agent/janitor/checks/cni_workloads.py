@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from janitor.core.evidence import Evidence, Unknown, known
+from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Workload
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing, makes_routes, nothing_shown, objects
 
-IDS = ("CNI004",)
+_IDS = (FindingId.CNI004,)
 
 _UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 _NOT_READY = "node.kubernetes.io/not-ready"
@@ -21,16 +22,25 @@ _AGENT: Final = re.compile(
 )
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for each that cannot start on a new node."""
-    shown = objects(evidence.node_config)
-    workloads = known(shown.workloads) if shown else ()
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """One finding for each that cannot start on a new node. Only the API knows."""
+    node = evidence.node_config
+    shown = objects(node)
+    if shown is None:
+        yield Skipped(_IDS, kubernetes_missing(node) or nothing_shown(node))
+    elif isinstance(shown.workloads, Unknown):
+        yield Skipped(_IDS, kubernetes_missing(node) or shown.workloads.reason)
+    else:
+        yield from _waiting(shown.workloads, routes=makes_routes(node) is not False)
+
+
+def _waiting(workloads: tuple[Workload, ...], *, routes: bool) -> Iterator[Finding]:
     external = any("cloud-controller" in one.name for one in workloads)
     for one in workloads:
-        lacking = _lacking(one, external, routes=makes_routes(evidence.node_config) is not False)
+        lacking = _lacking(one, external, routes=routes)
         if lacking:
-            yield Finding(
-                "CNI004", Severity.ERROR, f"{one.namespace}/{one.name}",
+            yield Finding.of(
+                FindingId.CNI004, f"{one.namespace}/{one.name}",
                 f"{one.kind} {one.namespace}/{one.name} cannot start on a new node: {' and '.join(lacking)}",
                 (f"hostNetwork: {str(one.host_network).lower()}",
                  f"tolerates: {', '.join(one.tolerates) or '(nothing)'}"),
@@ -54,14 +64,3 @@ def _lacking(one: Workload, external: bool, *, routes: bool) -> list[str]:
     needed = [_UNINITIALIZED] * (external or controller) + [_NOT_READY] * (one.kind != "DaemonSet")
     found = [f"it does not tolerate {key}" for key in needed if key not in one.tolerates]
     return found + ([] if inside or not controller else ["it has no hostNetwork"])
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """Only the API knows."""
-    shown = objects(evidence.node_config)
-    if missing := kubernetes_missing(evidence.node_config):
-        yield Skipped(IDS, missing)
-    elif shown is None:
-        yield Skipped(IDS, nothing_shown(evidence.node_config))
-    elif isinstance(shown.workloads, Unknown):
-        yield Skipped(IDS, shown.workloads.reason)

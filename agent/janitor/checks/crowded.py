@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 from janitor.core.addresses import in_ranges
 from janitor.core.evidence import Evidence, NetworkNamespace, known
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.core.lease import canonical_address
 from janitor.core.prose import listing
 from janitor.core.sightings import given, pods_of
-
-IDS = ("SCAN003",)
 
 _MANY = 4  # a pod that its runtime has forgotten has one or two; with multus a few more
 
@@ -49,9 +48,8 @@ def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str]) -> 
         )
     else:
         fix = f"look who is in it and end that: nsenter --net={namespace.seen_at}, or by the process that is named"
-    return Finding(
-        id="SCAN003",
-        severity=Severity.WARNING,
+    return Finding.of(
+        id=FindingId.SCAN003,
         subject=f"{whose} (network namespace {namespace.inode})",
         summary=f"{whose} has {number} addresses of the pods' ranges that no runtime gave it",
         evidence=(f"up in the network namespace of {namespace.seen_at}: {listing(extra)}",),

@@ -3,46 +3,38 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, Unknown
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import component, kubernetes_missing, nothing_shown, objects, own_node
 from janitor.core.prose import duration
 
-IDS = ("CSI001",)
+_IDS = (FindingId.CSI001,)
 
 _PATIENCE_S = 120
 _SECOND = 1_000_000_000
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """In the first minute it is normal."""
-    up_s = _up(evidence)
-    shown, own = objects(evidence.node_config), own_node(evidence)
-    if shown is None or own is None or isinstance(shown.csi_nodes, Unknown) or up_s is None or up_s < _PATIENCE_S:
-        return
-    if own.name not in dict(shown.csi_nodes):
-        yield Finding(
-            "CSI001", Severity.WARNING, own.name,
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """It takes the object, and how long the kubelet has been up: in the first minutes it is normal."""
+    node = evidence.node_config
+    shown, own, up_s = objects(node), own_node(evidence), _up(evidence)
+    missing = kubernetes_missing(node)
+    if shown is None:
+        yield Skipped(_IDS, missing or nothing_shown(node))
+    elif isinstance(shown.csi_nodes, Unknown):
+        yield Skipped(_IDS, missing or shown.csi_nodes.reason)
+    elif own is None or up_s is None:
+        yield Skipped(_IDS, missing or "this node's kubelet or its Node was not seen")
+    elif up_s >= _PATIENCE_S and own.name not in dict(shown.csi_nodes):
+        yield Finding.of(
+            FindingId.CSI001, own.name,
             f"the kubelet of {own.name} has been up for {duration(up_s)} and has made no CSINode",
             (f"{shown.source} has no CSINode {own.name}",),
             "The kubelet makes it as soon as it can talk to the API server ('CSINode is not yet initialized'); volumes "
             "of CSI drivers cannot be attached to this node until then.",
             "can this node reach the API server? journalctl -u kubelet | grep -i -e csinode -e 'connection refused'",
         )  # fmt: skip
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """It takes the object, and how long the kubelet has been up."""
-    node = evidence.node_config
-    shown = objects(node)
-    if missing := kubernetes_missing(node):
-        yield Skipped(IDS, missing)
-    elif shown is None:
-        yield Skipped(IDS, nothing_shown(node))
-    elif isinstance(shown.csi_nodes, Unknown):
-        yield Skipped(IDS, shown.csi_nodes.reason)
-    elif own_node(evidence) is None or _up(evidence) is None:
-        yield Skipped(IDS, "this node's kubelet or its Node was not seen")
 
 
 def _up(evidence: Evidence) -> float | None:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.core.prose import count
 from janitor.report.words import text
-
-IDS = ("SCAN005",)
 
 _SHOWN = 5
 
@@ -19,9 +18,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         return
     named = [f"{one.name} (process {one.pid}), as a {one.role}: {text(one.why)}" for one in evidence.disowned]
     more = len(named) - _SHOWN
-    yield Finding(
-        id="SCAN005",
-        severity=Severity.INFO,
+    yield Finding.of(
+        id=FindingId.SCAN005,
         subject="scan",
         summary=f"{count(len(named), 'process', 'processes')} not believed to be this node's kubelet or runtime",
         evidence=(*named[:_SHOWN], *((f"and {more} more",) if more > 0 else ())),

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from janitor.core.evidence import Evidence, known
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.core.usage import usage
-
-IDS = ("LEASE010",)
 
 _RUNTIMES = (
     "containerd", "crio", "docker", "cri-docker", "kubelet", "k3s", "k3s-agent", "rke2-server", "rke2-agent",
@@ -26,9 +25,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         if d.path in in_scope and d.filesystem and d.filesystem not in _MEMORY
     }
     for data_dir, filesystem in filesystems.items():
-        yield Finding(
-            id="LEASE010",
-            severity=Severity.INFO,
+        yield Finding.of(
+            id=FindingId.LEASE010,
             subject=data_dir,
             summary=f"leases survive a reboot but pods do not: {data_dir} is on {filesystem}",
             evidence=(f"{data_dir} is on {filesystem}",),

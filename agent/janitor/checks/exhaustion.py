@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.prose import count
 from janitor.core.usage import NetworkUsage, RangeUsage, usage
-
-IDS = ("LEASE005",)
 
 _LEVELS = ((100, Severity.CRITICAL), (95, Severity.ERROR), (80, Severity.WARNING))
 
@@ -33,9 +32,8 @@ def _finding(network: NetworkUsage, part: RangeUsage, severity: Severity, pendin
     state = f"{count(left, 'address', 'addresses')} left" if left > 0 else "no address is left"
     files = {verdict: number for verdict, number in network.verdicts.items() if verdict is not Verdict.MISSING}
     verdicts = ", ".join(f"{number} {verdict}" for verdict, number in files.items())
-    return Finding(
-        id="LEASE005",
-        severity=severity,
+    return Finding.of(
+        id=FindingId.LEASE005,
         subject=f"{network.directory} {subnets}",
         summary=f"{network.name} {subnets}: {part.used} of {part.capacity} used, {state}",
         evidence=(
@@ -47,6 +45,7 @@ def _finding(network: NetworkUsage, part: RangeUsage, severity: Severity, pendin
             "FailedCreatePodSandBox, 'no IP addresses available in range set'."
         ),
         fix=_fix(network, part, pending),
+        severity=severity,
     )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from janitor.core.addresses import describe, in_ranges
 from janitor.core.evidence import Evidence, known
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
 from janitor.core.node_mark import MARK, another
@@ -12,8 +13,6 @@ from janitor.core.prose import count, listing
 from janitor.core.reason import Reason
 from janitor.core.scope import ranges_of
 from janitor.report.words import text
-
-IDS = ("LEASE007", "LEASE008")
 
 _OTHERS = (
     "nerdctl, buildkit, podman and people keep leases in the same place. Whether those are still needed only their "
@@ -37,9 +36,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 if address is not None and not in_ranges(address, ranges):
                     outside[lease.address] = lease
             if outside:
-                yield Finding(
-                    id="LEASE007",
-                    severity=Severity.INFO,
+                yield Finding.of(
+                    id=FindingId.LEASE007,
                     subject=directory.path,
                     summary=f"{count(len(outside), 'lease')} of {directory.network} outside its ranges",
                     evidence=(
@@ -60,9 +58,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         mark = another(data_dir, directory.marks, evidence.this_node)
         for reason, names in by_reason.items():
             marked = reason == mark
-            yield Finding(
-                id="LEASE008",
-                severity=Severity.INFO,
+            yield Finding.of(
+                id=FindingId.LEASE008,
                 subject=directory.path,
                 summary=f"{count(len(names), 'file')} in {directory.path} that janitor leaves alone",
                 evidence=(listing(names), text(reason)),

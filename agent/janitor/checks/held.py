@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, Sandbox
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.prose import count, duration, listing
-
-IDS = ("LEASE006",)
 
 _SECOND = 1_000_000_000
 _LONG_S = 600  # of a sandbox of an earlier boot: a kubelet that is up has been through all of them by then
@@ -24,9 +23,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             if since:
                 late.setdefault(lease.directory, []).append((lease, since))
     for directory, leases in late.items():
-        yield Finding(
-            id="LEASE006",
-            severity=Severity.WARNING,
+        yield Finding.of(
+            id=FindingId.LEASE006,
             subject=directory,
             summary=f"{count(len(leases), 'lease')} of {leases[0][0].network} held by sandboxes that are not running",
             evidence=(listing([f"{x.address} ({x.pod}, {since})" for x, since in leases]),),

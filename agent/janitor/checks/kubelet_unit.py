@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Assignment, Unit
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.kubelet_unit import Overruled, counting, mended, overruled, unreached
 from janitor.core.node_view import component, kubelet_unit, kubernetes_missing
 from janitor.core.rejoining import rejoin
 
-IDS = ("KUB002", "KUB003", "KUB004", "KUB005", "KUB006", "KUB007")
+_IDS = (FindingId.KUB002, FindingId.KUB003, FindingId.KUB004, FindingId.KUB005, FindingId.KUB006, FindingId.KUB007)
 
 _EXTRA = "KUBELET_EXTRA_ARGS"
 _WANTED = (_EXTRA, "KUBELET_KUBEADM_ARGS")
@@ -20,10 +21,13 @@ _DECISIVE = ("--cloud-provider", "--node-ip", "--hostname-override", "--provider
 _RESTART = "systemctl daemon-reload && systemctl restart kubelet"
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """Nothing where no kubelet.service is."""
-    unit = kubelet_unit(evidence.node_config)
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """Where there is a kubelet.service: k3s, RKE2 and k0s have none."""
+    node = evidence.node_config
+    unit = kubelet_unit(node)
     if unit is None:
+        reason = kubernetes_missing(node) or (node.units.reason if isinstance(node.units, Unknown) else "")
+        yield Skipped(_IDS, reason or f"{node.distribution or 'this node'} has no kubelet.service")
         return
     yield from _blanked(unit, evidence)
     yield from _reset(unit)
@@ -34,21 +38,13 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     yield from _syntax(unit)
 
 
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """k3s, RKE2 and k0s have no such unit."""
-    node = evidence.node_config
-    if kubelet_unit(node) is None:
-        reason = kubernetes_missing(node) or (node.units.reason if isinstance(node.units, Unknown) else "")
-        yield Skipped(IDS, reason or f"{node.distribution or 'this node'} has no kubelet.service")
-
-
 def _blanked(unit: Unit, evidence: Evidence) -> Iterator[Finding]:
     """A variable set by Environment=, and set to something else by a file, which wins."""
     for one in overruled(unit):
         now = f"'{one.file.value}'" if one.file.value else "nothing"
         lost = list(one.lost)
-        yield Finding(
-            "KUB002", Severity.ERROR, one.variable,
+        yield Finding.of(
+            FindingId.KUB002, one.variable,
             f"{one.variable} is set in {_file(one.inline)}, but {one.file.source} sets it to {now}, and that counts: "
             f"the kubelet does not get {' '.join(lost)}",
             (
@@ -99,8 +95,8 @@ def _reset(unit: Unit) -> Iterator[Finding]:
     lost = [n for n in _WANTED if n not in used and any(a.variable == n and a.value for a in unit.assignments)]
     if lost:
         names = " ".join(f"${name}" for name in lost)
-        yield Finding(
-            "KUB003", Severity.ERROR, "ExecStart", f"the kubelet's ExecStart does not have {names}, which are set",
+        yield Finding.of(
+            FindingId.KUB003, "ExecStart", f"the kubelet's ExecStart does not have {names}, which are set",
             (f"{unit.exec_source}: ExecStart={unit.exec_start}",
              *(f"{a.source}: {a.variable}={a.value}" for a in unit.assignments if a.variable in lost and a.value)),
             "The last ExecStart= counts, and what it does not name is not passed on.",
@@ -117,14 +113,15 @@ def _strays(unit: Unit, running: tuple[str, ...]) -> Iterator[Finding]:
         counts = counting(unit, _EXTRA)
         meant = _EXTRA in unit.exec_start and not (counts and counts.value)
         decisive = any(word.partition("=")[0] in _DECISIVE for word in lost)
-        yield Finding(
-            "KUB004", (Severity.ERROR if decisive else Severity.WARNING) if meant else Severity.INFO, path,
+        yield Finding.of(
+            FindingId.KUB004, path,
             f"{path} sets {_EXTRA}, and nothing reads it: the kubelet does not get {' '.join(lost)}",
             (f"{unit.name} reads: {', '.join(file.path for file in unit.environment_files) or 'no file at all'}",
              *((f"{counts.source} sets {_EXTRA} to: {counts.value}",) if counts and counts.value else ())),
             "Debian's package reads /etc/default/kubelet and the RPM /etc/sysconfig/kubelet; one release had them the "
             "wrong way round (kubernetes/release#3276).",
             _moved(unit, path, lost),
+            severity=(Severity.ERROR if decisive else Severity.WARNING) if meant else Severity.INFO,
         )  # fmt: skip
 
 
@@ -153,8 +150,8 @@ def _stale(unit: Unit) -> Iterator[Finding]:
         evidence = [f"{path} was changed after the kubelet was started" for path in unit.newer]
         if unit.need_reload:
             evidence.append("systemd says that its files have changed since it read them (NeedDaemonReload=yes)")
-        yield Finding(
-            "KUB005", Severity.WARNING, unit.name, "the kubelet still runs with what its files said before",
+        yield Finding.of(
+            FindingId.KUB005, unit.name, "the kubelet still runs with what its files said before",
             tuple(evidence), "A change takes effect when systemd reads the files again and the kubelet is restarted.",
             _RESTART,
         )  # fmt: skip
@@ -162,8 +159,8 @@ def _stale(unit: Unit) -> Iterator[Finding]:
 
 def _shadowed(unit: Unit) -> Iterator[Finding]:
     for path, by in unit.shadowed:
-        yield Finding(
-            "KUB006", Severity.WARNING, path, f"{path} is not read: {by} has the same name",
+        yield Finding.of(
+            FindingId.KUB006, path, f"{path} is not read: {by} has the same name",
             (f"read: {by}", f"not read: {path}"),
             "Of drop-ins of one name only the one in the place of highest precedence is read (systemd.unit(5)).",
             f"rename the one in /etc, or put into it what {path} says; then: {_RESTART}",
@@ -173,8 +170,8 @@ def _shadowed(unit: Unit) -> Iterator[Finding]:
 def _syntax(unit: Unit) -> Iterator[Finding]:
     if unit.complaints:
         argv = [word for word in unit.argv[1:] if not word.startswith(("--kubeconfig", "--bootstrap"))]
-        yield Finding(
-            "KUB007", Severity.ERROR, unit.name,
+        yield Finding.of(
+            FindingId.KUB007, unit.name,
             f"the kubelet's files do not mean what they look like: {unit.complaints[0]}",
             (*unit.complaints, f"so its command line becomes: {' | '.join(argv) or '(nothing)'}"),
             "systemd takes these files more literally than a shell does.",

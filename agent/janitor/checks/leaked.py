@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.prose import count, listing
 from janitor.report.words import text
-
-IDS = ("LEASE001", "LEASE002")
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
@@ -17,9 +16,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         networks = dict.fromkeys(lease.directory for lease in judgement.leases if lease.verdict == verdict)
         for directory in networks:
             leases = [x for x in judgement.leases if x.verdict == verdict and x.directory == directory]
-            yield Finding(
+            yield Finding.of(
                 id=identifier,
-                severity=Severity.WARNING,
                 subject=directory,
                 summary=summary.format(count(len(leases), "lease"), network=leases[0].network),
                 evidence=_evidence(leases),
@@ -37,7 +35,7 @@ def _evidence(leases: list[JudgedLease]) -> tuple[str, ...]:
 _KINDS = (
     (
         Verdict.ORPHANED,
-        "LEASE001",
+        FindingId.LEASE001,
         "{network}: {} left by containers that are gone",
         (
             "host-local frees an address only when a CNI DEL names its container. These containers are gone without "
@@ -47,7 +45,7 @@ _KINDS = (
     ),
     (
         Verdict.CORRUPT,
-        "LEASE002",
+        FindingId.LEASE002,
         "{network}: {}, empty or damaged, that can never be released",
         (
             "A power cut loses what was written in the last half minute: host-local does not sync its files, so their "

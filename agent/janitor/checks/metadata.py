@@ -4,35 +4,31 @@ from collections.abc import Iterator
 
 from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
 from janitor.report.words import text
 
-IDS = ("MD001",)
+_IDS = (FindingId.MD001,)
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """Nothing on other machines, and nothing where it was not asked."""
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
+    """Skipped on other machines, and where it was not asked."""
     node = evidence.node_config
-    if not kubernetes_missing(node) and isinstance(node.machine, Unknown) and _missed(node.machine, node.vendor):
-        yield Finding(
-            "MD001", Severity.INFO, "169.254.169.254",
+    if missing := kubernetes_missing(node):
+        yield Skipped(_IDS, missing)
+    elif isinstance(node.machine, Unknown) and not _missed(node.machine, node.vendor):
+        yield Skipped(_IDS, node.machine.reason)
+    elif isinstance(node.machine, Unknown):
+        yield Finding.of(
+            FindingId.MD001, "169.254.169.254",
             f"the metadata service does not answer: {text(node.machine.reason)}",
             (f"made by: {node.vendor}",),
             "Without it janitor cannot compare this node with what Hetzner knows of the server, and cloud-init cannot "
             "set it up. A route or a firewall for 169.254.0.0/16 is in the way (CIDR017), or it is down.",
             "ip route get 169.254.169.254; curl -m 2 http://169.254.169.254/hetzner/v1/metadata/instance-id",
         )  # fmt: skip
-
-
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """Where there is no such service."""
-    machine, vendor = evidence.node_config.machine, evidence.node_config.vendor
-    if missing := kubernetes_missing(evidence.node_config):
-        yield Skipped(IDS, missing)
-    elif isinstance(machine, Unknown) and not _missed(machine, vendor):
-        yield Skipped(IDS, machine.reason)
 
 
 def _missed(machine: Unknown, vendor: str) -> bool:

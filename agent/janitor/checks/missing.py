@@ -3,20 +3,18 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement, Verdict
 from janitor.report.words import texts
-
-IDS = ("LEASE003",)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     """One finding for each address: each is a duplicate about to happen."""
     for lease in judgement.leases:
         if lease.verdict == Verdict.MISSING:
-            yield Finding(
-                id="LEASE003",
-                severity=Severity.CRITICAL,
+            yield Finding.of(
+                id=FindingId.LEASE003,
                 subject=f"{lease.directory}/{lease.address}",
                 summary=f"{lease.address} is in use by {lease.pod} but not reserved: the next pod may get it too",
                 evidence=texts(lease.reasons),

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from janitor.core.address_plan import as_address
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, Machine, NodeConfig
-from janitor.core.findings import Finding, Severity, Skipped
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import (
     component,
@@ -24,7 +25,14 @@ from janitor.core.prose import duration
 from janitor.core.reason import Reason
 from janitor.core.rejoining import ETCD, rejoin
 
-IDS = ("NODE001", "NODE002", "NODE003", "NODE004", "NODE005", "NODE006")
+_IDS = (
+    FindingId.NODE001,
+    FindingId.NODE002,
+    FindingId.NODE003,
+    FindingId.NODE004,
+    FindingId.NODE005,
+    FindingId.NODE006,
+)
 
 _UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 _BUILT_IN = ("k3s://", "rke2://")  # their own controller, which looks for no server
@@ -32,47 +40,42 @@ _PATIENCE_S = 120
 _SECOND = 1_000_000_000
 
 
-def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
+def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
     """By the Node object where it was shown, and by the metadata service where that answered."""
     node = evidence.node_config
-    if kubernetes_missing(node):
+    if missing := kubernetes_missing(node):
+        yield Skipped(_IDS, missing)
         return
     own, server = own_node(evidence), machine(node)
-    if own is not None:
+    if own is None:
+        yield Skipped((FindingId.NODE001, FindingId.NODE002, FindingId.NODE003, FindingId.NODE006), _no_node(node))
+    else:
         yield from _registered(own, evidence)
-    if server is not None and expects_provider(node, own):
+    named = (FindingId.NODE003,) if own else ()  # without the Node it is among those above
+    if isinstance(node.machine, Unknown):
+        yield Skipped((*named, FindingId.NODE005), node.machine.reason)
+    elif not _expects_provider(node, own):
+        yield Skipped(
+            (*((FindingId.NODE001,) if own else ()), *named, FindingId.NODE005),
+            "nothing here shows a cloud controller that would look for it",
+        )
+    elif server is not None:
         yield from _name(server, evidence)
         yield from _networks(server, evidence)
+    if not node_ips(evidence):
+        yield Skipped((FindingId.NODE004,), "the kubelet was not told an address, as far as this node shows")
     yield from _not_here(evidence)
 
 
-def skipped(evidence: Evidence) -> Iterator[Skipped]:
-    """By what was missing: the Node object, or the metadata service."""
-    node = evidence.node_config
-    missing = kubernetes_missing(node)
-    if missing:
-        yield Skipped(IDS, missing)
-        return
-    own = own_node(evidence)
-    named = ("NODE003",) if own else ()  # without the Node it is among those above
-    if own is None:
-        shown = objects(node)
-        reason: Reason | str = nothing_shown(node, "Nodes")
-        if shown is not None:
-            reason = f"{shown.source} has no Node called {node_name(node) or '(this host has no name)'}"
-        yield Skipped(("NODE001", "NODE002", "NODE003", "NODE006"), reason)
-    if isinstance(node.machine, Unknown):
-        yield Skipped((*named, "NODE005"), node.machine.reason)
-    elif not expects_provider(node, own):
-        yield Skipped(
-            (*(("NODE001",) if own else ()), *named, "NODE005"),
-            "nothing here shows a cloud controller that would look for it",
-        )
-    if not node_ips(evidence):
-        yield Skipped(("NODE004",), "the kubelet was not told an address, as far as this node shows")
+def _no_node(node: NodeConfig) -> Reason | str:
+    """Why this node's Node is not known."""
+    shown = objects(node)
+    if shown is None:
+        return nothing_shown(node, "Nodes")
+    return f"{shown.source} has no Node called {node_name(node) or '(this host has no name)'}"
 
 
-def expects_provider(node: NodeConfig, own: KubeNode | None) -> bool:
+def _expects_provider(node: NodeConfig, own: KubeNode | None) -> bool:
     """Whether a cloud controller is meant to know this node: nobody misses a providerID where none runs.
 
     By what the kubelet is told or was meant to be, by the controller itself, or by what one has done to Nodes.
@@ -94,15 +97,15 @@ def expects_provider(node: NodeConfig, own: KubeNode | None) -> bool:
 def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
     age_s = (evidence.started.realtime_ns - own.created_ns) / _SECOND if own.created_ns else 0
     missed = not own.provider_id and _UNINITIALIZED not in own.taints  # with the taint, the flag did arrive: NODE002
-    if age_s > _PATIENCE_S and missed and expects_provider(evidence.node_config, own):
+    if age_s > _PATIENCE_S and missed and _expects_provider(evidence.node_config, own):
         removed = (
             " Without it the cluster-autoscaler does not know this node for its server, and removes the server after "
             "15 minutes (kubernetes/autoscaler#6203, #5185, #8013)."
         )
         given = flag(component(evidence.node_config, "kubelet"), "--cloud-provider") == "external"
         first = "the kubelet has the flag now, and did not when it joined" if given else "give the kubelet the flag"
-        yield Finding(
-            "NODE001", Severity.ERROR, own.name,
+        yield Finding.of(
+            FindingId.NODE001, own.name,
             f"Node {own.name} has no providerID, {duration(age_s)} after it joined",
             (f"spec.providerID of {own.name}: (none)", *_provider_flag(evidence)),
             "The cloud controller sets it when the kubelet registers with --cloud-provider=external."
@@ -110,8 +113,8 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
             f"{first}; {rejoin(evidence)}",
         )  # fmt: skip
     if age_s > _PATIENCE_S and _UNINITIALIZED in own.taints:
-        yield Finding(
-            "NODE002", Severity.ERROR, own.name,
+        yield Finding.of(
+            FindingId.NODE002, own.name,
             f"no cloud controller has initialised Node {own.name} in {duration(age_s)}",
             (f"taint: {_UNINITIALIZED}", *_names(evidence)),
             "The cloud controller is not running, or cannot find this node's server: by name, in the project of its "
@@ -120,8 +123,8 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
         )  # fmt: skip
     for condition in own.conditions:
         if condition.type == "NetworkUnavailable" and condition.status == "True":
-            yield Finding(
-                "NODE006", Severity.ERROR, own.name, f"Node {own.name} is NetworkUnavailable: {condition.reason}",
+            yield Finding.of(
+                FindingId.NODE006, own.name, f"Node {own.name} is NetworkUnavailable: {condition.reason}",
                 (f"condition NetworkUnavailable=True, reason {condition.reason}",
                  f"pod range: {', '.join(own.pod_cidrs) or '(none)'}", f"address: {', '.join(own.internal_ips)}"),
                 "The route to this node's pods could not be made: its address lies in its own pod range (CIDR004), the "
@@ -149,8 +152,8 @@ def _name(server: Machine, evidence: Evidence) -> Iterator[Finding]:
     """Only where its Node was seen: with a providerID nobody looks for the name any more."""
     own = own_node(evidence)
     if own and server.hostname and own.name != server.hostname and not own.provider_id:
-        yield Finding(
-            "NODE003", Severity.ERROR, own.name, f"this node is called {own.name}, and its server {server.hostname}",
+        yield Finding.of(
+            FindingId.NODE003, own.name, f"this node is called {own.name}, and its server {server.hostname}",
             tuple(_names(evidence)),
             "Until a node has a providerID, Hetzner's cloud controller looks for its server by that name (hccm#268).",
             f"call the server {own.name} in Hetzner's console, if nothing else (Terraform, the autoscaler) knows it by "
@@ -174,8 +177,8 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
         return
     if not server.networks:
         if _wants_network(evidence):
-            yield Finding(
-                "NODE005", Severity.ERROR, server.hostname, "this server is attached to no private network",
+            yield Finding.of(
+                FindingId.NODE005, server.hostname, "this server is attached to no private network",
                 (f"the metadata service of server {server.instance_id} lists none",),
                 "Without it the cloud controller finds no private address and can make no route to this node.",
                 f"hcloud server attach-to-network {server.hostname} --network NAME",
@@ -184,8 +187,8 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
     has = {ip for one in server.networks for ip in (one.ip, *one.alias_ips)}
     for told in node_ips(evidence):
         if told.value not in has and _private(told.value):
-            yield Finding(
-                "NODE004", Severity.ERROR, told.value, f"the node's address {told.value} is none of its server's",
+            yield Finding.of(
+                FindingId.NODE004, told.value, f"the node's address {told.value} is none of its server's",
                 (f"node address: {told}", f"the server's: {', '.join(sorted(has))} (the metadata service)"),
                 "The cloud controller refuses it: 'failed to get node address from cloud provider that matches ip'.",
                 f"--node-ip={server.networks[0].ip}",
@@ -210,8 +213,8 @@ def _not_here(evidence: Evidence) -> Iterator[Finding]:
     for told in node_ips(evidence):
         address = as_address(told.value)
         if address and not address.is_unspecified and str(address) not in addresses:  # `::` only chooses a family
-            yield Finding(
-                "NODE004", Severity.ERROR, told.value, f"the node's address {told.value} is on none of its interfaces",
+            yield Finding.of(
+                FindingId.NODE004, told.value, f"the node's address {told.value} is on none of its interfaces",
                 (f"node address: {told}",),
                 "The kubelet gives this address for the node, and nobody reaches it there: no logs, exec or metrics.",
                 "--node-ip with an address of this node: ip -brief address",

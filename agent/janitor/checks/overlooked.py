@@ -3,19 +3,17 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, Holder, known
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
-
-IDS = ("SCAN004",)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     """One finding for each; all others were looked at."""
     for one in evidence.overlooked:
         whose = _whose(one.holder, evidence)
-        yield Finding(
-            id="SCAN004",
-            severity=Severity.WARNING,
+        yield Finding.of(
+            id=FindingId.SCAN004,
             subject=f"process {one.pid}",
             summary=f"not all of {one.what} could be looked at: process {one.pid} ({one.name}){whose}",
             evidence=(),

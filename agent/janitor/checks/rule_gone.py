@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, known
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.core.networkd import RULES, is_off
 from janitor.core.profiles import configured_ranges, makers
 from janitor.core.prose import count
 from janitor.core.routing import Routing
 from janitor.core.rule_plan import GoneRule, gone_rules, plan_rules
-
-IDS = ("RULE001",)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
@@ -22,9 +21,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         by_profile.setdefault(gone.profile.title, []).append(gone)
     would = {action.name for action in plan_rules(evidence).actions}
     for title, rules in by_profile.items():
-        yield Finding(
-            id="RULE001",
-            severity=Severity.CRITICAL,
+        yield Finding.of(
+            id=FindingId.RULE001,
             subject=title,
             summary=f"{title}'s {'rule is' if len(rules) == 1 else 'rules are'} gone: {_words(rules)}",
             evidence=tuple(dict.fromkeys(line for gone in rules for line in _evidence(gone, routing))),

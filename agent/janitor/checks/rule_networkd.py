@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.core.networkd import (
     DROP_IN,
@@ -24,8 +25,6 @@ from janitor.core.profiles import configured_ranges, known_rules, makers
 from janitor.core.prose import count, listing
 from janitor.core.routing import Link, Networkd, Routing
 from janitor.core.rule_plan import gone_rules
-
-IDS = ("RULE003", "RULE004", "RULE005", "RULE006")
 
 _OWN = (2, 4, 9, 16)  # kernel, static, ra, dhcp: routes that networkd makes itself, or leaves alone
 
@@ -54,9 +53,8 @@ def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:
         if restart_pending(networkd, RULES):
             found = setting(networkd, RULES)
             where = f"{found.file}:{found.line}" if found else ""
-            yield Finding(
-                id="RULE004",
-                severity=Severity.INFO,
+            yield Finding.of(
+                id=FindingId.RULE004,
                 subject="systemd-networkd",
                 summary="systemd-networkd has been told to leave rules alone, but has not been restarted since",
                 evidence=(f"{where}: {RULES}=no", f"process {networkd.pid} was started before that was written"),
@@ -81,9 +79,8 @@ def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:
         fix = 'it has no switch for this; pin the rules in janitor.toml: [rules.protocol] kube-router = "kernel"'
     if opt_out is None:
         fix += "\nor, if it is 247.10, 248.8 or newer, the drop-in of 'janitor clean --fix networkd'"
-    yield Finding(
-        id="RULE003",
-        severity=Severity.INFO,  # nothing is broken yet
+    yield Finding.of(
+        id=FindingId.RULE003,
         subject="systemd-networkd",
         summary="systemd-networkd will delete the pods' policy rules when it next configures a link",
         evidence=(
@@ -109,9 +106,8 @@ def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
     routes = [r for r in known(routing.routes) if r.device in managed and r.protocol not in _OWN and r.destination]
     default = any(route.destination in ("0.0.0.0/0", "::/0") for route in routes)
     if routes:
-        yield Finding(
-            id="RULE005",
-            severity=Severity.WARNING if default else Severity.INFO,
+        yield Finding.of(
+            id=FindingId.RULE005,
             subject="systemd-networkd",
             summary=(
                 f"systemd-networkd will delete {count(len(routes), 'route')} of others as well"
@@ -123,6 +119,7 @@ def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
                 "minute; until then pods on other nodes cannot be reached."
             ),
             fix=f"the same drop-in as for RULE003 ({DROP_IN}), with {ROUTES}=no",
+            severity=Severity.WARNING if default else Severity.INFO,
         )
 
 
@@ -131,9 +128,8 @@ def _greedy(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
     links = [link for link in known(routing.links) if _of_the_pods(link, patterns)]
     taken = [(link, file) for link in links if (file := configures(networkd, link))]
     if taken:
-        yield Finding(
-            id="RULE006",
-            severity=Severity.WARNING,
+        yield Finding.of(
+            id=FindingId.RULE006,
             subject=taken[0][1],
             summary=f"systemd-networkd manages the pods' own links: {listing([link.name for link, _ in taken])}",
             evidence=tuple(f"{link.name} is configured by {file}" for link, file in taken),

@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, known
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.core.profiles import known_rules, rules_unseen
 from janitor.core.prose import duration
 from janitor.core.routing import Routing
 from janitor.core.rules import duplicates
 from janitor.report.words import hint, text
-
-IDS = ("RULE002", "RULE007", "SCAN002")
 
 _SECOND = 1_000_000_000
 
@@ -25,9 +24,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         if breaker.rule.identity in there:
             continue  # somebody has made it again
         since = duration((evidence.finished.boottime_ns - breaker.since_ns) / _SECOND)
-        yield Finding(
-            id="RULE007",
-            severity=Severity.ERROR,
+        yield Finding.of(
+            id=FindingId.RULE007,
             subject=str(breaker.rule),
             summary=f"janitor has stopped restoring {breaker.rule}: it was deleted too often",
             evidence=(f"restored {breaker.restored} times within an hour, the last time {since} ago",),
@@ -49,9 +47,8 @@ def _twice(routing: Routing) -> Iterator[Finding]:
     for group in duplicates(mine):
         first, *others = group
         removing = "; ".join(rule.command.replace("rule add", "rule del", 1) for rule in others)
-        yield Finding(
-            id="RULE002",
-            severity=Severity.WARNING,
+        yield Finding.of(
+            id=FindingId.RULE002,
             subject=str(first),
             summary=f"the same rule is there {len(group)} times: {first.words}",
             evidence=tuple(str(rule) for rule in group),
@@ -65,9 +62,8 @@ def _twice(routing: Routing) -> Iterator[Finding]:
 
 def _unseen(evidence: Evidence, routing: Routing) -> Iterator[Finding]:
     for part in rules_unseen(routing, evidence.networks):
-        yield Finding(
-            id="SCAN002",
-            severity=Severity.WARNING,
+        yield Finding.of(
+            id=FindingId.SCAN002,
             subject="scan",
             summary=text(part.reason),
             evidence=(),

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 
 from janitor.core.addresses import in_ranges
 from janitor.core.evidence import AddressRange, Evidence, known
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
 from janitor.core.scope import ranges_of
-
-IDS = ("LEASE004",)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
@@ -57,7 +56,7 @@ def _finding(summary: str, subject: str, leases: list[JudgedLease], explanation:
         f"{lease.interface} ({lease.verdict})"
         for lease in leases
     )
-    return Finding("LEASE004", Severity.ERROR, subject, summary, evidence, explanation, fix)
+    return Finding.of(FindingId.LEASE004, subject, summary, evidence, explanation, fix)
 
 
 def _range_of(lease: JudgedLease, sets: object) -> str:

@@ -3,19 +3,17 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Finding
 from janitor.core.judgement import Judgement
 from janitor.report.words import hint, text
-
-IDS = ("SCAN001",)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     """One finding for each part, with status `unknown`."""
     for part in judgement.unseen:
-        yield Finding(
-            id="SCAN001",
-            severity=Severity.WARNING,
+        yield Finding.of(
+            id=FindingId.SCAN001,
             subject="scan",
             summary=text(part.reason),
             evidence=(),

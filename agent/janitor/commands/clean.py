@@ -195,12 +195,12 @@ def _awaited(plan: "Plan") -> str:
 
 
 def _findings(only: str | None) -> frozenset[str] | None:
-    from janitor.pipeline import matching_ids
+    from janitor.core.finding_ids import matching_ids
 
     try:
         return None if only is None else frozenset(matching_ids(only))
     except ValueError as error:
-        raise Stop(str(error), EXIT_USAGE) from None
+        raise Stop(f"--only {error}", EXIT_USAGE) from None
 
 
 def _check_networks(policy: "Policy", look: "Look") -> None:

@@ -80,14 +80,15 @@ def options(
 ) -> "Options":
     """What to look at, from the command line and the configuration. Stop for what makes no sense."""
     from janitor.config import is_socket
-    from janitor.pipeline import Options, matching_ids
+    from janitor.core.finding_ids import matching_ids
+    from janitor.pipeline import Options
 
     settings = load(config)
     for name in settings.checks:
         try:
             matching_ids(name)
         except ValueError as error:
-            raise Stop(f"[checks] in the configuration: {str(error).removeprefix('--only ')}", EXIT_USAGE) from None
+            raise Stop(f"[checks] in the configuration: {error}", EXIT_USAGE) from None
     if not Path(root).is_dir():
         raise Stop(f"--root {root} is not a directory", EXIT_USAGE)
     for address in cri_endpoint or ():

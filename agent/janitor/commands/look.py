@@ -154,7 +154,7 @@ def _report(
     ask: "Wanted | None" = None,
     explained_address: str = "",
 ) -> "tuple[Report, Judgement]":
-    from janitor.pipeline import diagnose, observe, select, skipped
+    from janitor.pipeline import diagnose, observe, select
     from janitor.report.document import make_report
 
     if evidence_file is not None:
@@ -166,13 +166,11 @@ def _report(
         where = options(root, cri_endpoint, data_dir, deadline, config)
         where = replace(where, explained=(explained_address,) if explained_address else ())
         evidence = observe(replace(where, node=ask) if ask else where)
-    judgement, findings = diagnose(evidence, load(config).grace)
     try:
-        findings = select(findings, only)
-        left_out = skipped(evidence, only)
+        diagnosis = select(diagnose(evidence, load(config).grace), only)
     except ValueError as error:
-        raise Stop(str(error), EXIT_USAGE) from None
-    return make_report(evidence, judgement, findings, fail_on, left_out), judgement
+        raise Stop(f"--only {error}", EXIT_USAGE) from None
+    return make_report(evidence, diagnosis, fail_on), diagnosis.judgement
 
 
 def _read_evidence(file: Path) -> "Evidence":

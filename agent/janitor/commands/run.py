@@ -100,7 +100,8 @@ def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "S
     """What the configuration comes to; its checks are those that there are."""
     from janitor.config import address
     from janitor.core.action import Policy
-    from janitor.pipeline import Options, matching_ids
+    from janitor.core.finding_ids import Family, FindingId, matching_ids
+    from janitor.pipeline import Options
     from janitor.standing import Settings
 
     allowed = set() if observe or settings.mode == "observe" else matching_ids("leases,rules")
@@ -111,10 +112,10 @@ def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "S
     return Settings(
         options=Options(),
         # The daemon watches the rules themselves; nothing about them is derived.
-        policy=Policy(grace_s=settings.grace, findings=frozenset(i for i in allowed if i.startswith("LEASE"))),
+        policy=Policy(grace_s=settings.grace, findings=frozenset(i for i in allowed if i.family is Family.LEASE)),
         leases="leases" in parts,
         rules="rules" in parts,
-        repair_rules="RULE001" in allowed,
+        repair_rules=FindingId.RULE001 in allowed,
         no_rules="" if _may_change_rules() else _NO_RIGHT,
         interval_s=settings.interval,
         keep_days=settings.keep_days,

@@ -1,48 +1,62 @@
 """What a check says: one finding, with what it rests on and what to do; or that it could not be asked here."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal
 
+from janitor.core.finding_ids import FindingId
+from janitor.core.finding_ids import Severity as Severity
+from janitor.core.judgement import Judgement
 from janitor.core.reason import Reason
 
-
-class Severity(StrEnum):
-    """How bad it is, in this order."""
-
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-    CRITICAL = "critical"
-
-    @property
-    def rank(self) -> int:
-        """0 for info, up to 3 for critical."""
-        return list(Severity).index(self)
+Status = Literal["problem", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One answer of one check.
 
-    `id` never changes its meaning between releases. `status` is `problem`, or `unknown` where the check could
-    not be made: that is a finding too. `evidence` holds one plain sentence per thing seen, in the user's own
-    values; `fix` is what to do, complete enough to be pasted.
+    `status` is `problem`, or `unknown` where the check could not be made: that is a finding too. `evidence` holds one
+    plain sentence per thing seen, in the user's own values; `fix` is what to do, complete enough to be pasted.
     """
 
-    id: str
+    id: FindingId
     severity: Severity
     subject: str
     summary: str
     evidence: tuple[str, ...]
     explanation: str
     fix: str
-    status: Literal["problem", "unknown"] = "problem"
+    status: Status = "problem"
+
+    @classmethod
+    def of(
+        cls,
+        id: FindingId,  # noqa: A002 (what the field is called)
+        subject: str,
+        summary: str,
+        evidence: tuple[str, ...],
+        explanation: str,
+        fix: str,
+        *,
+        severity: Severity | None = None,
+        status: Status = "problem",
+    ) -> "Finding":
+        """A finding with the severity that its ID has in the table, unless the check says another one of that row."""
+        return cls(id, severity or id.severities[0], subject, summary, evidence, explanation, fix, status)
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """Checks that were not made, and why: the node cannot know, or it is not meant. No finding, and no alarm."""
 
-    ids: tuple[str, ...]
+    ids: tuple[FindingId, ...]
     reason: Reason | str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the evidence means: the verdict on each lease, what the checks found, and which of them were skipped."""
+
+    judgement: Judgement
+    findings: tuple[Finding, ...]
+    skipped: tuple[Skipped, ...]

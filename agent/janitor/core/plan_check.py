@@ -2,12 +2,15 @@
 
 from janitor.core import plan_limits, plan_rules, plan_values
 from janitor.core.address_plan import AddressPlan, Layout
+from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
 
 IDS = (
-    "CIDR001", "CIDR002", "CIDR003", "CIDR004", "CIDR005", "CIDR006", "CIDR007", "CIDR008", "CIDR009", "CIDR010",
-    "CIDR013", "CIDR014", "CIDR015", "CIDR017", "CIDR018", "CIDR019", "CIDR020", "CIDR021", "CIDR022", "CIDR026",
-    "CIDR028",
+    FindingId.CIDR001, FindingId.CIDR002, FindingId.CIDR003, FindingId.CIDR004, FindingId.CIDR005,
+    FindingId.CIDR006, FindingId.CIDR007, FindingId.CIDR008, FindingId.CIDR009, FindingId.CIDR010,
+    FindingId.CIDR013, FindingId.CIDR014, FindingId.CIDR015, FindingId.CIDR017, FindingId.CIDR018,
+    FindingId.CIDR019, FindingId.CIDR020, FindingId.CIDR021, FindingId.CIDR022, FindingId.CIDR026,
+    FindingId.CIDR028,
 )  # fmt: skip
 
 

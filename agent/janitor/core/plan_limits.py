@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from janitor.core.address_plan import KUBE_HETZNER, Layout, agent_pools_free, scheme_mask, slot_count
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding
 from janitor.core.plan_rules import latent_slots
 from janitor.core.prose import count
 
@@ -35,13 +36,14 @@ def _slots(layout: Layout) -> Iterator[Finding]:
         slots = slot_count(part.net, mask)
         if nodes and slots < nodes * _SPARE and slots:
             short = slots < nodes
-            yield Finding(
-                "CIDR013", Severity.ERROR if short else Severity.WARNING, str(part),
+            yield Finding.of(
+                FindingId.CIDR013, str(part),
                 f"pod range {part} has {count(slots, 'slot')} of /{mask} for {count(nodes, 'node')}",
                 (f"pod range: {part.stated}", f"node mask: /{mask}", f"nodes: {nodes}"),
                 "Nodes beyond the last slot get no pod range (CIDRNotAvailable) and run no pods. A node that is "
                 "replaced needs a second slot until the first is freed, so some must be spare.",
                 f"a pod range of /{_prefix_for(nodes, mask)}, or smaller slots (--node-cidr-mask-size)",
+                severity=Severity.ERROR if short else Severity.WARNING,
             )  # fmt: skip
 
 
@@ -59,8 +61,8 @@ def _routes(layout: Layout) -> Iterator[Finding]:
         slots = slot_count(part.net, layout.plan.mask(part.net))
         if part.net.version == 4 and slots > ROUTES_OF_A_NETWORK:
             many = layout.joining >= _MANY_NODES
-            yield Finding(
-                "CIDR014", Severity.WARNING if many else Severity.INFO, str(part),
+            yield Finding.of(
+                FindingId.CIDR014, str(part),
                 f"{slots} slots, but a Hetzner network takes {ROUTES_OF_A_NETWORK} routes",
                 (f"pod range: {part.stated}", *((f"nodes: {layout.joining}",) if many else ())),
                 "Each node needs a route of its own in the network, and the hundred-and-first is refused, however many "
@@ -70,6 +72,7 @@ def _routes(layout: Layout) -> Iterator[Finding]:
                 if many
                 else f"none is needed for fewer than {_MANY_NODES} nodes; for more, an overlay (Cilium, flannel's "
                 "VXLAN) with routes off. " + _FULL,
+                severity=Severity.WARNING if many else Severity.INFO,
             )  # fmt: skip
 
 
@@ -77,8 +80,8 @@ def _attached(layout: Layout) -> Iterator[Finding]:
     """CIDR014 without routes: what an overlay does not change. Nodes that run may be in several networks."""
     plan = layout.plan
     if plan.hetzner and plan.routes is False and not plan.allocated and layout.joining > ATTACHED_TO_A_NETWORK:
-        yield Finding(
-            "CIDR014", Severity.WARNING, "network",
+        yield Finding.of(
+            FindingId.CIDR014, "network",
             f"{layout.joining} nodes, but a Hetzner network takes {ATTACHED_TO_A_NETWORK} servers and load balancers",
             (f"nodes: {layout.joining}", *((f"network: {layout.network.stated}",) if layout.network else ())),
             "The next server is not attached, whatever the ranges are.", _FULL,
@@ -90,8 +93,8 @@ def _pods_of_a_node(layout: Layout) -> Iterator[Finding]:
         mask = layout.plan.mask(part.net)
         usable = (1 << (part.net.max_prefixlen - mask)) - _NOT_FOR_PODS if mask <= part.net.max_prefixlen else 0
         if slot_count(part.net, mask) and usable < layout.plan.max_pods:
-            yield Finding(
-                "CIDR015", Severity.WARNING, str(part),
+            yield Finding.of(
+                FindingId.CIDR015, str(part),
                 f"a node's /{mask} has {count(usable, 'address', 'addresses') if usable > 0 else 'no address'} for "
                 f"{count(layout.plan.max_pods, 'pod')}",
                 (f"pod range: {part.stated}", f"node mask: /{mask}", f"max pods: {layout.plan.max_pods}"),
@@ -107,14 +110,15 @@ def _subnets(layout: Layout) -> Iterator[Finding]:
     many = layout.plan.subnet_count
     mask = scheme_mask(network.net, many)
     if mask > 24:
-        yield Finding(
-            "CIDR026", Severity.WARNING if mask <= 30 else Severity.ERROR, str(network),
+        yield Finding.of(
+            FindingId.CIDR026, str(network),
             f"network {network} is too small for kube-hetzner: "
             + (f"its subnets are /{mask}" if mask <= 30 else f"there is no room in it for {many} subnets"),
             (f"network: {network.stated}",),
             f"kube-hetzner cuts the network into {many} subnets and puts load balancers at host 254 of one, which a "
             "subnet smaller than /24 does not have (kube-hetzner#1913).",
             f"a network of /{24 - mask + network.net.prefixlen} or larger",
+            severity=Severity.WARNING if mask <= 30 else Severity.ERROR,
         )  # fmt: skip
 
 

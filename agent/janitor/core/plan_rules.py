@@ -18,7 +18,8 @@ from janitor.core.address_plan import (
     slots_of,
     within,
 )
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding
 from janitor.core.prose import count, listing
 
 
@@ -92,8 +93,8 @@ def _pods_and_services(layout: Layout) -> Iterator[Finding]:
             if common is None:
                 continue
             tolerated = layout.plan.skips_services and within(services.net, pods.net)
-            yield Finding(
-                "CIDR003", Severity.WARNING if tolerated else Severity.ERROR, str(common),
+            yield Finding.of(
+                FindingId.CIDR003, str(common),
                 f"pod range {pods} and Service range {services} overlap in {common}",
                 (f"pod range: {pods.stated}", f"Service range: {services.stated}"),
                 "A pod can get the address of a Service, and is then unreachable. k3s and kubeadm accept this silently "
@@ -104,6 +105,7 @@ def _pods_and_services(layout: Layout) -> Iterator[Finding]:
                     else "."
                 ),
                 "choose two ranges that have nothing in common; neither can be changed in a cluster that runs",
+                severity=Severity.WARNING if tolerated else Severity.ERROR,
             )  # fmt: skip
 
 
@@ -118,8 +120,8 @@ def _own_range(found: list[Collision], layout: Layout) -> Finding:
         what = f"{node.name} has address {collision.address} inside {pods}, one of the first pod ranges to be given out"
         first = count(layout.joining, "pod range")
         when = f"as many nodes as the plan has get the first {first}; {pods} can be its own"
-    return Finding(
-        "CIDR004", Severity.CRITICAL, node.name, what, (f"address of {node.name}: {node.address}", when, *more),
+    return Finding.of(
+        FindingId.CIDR004, node.name, what, (f"address of {node.name}: {node.address}", when, *more),
         "The gateway of the node's route would lie inside the route's destination. Hetzner refuses that ('invalid "
         "gateway'), the node stays NetworkUnavailable, and what its pods answer to the node never leaves the bridge. "
         "Only this node fails, so it looks like a fault of the node (kube-hetzner#1221).",
@@ -135,8 +137,8 @@ def _others_range(found: list[Collision]) -> Finding:
     ]
     names = list(dict.fromkeys(c.node.name for c in found))
     whose = "the pod range of another node" if found[0].owners else "a pod range that another node may get"
-    return Finding(
-        "CIDR005", Severity.CRITICAL, listing(names, 3),
+    return Finding.of(
+        FindingId.CIDR005, listing(names, 3),
         f"{count(len(names), 'node')} with an address inside {whose}: {listing(names, 3)}",
         tuple(lines[:8]),
         "The node that has the pod range sends what is meant for the other node into its own bridge, where nobody "
@@ -188,8 +190,8 @@ def _latent(layout: Layout, found: list[Collision]) -> Iterator[Finding]:
         if layout.plan.allocated
         else f"{count(left, 'slot')} left before the first of them, after those of the plan's {count(used, 'node')}"
     )
-    yield Finding(
-        "CIDR006", Severity.ERROR, str(common),
+    yield Finding.of(
+        FindingId.CIDR006, str(common),
         f"pod range {part} overlaps {count(len(late), 'node subnet')}: {listing([n for n, *_ in late], 4)}",
         tuple(evidence),
         f"{early} kube-controller-manager gives out one slot after the other and does not go back to "
@@ -210,12 +212,13 @@ def _services_and_nodes(layout: Layout) -> Iterator[Finding]:
         hit = [(n.name, str(a)) for n, a in layout.nodes if a in services.net]
         parts = [(name, str(net)) for name, net in layout.occupied if overlap(net, services.net)]
         if hit or parts:
-            yield Finding(
-                "CIDR007", Severity.CRITICAL if hit else Severity.ERROR, str(services),
+            yield Finding.of(
+                FindingId.CIDR007, str(services),
                 f"Service range {services} overlaps {listing([name for name, _ in dict(hit or parts).items()], 4)}",
                 (f"Service range: {services.stated}", *(f"{name}: {value}" for name, value in (hit + parts)[:8])),
                 "A Service can get the address of a node or a load balancer: what is meant for one reaches the other.",
                 "choose a Service range outside every node subnet; it cannot be changed in a cluster that runs",
+                severity=Severity.CRITICAL if hit else Severity.ERROR,
             )  # fmt: skip
 
 
@@ -227,8 +230,8 @@ def _network(layout: Layout) -> Iterator[Finding]:
     for pods in layout.pods:
         if pods.net.version == network.net.version and not within(pods.net, network.net):
             off = layout.plan.routes is False
-            yield Finding(
-                "CIDR008", Severity.INFO if off else Severity.WARNING, str(pods),
+            yield Finding.of(
+                FindingId.CIDR008, str(pods),
                 f"pod range {pods} is not inside the network {network}",
                 (f"pod range: {pods.stated}", f"network: {network.stated}"),
                 "Routes are off, so nothing depends on it."
@@ -238,19 +241,20 @@ def _network(layout: Layout) -> Iterator[Finding]:
                 "public interface (hccm#329, hccm#115).",
                 "none is needed" if off else f"put the pod range inside {network}; or, on each node, ip route add "
                 f"{pods} via {gateway}, and the same route in its network configuration: the next boot forgets it",
+                severity=Severity.INFO if off else Severity.WARNING,
             )  # fmt: skip
     for services in layout.services:
         if services.net.version == network.net.version and not within(services.net, network.net):
-            yield Finding(
-                "CIDR009", Severity.INFO, str(services),
+            yield Finding.of(
+                FindingId.CIDR009, str(services),
                 f"Service range {services} is not inside the network {network}",
                 (f"Service range: {services.stated}", f"network: {network.stated}"),
                 "Service addresses never leave a node, so this is fine.", "none is needed",
             )  # fmt: skip
     for name, part in (*(("pod", p) for p in layout.pods), *(("Service", p) for p in layout.services)):
         if gateway is not None and layout.plan.hetzner and gateway in part.net:
-            yield Finding(
-                "CIDR028", Severity.WARNING, str(gateway),
+            yield Finding.of(
+                FindingId.CIDR028, str(gateway),
                 f"{name} range {part} contains the network's gateway {gateway}",
                 (f"{name} range: {part.stated}", f"network: {network.stated}"),
                 "Hetzner keeps the first address of a network for its router: whoever else gets it is not reached.",

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
 
 from janitor.core.address_plan import Layout, Net, Range, Stated, host, overlap, parse, slot_count, within
-from janitor.core.findings import Finding, Severity
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding
 
 PRIVATE = tuple(ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 RESERVED = {
@@ -50,8 +51,8 @@ def _written(layout: Layout) -> Iterator[Finding]:
     for name, stated in values:
         net = parse(stated.value)
         if name == "network" and plan.hetzner and net and net.version == 6:
-            yield Finding(
-                "CIDR001", Severity.ERROR, name, f"network {stated.value} is IPv6, and Hetzner's networks are IPv4",
+            yield Finding.of(
+                FindingId.CIDR001, name, f"network {stated.value} is IPv6, and Hetzner's networks are IPv4",
                 (f"network: {stated}",), "The API takes IPv4 ranges only; a server's IPv6 addresses are public ones.",
                 "a network out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
             )  # fmt: skip
@@ -59,12 +60,13 @@ def _written(layout: Layout) -> Iterator[Finding]:
             yield _unreadable(name, stated, "a range like 10.42.0.0/16")
         elif str(net) != stated.value.strip().lower():
             host_bits = ip_address(stated.value.partition("/")[0].strip()) != net.network_address
-            yield Finding(
-                "CIDR001", Severity.ERROR if host_bits else Severity.INFO, name,
+            yield Finding.of(
+                FindingId.CIDR001, name,
                 f"{name} {stated.value}: {'host bits are set' if host_bits else 'not in canonical form'}",
                 (f"{name}: {stated}", f"canonical form: {net}"),
                 "Some components refuse such a value and others take the range around it, so that they disagree.",
                 f"write {net}",
+                severity=Severity.ERROR if host_bits else Severity.INFO,
             )  # fmt: skip
     for stated in (*plan.dns, *(node.address for node in plan.nodes)):
         try:
@@ -74,8 +76,8 @@ def _written(layout: Layout) -> Iterator[Finding]:
 
 
 def _unreadable(name: str, stated: Stated, wanted: str) -> Finding:
-    return Finding(
-        "CIDR001", Severity.ERROR, name, f"{name} '{stated.value}' cannot be understood", (f"{name}: {stated}",),
+    return Finding.of(
+        FindingId.CIDR001, name, f"{name} '{stated.value}' cannot be understood", (f"{name}: {stated}",),
         "Every component would refuse it, or read something else into it.", f"write {wanted}",
     )  # fmt: skip
 
@@ -94,8 +96,8 @@ def _families(layout: Layout) -> Iterator[Finding]:
         wrong = f"pods are {_named(pods)}, but the nodes have {_named(sorted(nodes))} addresses only"
         evidence.append(f"nodes: {_named(sorted(nodes))}")
     if wrong:
-        yield Finding(
-            "CIDR002", Severity.ERROR, "address families", f"address families do not pair: {wrong}", tuple(evidence),
+        yield Finding.of(
+            FindingId.CIDR002, "address families", f"address families do not pair: {wrong}", tuple(evidence),
             "With dual-stack each of pods, Services and nodes needs one range or address of each family, in the same "
             "order; k3s refuses to start otherwise (k3s#5781), and other distributions start and then fail.",
             "give pods and Services the same families in the same order, and each node an address of each",
@@ -126,8 +128,8 @@ def _dns(layout: Layout) -> Iterator[Finding]:
         elif net.version == 4 and address == host(net, -1):
             wrong = f"is the last address of the Service range {net}, which no Service gets"
         if wrong:
-            yield Finding(
-                "CIDR010", Severity.ERROR, str(address), f"cluster DNS {address} {wrong}",
+            yield Finding.of(
+                FindingId.CIDR010, str(address), f"cluster DNS {address} {wrong}",
                 (f"cluster DNS: {stated}", f"Service range: {mine[0].stated}"),
                 "The DNS Service cannot get this address, so pods ask where nobody answers. A default of 10.43.0.10 "
                 "that stayed when the Service range was changed is the usual cause (kube-hetzner#1691).",
@@ -141,14 +143,14 @@ def _usable(name: str, part: Range, layout: Layout) -> Iterator[Finding]:
     net, evidence = part.net, (f"{name}: {part.stated}",)
     for reserved, what in RESERVED.items():
         if overlap(net, reserved):
-            yield Finding(
-                "CIDR017", Severity.ERROR, str(net), f"{name} {net} overlaps {reserved}: {what}", evidence,
+            yield Finding.of(
+                FindingId.CIDR017, str(net), f"{name} {net} overlaps {reserved}: {what}", evidence,
                 "The kernel treats these addresses in its own way, whatever the routes say.",
                 "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
             )  # fmt: skip
     if layout.plan.hetzner and overlap(net, HETZNER_GATEWAY):
-        yield Finding(
-            "CIDR018", Severity.ERROR, str(net), f"{name} {net} contains 172.31.1.1, Hetzner's gateway", evidence,
+        yield Finding.of(
+            FindingId.CIDR018, str(net), f"{name} {net} contains 172.31.1.1, Hetzner's gateway", evidence,
             "The default route of every Hetzner server goes through 172.31.1.1, and the API refuses routes that "
             "contain it.",
             "take a range without 172.31.1.1, such as one out of 10.0.0.0/8",
@@ -157,26 +159,27 @@ def _usable(name: str, part: Range, layout: Layout) -> Iterator[Finding]:
     public = name == "pod range" and net.version == 4 and not any(within(net, block) for block in PRIVATE)
     shared = overlap(net, SHARED) is not None
     if shared and not (public and routed):  # that says more of the same fact
-        yield Finding(
-            "CIDR019", Severity.WARNING, str(net), f"{name} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
+        yield Finding.of(
+            FindingId.CIDR019, str(net), f"{name} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
             "Tailscale and some providers use these addresses: a node that joins such a network loses routes.",
             "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
         )  # fmt: skip
     if public and (routed or not shared) and not any(overlap(net, reserved) for reserved in RESERVED):
-        yield Finding(
-            "CIDR020", Severity.ERROR if routed else Severity.WARNING, str(net),
+        yield Finding.of(
+            FindingId.CIDR020, str(net),
             f"{name} {net} is not private address space (RFC 1918)", evidence,
             "Hetzner refuses routes to such destinations, and whoever really owns the addresses cannot be reached "
             "from the pods.",
             "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+            severity=Severity.ERROR if routed else Severity.WARNING,
         )  # fmt: skip
 
 
 def _service_size(part: Range) -> Iterator[Finding]:
     most = part.net.max_prefixlen - _SERVICE_HOST_BITS
     if part.net.prefixlen < most:
-        yield Finding(
-            "CIDR021", Severity.ERROR, str(part.net), f"Service range {part.net} is larger than /{most}",
+        yield Finding.of(
+            FindingId.CIDR021, str(part.net), f"Service range {part.net} is larger than /{most}",
             (f"Service range: {part.stated}",),
             "kube-apiserver refuses to start: 'specified --service-cluster-ip-range is too large' (hcloud-k8s#383).",
             f"a Service range of /{most} or smaller, such as {host(part.net, 0)}/{most}",
@@ -192,8 +195,8 @@ def _mask(net: Net, stated: Stated, mask: int) -> Iterator[Finding]:
     elif net.version == 6 and mask - net.prefixlen > 16:
         wrong = f"a node mask of /{mask} makes more than 65536 slots"
     if wrong:
-        yield Finding(
-            "CIDR022", Severity.ERROR, str(net), f"pod range {net}: {wrong}",
+        yield Finding.of(
+            FindingId.CIDR022, str(net), f"pod range {net}: {wrong}",
             (f"pod range: {stated}", f"node mask: /{mask}"),
             "kube-controller-manager ends at start: the node mask must be as long as the range's prefix or longer, and "
             "for IPv6 at most 16 bits longer.",

@@ -21,11 +21,11 @@ from janitor.core.address_plan import (
     scheme_mask,
     within,
 )
-from janitor.core.findings import Severity
+from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.plan_check import examine
 from janitor.core.plan_values import HETZNER_GATEWAY, PRIVATE, RESERVED, SHARED
 
-BEYOND_RANGES = ("CIDR014",)  # the limits of a Hetzner network are what they are
+BEYOND_RANGES = (FindingId.CIDR014,)  # the limits of a Hetzner network are what they are
 _SOURCE = "proposed"
 _DOCKER = ip_network("172.17.0.0/16")  # docker0's, where nobody has given it another
 _BLOCKS = 4096  # aligned blocks looked at in one search space, the nearest first

@@ -10,8 +10,9 @@ import msgspec
 
 from janitor.core.codes import Code
 from janitor.core.evidence import Evidence
-from janitor.core.findings import Finding, Severity, Skipped
-from janitor.core.judgement import JudgedLease, Judgement, Verdict
+from janitor.core.finding_ids import FindingId
+from janitor.core.findings import Diagnosis, Finding, Severity
+from janitor.core.judgement import JudgedLease, Verdict
 from janitor.core.reason import Fact, Reason, because
 from janitor.core.usage import NetworkUsage, usage
 from janitor.report.json_bytes import indented
@@ -89,7 +90,7 @@ class LeaseRow:
 class SkippedRow:
     """Checks that were not made, and why: the node cannot know, or it is not meant."""
 
-    ids: tuple[str, ...]
+    ids: tuple[FindingId, ...]
     reason: ReasonRow
 
 
@@ -111,12 +112,11 @@ class Report:
 
 def make_report(
     evidence: Evidence,
-    judgement: Judgement,
-    findings: tuple[Finding, ...],
+    diagnosis: Diagnosis,
     fail_on: Severity = Severity.WARNING,
-    skipped: tuple[Skipped, ...] = (),
 ) -> Report:
     """Put one pass together."""
+    judgement, findings = diagnosis.judgement, diagnosis.findings
     status: Status = "ok"
     if any(finding.status == "unknown" for finding in findings):
         status = "unknown"
@@ -126,7 +126,7 @@ def make_report(
         SCHEMA_VERSION, evidence.janitor, evidence.node, evidence.root, status, fail_on, findings,
         tuple(_network(network) for network in usage(evidence, judgement)),
         tuple(_lease(lease) for lease in judgement.leases),
-        tuple(SkippedRow(part.ids, reason_row(part.reason)) for part in skipped),
+        tuple(SkippedRow(part.ids, reason_row(part.reason)) for part in diagnosis.skipped),
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The one sentence a paged person needs, for each network."""
 
-from janitor.core.findings import Severity
+from janitor.core.finding_ids import Family, Severity
 from janitor.core.judgement import Verdict
 from janitor.core.prose import count, duration, safe
 from janitor.report.document import NetworkRow, Report
@@ -14,7 +14,7 @@ def headlines(report: Report, *, leases: bool = True) -> list[str]:
     What is wrong with leases is in their network's line; all else that is bad has one of its own. Without `leases`
     the report is about something else (`--only rules`).
     """
-    bad = [f for f in report.findings if f.severity.rank >= Severity.ERROR.rank and not f.id.startswith("LEASE")]
+    bad = [f for f in report.findings if f.severity.rank >= Severity.ERROR.rank and f.id.family is not Family.LEASE]
     alarms = [safe(f"{f.severity.upper()}: {f.summary} ({f.id})") for f in bad if f.status == "problem"]
     if not leases:
         return alarms or ([] if report.findings else ["nothing to report"])
