@@ -26,7 +26,7 @@ from janitor.core.lease import parse_lease
 from janitor.core.node_mark import another
 from janitor.core.outcome import Outcome
 from janitor.core.prose import count, listing
-from janitor.host import cni, cni_cache, cni_doubts, leases, mounts, node_mark, state
+from janitor.host import cni, cni_cache, cni_directories, cni_doubts, cni_reader, leases, mounts, node_mark, state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.files import inside, said
 from janitor.host.journal import Journal, new_pass_id
@@ -102,7 +102,8 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     if seen == place.boot_id:
         raise early.Late(f"{state.LEDGER} is of this boot: it has been done already; {early.LATER}")
     early.prove(place)
-    networks = cni.read_networks(place.root, ())
+    configuration = cni_reader.read_configuration(place.root, ())
+    networks = cni.read_networks(place.root, configuration)
     paths = tuple(network.directory for network in known(networks))
     own = mounts.own_mounts()
     directories = leases.lease_directories(place.root, paths, (), own)
@@ -117,12 +118,14 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     # Of another node's leases nothing is known, not even after its mark has been removed.
     recorded = _identities(tuple(d for d in there if not another(d.path.rpartition("/")[0], d.marks, place.node)))
     if place.initramfs and not recorded:
-        raise early.Late(f"there are no leases in {leases.DEFAULT_DATA_DIR}; if it is mounted later, later is the time")
+        raise early.Late(
+            f"there are no leases in {cni_directories.DATA_DIR}; if it is mounted later, later is the time"
+        )
     if ledger_only:
         state.write_ledger(place.run, place.boot_id, recorded)
         return Report(len(recorded))
     linked = tuple(d for d in there if _is_link(place.root, d.path))
-    configured = _configured(place.root, networks)
+    configured = _configured(place.root, configuration, networks)
     plan = plan_at_boot(configured, tuple(d for d in there if d not in linked), known(cache), place.node)
     refusals = (*plan.refusals, *(Refusal(d.path, "left: it is a symbolic link") for d in linked))
     if problem := node_mark.leave_marks(place.root, tuple(d for d in there if d not in linked), place.node):
@@ -134,14 +137,16 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     return Report(len(recorded), refusals, pass_id, outcomes)
 
 
-def _configured(root: str, networks: tuple[Network, ...] | Unknown) -> Configured:
+def _configured(
+    root: str, configuration: cni_reader.Configuration, networks: tuple[Network, ...] | Unknown
+) -> Configured:
     """Late where it cannot be told what of it is obscure."""
-    absent = not cni_doubts.any_configuration(root)
+    absent = not cni_doubts.any_configuration(configuration)
     try:
         remembered = cni_doubts.remembered(root) if absent else ()
     except OSError as error:
         raise early.Late(f"what libcni remembers of the configuration cannot be read: {said(error)}") from None
-    return Configured(networks, (*cni_doubts.obscure_files(root), *remembered), absent)
+    return Configured(networks, (*cni_doubts.obscure_files(root, configuration), *remembered), absent)
 
 
 def _move(

@@ -12,7 +12,7 @@ from pathlib import Path
 from janitor.core.age import RUNTIMES
 from janitor.core.evidence import Unknown
 from janitor.core.node_mark import Owner, not_shown
-from janitor.host import leases, netns, node_mark, procfs, sockets
+from janitor.host import cni_directories, netns, node_mark, procfs, sockets
 from janitor.host.files import inside
 
 _PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"}
@@ -47,8 +47,8 @@ def find_place(root: str) -> Place:
         # have are those that are here, seen from beside its root or from a chroot(2) in it.
         if not os.path.lexists(f"/proc/1/root/{_INITRAMFS}"):
             raise Late(proc.reason)
-        if not Path(inside(root, leases.DEFAULT_DATA_DIR)).is_dir():
-            raise Late(f"{leases.DEFAULT_DATA_DIR} is not there yet; if it is mounted later, later is the time")
+        if not Path(inside(root, cni_directories.DATA_DIR)).is_dir():
+            raise Late(f"{cni_directories.DATA_DIR} is not there yet; if it is mounted later, later is the time")
         proc, run, initramfs = procfs.Proc("/proc"), "/", True
     boot_id = procfs.boot_id(proc)
     if isinstance(boot_id, Unknown):

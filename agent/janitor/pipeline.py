@@ -33,6 +33,7 @@ from janitor.core.sightings import canonical
 from janitor.host import (
     cni,
     cni_cache,
+    cni_reader,
     cri,
     kubelet,
     leases,
@@ -95,7 +96,8 @@ def observe(options: Options) -> Evidence:
     wanted = kubelet.endpoints(root, proc, options.cri_endpoints, options.configured_endpoints, whose)
     runtimes = [cri.introduce(root, address, origin, proc, options.deadline_s, whose) for address, origin in wanted]
     cni_directories = tuple(d for runtime in runtimes for d in runtime.cni_directories)
-    networks = cni.read_networks(procfs.node_root(root), cni_directories)
+    configuration = cni_reader.read_configuration(procfs.node_root(root), cni_directories)
+    networks = cni.read_networks(procfs.node_root(root), configuration)
     cache = cni_cache.read_cache(root)
 
     paths = tuple(network.directory for network in known(networks))
@@ -121,9 +123,7 @@ def observe(options: Options) -> Evidence:
     stood_ns = clocks.stood_ns if isinstance(clocks, state.ClockNote) else 0
     # Last, because it takes no part in the judgement of leases and may wait for somebody's answer.
     plugin_directories = tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories))
-    configured = node_config.read_safely(
-        procfs.node_root(root), proc, options.node, cni_directories, plugin_directories
-    )
+    configured = node_config.read_safely(procfs.node_root(root), proc, options.node, configuration, plugin_directories)
     return Evidence(
         version=EVIDENCE_VERSION,
         janitor=janitor.__version__,

@@ -13,6 +13,7 @@ import pytest
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Route, Unit
 from janitor.host import kubelet, metadata, systemd_units, yaml_files
+from janitor.host.cni_reader import read_configuration
 from janitor.host.components import components
 from janitor.host.node_config import PLAIN, read
 from janitor.host.procfs import Proc
@@ -102,7 +103,7 @@ def test_a_setting_with_a_list_without_end(tmp_path: Path) -> None:
     config = tmp_path / "var/lib/kubelet/config.yaml"
     config.parent.mkdir(parents=True)
     config.write_text("kind: KubeletConfiguration\nclusterDNS:\n" + "- 10.0.0.1\n" * 40_000)
-    settings = read(str(tmp_path), Unknown("no /proc"), PLAIN, (), ()).settings
+    settings = read(str(tmp_path), Unknown("no /proc"), PLAIN, read_configuration(str(tmp_path), ()), ()).settings
     assert isinstance(settings, Unknown)
     assert "a list of 40000 values" in settings.reason
 

@@ -100,8 +100,8 @@ def test_with_a_plugin_that_is_gone_nothing_is_journalled(root: Path) -> None:
     results = root / "var/lib/cni/results"
     results.mkdir()
     config = {"name": "net", "cniVersion": "0.4.0", "plugins": [{"type": "no-such-plugin"}]}
-    cached = {"config": base64.b64encode(json.dumps(config).encode()).decode(), "containerId": DEAD, "ifName": "eth0"}
-    (results / "entry").write_text(json.dumps(cached))
+    cached = {"kind": "cniCacheV1", "config": base64.b64encode(json.dumps(config).encode()).decode()}
+    (results / "entry").write_text(json.dumps(cached | {"containerId": DEAD, "ifName": "eth0"}))
     actions, programs = frees(root, chain="/var/lib/cni/results/entry"), Programs(str(root), None, Exposed({}))
     outcomes = done_by(root, actions, programs=lambda: programs)
     assert {o.event for o in outcomes} == {"failed"}

@@ -11,11 +11,10 @@ from typing import Final
 
 from janitor.core.evidence import FileKind, LeaseDirectory, LeaseFile, Unknown
 from janitor.core.lease import LONGEST_LEASE
+from janitor.host.cni_directories import DATA_DIR
 from janitor.host.files import entries, inside, names, open_quietly, printable, read_bounded, unknown
 from janitor.host.mounts import Mounts
 from janitor.host.node_mark import read_marks
-
-DEFAULT_DATA_DIR: Final = "/var/lib/cni/networks"
 
 _KINDS: Final[dict[int, FileKind]] = {
     stat.S_IFREG: "file",
@@ -34,7 +33,7 @@ def lease_directories(
     Paths are as the node names them. A configured one that does not exist yet has no entries.
     """
     there: set[str] = set()
-    for data_dir in (DEFAULT_DATA_DIR, *data_dirs):
+    for data_dir in (DATA_DIR, *data_dirs):
         try:
             there |= {f"{data_dir}/{name}" for name in names(inside(root, data_dir)) if not name.startswith(".")}
         except OSError as error:

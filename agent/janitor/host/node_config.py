@@ -7,6 +7,7 @@ from typing import Final
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Component, Distribution, NodeConfig, Objects, Setting, Unit
 from janitor.host import (
+    cni,
     cni_files,
     components,
     flannel,
@@ -19,6 +20,7 @@ from janitor.host import (
     systemd_units,
     yaml_files,
 )
+from janitor.host.cni_reader import Configuration
 from janitor.host.files import inside, names, printable, read_bounded, said, unknown
 
 _UNITS: Final = (
@@ -52,9 +54,9 @@ PLAIN: Final = Wanted()
 
 
 def read(
-    root: str, proc: procfs.Proc | Unknown, wanted: Wanted, cni: tuple[str, ...], plugins: tuple[str, ...]
+    root: str, proc: procfs.Proc | Unknown, wanted: Wanted, configuration: Configuration, plugins: tuple[str, ...]
 ) -> NodeConfig:
-    """How this node is configured. `cni` and `plugins` are the directories that its runtimes name."""
+    """How this node is configured. `plugins` are the directories that its runtimes name."""
     units = _units(root)
     kind = _distribution(root, units)
     found = components.components(root, proc, kind)
@@ -62,19 +64,18 @@ def read(
         units = tuple(_compared(root, unit, found) for unit in units)
     routes = interfaces.routes(proc) if isinstance(proc, procfs.Proc) else proc
     vendor = metadata.vendor(root)
-    places = cni_files.directories(root, cni)
     return NodeConfig(
         distribution=kind,
         server=_server(root, kind, units, found),
         hostname=_hostname(root, proc),
         vendor=vendor,
-        settings=_settings(root, kind, units, found),
+        settings=_settings(root, kind, units, found, cni.subnet_files(configuration)),
         components=found,
         units=units,
         routes=routes,
         addresses=interfaces.addresses(proc) if isinstance(proc, procfs.Proc) else proc,
-        cni_files=cni_files.cni_files(root, places, plugins),
-        cni_directories=places,
+        cni_files=cni_files.cni_files(root, configuration, plugins),
+        cni_directories=cni_files.directories(configuration),
         machine=metadata.machine(vendor, routes, wanted.metadata) if isinstance(proc, procfs.Proc) else proc,
         objects=wanted.objects,
         kubelet_files=tuple((path, _there(root, path)) for path in _JOINED),
@@ -82,11 +83,11 @@ def read(
 
 
 def read_safely(
-    root: str, proc: procfs.Proc | Unknown, wanted: Wanted, cni: tuple[str, ...], plugins: tuple[str, ...]
+    root: str, proc: procfs.Proc | Unknown, wanted: Wanted, configuration: Configuration, plugins: tuple[str, ...]
 ) -> NodeConfig:
     """The same; where some path of the node leads in a circle (ELOOP), all of it is Unknown with that reason."""
     try:
-        return read(root, proc, wanted, cni, plugins)
+        return read(root, proc, wanted, configuration, plugins)
     except OSError as error:
         nothing = unknown("reading how Kubernetes is configured on this node", error)
         return NodeConfig(settings=nothing, components=nothing, units=nothing, routes=nothing, addresses=nothing,
@@ -180,7 +181,11 @@ def _changed_after(root: str, path: str, started_ns: int) -> bool:
 
 
 def _settings(
-    root: str, kind: Distribution, units: tuple[Unit, ...] | Unknown, found: tuple[Component, ...] | Unknown
+    root: str,
+    kind: Distribution,
+    units: tuple[Unit, ...] | Unknown,
+    found: tuple[Component, ...] | Unknown,
+    subnet_files: tuple[str, ...],
 ) -> tuple[Setting, ...] | Unknown:
     """What files, units and the environment say, the weakest first: a later setting of a key wins."""
     result: list[Setting] = []
@@ -194,12 +199,12 @@ def _settings(
             result += _documents(root, "/etc/k0s/k0s.yaml", kubeadm.k0s_settings)
         for path in _kubelet_files(root, kind, found):
             result += _documents(root, path, kubeadm.settings)
-        result += flannel.settings(root)
+        networks = flannel.settings(root, subnet_files)
     except OSError as error:
         return Unknown(f"reading the configuration of {kind or 'Kubernetes'}: {said(error)}")
     except ValueError as error:
         return Unknown(f"reading the configuration of {kind or 'Kubernetes'}: {error}", "mend the file")
-    return tuple(result)
+    return networks if isinstance(networks, Unknown) else (*result, *networks)
 
 
 def _chosen(kind: str, units: tuple[Unit, ...] | Unknown) -> str:

@@ -17,7 +17,7 @@ from janitor.core.profiles import bridge_ranges, configured_ranges
 from janitor.core.routing import Breaker, Link, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule
 from janitor.host import iproute, netlink, patience
-from janitor.host.cni import SHARED
+from janitor.host.cni_directories import SHARED
 from janitor.host.files import inside, printable, read_bounded, unknown
 from janitor.host.holders import Register
 from janitor.host.namespaces import in_network
