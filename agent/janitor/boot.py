@@ -31,6 +31,7 @@ from janitor.host.apply import Hands, Witness, apply
 from janitor.host.files import inside, said
 from janitor.host.journal import Journal, new_pass_id
 from janitor.host.locks import Busy, only_janitor
+from janitor.host.node import Node
 from janitor.host.undo import recover
 
 _BATCH = 4096  # a lock that nobody waits for may be held for long; 65,000 leases must not take 65,000 syncs
@@ -96,18 +97,18 @@ def boot(root: str, *, ledger_only: bool = False) -> Report:
 
 
 def _boot(place: early.Place, *, ledger_only: bool) -> Report:
-    seen = state.ledger_boot(place.run)
+    seen = state.ledger_boot(place.booting)
     if isinstance(seen, Unknown):
         raise early.Late(seen.reason)
     if seen == place.boot_id:
         raise early.Late(f"{state.LEDGER} is of this boot: it has been done already; {early.LATER}")
     early.prove(place)
-    configuration = cni_reader.read_configuration(place.root, ())
-    networks = cni.read_networks(place.root, configuration)
+    configuration = cni_reader.read_configuration(place.disk, ())
+    networks = cni.read_networks(place.disk, configuration)
     paths = tuple(network.directory for network in known(networks))
     own = mounts.own_mounts()
-    directories = leases.lease_directories(place.root, paths, (), own)
-    cache = cni_cache.read_cache(place.root)
+    directories = leases.lease_directories(place.disk, paths, (), own)
+    cache = cni_cache.read_cache(place.disk)
     for part in (directories, cache):
         if isinstance(part, Unknown):
             raise early.Late(part.reason)
@@ -122,31 +123,31 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
             f"there are no leases in {cni_directories.DATA_DIR}; if it is mounted later, later is the time"
         )
     if ledger_only:
-        state.write_ledger(place.run, place.boot_id, recorded)
+        state.write_ledger(place.booting, recorded)
         return Report(len(recorded))
     linked = tuple(d for d in there if _is_link(place.root, d.path))
-    configured = _configured(place.root, configuration, networks)
+    configured = _configured(place.disk, configuration, networks)
     plan = plan_at_boot(configured, tuple(d for d in there if d not in linked), known(cache), place.node)
     refusals = (*plan.refusals, *(Refusal(d.path, "left: it is a symbolic link") for d in linked))
-    if problem := node_mark.leave_marks(place.root, tuple(d for d in there if d not in linked), place.node):
+    if problem := node_mark.leave_marks(place.disk, tuple(d for d in there if d not in linked), place.node):
         refusals += (Refusal("the mark of this node", problem),)
     if not plan.actions:
-        state.write_ledger(place.run, place.boot_id, recorded)
+        state.write_ledger(place.booting, recorded)
         return Report(len(recorded), refusals)
     pass_id, outcomes = _move(place, plan, own, recorded)
     return Report(len(recorded), refusals, pass_id, outcomes)
 
 
 def _configured(
-    root: str, configuration: cni_reader.Configuration, networks: tuple[Network, ...] | Unknown
+    node: Node, configuration: cni_reader.Configuration, networks: tuple[Network, ...] | Unknown
 ) -> Configured:
     """Late where it cannot be told what of it is obscure."""
     absent = not cni_doubts.any_configuration(configuration)
     try:
-        remembered = cni_doubts.remembered(root) if absent else ()
+        remembered = cni_doubts.remembered(node) if absent else ()
     except OSError as error:
         raise early.Late(f"what libcni remembers of the configuration cannot be read: {said(error)}") from None
-    return Configured(networks, (*cni_doubts.obscure_files(root, configuration), *remembered), absent)
+    return Configured(networks, (*cni_doubts.obscure_files(node, configuration), *remembered), absent)
 
 
 def _move(
@@ -168,7 +169,7 @@ def _move(
     def witness() -> Witness | Unknown:
         nonlocal written
         if not written:
-            state.write_ledger(place.run, place.boot_id, recorded)
+            state.write_ledger(place.booting, recorded)
             written = True
         return _witness(place)
 

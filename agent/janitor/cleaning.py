@@ -21,6 +21,7 @@ from janitor.host.firewall import named_addresses
 from janitor.host.journal import Journal, new_pass_id
 from janitor.host.mounts import own_mounts
 from janitor.host.net_tables import Asked as AskedAddresses
+from janitor.host.node import find_node
 from janitor.host.processes import Asked, processes
 from janitor.host.programs import Recent
 from janitor.host.repairs import NodeRepairs
@@ -55,7 +56,7 @@ def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
     evidence = observe(options)
     judgement, findings = diagnose(evidence, policy.grace_s)
     if note and not isinstance(evidence.boot_id, Unknown):
-        state.write_observations(options.root, evidence.boot_id, observe_again(evidence, judgement))
+        state.write_observations(find_node(options.root), observe_again(evidence, judgement))
     return Look(evidence, judgement, findings, plan(evidence, judgement, policy))
 
 
@@ -63,7 +64,7 @@ def mark(evidence: Evidence) -> str:
     """Leave this node's mark in its data directories, before something is changed. What went wrong; "" for nothing."""
     if not_shown(evidence.this_node, evidence.said_ours):
         return ""
-    return node_mark.leave_marks(evidence.root, known(evidence.lease_directories), evidence.this_node)
+    return node_mark.leave_marks(find_node(evidence.root), known(evidence.lease_directories), evidence.this_node)
 
 
 def carry_out(

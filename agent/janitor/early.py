@@ -14,6 +14,7 @@ from janitor.core.evidence import Unknown
 from janitor.core.node_mark import Owner, not_shown
 from janitor.host import cni_directories, netns, node_mark, procfs, sockets
 from janitor.host.files import inside
+from janitor.host.node import Node
 
 _PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"}
 LATER = "on a running node use 'janitor clean'"
@@ -35,6 +36,16 @@ class Place:
     initramfs: bool  # the root is still to be switched to
     node: tuple[Owner, ...]
 
+    @property
+    def disk(self) -> Node:
+        """The node by its own root."""
+        return Node(self.root, self.proc, self.boot_id)
+
+    @property
+    def booting(self) -> Node:
+        """The same by the root under which its /run is now."""
+        return Node(self.run, self.proc, self.boot_id)
+
 
 def find_place(root: str) -> Place:
     """Which node this is about. Late where its processes cannot be seen, or others may use its directories."""
@@ -53,12 +64,12 @@ def find_place(root: str) -> Place:
     boot_id = procfs.boot_id(proc)
     if isinstance(boot_id, Unknown):
         raise Late(boot_id.reason)
-    node = node_mark.this_node(root, proc)
+    node = node_mark.this_node(Node(root, proc, boot_id))
     if isinstance(node, Unknown):
         raise Late(node.reason)
     if not all(owner.first for owner in node):
         _prove_the_nodes_own(proc, run)
-    if problem := not_shown(node, node_mark.said_ours(root)):
+    if problem := not_shown(node, node_mark.said_ours(Node(root, proc, boot_id))):
         raise Late(problem)
     return Place(root, run, proc, boot_id, initramfs, node)
 

@@ -18,6 +18,7 @@ from janitor.host.cni_files import cni_files
 from janitor.host.cni_reader import Configuration, read_configuration
 from janitor.host.flannel import settings
 from janitor.host.glance import places
+from janitor.host.node import files_only
 from tests.lab.boot_stages import SCRIPT
 from tests.situations import evidence
 
@@ -39,18 +40,18 @@ def plugin(root: Path, path: str) -> None:
 
 
 def read(root: Path, *directories: str) -> Configuration:
-    return read_configuration(str(root), directories)
+    return read_configuration(files_only(str(root)), directories)
 
 
 def files(root: Path) -> dict[str, CniFile]:
-    found = cni_files(str(root), read(root), ())
+    found = cni_files(files_only(str(root)), read(root), ())
     assert not isinstance(found, Unknown)
     return {file.path.rpartition("/")[2]: file for file in found}
 
 
 def network(root: Path) -> str:
     """The network that CRI uses, or why it cannot be told."""
-    found = read_networks(str(root), read(root))
+    found = read_networks(files_only(str(root)), read(root))
     return found.reason if isinstance(found, Unknown) else next(n.name for n in found if n.used_by_cri)
 
 
@@ -143,7 +144,7 @@ def test_a_data_directory_has_one_name(tmp_path: Path, data_dir: str) -> None:
     write(tmp_path, f"{NET_D}/10.conf", conf)
     entry = {"kind": "cniCacheV1", "config": base64.b64encode(json.dumps(conf).encode()).decode()}
     write(tmp_path, f"{cni_directories.CACHES[0]}/mynet-{ID}-eth0", entry)
-    cache, networks = read_cache(str(tmp_path)), read_networks(str(tmp_path), read(tmp_path))
+    cache, networks = read_cache(files_only(str(tmp_path))), read_networks(files_only(str(tmp_path)), read(tmp_path))
     assert not isinstance(cache, Unknown)
     assert not isinstance(networks, Unknown)
     assert (cache[0].data_dir, networks[0].directory) == ("/run/ipam", "/run/ipam/mynet")
@@ -153,11 +154,11 @@ def test_flannels_subnet_file_is_the_one_that_the_configuration_names(tmp_path: 
     write(tmp_path, f"{NET_D}/10.conflist", FLANNEL)
     write(tmp_path, "/run/flannel/subnet.env", b"FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.1.1/24\n")
     write(tmp_path, "/run/other/subnet.env", b"FLANNEL_NETWORK=10.2.0.0/16\nFLANNEL_SUBNET=10.2.1.1/24\n")
-    found = read_networks(str(tmp_path), read(tmp_path))
+    found = read_networks(files_only(str(tmp_path)), read(tmp_path))
     assert not isinstance(found, Unknown)
     assert not isinstance(found[0].range_sets, Unknown)
     assert describe(found[0].range_sets) == "10.2.1.0/24"
-    assert settings(str(tmp_path), subnet_files(read(tmp_path))) == (
+    assert settings(files_only(str(tmp_path)), subnet_files(read(tmp_path))) == (
         Setting("flannel", "cluster-cidr", "10.2.0.0/16", "/run/other/subnet.env"),
         Setting("flannel", "pod-cidr", "10.2.1.0/24", "/run/other/subnet.env"),
     )
@@ -166,7 +167,7 @@ def test_flannels_subnet_file_is_the_one_that_the_configuration_names(tmp_path: 
 def test_a_subnet_file_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
     """Docker makes a directory of a file that is not there and is to be mounted."""
     (tmp_path / "run/flannel/subnet.env").mkdir(parents=True)
-    found = settings(str(tmp_path), ())
+    found = settings(files_only(str(tmp_path)), ())
     assert isinstance(found, Unknown)
     assert "reading /run/flannel/subnet.env" in found.reason
 
@@ -183,7 +184,7 @@ def test_a_file_that_cannot_be_read_may_be_about_any_network(tmp_path: Path) -> 
     (tmp_path / "20.conf").symlink_to("/proc/self/mem")  # a regular file whose first byte cannot be read
     (tmp_path / "30.conf").symlink_to("gone")
     configuration = read(Path("/"), str(tmp_path))
-    assert cni_doubts.obscure_files("/", configuration) == (cni_doubts.ANY_NAME,)
+    assert cni_doubts.obscure_files(files_only("/"), configuration) == (cni_doubts.ANY_NAME,)
 
 
 def test_a_glance_sees_every_directory_that_a_configuration_can_be_in() -> None:

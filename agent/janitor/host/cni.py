@@ -24,6 +24,7 @@ from janitor.host.cni_reader import (
     problem_of,
 )
 from janitor.host.files import printable
+from janitor.host.node import Node
 
 RangeSets = tuple[tuple[AddressRange, ...], ...]
 
@@ -40,7 +41,7 @@ class _List:
     around: tuple[str, ...] = ()  # the types of the chain that delegates to it
 
 
-def read_networks(root: str, configuration: Configuration) -> tuple[Network, ...] | Unknown:
+def read_networks(node: Node, configuration: Configuration) -> tuple[Network, ...] | Unknown:
     """Every host-local network of the configuration, those that CRI uses first.
 
     Unknown where there is no configuration at all, or where the file the runtime would load cannot be read.
@@ -54,9 +55,9 @@ def read_networks(root: str, configuration: Configuration) -> tuple[Network, ...
         anything = anything or bool(lists)
         own = own or (bool(lists) and directory.path != SHARED)
         used = _used(lists)
-        found += [network for one in used for network in _networks(root, one, True)]
+        found += [network for one in used for network in _networks(node, one, True)]
         rest = [one for one in lists if one.source not in {other.source for other in used}]
-        found += [network for one in rest for network in _networks(root, one, False)]
+        found += [network for one in rest for network in _networks(node, one, False)]
     if not anything:
         places = ", ".join(directory.path for directory in configuration.directories)
         return Unknown(
@@ -149,7 +150,7 @@ def _delegated(first: _List, by_name: dict[str, _List]) -> Iterator[_List]:
             yield replace(inner, around=around, disable_gc=inner.disable_gc or first.disable_gc)
 
 
-def _networks(root: str, one: _List, used: bool) -> Iterator[Network]:
+def _networks(node: Node, one: _List, used: bool) -> Iterator[Network]:
     """The host-local networks of one list: at most one for each plugin with an IPAM section."""
     types = (*one.around, *(plugin["type"] for plugin in one.plugins))
     for plugin in one.plugins:
@@ -157,7 +158,7 @@ def _networks(root: str, one: _List, used: bool) -> Iterator[Network]:
         data_dir = data_dir_of(ipam)
         if ipam.get("type") != "host-local" or not data_dir:
             continue
-        sets = _flannel_ranges(root, _subnet_file(plugin)) if plugin["type"] == "flannel" else _ranges(root, ipam)
+        sets = _flannel_ranges(node, _subnet_file(plugin)) if plugin["type"] == "flannel" else _ranges(node, ipam)
         yield Network(one.name, data_dir, one.source, types, one.cni_version, sets, used, one.disable_gc)
 
 
@@ -165,14 +166,14 @@ def _subnet_file(plugin: Conf) -> str:
     return str(plugin.get("subnetFile") or flannel.SUBNET_FILE)
 
 
-def _ranges(root: str, ipam: Conf) -> RangeSets | Unknown:
+def _ranges(node: Node, ipam: Conf) -> RangeSets | Unknown:
     """host-local's `ranges`, and before them the single range of the old form (allocator/config.go)."""
     try:
         sets = ipam.get("ranges") or []
         if ipam.get("subnet"):
             sets = [[ipam], *sets]
         if any(str(part["subnet"]).startswith("usePodCidr") for parts in sets for part in parts):
-            return _flannel_ranges(root, flannel.SUBNET_FILE)
+            return _flannel_ranges(node, flannel.SUBNET_FILE)
         if not sets:
             return Unknown("the configuration names no range; the runtime passes one in")
         return tuple(
@@ -191,9 +192,9 @@ def _ranges(root: str, ipam: Conf) -> RangeSets | Unknown:
         return Unknown(f"its ranges cannot be understood ({error})")
 
 
-def _flannel_ranges(root: str, path: str) -> RangeSets | Unknown:
+def _flannel_ranges(node: Node, path: str) -> RangeSets | Unknown:
     """The node's pod range as flanneld writes it."""
-    file = flannel.read_subnets(root, path)
+    file = flannel.read_subnets(node, path)
     if file is None:
         return Unknown(f"it is this node's pod range, and flannel has not written {path}")
     if isinstance(file, Unknown):

@@ -16,7 +16,8 @@ from typing import Final
 from janitor.core.evidence import CacheEntry, Pod, Unknown
 from janitor.host.cni_directories import CACHES
 from janitor.host.cni_reader import Conf, data_dir_of, ipam_of, ipam_types, plugins_of
-from janitor.host.files import inside, names, parse_json, printable, read_bounded, unknown
+from janitor.host.files import names, parse_json, printable, read_bounded, unknown
+from janitor.host.node import Node
 
 LIMIT: Final = 1 << 20
 """Bytes that are read of one entry."""
@@ -37,9 +38,9 @@ class RawEntry:
         return stat.S_ISREG(self.info.st_mode)
 
 
-def raw_entries(root: str, cache: str) -> Iterator[RawEntry]:
+def raw_entries(node: Node, cache: str) -> Iterator[RawEntry]:
     """The files of one cache. OSError where one of them cannot be read."""
-    here = inside(root, cache)
+    here = node.path(cache)
     for name in names(here):
         try:
             info = os.stat(f"{here}/{name}", follow_symlinks=False)
@@ -49,12 +50,12 @@ def raw_entries(root: str, cache: str) -> Iterator[RawEntry]:
             continue  # removed by a DEL meanwhile
 
 
-def read_cache(root: str) -> tuple[CacheEntry, ...] | Unknown:
+def read_cache(node: Node) -> tuple[CacheEntry, ...] | Unknown:
     """Every entry of every cache. A damaged one is an entry with its damage said, not an error."""
     found: list[CacheEntry] = []
     for cache in CACHES:
         try:
-            found += (_understood(raw, cache) for raw in raw_entries(root, cache))
+            found += (_understood(raw, cache) for raw in raw_entries(node, cache))
         except OSError as error:
             return unknown(f"reading libcni's cache {cache}", error)
     return tuple(found)

@@ -13,7 +13,8 @@ from typing import Any, Final
 from janitor.host.cni_cache import LIMIT, cached_configuration, parse_entry
 from janitor.host.cni_directories import PLUGINS, RUNTIME_DROP_INS, RUNTIME_FILES
 from janitor.host.cni_reader import ipam_types, plugins_of, problem_of
-from janitor.host.files import inside, read_bounded
+from janitor.host.files import read_bounded
+from janitor.host.node import Node
 from janitor.host.programs import NotRun, Programs
 from janitor.host.trusted import Untrusted
 
@@ -47,7 +48,7 @@ class ChainDel:
     filters: bool
 
 
-def find_chain(root: str, cache_entry: str, programs: Programs, preferred: tuple[str, ...], scratch: str) -> ChainDel:
+def find_chain(node: Node, cache_entry: str, programs: Programs, preferred: tuple[str, ...], scratch: str) -> ChainDel:
     """Everything that DEL for the attachment of one cache entry takes. DelError where something of it is not there.
 
     Plugins are looked for in directories of the node's configuration files, well-known ones and the operator's; of
@@ -56,7 +57,7 @@ def find_chain(root: str, cache_entry: str, programs: Programs, preferred: tuple
     is janitor's to decide.
     """
     try:
-        document = parse_entry(read_bounded(inside(root, cache_entry), LIMIT))
+        document = parse_entry(read_bounded(node.path(cache_entry), LIMIT))
         config = cached_configuration(document)
         if problem := problem_of(config):
             raise ValueError(f"of the configuration in it: {problem}")

@@ -14,7 +14,8 @@ from janitor.core.evidence import Unknown, known
 from janitor.host.cni_cache import raw_entries
 from janitor.host.cni_directories import CACHES
 from janitor.host.cni_reader import PLAIN_LIMIT, ConfigFile, Configuration
-from janitor.host.files import inside, read_bounded
+from janitor.host.files import read_bounded
+from janitor.host.node import Node
 
 ANY_NAME: Final = "\\u"
 """In a text: any network may be meant."""
@@ -28,7 +29,7 @@ def any_configuration(configuration: Configuration) -> bool:
     return any(isinstance(place.files, Unknown) or place.files for place in configuration.directories)
 
 
-def obscure_files(root: str, configuration: Configuration) -> tuple[str, ...]:
+def obscure_files(node: Node, configuration: Configuration) -> tuple[str, ...]:
     """The texts of the files that may be about `firewall` or `disableGC`, byte for byte.
 
     A configuration that cannot be understood may be, whatever is left of it; of other files (an old configuration that
@@ -36,25 +37,25 @@ def obscure_files(root: str, configuration: Configuration) -> tuple[str, ...]:
     """
     found: list[str] = []
     for place in configuration.directories:
-        found += (text for file in known(place.files) if (text := _obscure(root, file)))
-        found += (text for path in place.others if _OBSCURED.search(text := _put_aside(root, path)))
+        found += (text for file in known(place.files) if (text := _obscure(node, file)))
+        found += (text for path in place.others if _OBSCURED.search(text := _put_aside(node, path)))
     return tuple(found)
 
 
-def _obscure(root: str, file: ConfigFile) -> str:
+def _obscure(node: Node, file: ConfigFile) -> str:
     if isinstance(file.content, Unknown):
-        return ANY_NAME if os.path.isfile(inside(root, file.path)) else ""
+        return ANY_NAME if os.path.isfile(node.path(file.path)) else ""
     return _whole(file.content) if file.damage or file.ambiguity else ""
 
 
-def _put_aside(root: str, path: str) -> str:
+def _put_aside(node: Node, path: str) -> str:
     try:
-        return _whole(read_bounded(inside(root, path), PLAIN_LIMIT + 1))
+        return _whole(read_bounded(node.path(path), PLAIN_LIMIT + 1))
     except OSError:
         return ""
 
 
-def remembered(root: str) -> tuple[str, ...]:
+def remembered(node: Node) -> tuple[str, ...]:
     """The configurations in libcni's cache that are about `firewall` or `disableGC`.
 
     Of an entry without a configuration, but not blank as power cuts leave them, its name: it may have been about them.
@@ -62,7 +63,7 @@ def remembered(root: str) -> tuple[str, ...]:
     found: set[str] = set()
     configs: set[bytes] = set()
     for cache in CACHES:
-        for entry in raw_entries(root, cache):
+        for entry in raw_entries(node, cache):
             there = _CONFIG.findall(entry.content)
             configs.update(there)
             if not there and (entry.content.strip(b"\0") or not entry.regular):

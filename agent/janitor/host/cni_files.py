@@ -12,7 +12,8 @@ from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import CniFile
 from janitor.host import cni_directories
 from janitor.host.cni_reader import Conf, ConfigFile, Configuration, delegates_of, ipam_of, ipam_types, plugins_of
-from janitor.host.files import inside, names, printable
+from janitor.host.files import names, printable
+from janitor.host.node import Node
 
 
 def directories(configuration: Configuration) -> tuple[str, ...]:
@@ -20,37 +21,37 @@ def directories(configuration: Configuration) -> tuple[str, ...]:
     return tuple(place.path for place in configuration.directories if configuration.named or place.exists)
 
 
-def cni_files(root: str, configuration: Configuration, plugins: tuple[str, ...]) -> tuple[CniFile, ...] | Unknown:
+def cni_files(node: Node, configuration: Configuration, plugins: tuple[str, ...]) -> tuple[CniFile, ...] | Unknown:
     """Every file in those directories, in the order in which libcni reads them."""
     found: list[CniFile] = []
-    bins = [d for d in (plugins or _expanded(root, cni_directories.PLUGINS)) if _is_directory(root, d)]
+    bins = [d for d in (plugins or _expanded(node, cni_directories.PLUGINS)) if _is_directory(node, d)]
     for place in configuration.directories:
         if isinstance(place.files, Unknown):
             return place.files
-        files = [_file(root, file, bins) for file in place.files]
+        files = [_file(node, file, bins) for file in place.files]
         files += [CniFile(printable(path), False, "", "", (), ()) for path in place.others]
         found += sorted(files, key=lambda file: os.fsencode(file.path))
     return tuple(found)
 
 
-def _expanded(root: str, patterns: tuple[str, ...]) -> Iterator[str]:
+def _expanded(node: Node, patterns: tuple[str, ...]) -> Iterator[str]:
     """The directories with `*` replaced by each name that is there."""
     for pattern in patterns:
         above, star, below = pattern.partition("*")
         try:
-            yield from (f"{above}{name}{below}" for name in names(inside(root, above))) if star else (pattern,)
+            yield from (f"{above}{name}{below}" for name in names(node.path(above))) if star else (pattern,)
         except OSError:
             continue
 
 
-def _is_directory(root: str, path: str) -> bool:
+def _is_directory(node: Node, path: str) -> bool:
     try:
-        return os.path.isdir(inside(root, path))
+        return os.path.isdir(node.path(path))
     except OSError:
         return False  # a link that leads to itself is nothing
 
 
-def _file(root: str, file: ConfigFile, bins: list[str]) -> CniFile:
+def _file(node: Node, file: ConfigFile, bins: list[str]) -> CniFile:
     shown = printable(file.path)
     if file.damage:
         return CniFile(shown, True, file.damage, "", (), ())
@@ -58,7 +59,7 @@ def _file(root: str, file: ConfigFile, bins: list[str]) -> CniFile:
     plugins = (*chain, *(inner for plugin in chain for one in delegates_of(plugin) for inner in plugins_of(one)))
     types = list(dict.fromkeys([*(str(p["type"]) for p in plugins if p.get("type")), *ipam_types(plugins)]))
     # Without a directory to look in, nothing can be said to be missing.
-    missing = [t for t in types if bins and not any(_runs(root, f"{d}/{t}") for d in bins)]
+    missing = [t for t in types if bins and not any(_runs(node, f"{d}/{t}") for d in bins)]
     subnets = [s for p in chain for s in _subnets(ipam_of(p))]
     bridges = tuple(dict.fromkeys(b for p in plugins for d in (p, p.get("delegate")) if (b := _bridge(d))))
     return CniFile(shown, True, "", file.document["name"], tuple(types), tuple(missing), tuple(subnets), bridges)
@@ -79,8 +80,8 @@ def _subnets(ipam: Conf) -> list[str]:
     return [s for s in found if isinstance(s, str) and "/" in s]
 
 
-def _runs(root: str, path: str) -> bool:
+def _runs(node: Node, path: str) -> bool:
     try:
-        return os.access(inside(root, path), os.X_OK)
+        return os.access(node.path(path), os.X_OK)
     except OSError:
         return False

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from janitor.core.evidence import Unknown
 from janitor.host.cni_directories import CONFIGURATION, DATA_DIR
-from janitor.host.files import entries, inside, parse_json, printable, read_bounded, unknown
+from janitor.host.files import entries, parse_json, printable, read_bounded, unknown
+from janitor.host.node import Node
 
 EXTENSIONS: Final = (".conf", ".conflist", ".json")
 LIMIT: Final = 1 << 20
@@ -66,34 +67,34 @@ class Configuration:
     named: bool
 
 
-def read_configuration(root: str, named: tuple[str, ...]) -> Configuration:
+def read_configuration(node: Node, named: tuple[str, ...]) -> Configuration:
     """What is in the directories that the runtimes name; where none does, in the usual ones."""
-    return Configuration(tuple(_directory(root, path) for path in dict.fromkeys(named or CONFIGURATION)), bool(named))
+    return Configuration(tuple(_directory(node, path) for path in dict.fromkeys(named or CONFIGURATION)), bool(named))
 
 
-def _directory(root: str, path: str) -> ConfigDirectory:
+def _directory(node: Node, path: str) -> ConfigDirectory:
     try:
-        here = inside(root, path)
+        here = node.path(path)
         there = sorted((e.name for e in entries(here) if not e.is_dir(follow_symlinks=False)), key=os.fsencode)
     except (FileNotFoundError, NotADirectoryError):
         return ConfigDirectory(path, exists=False)
     except OSError as error:
         return ConfigDirectory(path, exists=True, files=unknown(f"listing the CNI configuration in {path}", error))
-    files = tuple(_file(root, f"{path}/{name}") for name in there if name.endswith(EXTENSIONS))
+    files = tuple(_file(node, f"{path}/{name}") for name in there if name.endswith(EXTENSIONS))
     others = (f"{path}/{name}" for name in there if not name.endswith(EXTENSIONS))
-    return ConfigDirectory(path, True, files, tuple(other for other in others if _is_file(root, other)))
+    return ConfigDirectory(path, True, files, tuple(other for other in others if _is_file(node, other)))
 
 
-def _is_file(root: str, path: str) -> bool:
+def _is_file(node: Node, path: str) -> bool:
     try:
-        return os.path.isfile(inside(root, path))
+        return os.path.isfile(node.path(path))
     except OSError:
         return False  # a link that leads to itself is nothing
 
 
-def _file(root: str, path: str) -> ConfigFile:
+def _file(node: Node, path: str) -> ConfigFile:
     try:
-        content = read_bounded(inside(root, path), LIMIT + 1)
+        content = read_bounded(node.path(path), LIMIT + 1)
     except OSError as error:
         unread = unknown(f"reading the CNI configuration {printable(path)}", error)
         return ConfigFile(path, unread, {}, f"it cannot be read ({error.strerror})")

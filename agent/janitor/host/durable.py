@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Final
 
 from janitor.host.cni_directories import CNI_STATE_DIR
-from janitor.host.files import inside, said
+from janitor.host.files import said
 from janitor.host.inotify import CREATE, DELETE_SELF, ISDIR, MOVE_SELF, MOVED_TO, OVERFLOW, UNMOUNT, Inotify
 from janitor.host.journal import sync_directory
+from janitor.host.node import Node
 from janitor.host.quarantine import HIDDEN
 
 YOUNG_S: Final = 60
@@ -26,7 +27,7 @@ _MOST_DIRECTORIES: Final = 4096
 _DEPTH: Final = 4
 
 
-def keep_durable(root: str, data_dirs: tuple[str, ...], tell: Callable[[bytes], None]) -> None:
+def keep_durable(node: Node, data_dirs: tuple[str, ...], tell: Callable[[bytes], None]) -> None:
     """Work until killed. Tells `synced FILES MICROSECONDS` and `trouble …`. OSError where inotify cannot be had."""
     watched = Inotify()
     complained = ""
@@ -37,7 +38,7 @@ def keep_durable(root: str, data_dirs: tuple[str, ...], tell: Callable[[bytes], 
         files: set[str] = set()
         directories: set[str] = set()
         for path in (CNI_STATE_DIR, *data_dirs):
-            top = inside(root, path)
+            top = node.path(path)
             try:
                 info = os.stat(top)
             except OSError:

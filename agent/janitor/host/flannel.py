@@ -7,7 +7,8 @@ from typing import Final
 
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Setting
-from janitor.host.files import inside, parse_json, read_bounded, unknown
+from janitor.host.files import parse_json, read_bounded, unknown
+from janitor.host.node import Node
 
 SUBNET_FILE: Final = "/run/flannel/subnet.env"
 _CONFIGURATIONS: Final = (
@@ -28,10 +29,10 @@ class SubnetFile:
     subnets: tuple[str, ...]
 
 
-def read_subnets(root: str, path: str) -> SubnetFile | Unknown | None:
+def read_subnets(node: Node, path: str) -> SubnetFile | Unknown | None:
     """One `subnet.env`; None where flanneld has not written it."""
     try:
-        text = read_bounded(inside(root, path), _LIMIT).decode("utf-8", "replace")
+        text = read_bounded(node.path(path), _LIMIT).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -42,11 +43,11 @@ def read_subnets(root: str, path: str) -> SubnetFile | Unknown | None:
     return SubnetFile(tuple(one for one in networks if one), tuple(one for one in subnets if one))
 
 
-def settings(root: str, subnet_files: tuple[str, ...]) -> tuple[Setting, ...] | Unknown:
+def settings(node: Node, subnet_files: tuple[str, ...]) -> tuple[Setting, ...] | Unknown:
     """`cluster-cidr` and `pod-cidr`. `subnet_files` are those that the CNI configuration names, if it names any."""
-    found = list(_configured(root))
+    found = list(_configured(node))
     for path in subnet_files or (SUBNET_FILE,):
-        file = read_subnets(root, path)
+        file = read_subnets(node, path)
         if isinstance(file, Unknown):
             return file
         if file is not None:
@@ -54,10 +55,10 @@ def settings(root: str, subnet_files: tuple[str, ...]) -> tuple[Setting, ...] | 
     return tuple(found)
 
 
-def _configured(root: str) -> Iterator[Setting]:
+def _configured(node: Node) -> Iterator[Setting]:
     for path in _CONFIGURATIONS:
         try:
-            document = parse_json(read_bounded(inside(root, path), 1 << 20))
+            document = parse_json(read_bounded(node.path(path), 1 << 20))
         except (OSError, ValueError):
             continue
         found = [document.get(key) for key in ("Network", "IPv6Network")] if isinstance(document, dict) else []

@@ -14,6 +14,7 @@ from janitor.core.lease import LONGEST_LEASE
 from janitor.host.cni_directories import DATA_DIR
 from janitor.host.files import entries, inside, names, open_quietly, printable, read_bounded, unknown
 from janitor.host.mounts import Mounts
+from janitor.host.node import Node
 from janitor.host.node_mark import read_marks
 
 _KINDS: Final[dict[int, FileKind]] = {
@@ -26,7 +27,7 @@ _KINDS: Final[dict[int, FileKind]] = {
 
 
 def lease_directories(
-    root: str, wanted: tuple[str, ...], data_dirs: tuple[str, ...], mounts: Mounts
+    node: Node, wanted: tuple[str, ...], data_dirs: tuple[str, ...], mounts: Mounts
 ) -> tuple[LeaseDirectory, ...] | Unknown:
     """Every directory in `wanted`, and every one in `data_dirs` and the default data directory, sorted by path.
 
@@ -35,15 +36,15 @@ def lease_directories(
     there: set[str] = set()
     for data_dir in (DATA_DIR, *data_dirs):
         try:
-            there |= {f"{data_dir}/{name}" for name in names(inside(root, data_dir)) if not name.startswith(".")}
+            there |= {f"{data_dir}/{name}" for name in names(node.path(data_dir)) if not name.startswith(".")}
         except OSError as error:
             return unknown(f"listing the networks in {data_dir}", error)
-    found = [read_directory(root, path, mounts) for path in _named_once(root, there.union(wanted), wanted, data_dirs)]
-    marks = {data_dir: read_marks(root, data_dir) for data_dir in {os.path.dirname(d.path) for d in found if d}}
+    found = [read_directory(node, path, mounts) for path in _named_once(node, there.union(wanted), wanted, data_dirs)]
+    marks = {data_dir: read_marks(node, data_dir) for data_dir in {os.path.dirname(d.path) for d in found if d}}
     return tuple(replace(d, marks=marks[os.path.dirname(d.path)]) for d in found if d is not None)
 
 
-def _named_once(root: str, paths: set[str], wanted: tuple[str, ...], data_dirs: tuple[str, ...]) -> list[str]:
+def _named_once(node: Node, paths: set[str], wanted: tuple[str, ...], data_dirs: tuple[str, ...]) -> list[str]:
     """`paths`, sorted, without second names of one directory (a link, a bind mount): all in it would seem leased twice.
 
     What a configuration calls it stays, and before the default goes what somebody has put into `data_dirs`.
@@ -52,7 +53,7 @@ def _named_once(root: str, paths: set[str], wanted: tuple[str, ...], data_dirs: 
     known: set[tuple[int, int]] = set()
     for path in sorted(paths, key=lambda path: (path not in wanted, path.rpartition("/")[0] not in data_dirs, path)):
         try:
-            inode = _inode(inside(root, path))
+            inode = _inode(node.path(path))
         except OSError:
             inode = None  # whoever reads it says so
         if path in wanted or inode is None or inode not in known:
@@ -63,7 +64,7 @@ def _named_once(root: str, paths: set[str], wanted: tuple[str, ...], data_dirs: 
 
 
 def compared(
-    directories: tuple[LeaseDirectory, ...] | Unknown, root: str, views: tuple[str, ...]
+    directories: tuple[LeaseDirectory, ...] | Unknown, node: Node, views: tuple[str, ...]
 ) -> tuple[LeaseDirectory, ...] | Unknown:
     """The same, each marked where a runtime sees another directory under its path.
 
@@ -72,13 +73,13 @@ def compared(
     """
     if isinstance(directories, Unknown):
         return directories
-    return tuple(replace(d, mismatch=_mismatch(d.path, root, views)) for d in directories)
+    return tuple(replace(d, mismatch=_mismatch(d.path, node, views)) for d in directories)
 
 
-def _mismatch(path: str, root: str, views: tuple[str, ...]) -> str:
+def _mismatch(path: str, node: Node, views: tuple[str, ...]) -> str:
     for view in views:
         try:
-            here = _inode(inside(root, path))
+            here = _inode(node.path(path))
             there = _inode(inside(view, path))
         except OSError as error:
             return f"whether the container runtime sees the same directory at {path} cannot be told ({error.strerror})"
@@ -95,10 +96,10 @@ def _inode(path: str) -> tuple[int, int] | None:
     return info.st_dev, info.st_ino
 
 
-def read_directory(root: str, path: str, mounts: Mounts) -> LeaseDirectory | None:
+def read_directory(node: Node, path: str, mounts: Mounts) -> LeaseDirectory | None:
     """One network's directory, empty where it does not exist; None for something else of that name."""
     network = printable(os.path.basename(path))
-    here = inside(root, path)
+    here = node.path(path)
     try:
         if not stat.S_ISDIR(os.stat(here).st_mode):
             return None
