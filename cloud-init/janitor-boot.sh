@@ -253,10 +253,10 @@ function value(path, depth,   c, key, s, open, object, count) {
 }
 function is(path, what) { return T[path] == "text" && V[path] == what }
 function usable(path,   i) { # whether it names plugins
-    if (!((path "/plugins") in T)) return (path "/type") in T
+    if (!((path "/plugins") in T)) return T[path "/type"] == "text"
     if (T[path "/plugins"] != "array" || L[path "/plugins"] == 0) return 0
     for (i = 0; i < L[path "/plugins"]; i++)
-        if (T[path "/plugins/" i] != "object" || !((path "/plugins/" i "/type") in T)) return 0
+        if (T[path "/plugins/" i] != "object" || T[path "/plugins/" i "/type"] != "text") return 0
     return 1
 }
 function named(path) { return T[path "/name"] == "text" && V[path "/name"] != "" && V[path "/name"] !~ "/" && V[path "/name"] !~ /^\.\.?$/ }
@@ -564,6 +564,7 @@ read_configuration() {
         here=$(inside "$base" "$directory") && [ -d "$here" ] || continue
         printf 'directory\t%s\n' "$directory" >>"$work/configuration" && (cd "$here" && listing | sort) >"$work/files" || return 1
         while IFS= read -r file; do
+            [ -L "$here/$file" ] || [ ! -d "$here/$file" ] || continue # as libcni does
             path=$(inside "$base" "$directory/$file")
             case $file in
             *.conf | *.conflist | *.json) : >"$work/present" ;;

@@ -405,6 +405,8 @@ CASES = (
     one("another file put aside", {"10.conf": conflist(), "1.cni-bak": conflist(), "kubeconfig": b"k8s"}, gone=True),
     one("nothing but an obscure file with disableGC", {"10.conf": obscure('", "DisableGC": true, "": "')}, gone=False),
     configured("an array", b"[" + conflist() + b"]", gone=False),
+    configured("a type that is no text", conflist().replace(b"]", b', {"type": 5}]'), gone=False),
+    one("a directory with a configuration's name", {"00.conf/x": b"", "10.conf": conflist()}, gone=True, content=b""),
     configured("no plugins", b'{"name": "k8s-pod-network", "plugins": []}', gone=False),
     configured("no name", b'{"type": "ptp", "ipam": {"type": "host-local"}}', gone=False),
     # No configuration, or none that can be read: only directories that hold nothing but whole CRI leases.

@@ -28,11 +28,12 @@ from janitor.core.node_mark import another
 from janitor.core.outcome import Outcome
 from janitor.core.prose import count, listing
 from janitor.core.reason import because
-from janitor.host import cni, cni_cache, cni_doubts, leases, mounts, node_mark, state
+from janitor.host import cni, cni_cache, cni_directories, cni_doubts, cni_reader, leases, mounts, node_mark, state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.files import failed, inside, said
 from janitor.host.journal import Journal, new_pass_id
 from janitor.host.locks import Busy, only_janitor
+from janitor.host.node import Node
 from janitor.host.undo import recover
 from janitor.report.words import text, texts
 
@@ -99,17 +100,18 @@ def boot(root: str, *, ledger_only: bool = False) -> Report:
 
 
 def _boot(place: early.Place, *, ledger_only: bool) -> Report:
-    seen = state.ledger_boot(place.run)
+    seen = state.ledger_boot(place.booting)
     if isinstance(seen, Unknown):
         raise early.Late(seen.reason)
     if seen == place.boot_id:
         raise early.Late(because(Code.LEDGER_THERE, path=state.LEDGER))
     early.prove(place)
-    networks = cni.read_networks(place.root, ())
+    configuration = cni_reader.read_configuration(place.disk, ())
+    networks = cni.read_networks(place.disk, configuration)
     paths = tuple(network.directory for network in known(networks))
     own = mounts.own_mounts()
-    directories = leases.lease_directories(place.root, paths, (), own)
-    cache = cni_cache.read_cache(place.root)
+    directories = leases.lease_directories(place.disk, paths, (), own)
+    cache = cni_cache.read_cache(place.disk)
     for part in (directories, cache):
         if isinstance(part, Unknown):
             raise early.Late(part.reason)
@@ -120,31 +122,33 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     # Of another node's leases nothing is known, not even after its mark has been removed.
     recorded = _identities(tuple(d for d in there if not another(d.path.rpartition("/")[0], d.marks, place.node)))
     if place.initramfs and not recorded:
-        raise early.Late(because(Code.NO_LEASES_YET, path=leases.DEFAULT_DATA_DIR))
+        raise early.Late(because(Code.NO_LEASES_YET, path=cni_directories.DATA_DIR))
     if ledger_only:
-        state.write_ledger(place.run, place.boot_id, recorded)
+        state.write_ledger(place.booting, recorded)
         return Report(len(recorded))
     linked = tuple(d for d in there if _is_link(place.root, d.path))
-    configured = _configured(place.root, networks)
+    configured = _configured(place.disk, configuration, networks)
     plan = plan_at_boot(configured, tuple(d for d in there if d not in linked), known(cache), place.node)
     refusals = (*plan.refusals, *(Refusal(d.path, (because(Code.SYMBOLIC_LINK),)) for d in linked))
-    if problem := node_mark.leave_marks(place.root, tuple(d for d in there if d not in linked), place.node):
+    if problem := node_mark.leave_marks(place.disk, tuple(d for d in there if d not in linked), place.node):
         refusals += (Refusal("the mark of this node", (problem,)),)
     if not plan.actions:
-        state.write_ledger(place.run, place.boot_id, recorded)
+        state.write_ledger(place.booting, recorded)
         return Report(len(recorded), refusals)
     pass_id, outcomes = _move(place, plan, own, recorded)
     return Report(len(recorded), refusals, pass_id, outcomes)
 
 
-def _configured(root: str, networks: tuple[Network, ...] | Unknown) -> Configured:
+def _configured(
+    node: Node, configuration: cni_reader.Configuration, networks: tuple[Network, ...] | Unknown
+) -> Configured:
     """Late where it cannot be told what of it is obscure."""
-    absent = not cni_doubts.any_configuration(root)
+    absent = not cni_doubts.any_configuration(configuration)
     try:
-        remembered = cni_doubts.remembered(root) if absent else ()
+        remembered = cni_doubts.remembered(node) if absent else ()
     except OSError as error:
         raise early.Late(failed(Code.CACHED_CONFIGURATION_UNREADABLE, error)) from None
-    return Configured(networks, (*cni_doubts.obscure_files(root), *remembered), absent)
+    return Configured(networks, (*cni_doubts.obscure_files(node, configuration), *remembered), absent)
 
 
 def _move(
@@ -166,7 +170,7 @@ def _move(
     def witness() -> Witness | Unknown:
         nonlocal written
         if not written:
-            state.write_ledger(place.run, place.boot_id, recorded)
+            state.write_ledger(place.booting, recorded)
             written = True
         return _witness(place)
 

@@ -24,6 +24,7 @@ from janitor.host.firewall import named_addresses
 from janitor.host.journal import Journal, new_pass_id
 from janitor.host.mounts import own_mounts
 from janitor.host.net_tables import Asked as AskedAddresses
+from janitor.host.node import find_node
 from janitor.host.processes import Asked, processes
 from janitor.host.programs import Recent
 from janitor.host.repairs import NodeRepairs
@@ -62,7 +63,7 @@ def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
     evidence = observe(options)
     diagnosis = diagnose(evidence, policy.grace_s)
     if note and not isinstance(evidence.boot_id, Unknown):
-        state.write_observations(options.root, evidence.boot_id, observe_again(evidence, diagnosis.judgement))
+        state.write_observations(find_node(options.root), observe_again(evidence, diagnosis.judgement))
     return Look(evidence, diagnosis, plan(evidence, diagnosis.judgement, policy))
 
 
@@ -70,7 +71,7 @@ def mark(evidence: Evidence) -> Reason | None:
     """Leave this node's mark in its data directories, before something is changed. What went wrong, if anything."""
     if not_shown(evidence.this_node, evidence.said_ours):
         return None
-    return node_mark.leave_marks(evidence.root, known(evidence.lease_directories), evidence.this_node)
+    return node_mark.leave_marks(find_node(evidence.root), known(evidence.lease_directories), evidence.this_node)
 
 
 def carry_out(

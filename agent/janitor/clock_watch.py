@@ -11,7 +11,8 @@ from typing import Final
 from janitor.core.evidence import Clock, Unknown, known
 from janitor.host.clock_set import ClockSet
 from janitor.host.files import said
-from janitor.host.procfs import boot_id, clock, find_proc
+from janitor.host.node import find_node
+from janitor.host.procfs import clock
 from janitor.host.state import ClockNote, read_clock, read_observations, write_clock
 from janitor.part import Say
 
@@ -65,7 +66,7 @@ class ClockWatch:
 
         For `clean` it is written anew.
         """
-        if self._next_ns != 1 and read_clock(self.root, boot_id(find_proc(self.root))) != self._note:
+        if self._next_ns != 1 and read_clock(find_node(self.root)) != self._note:
             self._write(clock())
         return self._note
 
@@ -92,7 +93,7 @@ class ClockWatch:
             self._timer = ClockSet()
         except OSError as error:
             self.say("clock not watched", why=said(error), then="two steps that cancel each other are not seen")
-        before = read_clock(self.root, boot_id(find_proc(self.root)))
+        before = read_clock(find_node(self.root))
         if isinstance(before, Unknown):  # which may have said anything
             self._note = ClockNote(now.boottime_ns, _offset_ns(now), now.boottime_ns)
         elif before is None:
@@ -107,7 +108,7 @@ class ClockWatch:
     def _unwatched_ns(self, now: Clock) -> int:
         """For how long nobody has looked, where that is longer than a restart takes: systemd ends a daemon that stood
         still before it could say so."""
-        seen = known(read_observations(self.root, boot_id(find_proc(self.root))))
+        seen = known(read_observations(find_node(self.root)))
         gap_ns = now.boottime_ns - max((observation.last_ns for observation in seen), default=now.boottime_ns)
         return gap_ns if gap_ns > _RESTART_NS else 0
 
@@ -119,11 +120,11 @@ class ClockWatch:
             self._tell(now, "clock was set", by_s=f"{by_ns / SECOND:+.0f}", then="it proves no lease's age any more")
 
     def _write(self, now: Clock) -> None:
-        node = boot_id(find_proc(self.root))
-        if isinstance(node, Unknown):
+        node = find_node(self.root)
+        if isinstance(node.boot_id, Unknown):
             return  # then nothing is judged either
         try:
-            write_clock(self.root, node, self._note)
+            write_clock(node, self._note)
             self._again_ns = 0
         except OSError as error:
             if not self._again_ns:

@@ -14,8 +14,9 @@ from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.node_mark import Owner, not_shown
 from janitor.core.reason import Reason, because
-from janitor.host import leases, netns, node_mark, procfs, sockets
+from janitor.host import cni_directories, netns, node_mark, procfs, sockets
 from janitor.host.files import failed, inside
+from janitor.host.node import Node
 
 _PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"}
 _INITRAMFS = "etc/initrd-release"  # os-release(5): what an initramfs has instead of os-release
@@ -40,6 +41,16 @@ class Place:
     initramfs: bool  # the root is still to be switched to
     node: tuple[Owner, ...]
 
+    @property
+    def disk(self) -> Node:
+        """The node by its own root."""
+        return Node(self.root, self.proc, self.boot_id)
+
+    @property
+    def booting(self) -> Node:
+        """The same by the root under which its /run is now."""
+        return Node(self.run, self.proc, self.boot_id)
+
 
 def find_place(root: str) -> Place:
     """Which node this is about. Late where its processes cannot be seen, or others may use its directories."""
@@ -52,18 +63,18 @@ def find_place(root: str) -> Place:
         # have are those that are here, seen from beside its root or from a chroot(2) in it.
         if not os.path.lexists(f"/proc/1/root/{_INITRAMFS}"):
             raise Late(proc.reason)
-        if not Path(inside(root, leases.DEFAULT_DATA_DIR)).is_dir():
-            raise Late(because(Code.NO_DATA_DIRECTORY_YET, path=leases.DEFAULT_DATA_DIR))
+        if not Path(inside(root, cni_directories.DATA_DIR)).is_dir():
+            raise Late(because(Code.NO_DATA_DIRECTORY_YET, path=cni_directories.DATA_DIR))
         proc, run, initramfs = procfs.Proc("/proc"), "/", True
     boot_id = procfs.boot_id(proc)
     if isinstance(boot_id, Unknown):
         raise Late(boot_id.reason)
-    node = node_mark.this_node(root, proc)
+    node = node_mark.this_node(Node(root, proc, boot_id))
     if isinstance(node, Unknown):
         raise Late(node.reason)
     if not all(owner.first for owner in node):
         _prove_the_nodes_own(proc, run)
-    if problem := not_shown(node, node_mark.said_ours(root)):
+    if problem := not_shown(node, node_mark.said_ours(Node(root, proc, boot_id))):
         raise Late(problem)
     return Place(root, run, proc, boot_id, initramfs, node)
 

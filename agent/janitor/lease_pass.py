@@ -25,6 +25,7 @@ from janitor.host.files import said
 from janitor.host.glance import glance, places
 from janitor.host.journal import Journal
 from janitor.host.locks import DAEMON, Busy, only_janitor
+from janitor.host.node import Node, find_node
 from janitor.host.procfs import clock
 from janitor.host.undo import purge, recover
 from janitor.pipeline import Options
@@ -170,7 +171,7 @@ class _Act:
         for why, number in Counter(r.reasons for r in both.refusals if r not in now.plan.refusals).items():
             self.say("left alone", leases=str(number), why="; ".join(texts(why)))
         try:
-            state.write_telling(self.order.options.root, boot_id, hands.pass_id, 0)
+            state.write_telling(_node(self.order.options.root, boot_id), hands.pass_id, 0)
         except OSError as error:
             self.say("notes not written", why=said(error), then="what a pass did is not told after a kill")
         left, tried, stopped = 0, False, None
@@ -195,16 +196,20 @@ class _Act:
             self.say("old passes dropped", passes=str(purged.passes), files=str(purged.files), days=f"{days:g}")
 
 
+def _node(root: str, boot_id: str) -> Node:
+    return replace(find_node(root), boot_id=boot_id)
+
+
 def _untold(root: str, boot_id: str, journal: Journal) -> list[Entry]:
     """What the last pass did and nobody has logged: its daemon was killed, or the pass itself."""
-    pass_id, told = state.read_telling(root, boot_id)
+    pass_id, told = state.read_telling(_node(root, boot_id))
     return [e for e in journal.entries.values() if e.pass_id == pass_id and e.state == "done"][told:]
 
 
 def _only_tell(root: str, now: Look, say: Callable[..., None], acted: _Acted) -> bool:
     """For a pass that changes nothing: the journal is read, and what was cut short stays so. Whether all is told."""
     boot_id = now.evidence.boot_id if isinstance(now.evidence.boot_id, str) else ""
-    if not state.read_telling(root, boot_id)[0]:
+    if not state.read_telling(_node(root, boot_id))[0]:
         return False
     journal = Journal(root)
     try:

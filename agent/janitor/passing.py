@@ -18,8 +18,8 @@ from janitor.core.mark import Mark
 from janitor.core.prose import duration, listing
 from janitor.host import child, state
 from janitor.host.files import said
-from janitor.host.procfs import boot_id as boot_id_of
-from janitor.host.procfs import clock, find_proc
+from janitor.host.node import find_node
+from janitor.host.procfs import clock
 from janitor.lease_pass import Order, lease_pass
 from janitor.part import Say
 from janitor.report.pass_lines import Event, Failed, Line, Looked, Unchanged, decode, encode
@@ -197,13 +197,12 @@ class Passing:
 
     def _note_told(self, deeds: tuple[str, int] | None) -> None:
         """For the daemon after this one, should this one be killed; None where there is nothing left to be told."""
-        root = self._order.options.root if self._order is not None else "/"
-        boot_id = boot_id_of(find_proc(root))
+        node = find_node(self._order.options.root if self._order is not None else "/")
         try:
             if deeds is None:
-                state.all_told(root)
-            elif deeds[0] and isinstance(boot_id, str):
-                state.write_telling(root, boot_id, *deeds)
+                state.all_told(node)
+            elif deeds[0] and isinstance(node.boot_id, str):
+                state.write_telling(node, *deeds)
         except OSError:
             pass  # then some deeds may be told twice
 

@@ -34,6 +34,7 @@ from janitor.core.sightings import canonical
 from janitor.host import (
     cni,
     cni_cache,
+    cni_reader,
     cri,
     kubelet,
     leases,
@@ -48,6 +49,7 @@ from janitor.host import (
     tasks,
 )  # fmt: skip
 from janitor.host.net_tables import Asked as AskedAddresses
+from janitor.host.node import find_node
 from janitor.host.processes import Asked, Spoken, spoken
 from janitor.host.whose import Whose
 
@@ -83,50 +85,47 @@ def observe(options: Options) -> Evidence:
     the later looks. Reads only; never raises for anything a node can be like.
     """
     root = options.root
-    proc = procfs.find_proc(root)
-    started = procfs.clock()
-    boot_id = procfs.boot_id(proc)
-    whose = Whose(proc, procfs.node_root(root)) if isinstance(proc, procfs.Proc) else None
-    wanted = kubelet.endpoints(root, proc, options.cri_endpoints, options.configured_endpoints, whose)
+    node = find_node(root)
+    proc, whole = node.proc, node.complete()
+    started = node.clock()
+    whose = Whose(proc, whole.root) if isinstance(proc, procfs.Proc) else None
+    wanted = kubelet.endpoints(node, options.cri_endpoints, options.configured_endpoints, whose)
     runtimes = [cri.introduce(root, address, origin, proc, options.deadline_s, whose) for address, origin in wanted]
     cni_directories = tuple(d for runtime in runtimes for d in runtime.cni_directories)
-    networks = cni.read_networks(procfs.node_root(root), cni_directories)
-    cache = cni_cache.read_cache(root)
+    configuration = cni_reader.read_configuration(whole, cni_directories)
+    networks = cni.read_networks(whole, configuration)
+    cache = cni_cache.read_cache(node)
 
     paths = tuple(network.directory for network in known(networks))
-    directories = leases.lease_directories(root, paths, options.data_dirs, mounts.own_mounts())
+    directories = leases.lease_directories(node, paths, options.data_dirs, mounts.own_mounts())
     views = (
         tuple(f"{proc.path}/{p.pid}/root" for r in runtimes for p in known(r.listeners))
         if isinstance(proc, procfs.Proc)
         else ()
     )
-    directories = leases.compared(directories, root, views)
+    directories = leases.compared(directories, node, views)
     endpoints = tuple(cri.ask(runtime, options.deadline_s) for runtime in runtimes)
-    task_directories = tasks.task_directories(procfs.node_root(root))
+    task_directories = tasks.task_directories(whole.root)
     if isinstance(proc, Unknown):
         witnesses, seen = Spoken(proc), netns.Witnessed(proc)
     else:
         witnesses = spoken(proc, _asked(directories, cache, endpoints))
         seen = netns.witnessed(proc, asked_addresses(networks, directories, cache, endpoints, options.explained))
-    policy_routing = routing.read_routing(
-        root, proc, options.profiles, networks, mirror_note.open_breakers(root, boot_id)
-    )
+    policy_routing = routing.read_routing(root, proc, options.profiles, networks, mirror_note.open_breakers(node))
     # After all that a lease is judged by, so that the daemon has had the time to write down what happened before it.
-    clocks = _with(state.read_clock(root, boot_id), options.clocks)
+    clocks = _with(state.read_clock(node), options.clocks)
     stood_ns = clocks.stood_ns if isinstance(clocks, state.ClockNote) else 0
     # Last, because it takes no part in the judgement of leases and may wait for somebody's answer.
     plugin_directories = tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories))
-    configured = node_config.read_safely(
-        procfs.node_root(root), proc, options.node, cni_directories, plugin_directories
-    )
+    configured = node_config.read_safely(whole, options.node, configuration, plugin_directories)
     return Evidence(
         version=EVIDENCE_VERSION,
         janitor=janitor.__version__,
-        node=(node_config.written_hostname(procfs.node_root(root)) if root != "/" else "") or socket.gethostname(),
+        node=(node_config.written_hostname(whole) if root != "/" else "") or socket.gethostname(),
         root=root,
         started=_without(started, stood_ns),
-        finished=_without(procfs.clock(), stood_ns),
-        boot_id=boot_id,
+        finished=_without(node.clock(), stood_ns),
+        boot_id=node.boot_id,
         networks=networks,
         plugin_dirs=plugin_directories,
         allowed_data_dirs=options.data_dirs,
@@ -136,12 +135,12 @@ def observe(options: Options) -> Evidence:
         namespaces=seen.namespaces,
         processes=witnesses.processes,
         task_directories=task_directories,
-        ledger=state.read_ledger(root, boot_id),
-        observations=clocks if isinstance(clocks, Unknown) else state.read_observations(root, boot_id),
+        ledger=state.read_ledger(node),
+        observations=clocks if isinstance(clocks, Unknown) else state.read_observations(node),
         routing=policy_routing,
         node_config=configured,
         disowned=tuple(whose.disowned) if whose is not None else (),
-        this_node=node_mark.this_node(root, proc),
+        this_node=node_mark.this_node(node),
         said_ours=options.said_ours,
         overlooked=tuple(dict.fromkeys((*seen.overlooked, *witnesses.overlooked))),
         ignored_pods=options.ignore_namespaces,

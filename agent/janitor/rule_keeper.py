@@ -22,6 +22,7 @@ from janitor.host.attribution import Attribution, Doer
 from janitor.host.files import said, unknown
 from janitor.host.namespaces import in_network
 from janitor.host.netlink import Interrupted, RuleSocket
+from janitor.host.node import Node
 from janitor.host.owners import Owners
 from janitor.host.procfs import Proc, boot_id, clock
 from janitor.part import Say
@@ -254,14 +255,14 @@ class RuleKeeper:
     def _save(self) -> None:
         try:
             if self._boot_id:
-                self._unattributed.save(self.root, self._boot_id, self._namespace)
+                self._unattributed.save(Node(self.root, self.proc, self._boot_id), self._namespace)
         except OSError as error:
             self.say("mirror not saved", why=said(error))
 
     def _note(self) -> mirror_note.Note | None:
         """What an earlier janitor wrote down in this boot, of this network namespace."""
         try:
-            note = mirror_note.read(self.root, self._boot_id) if self._boot_id else None
+            note = mirror_note.read(Node(self.root, self.proc, self._boot_id)) if self._boot_id else None
         except ValueError as error:
             self.say("mirror not read", why=str(error))
             return None

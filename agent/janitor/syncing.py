@@ -7,6 +7,7 @@ from typing import Final
 from janitor.host import child
 from janitor.host.durable import keep_durable
 from janitor.host.files import said
+from janitor.host.node import find_node
 from janitor.host.procfs import clock
 from janitor.part import Say
 
@@ -69,7 +70,7 @@ class Syncing:
 
     def _work(self, tell: child.Tell) -> None:
         try:
-            keep_durable(self.root, self.data_dirs, tell)
+            keep_durable(find_node(self.root), self.data_dirs, tell)
         except OSError as error:
             tell(f"trouble {said(error)}".encode("utf-8", "backslashreplace"))
 

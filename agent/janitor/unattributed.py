@@ -17,6 +17,7 @@ from janitor.doubt import Doubt
 from janitor.host import mirror_note
 from janitor.host.attribution import Attribution
 from janitor.host.mirror_note import Note
+from janitor.host.node import Node
 from janitor.host.owners import Owners
 from janitor.host.procfs import clock
 from janitor.part import Say
@@ -99,11 +100,11 @@ class Unattributed:
 
     # What survives us.
 
-    def save(self, root: str, boot_id: str, namespace: int) -> None:
+    def save(self, node: Node, namespace: int) -> None:
         """Write down the mirror and what there was before. OSError."""
         at = self._since if self._undecided else clock()
         kept, counts = self.mirror.kept, dict(self.counts)
-        mirror_note.write(root, boot_id, namespace, at, self._before.values(), kept, counts)
+        mirror_note.write(node, namespace, at, self._before.values(), kept, counts)
 
     def go_on_from(self, note: Note, there: Sequence[PolicyRule]) -> None:
         """Know what an earlier janitor knew, owe what it owed, and judge what has gone since it stopped watching."""

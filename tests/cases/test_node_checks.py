@@ -33,7 +33,7 @@ from janitor.pipeline import diagnose, select
 from janitor.report.document import make_report
 from janitor.report.evidence_json import decode, encode
 from janitor.report.table import to_table
-from tests.reasons import not_seen
+from tests.reasons import not_seen, recorded
 from tests.situations import BOOT, NOW, SECOND, evidence
 
 UNSEEN = not_seen("not asked")
@@ -82,7 +82,7 @@ def node(**other: Any) -> Evidence:
     values: dict[str, Any] = {
         "distribution": "kubeadm", "server": False, "hostname": "worker-1", "vendor": "Hetzner", "settings": DNS,
         "components": (KUBELET, MANAGER), "units": (UNIT,), "routes": ROUTES, "addresses": ("10.0.0.3", "127.0.0.1"),
-        "cni_files": (CniFile("/etc/cni/net.d/10-x.conflist", True, "", "x", ("bridge",), ()),),
+        "cni_files": (CniFile("/etc/cni/net.d/10-x.conflist", True, None, "x", ("bridge",), ()),),
         "cni_directories": ("/etc/cni/net.d",), "machine": (MACHINE,), "objects": objects(),
         "kubelet_files": (("/etc/kubernetes/kubelet.conf", True), ("/var/lib/kubelet/config.yaml", True)),
     }  # fmt: skip
@@ -172,13 +172,13 @@ def test_a_healthy_node_has_no_finding() -> None:
                               "components": (KUBELET, controller("--cluster-cidr=10.42.0.0/16"))}),
         ("NODE006", "error", age(600, conditions=(REFUSED,))),
         ("CNI001", "error", {"cni_files": ()}),
-        ("CNI001", "error", {"cni_files": (CniFile("/etc/cni/net.d/a.conf.bak", False, "", "", (), ()),)}),
-        ("CNI002", "error", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, "not JSON", "", (), ()),)}),
-        ("CNI002", "error", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, "", "x", ("y",), ("y",)),)}),
-        ("CNI002", "warning", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, "not JSON", "", (), ()),
-                                             CniFile("/etc/cni/net.d/b.conf", True, "", "y", (), ()))}),
-        ("CNI003", "warning", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, "", "x", (), ()),
-                                             CniFile("/etc/cni/net.d/b.conf", True, "", "y", (), ()))}),
+        ("CNI001", "error", {"cni_files": (CniFile("/etc/cni/net.d/a.conf.bak", False, None, "", (), ()),)}),
+        ("CNI002", "error", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, recorded("not JSON"), "", (), ()),)}),
+        ("CNI002", "error", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, None, "x", ("y",), ("y",)),)}),
+        ("CNI002", "warning", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, recorded("not JSON"), "", (), ()),
+                                             CniFile("/etc/cni/net.d/b.conf", True, None, "y", (), ()))}),
+        ("CNI003", "warning", {"cni_files": (CniFile("/etc/cni/net.d/a.conf", True, None, "x", (), ()),
+                                             CniFile("/etc/cni/net.d/b.conf", True, None, "y", (), ()))}),
         ("CNI004", "error", {"objects": objects(workloads=(
             workload(tolerates=()), workload("hcloud-cloud-controller-manager", kind="Deployment")))}),
         ("CNI004", "error", {"objects": objects(workloads=(

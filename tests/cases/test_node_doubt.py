@@ -37,6 +37,7 @@ from tests.cases.test_node_checks import (
     stray,
     workload,
 )
+from tests.reasons import recorded
 from tests.situations import BOOT, NOW, SECOND
 
 FILE = "/etc/default/kubelet"
@@ -44,7 +45,7 @@ DAY = 86_400 * SECOND
 
 
 def cni(name: str, network: str, *plugins: str, **other: Any) -> CniFile:
-    return CniFile(f"/etc/cni/net.d/{name}", True, "", network, plugins or ("bridge",), (), **other)
+    return CniFile(f"/etc/cni/net.d/{name}", True, None, network, plugins or ("bridge",), (), **other)
 
 
 def unit(inline: str, file: str, **other: Any) -> Unit:
@@ -93,7 +94,7 @@ ALONE: dict[str, Any] = {  # a server of Hetzner whose cluster has no cloud cont
         ("CNI003", {"cni_files": (cni("10-x.conf", "x"), cni("100-crio-bridge.conflist", "crio"),
                                   cni("87-podman-bridge.conflist", "podman"))}),
         ("CNI002", {"cni_files": (cni("10-x.conf", "x"), replace(cni("87-podman.conflist", "podman"), missing=("y",)),
-                                  CniFile("/etc/cni/net.d/99.conf", True, "not JSON", "", (), ()))}),
+                                  CniFile("/etc/cni/net.d/99.conf", True, recorded("not JSON"), "", (), ()))}),
         ("CNI004", {"objects": objects(workloads=(workload(
             "hcloud-cloud-controller-manager", kind="Deployment", host_network=False, containers=((("c",), ()),)),))}),
         ("MD001", {"machine": unseen(Code.METADATA_FAILED, address="169.254.169.254", error="instance-id: 401"),

@@ -75,6 +75,7 @@ class EarlyMachine(Machine):
             (self.cni / name).parent.mkdir(parents=True, exist_ok=True)
             (self.cni / name).write_bytes(content)
         for name, content in configuration.items():
+            (self.disk / "net.d" / name).parent.mkdir(parents=True, exist_ok=True)
             (self.disk / "net.d" / name).write_bytes(content)
 
     def stage(self, stage: Stage, *words: str) -> subprocess.CompletedProcess[str]:

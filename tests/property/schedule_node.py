@@ -29,6 +29,8 @@ from janitor.host import state
 from janitor.host.journal import Journal
 from janitor.host.leases import read_directory
 from janitor.host.mounts import own_mounts
+from janitor.host.node import files_only
+from tests.nodes import booted
 
 INSTALLED = "/usr/lib/cni/host-local"
 PLUGIN = "JANITOR_HOST_LOCAL"  # in the environment: another one, for this process and those that it starts
@@ -229,7 +231,7 @@ class Node:
     def read_leases(self) -> tuple[LeaseDirectory | None, LeaseDirectory | None]:
         """The directory as janitor reads it: as it is, and with the model's times."""
         self.sync(by_janitor=True)
-        found = read_directory(self.root, DIRECTORY, MOUNTS)
+        found = read_directory(files_only(self.root), DIRECTORY, MOUNTS)
         if found is None:
             return None, None
         return found, replace(found, entries=tuple(self.stamped(file) for file in known(found.entries)))
@@ -522,7 +524,7 @@ class Node:
         shutil.rmtree(f"{self.root}/run")
         Path(f"{self.root}/run").mkdir()
         if ledger:
-            state.write_ledger(self.root, self.boot_id, self.ledger())
+            state.write_ledger(booted(self.root, self.boot_id), self.ledger())
         self.boot_ns += 2 * SECOND
         self.start_runtime()
         figures["reboots"] += 1

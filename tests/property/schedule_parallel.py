@@ -44,6 +44,7 @@ from janitor.core.second_look import agreed, observe_again
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.journal import Journal
 from janitor.host.leases import read_directory
+from janitor.host.node import files_only
 from janitor.host.undo import undo
 from tests.property.schedule_node import DATA_DIR, DIRECTORY, MOUNTS, NETWORK, RANGES, host_local
 
@@ -204,7 +205,7 @@ class Janitor:
 
     def look(self) -> tuple[Evidence, Plan]:
         started = Clock(now_ns(), now_ns())
-        directory: LeaseDirectory | None = read_directory(str(self.root), DIRECTORY, MOUNTS)
+        directory: LeaseDirectory | None = read_directory(files_only(str(self.root)), DIRECTORY, MOUNTS)
         assert directory is not None
         listed = self.registry.names("shim")[:: self.random.choice((1, 2))]  # CRI may not know all of them
         seen, addresses = self.kernel()

@@ -38,6 +38,7 @@ from janitor.host import state
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.cni_cache import read_cache
 from janitor.host.undo import undo
+from tests.nodes import booted
 from tests.property.schedule_node import (
     BOOKKEEPING,
     DATA_DIR,
@@ -140,7 +141,7 @@ def look(node: Node, lies: Lies, policy: Policy, gap: Callable[[], None]) -> See
         "unix:///run/containerd/containerd.sock", origin, "containerd", "1.7.24", NO, NO,
         NO if lies.listeners == "unknown" else (node.runtime,),
     )  # fmt: skip
-    cache = read_cache(node.root)
+    cache = read_cache(booted(node.root, node.boot_id))
     assert isinstance(cache, tuple)
     cache_seen = tuple(stamped_entry(node, entry) for entry in cache)
     gap()
@@ -164,11 +165,12 @@ def look(node: Node, lies: Lies, policy: Policy, gap: Callable[[], None]) -> See
         lease_directories=() if directory is None else (directory,), cache=cache_seen, endpoints=(asked,),
         namespaces=NO if lies.kernel == "no namespaces" else seen_namespaces,
         processes=NO if lies.kernel == "no processes" else seen_processes,
-        task_directories=(), ledger=state.read_ledger(node.root, node.boot_id),
-        observations=state.read_observations(node.root, node.boot_id), this_node=(node_mark.Owner("", "", first=True),),
+        task_directories=(), ledger=state.read_ledger(booted(node.root, node.boot_id)),
+        observations=state.read_observations(booted(node.root, node.boot_id)),
+        this_node=(node_mark.Owner("", "", first=True),),
     )  # fmt: skip
     judgement = judge(evidence, policy.grace_s)
-    state.write_observations(node.root, node.boot_id, observe_again(evidence, judgement))
+    state.write_observations(booted(node.root, node.boot_id), observe_again(evidence, judgement))
     node.stale = tuple(replace(owner) for owner in node.owners)
     files = {file.name: file for file in known(real.entries)} if real is not None else {}
     return Seen(evidence, judgement, plan(evidence, judgement, policy), files, {entry.path: entry for entry in cache})

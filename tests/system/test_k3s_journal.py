@@ -10,7 +10,9 @@ import pytest
 
 from janitor.core.evidence import Unknown
 from janitor.core.node_view import cluster_cidrs, component, flag
-from janitor.host import node_config, procfs
+from janitor.host import node_config
+from janitor.host.cni_reader import read_configuration
+from janitor.host.node import find_node
 from tests.lab.trees import k3s_server
 
 pytestmark = pytest.mark.system
@@ -38,9 +40,9 @@ def test_what_runs_is_in_the_journal(tmp_path: Path) -> None:
     ]
     argv = [WRITER, f"--output={directory}/system.journal", "-"]
     subprocess.run(argv, input="\n".join(entries) + "\n", text=True, check=True, capture_output=True)
-    proc = procfs.find_proc(str(tmp_path))
-    assert not isinstance(proc, Unknown)
-    node = node_config.read(str(tmp_path), proc, node_config.PLAIN, (), ())
+    found = find_node(str(tmp_path))
+    assert not isinstance(found.proc, Unknown)
+    node = node_config.read(found, node_config.PLAIN, read_configuration(found, ()), ())
     assert flag(component(node, "kube-apiserver"), "--service-cluster-ip-range") == "10.53.0.0/16"
     assert flag(component(node, "kubelet"), "--node-ip") == "10.0.0.3"
     assert flag(component(node, "kubelet"), "--bootstrap-token") == "(not kept)"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from janitor.host.node import files_only
 from janitor.host.systemd_units import read_unit
 from tests.lab import systemd
 from tests.lab.systemd import Systemd
@@ -67,7 +68,7 @@ def test_the_incident(machine: Systemd) -> None:
     assert before[0] == "/opt/kubelet"
     assert "--node-ip=10.0.0.3" in before
     assert not any(word.startswith("--cloud-provider") for word in before)  # the incident
-    unit = read_unit(machine.root, "kubelet.service")
+    unit = read_unit(files_only(machine.root), "kubelet.service")
     assert unit is not None
     assert list(unit.argv) == before
 
@@ -152,7 +153,7 @@ def test_our_parser_agrees_with_systemd(machine: Systemd) -> None:
     }
     wrong, compared = [], 0
     for name, situation in zip(names, situations, strict=True):
-        unit = read_unit(machine.root, name)
+        unit = read_unit(files_only(machine.root), name)
         ours = list(unit.argv) if unit else []
         directory = Path(f"{machine.root}/proc/{pids[name]}")
         theirs = []
@@ -188,7 +189,7 @@ def test_drop_ins_of_one_name(machine: Systemd, mask: bool) -> None:
         upper.write_text('[Service]\nEnvironment="A=from etc"\n')
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "start", name)
-    unit = read_unit(machine.root, name)
+    unit = read_unit(files_only(machine.root), name)
     assert unit is not None
     assert list(unit.argv) == machine.argv(name) == ["/opt/standin", "from", "b" if mask else "etc"]
     assert unit.shadowed == ((f"/run/systemd/system/{name}.d/60-a.conf", f"/etc/systemd/system/{name}.d/60-a.conf"),)

@@ -12,6 +12,7 @@ from janitor.core.addresses import capacity, describe, in_ranges, make_range
 from janitor.core.lease import parse_lease
 from janitor.host.leases import read_directory
 from janitor.host.mounts import own_mounts
+from janitor.host.node import files_only
 
 HOST_LOCAL = Path("/usr/lib/cni/host-local")
 
@@ -89,7 +90,7 @@ def test_the_real_host_local_agrees(range_set: list[dict[str, str]], tmp_path: P
     assert [r.returncode for r in results] == [0] * capacity(made) + [1]
     assert "no IP addresses available in range set" in results[-1].stdout
     # What it wrote is what we read: one lease for each container, and its two kinds of bookkeeping.
-    directory = read_directory("/", str(tmp_path / "net"), own_mounts())
+    directory = read_directory(files_only("/"), str(tmp_path / "net"), own_mounts())
     assert directory is not None
     assert isinstance(directory.entries, tuple)
     parsed = [parse_lease(file) for file in directory.entries]

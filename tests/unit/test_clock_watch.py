@@ -31,6 +31,7 @@ from janitor.host.state import ClockNote
 from janitor.lease_pass import _looked
 from janitor.pipeline import Options, observe
 from tests.limits import no_descriptor_left
+from tests.nodes import booted
 from tests.situations import DIRECTORY, NOW, evidence, lease
 from tests.unit.test_daemon_loop import Log, settings
 
@@ -61,7 +62,7 @@ def offset_ns() -> int:
 
 
 def note(root: Path, boot: str = "this-boot") -> ClockNote:
-    found = state.read_clock(str(root), boot)
+    found = state.read_clock(booted(root, boot))
     assert isinstance(found, ClockNote)
     return found
 
@@ -75,7 +76,7 @@ def test_a_clock_that_nobody_sets_says_nothing() -> None:
 
 def test_the_first_daemon_of_a_boot_has_seen_nothing(tmp_path: Path) -> None:
     this, log = node(tmp_path), Log()
-    assert state.read_clock(str(tmp_path), this) is None
+    assert state.read_clock(booted(tmp_path, this)) is None
     watch = begun(tmp_path, log)
     assert (note(tmp_path).set_ns, note(tmp_path).stood_ns) == (0, 0)
     assert watch.due_ns() == 0
@@ -87,17 +88,17 @@ def test_the_first_daemon_of_a_boot_has_seen_nothing(tmp_path: Path) -> None:
 
 def test_what_an_earlier_daemon_saw_is_remembered(tmp_path: Path) -> None:
     this, log = node(tmp_path), Log()
-    state.write_clock(str(tmp_path), this, ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
+    state.write_clock(booted(tmp_path, this), ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
     begun(tmp_path, log).close(0)
     assert (note(tmp_path).set_ns, note(tmp_path).stood_ns) == (5 * SECOND, 7 * SECOND)
-    assert state.read_clock(str(tmp_path), "another-boot") is None
+    assert state.read_clock(booted(tmp_path, "another-boot")) is None
     assert log == []
 
 
 @pytest.mark.parametrize("day_s", [86_400, -86_400])
 def test_a_step_while_no_daemon_ran(tmp_path: Path, day_s: int) -> None:
     this, log = node(tmp_path), Log()
-    state.write_clock(str(tmp_path), this, ClockNote(0, offset_ns() - day_s * SECOND))
+    state.write_clock(booted(tmp_path, this), ClockNote(0, offset_ns() - day_s * SECOND))
     before = clock().boottime_ns
     begun(tmp_path, log).close(0)
     found = note(tmp_path)
@@ -121,7 +122,7 @@ def test_a_note_that_cannot_be_read_may_have_said_anything(tmp_path: Path, text:
     path = tmp_path / state.CLOCK.lstrip("/")
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    assert isinstance(state.read_clock(str(tmp_path), this), Unknown)
+    assert isinstance(state.read_clock(booted(tmp_path, this)), Unknown)
     assert isinstance(observe(Options(root=str(tmp_path))).clock_set_ns, Unknown)
     begun(tmp_path, Log()).close(0)
     assert note(tmp_path).set_ns == note(tmp_path).stood_ns > 0
@@ -138,7 +139,7 @@ def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp
     watch._again_ns = 1
     watch.run(frozenset())
     assert len(log) == 1
-    assert state.read_clock(str(tmp_path), this) is None
+    assert state.read_clock(booted(tmp_path, this)) is None
     in_the_way.rmdir()
     watch._again_ns = 1
     watch.run(frozenset())
@@ -151,7 +152,7 @@ def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp
 def test_a_note_that_was_tampered_with_is_written_anew_before_a_pass(tmp_path: Path, text: str) -> None:
     this = node(tmp_path)
     path = tmp_path / state.CLOCK.lstrip("/")
-    state.write_clock(str(tmp_path), this, ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
+    state.write_clock(booted(tmp_path, this), ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
     watch = begun(tmp_path, Log())
     path.unlink()
     if text:
@@ -163,7 +164,7 @@ def test_a_note_that_was_tampered_with_is_written_anew_before_a_pass(tmp_path: P
 
 def test_a_pass_of_the_daemon_knows_what_that_has_seen_without_the_note(tmp_path: Path) -> None:
     this, log = node(tmp_path), Log()
-    state.write_clock(str(tmp_path), this, ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
+    state.write_clock(booted(tmp_path, this), ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
     wanted = settings(tmp_path)
     daemon = Daemon(wanted, lambda: wanted, log)
     assert daemon._order(False, frozenset()).options.clocks is None
@@ -177,7 +178,7 @@ def test_a_pass_of_the_daemon_knows_what_that_has_seen_without_the_note(tmp_path
     assert (found.clock_set_ns, without.clock_set_ns) == (5 * SECOND, 0)
     assert (found.started.asleep_ns - without.started.asleep_ns + SECOND // 2) // SECOND == 7
     (path.parent / "clock.json.new").rmdir()
-    state.write_clock(str(tmp_path), this, ClockNote(9 * SECOND, 0, 3 * SECOND))  # and of the two, the worse
+    state.write_clock(booted(tmp_path, this), ClockNote(9 * SECOND, 0, 3 * SECOND))  # and of the two, the worse
     assert observe(options).clock_set_ns == 9 * SECOND
     daemon._parts.end_all()
 
@@ -245,8 +246,8 @@ def test_a_daemon_that_was_ended_before_it_could_say_that_it_stood_still(
     this = node(tmp_path)
     last_ns = clock().boottime_ns - gap_s * SECOND
     file = FileIdentity("/var/lib/cni/networks/n/10.52.0.7", 1, 2, 3, 4, "")
-    state.write_clock(str(tmp_path), this, ClockNote(0, offset_ns()))
-    state.write_observations(str(tmp_path), this, (Observation(file, 3, last_ns - SECOND, last_ns, 2),))
+    state.write_clock(booted(tmp_path, this), ClockNote(0, offset_ns()))
+    state.write_observations(booted(tmp_path, this), (Observation(file, 3, last_ns - SECOND, last_ns, 2),))
     begun(tmp_path, Log()).close(0)
     assert note(tmp_path).stood_ns // SECOND == stood_s
 
@@ -254,7 +255,7 @@ def test_a_daemon_that_was_ended_before_it_could_say_that_it_stood_still(
 def test_a_pass_takes_it_for_sleep(tmp_path: Path) -> None:
     this = node(tmp_path)
     before = observe(Options(root=str(tmp_path)))
-    state.write_clock(str(tmp_path), this, ClockNote(5 * SECOND, 0, 3600 * SECOND))
+    state.write_clock(booted(tmp_path, this), ClockNote(5 * SECOND, 0, 3600 * SECOND))
     found = observe(Options(root=str(tmp_path)))
     assert (before.clock_set_ns, found.clock_set_ns) == (0, 5 * SECOND)
     for now, then in ((found.started, before.started), (found.finished, before.finished)):

@@ -9,6 +9,8 @@ import pytest
 from janitor.core.addresses import describe
 from janitor.core.evidence import Network, Unknown
 from janitor.host.cni import read_networks
+from janitor.host.cni_reader import read_configuration
+from janitor.host.node import files_only
 from tests.reasons import words
 
 CANAL = {
@@ -35,13 +37,13 @@ def write(root: Path, path: str, content: Any) -> None:
 
 
 def networks(root: Path, *directories: str) -> dict[str, Network]:
-    found = read_networks(str(root), directories)
+    found = read_networks(files_only(str(root)), read_configuration(files_only(str(root)), directories))
     assert not isinstance(found, Unknown), found
     return {network.name: network for network in reversed(found)}  # of two with one name the one CRI uses
 
 
 def problem(root: Path) -> str:
-    found = read_networks(str(root), ())
+    found = read_networks(files_only(str(root)), read_configuration(files_only(str(root)), ()))
     assert isinstance(found, Unknown), found
     return words(found.reason)
 
@@ -199,7 +201,9 @@ def test_the_shared_directory_beside_a_distributions_own_is_not_cris(tmp_path: P
     assert not networks(tmp_path)["mynet"].used_by_cri
     assert networks(tmp_path, "/etc/cni/net.d")["mynet"].used_by_cri, "the runtime says that it looks there"
     write(tmp_path, f"{own}/10-cilium.conflist", BRIDGE)
-    assert all(network.used_by_cri for network in read_networks(str(tmp_path), ()))  # type: ignore[union-attr]
+    both = read_networks(files_only(str(tmp_path)), read_configuration(files_only(str(tmp_path)), ()))
+    assert not isinstance(both, Unknown)
+    assert [network.used_by_cri for network in both] == [True, True]
 
 
 def test_what_stands_around_multus_holds_for_its_delegates(tmp_path: Path) -> None:

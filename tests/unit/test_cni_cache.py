@@ -10,6 +10,7 @@ from janitor.core.codes import Code
 from janitor.core.evidence import CacheEntry, Pod, Unknown
 from janitor.core.reason import because
 from janitor.host.cni_cache import read_cache
+from janitor.host.node import files_only
 from tests.reasons import words
 
 ID = "c" * 64
@@ -25,7 +26,7 @@ def read(root: Path, content: bytes, name: str = NAME, cache: str = "results") -
     folder = root / "var/lib/cni" / cache
     folder.mkdir(parents=True)
     (folder / name).write_bytes(content)
-    found = read_cache(str(root))
+    found = read_cache(files_only(str(root)))
     assert not isinstance(found, Unknown)
     (entry,) = found
     return entry
@@ -98,6 +99,6 @@ def test_something_huge(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     with (folder / NAME).open("wb") as file:
         file.truncate(1 << 40)
-    found = read_cache(str(tmp_path))
+    found = read_cache(files_only(str(tmp_path)))
     assert not isinstance(found, Unknown)
     assert "far more than libcni writes" in words(found[0].damage)

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from janitor.host.durable import keep_durable
+from janitor.host.node import files_only
 from tests.lab.networkd import wait_for
 
 PROGRAM = """import sys
 from janitor.host.durable import keep_durable
-keep_durable(sys.argv[1], (), lambda line: (sys.stdout.buffer.write(line + b"\\n"), sys.stdout.flush()))"""
+from janitor.host.node import files_only
+keep_durable(files_only(sys.argv[1]), (), lambda line: (sys.stdout.buffer.write(line + b"\\n"), sys.stdout.flush()))"""
 
 
 class Syncer:
@@ -79,7 +81,7 @@ def test_a_directory_behind_a_link_is_not_synced_and_that_is_said(tmp_path: Path
     elsewhere.mkdir()
     (top / "networks").symlink_to(elsewhere)
     with pytest.raises(EnoughError):
-        keep_durable(str(tmp_path), (), tell)
+        keep_durable(files_only(str(tmp_path)), (), tell)
     assert said[0].startswith(f"trouble {top}/networks: it is a symbolic link".encode())
 
 

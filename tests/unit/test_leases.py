@@ -10,13 +10,14 @@ from janitor.core.evidence import LeaseFile, Unknown
 from janitor.core.lease import parse_lease
 from janitor.host.leases import lease_directories, read_directory
 from janitor.host.mounts import own_mounts
+from janitor.host.node import files_only
 from janitor.report.words import hint
 
 ID = "a" * 64
 
 
 def read(path: Path) -> dict[str, LeaseFile]:
-    directory = read_directory("/", str(path), own_mounts())
+    directory = read_directory(files_only("/"), str(path), own_mounts())
     assert directory is not None
     assert isinstance(directory.entries, tuple)
     return {file.name: file for file in directory.entries}
@@ -57,7 +58,7 @@ def test_nothing_is_changed_by_looking(tmp_path: Path) -> None:
 
 
 def paths(root: Path, wanted: tuple[str, ...], data_dirs: tuple[str, ...] = ()) -> list[str]:
-    directories = lease_directories(str(root), wanted, data_dirs, own_mounts())
+    directories = lease_directories(files_only(str(root)), wanted, data_dirs, own_mounts())
     assert isinstance(directories, tuple)
     return [directory.path for directory in directories]
 
@@ -84,12 +85,12 @@ def test_a_directory_that_is_not_there_has_no_entries(tmp_path: Path) -> None:
 
 def test_a_file_in_its_place_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert read_directory("/", str(tmp_path / "file"), own_mounts()) is None
+    assert read_directory(files_only("/"), str(tmp_path / "file"), own_mounts()) is None
 
 
 def test_a_directory_that_is_gone_is_on_the_file_system_of_what_is_above_it(tmp_path: Path) -> None:
     """After the popular `rm -rf` of a network's directory its missing leases must still be found out."""
-    found = read_directory("/", str(tmp_path / "networks/gone"), own_mounts())
+    found = read_directory(files_only("/"), str(tmp_path / "networks/gone"), own_mounts())
     assert found is not None
     assert (found.entries, found.filesystem) == ((), own_mounts().filesystem_of(str(tmp_path)))
     assert found.filesystem
@@ -99,7 +100,7 @@ def test_root_and_more_data_directories(tmp_path: Path) -> None:
     for path in ("var/lib/cni/networks/cbr0", "srv/leases/pods", "elsewhere/net"):
         (tmp_path / path).mkdir(parents=True)
     (tmp_path / "srv/leases/pods/10.0.0.2").write_bytes(ID.encode())
-    found = lease_directories(str(tmp_path), ("/elsewhere/net",), ("/srv/leases",), own_mounts())
+    found = lease_directories(files_only(str(tmp_path)), ("/elsewhere/net",), ("/srv/leases",), own_mounts())
     assert not isinstance(found, Unknown)
     assert [d.path for d in found] == ["/elsewhere/net", "/srv/leases/pods", "/var/lib/cni/networks/cbr0"]
     assert all(d.filesystem for d in found)
@@ -118,7 +119,7 @@ def test_unreadable_without_being_root(tmp_path: Path) -> None:
     os.seteuid(65534)
     try:
         file = read(tmp_path / "net")["10.0.0.2"]
-        directory = read_directory("/", str(closed), own_mounts())
+        directory = read_directory(files_only("/"), str(closed), own_mounts())
     finally:
         os.seteuid(0)
     assert isinstance(file.content, Unknown)

@@ -13,6 +13,7 @@ import pytest
 from janitor.core.networkd import matches
 from janitor.core.routing import NetworkFile
 from janitor.host.networkd import _in_order, _network_files, _settings
+from janitor.host.node import files_only
 
 RULES = "ManageForeignRoutingPolicyRules"
 
@@ -24,7 +25,7 @@ def write(root: Path, path: str, text: str) -> None:
 
 def effective(root: Path) -> tuple[dict[str, tuple[str, str, int]], list[str]]:
     problems: list[str] = []
-    return {s.name: (s.value, s.file, s.line) for s in _settings(str(root), problems)}, problems
+    return {s.name: (s.value, s.file, s.line) for s in _settings(files_only(str(root)), problems)}, problems
 
 
 def test_nothing(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_systemd_names_the_same_files_in_the_same_order(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     files = [line.removeprefix(f"# {tmp_path}") for line in said.stdout.splitlines() if re.match("# /", line)]
-    ours = ["/etc/systemd/networkd.conf", *_in_order(str(tmp_path), "networkd.conf.d", ".conf", [])]
+    ours = ["/etc/systemd/networkd.conf", *_in_order(files_only(str(tmp_path)), "networkd.conf.d", ".conf", [])]
     assert files == ours
 
 
@@ -117,7 +118,7 @@ def test_network_files(tmp_path: Path) -> None:
     write(tmp_path, "usr/lib/systemd/network/10-a.network", "[Match]\nName=*\n[Network]\nKeepConfiguration=static\n")
     write(tmp_path, "run/systemd/network/10-a.network.d/keep.conf", "[Network]\nKeepConfiguration=yes\n")
     problems: list[str] = []
-    assert list(_network_files(str(tmp_path), problems)) == [
+    assert list(_network_files(files_only(str(tmp_path)), problems)) == [
         NetworkFile("/usr/lib/systemd/network/10-a.network", ("*",), False, "yes"),
         NetworkFile("/etc/systemd/network/20-b.network", ("en*",), True, ""),
     ]

@@ -13,6 +13,7 @@ from janitor.config import ConfigError, load
 from janitor.core.evidence import LeaseDirectory, Unknown
 from janitor.core.node_mark import MARK, Owner
 from janitor.host import node_mark
+from janitor.host.node import files_only, node_with
 from janitor.host.procfs import Proc
 from tests.reasons import words
 
@@ -28,15 +29,15 @@ def root(tmp_path: Path) -> Path:
 
 
 def leave(root: Path, node: Owner = NODE, filesystem: str = "ext4") -> str:
-    marks = node_mark.read_marks(str(root), DATA_DIR)
+    marks = node_mark.read_marks(files_only(str(root)), DATA_DIR)
     directory = LeaseDirectory(f"{DATA_DIR}/net", "net", (), filesystem, None, marks)
-    return words(node_mark.leave_marks(str(root), (directory,), (node,)))
+    return words(node_mark.leave_marks(files_only(str(root)), (directory,), (node,)))
 
 
 def test_a_mark_names_the_node_and_stays(root: Path) -> None:
-    assert node_mark.read_marks(str(root), DATA_DIR) == ()
+    assert node_mark.read_marks(files_only(str(root)), DATA_DIR) == ()
     assert leave(root) == ""
-    (mark,) = node_mark.read_marks(str(root), DATA_DIR)  # type: ignore[misc]
+    (mark,) = node_mark.read_marks(files_only(str(root)), DATA_DIR)  # type: ignore[misc]
     assert (mark.machine_id, mark.first, len(mark.number)) == (NODE.machine_id, True, 32)
     own = root / node_mark.NUMBER.lstrip("/")
     before = (own.stat(), (root / f".{DATA_DIR}/{MARK}").stat())
@@ -54,7 +55,7 @@ def test_nobodys_mark_is_taken_over(root: Path) -> None:
 
 def test_a_lost_number_is_the_marks_again(root: Path) -> None:
     leave(root)
-    (mark,) = node_mark.read_marks(str(root), DATA_DIR)  # type: ignore[misc]
+    (mark,) = node_mark.read_marks(files_only(str(root)), DATA_DIR)  # type: ignore[misc]
     (root / node_mark.NUMBER.lstrip("/")).unlink()
     leave(root)
     assert mark.number in (root / node_mark.NUMBER.lstrip("/")).read_text()
@@ -65,9 +66,10 @@ def test_a_copy_is_none(root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     leave(root)
     clone = tmp_path_factory.mktemp("clone") / "root"
     shutil.copytree(root, clone)
-    assert node_mark.read_marks(str(clone), DATA_DIR) == ()
+    assert node_mark.read_marks(files_only(str(clone)), DATA_DIR) == ()
     assert leave(clone) == ""
-    (first,), (second,) = node_mark.read_marks(str(root), DATA_DIR), node_mark.read_marks(str(clone), DATA_DIR)  # type: ignore[misc]
+    (first,) = node_mark.read_marks(files_only(str(root)), DATA_DIR)  # type: ignore[misc]
+    (second,) = node_mark.read_marks(files_only(str(clone)), DATA_DIR)  # type: ignore[misc]
     assert first.number != second.number
 
 
@@ -85,20 +87,20 @@ def test_what_is_no_mark_is_not_known_and_stays(root: Path, what: str) -> None:
         mark.mkdir()
     else:
         mark.write_bytes({"half": line[:40], "two lines": line * 2, "long": line + b"x" * 300}[what])
-    found = node_mark.read_marks(str(root), DATA_DIR)
+    found = node_mark.read_marks(files_only(str(root)), DATA_DIR)
     assert isinstance(found, Unknown)
     assert MARK in words(found.reason)
     leave(root)
-    assert node_mark.read_marks(str(root), DATA_DIR) == found
+    assert node_mark.read_marks(files_only(str(root)), DATA_DIR) == found
 
 
 @pytest.mark.parametrize("blank", [b"", bytes(90)])
 def test_a_blank_one_as_a_power_cut_leaves_it_is_none(root: Path, blank: bytes) -> None:
     mark = root / f".{DATA_DIR}/{MARK}"
     mark.write_bytes(blank)
-    assert node_mark.read_marks(str(root), DATA_DIR) == ()
+    assert node_mark.read_marks(files_only(str(root)), DATA_DIR) == ()
     assert leave(root) == ""
-    assert len(node_mark.read_marks(str(root), DATA_DIR)) == 1  # type: ignore[arg-type]
+    assert len(node_mark.read_marks(files_only(str(root)), DATA_DIR)) == 1  # type: ignore[arg-type]
 
 
 def test_nothing_is_written_where_others_may(root: Path) -> None:
@@ -110,7 +112,7 @@ def test_nothing_is_written_where_others_may(root: Path) -> None:
 def test_a_number_that_is_no_files_is_none_and_is_said(root: Path) -> None:
     (root / "var/lib/janitor/node").mkdir(parents=True)
     assert "could not be marked" in leave(root)
-    assert node_mark.read_marks(str(root), DATA_DIR) == ()
+    assert node_mark.read_marks(files_only(str(root)), DATA_DIR) == ()
 
 
 @pytest.mark.parametrize(
@@ -121,9 +123,9 @@ def test_the_first_pid_namespace_is_the_kernels(root: Path, link: str, first: bo
     (root / "proc/1/ns/pid").symlink_to(link)
     (root / "etc").mkdir()
     (root / "etc/machine-id").write_text("5" * 32 + "\n")
-    assert node_mark.this_node(str(root), Proc(f"{root}/proc")) == (Owner("", MACHINE, first),)
+    assert node_mark.this_node(node_with(str(root), Proc(f"{root}/proc"))) == (Owner("", MACHINE, first),)
     (root / "proc/1/ns/pid").unlink()
-    assert isinstance(node_mark.this_node(str(root), Proc(f"{root}/proc", ours=False)), Unknown)
+    assert isinstance(node_mark.this_node(node_with(str(root), Proc(f"{root}/proc", ours=False))), Unknown)
 
 
 SAID = {
@@ -151,13 +153,13 @@ def test_the_boot_stage_takes_for_said_only_what_the_configuration_says(root: Pa
     file = root / node_mark.CONFIGURATION.lstrip("/")
     file.parent.mkdir(parents=True)
     file.write_bytes(text.encode())
-    assert node_mark.said_ours(str(root)) is SAID.get(text, False)
+    assert node_mark.said_ours(files_only(str(root))) is SAID.get(text, False)
     try:
-        assert not node_mark.said_ours(str(root)) or load(file).data_dirs_are_ours
+        assert not node_mark.said_ours(files_only(str(root))) or load(file).data_dirs_are_ours
         assert text in DOUBTFUL or load(file).data_dirs_are_ours is SAID[text]
     except ConfigError:
         assert text in DOUBTFUL
 
 
 def test_no_configuration_says_nothing(root: Path) -> None:
-    assert node_mark.said_ours(str(root)) is False
+    assert node_mark.said_ours(files_only(str(root))) is False

@@ -14,11 +14,13 @@ from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Route, Unit
 from janitor.host import kubelet, metadata, systemd_units, yaml_files
+from janitor.host.cni_reader import read_configuration
 from janitor.host.components import components
+from janitor.host.node import files_only, node_with
 from janitor.host.node_config import PLAIN, read
 from janitor.host.procfs import Proc
 from tests.lab.simulated_proc import FakeProc
-from tests.reasons import not_seen, words
+from tests.reasons import words
 
 KUBELET = "etc/systemd/system/kubelet.service"
 
@@ -34,7 +36,7 @@ def test_components_of_other_clusters_are_not_this_nodes(tmp_path: Path) -> None
     hidden = fake.add("kubelet", ["/usr/bin/kubelet", "--node-ip=172.18.0.3"])
     (tmp_path / f"proc/{hidden}/ns/net").unlink()
     (tmp_path / f"proc/{hidden}/cgroup").write_text("0::/docker/0a1b/kubelet.slice\n")
-    found = components(str(tmp_path), Proc(str(tmp_path / "proc")), "kubeadm")
+    found = components(node_with(str(tmp_path), Proc(str(tmp_path / "proc"))), "kubeadm")
     assert not isinstance(found, Unknown)
     assert [c.argv for c in found] == [("/usr/bin/kubelet", "--node-ip=10.0.0.3"), ("/cluster-autoscaler", "--v=4")]
 
@@ -46,7 +48,7 @@ def unit(tmp_path: Path, text: str, drop_in: str = "") -> Unit:
     if drop_in:
         (tmp_path / f"{KUBELET}.d").mkdir()
         (tmp_path / f"{KUBELET}.d/20-x.conf").write_text(drop_in)
-    found = systemd_units.read_unit(str(tmp_path), "kubelet.service")
+    found = systemd_units.read_unit(files_only(str(tmp_path)), "kubelet.service")
     assert found is not None
     return found
 
@@ -81,9 +83,9 @@ def test_pipes_in_the_place_of_a_command_line(tmp_path: Path) -> None:
     pid = fake.add("kubelet", ["/usr/bin/kubelet"])
     (tmp_path / f"proc/{pid}/cmdline").unlink()
     os.mkfifo(tmp_path / f"proc/{pid}/cmdline")
-    proc = Proc(str(tmp_path / "proc"))
-    assert components(str(tmp_path), proc, "") == ()
-    assert kubelet.endpoints(str(tmp_path), proc, (), ()) == ()
+    node = node_with(str(tmp_path), Proc(str(tmp_path / "proc")))
+    assert components(node, "") == ()
+    assert kubelet.endpoints(node, (), ()) == ()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,8 @@ def test_a_setting_with_a_list_without_end(tmp_path: Path) -> None:
     config = tmp_path / "var/lib/kubelet/config.yaml"
     config.parent.mkdir(parents=True)
     config.write_text("kind: KubeletConfiguration\nclusterDNS:\n" + "- 10.0.0.1\n" * 40_000)
-    settings = read(str(tmp_path), not_seen("no /proc"), PLAIN, (), ()).settings
+    node = files_only(str(tmp_path))
+    settings = read(node, PLAIN, read_configuration(node, ()), ()).settings
     assert isinstance(settings, Unknown)
     assert "a list of 40000 values" in words(settings.reason)
 

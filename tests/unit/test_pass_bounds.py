@@ -40,6 +40,7 @@ from janitor.pipeline import Options, diagnose
 from janitor.report.pass_lines import Event as Said
 from janitor.report.pass_lines import Line, Looked
 from tests import situations
+from tests.nodes import booted
 from tests.reasons import not_seen, recorded, words
 
 NETWORK = "/var/lib/cni/networks/net"
@@ -102,8 +103,8 @@ def test_with_a_plugin_that_is_gone_nothing_is_journalled(root: Path) -> None:
     results = root / "var/lib/cni/results"
     results.mkdir()
     config = {"name": "net", "cniVersion": "0.4.0", "plugins": [{"type": "no-such-plugin"}]}
-    cached = {"config": base64.b64encode(json.dumps(config).encode()).decode(), "containerId": DEAD, "ifName": "eth0"}
-    (results / "entry").write_text(json.dumps(cached))
+    cached = {"kind": "cniCacheV1", "config": base64.b64encode(json.dumps(config).encode()).decode()}
+    (results / "entry").write_text(json.dumps(cached | {"containerId": DEAD, "ifName": "eth0"}))
     actions, programs = frees(root, chain="/var/lib/cni/results/entry"), Programs(str(root), None, Exposed({}))
     outcomes = done_by(root, actions, programs=lambda: programs)
     assert {o.event for o in outcomes} == {"failed"}
@@ -159,7 +160,7 @@ def test_locks_and_notes_are_for_root_alone(tmp_path: Path) -> None:
     (directory / "daemon.lock").touch(0o644)
     os.close(take_daemon_lock(str(tmp_path)))
     with only_janitor(str(tmp_path), "janitor clean"):
-        state.write_observations(str(tmp_path), "boot", ())
+        state.write_observations(booted(tmp_path, "boot"), ())
     modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
     assert modes == {"daemon.lock": 0o600, "lock": 0o600, "observations.json": 0o600}
     assert directory.stat().st_mode & 0o777 == 0o700
@@ -273,31 +274,31 @@ def test_who_only_observes_leaves_quarantine_and_journal_alone(tmp_path: Path) -
 @pytest.mark.parametrize("findings", [frozenset({"LEASE001"}), frozenset()], ids=["repairing", "observing"])
 def test_deeds_that_a_killed_daemon_did_not_log_are_told_by_the_next(tmp_path: Path, findings: frozenset[str]) -> None:
     journal(tmp_path, *(entry(tmp_path, "a", number, "done") for number in range(3)), entry(tmp_path, "a", 3, "failed"))
-    state.write_telling(str(tmp_path), "", "a", 1)
+    state.write_telling(booted(tmp_path, ""), "a", 1)
     told = [line for line in said(tmp_path, findings) if line.done]
     assert [(line.event, line.fields["address"]) for line in told] == [
         ("lease freed", "10.0.0.1"), ("lease freed", "10.0.0.2"),
     ]  # fmt: skip
     assert all(line.fields["detail"] == "by a pass that was cut off before it could say so" for line in told)
-    state.all_told(str(tmp_path))
+    state.all_told(booted(tmp_path, ""))
     assert [line for line in said(tmp_path, findings) if line.done] == []
 
 
 def test_who_only_observes_tells_them_and_leaves_the_journal_as_it_is(tmp_path: Path) -> None:
     """What was cut short in the middle is found out by whoever may write that down."""
     journal(tmp_path, entry(tmp_path, "a", 0, "done"), entry(tmp_path, "a", 1, "intend"))
-    state.write_telling(str(tmp_path), "", "a", 0)
+    state.write_telling(booted(tmp_path, ""), "a", 0)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")}
     assert [line.event for line in said(tmp_path, frozenset())] == ["lease freed"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")} == before
-    state.all_told(str(tmp_path))  # as the daemon does then
+    state.all_told(booted(tmp_path, ""))  # as the daemon does then
     assert [line.event for line in said(tmp_path, frozenset({"LEASE001"}))][:1] == ["earlier pass was cut short"]
 
 
 def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tmp_path: Path) -> None:
     journal(tmp_path, entry(tmp_path, "a", 0, "done"))
     os.truncate(tmp_path / JOURNAL.lstrip("/"), (64 << 20) + 1)
-    state.write_telling(str(tmp_path), "", "a", 0)
+    state.write_telling(booted(tmp_path, ""), "a", 0)
     lines: list[Line] = []
     lease_pass(Order(Options(str(tmp_path)), Policy(findings=frozenset()), 1, tidy=False), lines.append)
     assert isinstance(lines[0], Said)

@@ -9,7 +9,9 @@ from janitor.core.scope import LOCAL_FILESYSTEMS
 from janitor.host import kubelet, procfs, state
 from janitor.host.files import inside
 from janitor.host.kubelet import endpoints
+from janitor.host.node import node_with
 from tests.lab.cache import REPOSITORY
+from tests.nodes import booted
 from tests.reasons import not_seen, words
 
 
@@ -50,7 +52,7 @@ NOWHERE = not_seen("no /proc")
 def test_well_known_sockets(tmp_path: Path) -> None:
     for address in kubelet.WELL_KNOWN:
         socket_at(tmp_path, address.removeprefix("unix://"))
-    assert endpoints(str(tmp_path), NOWHERE, (), ()) == tuple((a, "well-known") for a in kubelet.WELL_KNOWN)
+    assert endpoints(node_with(str(tmp_path), NOWHERE), (), ()) == tuple((a, "well-known") for a in kubelet.WELL_KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -67,21 +69,23 @@ def test_the_kubelets_own_files(tmp_path: Path, path: str, content: str) -> None
     file = tmp_path / path.lstrip("/")
     file.parent.mkdir(parents=True)
     file.write_text(content)
-    assert endpoints(str(tmp_path), NOWHERE, (), ()) == (("unix:///run/x.sock", "kubelet"),)
+    assert endpoints(node_with(str(tmp_path), NOWHERE), (), ()) == (("unix:///run/x.sock", "kubelet"),)
 
 
 @pytest.mark.parametrize("content", ["", "[1, 2]", "{", "\tx", "containerRuntimeEndpoint: 7", "[" * 5_000])
 def test_a_kubelet_configuration_of_no_use(tmp_path: Path, content: str) -> None:
     (tmp_path / "var/lib/kubelet").mkdir(parents=True)
     (tmp_path / "var/lib/kubelet/config.yaml").write_text(content)
-    assert endpoints(str(tmp_path), NOWHERE, (), ()) == ()
+    assert endpoints(node_with(str(tmp_path), NOWHERE), (), ()) == ()
 
 
 def test_each_socket_once_with_the_strongest_reason(tmp_path: Path) -> None:
     socket_at(tmp_path, "/run/containerd/containerd.sock")
     (tmp_path / "var").mkdir()
     (tmp_path / "var/run").symlink_to("/run")
-    found = endpoints(str(tmp_path), NOWHERE, ("/var/run/containerd/containerd.sock",), ("unix:///run/crio/crio.sock",))
+    found = endpoints(
+        node_with(str(tmp_path), NOWHERE), ("/var/run/containerd/containerd.sock",), ("unix:///run/crio/crio.sock",)
+    )
     assert found == (
         ("unix:///var/run/containerd/containerd.sock", "flag"),
         ("unix:///run/crio/crio.sock", "configuration"),
@@ -92,10 +96,10 @@ def test_notes_of_another_boot_prove_nothing(tmp_path: Path) -> None:
     from janitor.core.evidence import FileIdentity
 
     file = FileIdentity("/x/10.0.0.2", 1, 2, 3, 4, "d")
-    state.write_ledger(str(tmp_path), "this-boot", (file,))
-    assert state.read_ledger(str(tmp_path), "this-boot") == (file,)
-    assert state.read_ledger(str(tmp_path), "next-boot") == ()
-    assert state.read_observations(str(tmp_path), "this-boot") == ()
+    state.write_ledger(booted(tmp_path, "this-boot"), (file,))
+    assert state.read_ledger(booted(tmp_path, "this-boot")) == (file,)
+    assert state.read_ledger(booted(tmp_path, "next-boot")) == ()
+    assert state.read_observations(booted(tmp_path, "this-boot")) == ()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_notes_of_another_boot_prove_nothing(tmp_path: Path) -> None:
 def test_damaged_notes_are_unknown(tmp_path: Path, content: str) -> None:
     (tmp_path / "run/janitor").mkdir(parents=True)
     (tmp_path / "run/janitor/ledger.json").write_text(content)
-    assert isinstance(state.read_ledger(str(tmp_path), "b"), Unknown)
+    assert isinstance(state.read_ledger(booted(tmp_path, "b")), Unknown)
 
 
 def test_both_boot_stages_know_the_same_local_file_systems() -> None:

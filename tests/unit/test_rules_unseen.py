@@ -17,6 +17,7 @@ from janitor.core.reason import Reason, because
 from janitor.core.routing import Link, ManagedLink, Networkd, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule, derived
 from janitor.host import profiles
+from janitor.host.node import node_with
 from janitor.host.owners import Owners
 from janitor.host.procfs import Proc, clock
 from tests.limits import no_descriptor_left
@@ -150,6 +151,6 @@ def test_a_link_state_that_cannot_be_read_is_not_an_old_one(tmp_path: Path) -> N
     links = tmp_path / "run/systemd/netif/links"
     links.mkdir(parents=True)
     (links / "2").mkdir()
-    assert isinstance(read_networkd(str(tmp_path), Proc("/proc")), Unknown)
+    assert isinstance(read_networkd(node_with(str(tmp_path), Proc("/proc"))), Unknown)
     (links / "2").rmdir()
-    assert not isinstance(read_networkd(str(tmp_path), Proc("/proc")), Unknown)
+    assert not isinstance(read_networkd(node_with(str(tmp_path), Proc("/proc"))), Unknown)

@@ -7,6 +7,7 @@ import pytest
 
 from janitor.core.evidence_node import Unit
 from janitor.host.k3s_config import flat
+from janitor.host.node import files_only
 from janitor.host.secrets import masked, without_secrets
 from janitor.host.systemd_units import read_unit
 
@@ -18,7 +19,7 @@ def unit(tmp_path: Path, service: str, files: dict[str, str] | None = None) -> U
         file = tmp_path / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    found = read_unit(str(tmp_path), "kubelet.service")
+    found = read_unit(files_only(str(tmp_path)), "kubelet.service")
     assert found is not None
     return found
 
@@ -59,14 +60,14 @@ def test_files_that_are_missing_or_many(tmp_path: Path) -> None:
 def test_no_service(tmp_path: Path, content: str) -> None:
     (tmp_path / "etc/systemd/system").mkdir(parents=True)
     (tmp_path / "etc/systemd/system/kubelet.service").write_text(content)
-    assert read_unit(str(tmp_path), "kubelet.service") is None
-    assert read_unit(str(tmp_path), "other.service") is None
+    assert read_unit(files_only(str(tmp_path)), "kubelet.service") is None
+    assert read_unit(files_only(str(tmp_path)), "other.service") is None
 
 
 def test_a_masked_unit(tmp_path: Path) -> None:
     (tmp_path / "etc/systemd/system").mkdir(parents=True)
     (tmp_path / "etc/systemd/system/kubelet.service").symlink_to("/dev/null")
-    assert read_unit(str(tmp_path), "kubelet.service") is None
+    assert read_unit(files_only(str(tmp_path)), "kubelet.service") is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
+from janitor.report.words import text
 
 _IDS = (FindingId.CNI001, FindingId.CNI002, FindingId.CNI003)
 
@@ -38,7 +39,7 @@ def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator
         if not works:
             yield Finding.of(
                 FindingId.CNI001, directory, f"there is no CNI configuration that could be used in {directory}",
-                tuple(f"{f.path}: {f.problem or 'its name ends in none of .conf, .conflist, .json'}" for f in files)
+                tuple(f"{f.path}: {_problem(f) or 'its name ends in none of .conf, .conflist, .json'}" for f in files)
                 or (f"{directory} is empty",),
                 "No pod with a network of its own can start: containerd says 'cni plugin not initialized', CRI-O 'no "
                 "CNI configuration file', and the Node is NotReady with NetworkPluginNotReady.",
@@ -49,7 +50,7 @@ def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator
         for file in files:
             passed_over = bool(file.problem) and (not good or file.path < good[0].path)
             if file.usable and (passed_over or (file in loaded and file.missing)):
-                what = file.problem or f"it needs {', '.join(file.missing)}, which no plugin directory has"
+                what = _problem(file) or f"it needs {', '.join(file.missing)}, which no plugin directory has"
                 yield Finding.of(
                     FindingId.CNI002, file.path,
                     f"{file.path} cannot work: {what}",
@@ -78,6 +79,10 @@ def _chosen(first: CniFile, evidence: Evidence) -> bool:
     """Whether several are meant: Multus delegates to the others, and CRI-O is told one by name."""
     endpoints = (e for e in known(evidence.endpoints) if e.origin != "well-known")
     return _delegates(first) or any("cri-o" in e.runtime_name or "crio" in e.address for e in endpoints)
+
+
+def _problem(file: CniFile) -> str:
+    return "" if file.problem is None else text(file.problem)
 
 
 def _delegates(file: CniFile) -> bool:

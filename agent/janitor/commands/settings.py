@@ -48,14 +48,16 @@ def _drop_in(where: "Options") -> "WriteSetting | None":
     from janitor.core.evidence import Unknown
     from janitor.core.networkd import DROP_IN, drop_in_text, has_opt_out, overruled_by, wipes
     from janitor.core.reason import because
-    from janitor.host import networkd, procfs
+    from janitor.host import networkd
+    from janitor.host.node import find_node
 
-    if procfs.node_root(where.root) != where.root:
+    node = find_node(where.root)
+    if node.complete().root != where.root:
         # The file would go into the container, where nobody reads it, unless that very directory is one of the parts.
         raise Stop(
             f"{where.root} has only parts of the node: do this on the node itself, or with its '/' mounted there"
         )
-    found = networkd.read_networkd(where.root, procfs.find_proc(where.root))
+    found = networkd.read_networkd(node)
     if isinstance(found, Unknown):
         raise Stop("; ".join(filter(None, (f"looking at systemd-networkd: {text(found.reason)}", hint(found.reason)))))
     if not found:
@@ -68,7 +70,7 @@ def _drop_in(where: "Options") -> "WriteSetting | None":
     overruled = overruled_by(running)
     if overruled:
         raise Stop(f"{overruled} says otherwise, and is read after {DROP_IN}: change it there", EXIT_LEFT)
-    if networkd.drop_in(where.root) == drop_in_text(running.version):
+    if networkd.drop_in(node) == drop_in_text(running.version):
         return None
     directory, _, name = DROP_IN.rpartition("/")
     proof = (because(Code.NETWORKD_DELETES_RULES, version=running.version),)

@@ -160,7 +160,6 @@ class Code(StrEnum):
     CACHE_TOO_LARGE = "CacheTooLarge"
     CACHE_NULS = "CacheNuls"
     CACHE_NOT_JSON = "CacheNotJson"
-    CACHE_NOT_AN_OBJECT = "CacheNotAnObject"
     CACHE_CONFIG_UNDECODABLE = "CacheConfigUndecodable"
     CACHE_CONFIG_NOT_AN_OBJECT = "CacheConfigNotAnObject"
 
@@ -336,3 +335,16 @@ class Code(StrEnum):
     RULES_NOT_KEPT = "RulesNotKept"
     CONTROL_GROUP_UNSEEN = "ControlGroupUnseen"
     OTHER_HIERARCHY = "OtherHierarchy"
+
+    # Damage of a CNI configuration file.
+    UNREADABLE = "Unreadable"
+    NOT_JSON = "NotJson"
+    NOT_AN_OBJECT = "NotAnObject"
+    CNI_LINE_BREAK = "CniLineBreak"
+    CNI_TOO_LARGE = "CniTooLarge"
+    CNI_TOO_DEEP = "CniTooDeep"
+    CNI_KEY_TWICE = "CniKeyTwice"
+    CNI_KEY_CASE = "CniKeyCase"
+    CNI_NO_PLUGIN = "CniNoPlugin"
+    CNI_NO_NAME = "CniNoName"
+    ONLY_FILES_READ = "OnlyFilesRead"

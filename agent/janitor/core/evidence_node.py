@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from janitor.core.codes import Code
+from janitor.core.reason import Reason
 from janitor.core.unknown import Unknown, unseen
 
 NOT_COLLECTED = unseen(Code.NOT_COLLECTED)
@@ -102,7 +103,7 @@ class CniFile:
 
     path: str
     usable: bool  # has a name that the runtime loads
-    problem: str  # "" for one that parses
+    problem: Reason | None  # None for one that parses
     network: str
     plugins: tuple[str, ...]
     missing: tuple[str, ...]

@@ -27,6 +27,7 @@ from janitor.host.firewall import named_addresses
 from janitor.host.journal import Journal, sync_directory
 from janitor.host.locks import Busy, network_lock
 from janitor.host.mounts import Mounts
+from janitor.host.node import find_node
 from janitor.host.programs import Programs
 from janitor.host.quarantine import QUARANTINE, make_place, move, place_for, unchanged
 
@@ -148,7 +149,7 @@ def _chain(entry: str, hands: Hands, scratch: str) -> tuple[ChainDel, Programs]:
     programs = hands.programs()
     if isinstance(programs, Unknown):
         raise DelError(because(Code.NO_PLUGIN_RUN, programs.reason))
-    return find_chain(hands.root, entry, programs, hands.plugin_dirs, scratch), programs
+    return find_chain(find_node(hands.root), entry, programs, hands.plugin_dirs, scratch), programs
 
 
 def _run_chain(entry: str, leases: list[FreeLease], hands: Hands, scratch: str) -> None:

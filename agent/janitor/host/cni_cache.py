@@ -9,55 +9,84 @@ import base64
 import os
 import re
 import stat
-from typing import Any, Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
 from janitor.core.codes import Code
 from janitor.core.evidence import CacheEntry, Pod, Unknown
 from janitor.core.reason import Reason, because
-from janitor.host.files import inside, names, parse_json, printable, read_bounded, unknown
-from janitor.host.leases import DEFAULT_DATA_DIR
+from janitor.host.cni_directories import CACHES
+from janitor.host.cni_reader import Conf, data_dir_of, ipam_of, ipam_types, plugins_of
+from janitor.host.files import names, parse_json, printable, read_bounded, unknown
+from janitor.host.node import Node
 
-CACHES: Final = (
-    "/var/lib/cni/results",
-    "/var/lib/cni/cache/results",  # dockershim, cri-dockerd
-    "/var/lib/cni/multus/results",
-)
-_LIMIT = 1 << 20
+LIMIT: Final = 1 << 20
+"""Bytes that are read of one entry."""
 _NAME = re.compile(r"(?P<network>.+?)-(?P<id>[0-9a-f]{64})-(?P<interface>[^-]+)", re.DOTALL)
 
 
-def read_cache(root: str) -> tuple[CacheEntry, ...] | Unknown:
+class DamagedEntryError(ValueError):
+    """An entry that is not what libcni has written; the reason says why not."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.code)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class RawEntry:
+    """A file of a cache. `content` are its first bytes; nothing of what is no regular file."""
+
+    name: str
+    info: os.stat_result
+    content: bytes
+
+    @property
+    def regular(self) -> bool:
+        """Whether it is a regular file, the only thing that libcni writes."""
+        return stat.S_ISREG(self.info.st_mode)
+
+
+def raw_entries(node: Node, cache: str) -> Iterator[RawEntry]:
+    """The files of one cache. OSError where one of them cannot be read."""
+    here = node.path(cache)
+    for name in names(here):
+        try:
+            info = os.stat(f"{here}/{name}", follow_symlinks=False)
+            regular = stat.S_ISREG(info.st_mode)
+            yield RawEntry(name, info, read_bounded(f"{here}/{name}", LIMIT, follow=False) if regular else b"")
+        except FileNotFoundError:
+            continue  # removed by a DEL meanwhile
+
+
+def read_cache(node: Node) -> tuple[CacheEntry, ...] | Unknown:
     """Every entry of every cache. A damaged one is an entry with its damage said, not an error."""
     found: list[CacheEntry] = []
     for cache in CACHES:
         try:
-            here = inside(root, cache)
-            for name in names(here):
-                try:
-                    found.append(_read(here, cache, name))
-                except FileNotFoundError:
-                    continue  # removed by a DEL meanwhile
+            found += (_understood(raw, cache) for raw in raw_entries(node, cache))
         except OSError as error:
             return unknown(Code.CANNOT_READ_CACHE, error, path=cache)
     return tuple(found)
 
 
-def _read(here: str, cache: str, name: str) -> CacheEntry:
-    info = os.stat(f"{here}/{name}", follow_symlinks=False)
-    content: bytes = b""
+def _understood(raw: RawEntry, cache: str) -> CacheEntry:
+    name, info = raw.name, raw.info
+    document: Conf = {}
+    config: Conf = {}
     damage: Reason | None = None
-    if not stat.S_ISREG(info.st_mode):
-        damage = because(Code.CACHE_NOT_REGULAR)
-    elif info.st_size > _LIMIT:
-        damage = because(Code.CACHE_TOO_LARGE, bytes=info.st_size)
-    else:
-        content = read_bounded(f"{here}/{name}", _LIMIT, follow=False)
-    document: dict[str, Any] = {}
-    if not damage:
-        document, damage = _parse(content)
+    try:
+        if not raw.regular:
+            raise DamagedEntryError(because(Code.CACHE_NOT_REGULAR))
+        if info.st_size > LIMIT:
+            raise DamagedEntryError(because(Code.CACHE_TOO_LARGE, bytes=info.st_size))
+        document = parse_entry(raw.content)
+        config = cached_configuration(document)
+    except DamagedEntryError as damaged:
+        damage = damaged.reason
     match = _NAME.fullmatch(name)
-    config, trouble = _config(document)
-    ipams = _ipams(config)
+    plugins = plugins_of(config)
     return CacheEntry(
         path=f"{cache}/{printable(name)}",
         network=_text(document, "networkName") or (printable(match["network"]) if match else ""),
@@ -68,64 +97,57 @@ def _read(here: str, cache: str, name: str) -> CacheEntry:
         size=info.st_size,
         mtime_ns=info.st_mtime_ns,
         ctime_ns=info.st_ctime_ns,
-        damage=damage or trouble,
-        regular=stat.S_ISREG(info.st_mode),
+        damage=damage,
+        regular=raw.regular,
         cni_version=_text(config, "cniVersion") or _text(_result(document), "cniVersion"),
-        ipam=tuple(dict.fromkeys(str(ipam.get("type", "")) for ipam in ipams)),
-        plugins=tuple(str(plugin.get("type", "")) for plugin in _plugins(config)),
-        data_dir=next((str(i["dataDir"]).rstrip("/") for i in ipams if i.get("dataDir")), DEFAULT_DATA_DIR),
+        ipam=ipam_types(plugins),
+        plugins=tuple(str(plugin.get("type", "")) for plugin in plugins),
+        data_dir=_data_dir(plugins),
         addresses=_addresses(_result(document)),
         pod=_pod(document),
     )
 
 
-def _parse(content: bytes) -> tuple[dict[str, Any], Reason | None]:
+def parse_entry(content: bytes) -> Conf:
+    """The JSON object of one entry. DamagedEntryError says what is wrong with it."""
     if not content:
-        return {}, because(Code.EMPTY)
+        raise DamagedEntryError(because(Code.EMPTY))
     if not content.strip(b"\0"):
-        return {}, because(Code.CACHE_NULS, bytes=len(content))
+        raise DamagedEntryError(because(Code.CACHE_NULS, bytes=len(content)))
     try:
         document = parse_json(content)
     except ValueError:
-        return {}, because(Code.CACHE_NOT_JSON)
+        raise DamagedEntryError(because(Code.CACHE_NOT_JSON)) from None
     if not isinstance(document, dict):
-        return {}, because(Code.CACHE_NOT_AN_OBJECT)
-    return document, None
+        raise DamagedEntryError(because(Code.NOT_AN_OBJECT))
+    return document
 
 
-def _config(document: dict[str, Any]) -> tuple[dict[str, Any], Reason | None]:
-    """The configuration that was in force at ADD; base64 of its JSON. The legacy format has none."""
+def cached_configuration(document: Conf) -> Conf:
+    """The configuration that was in force at ADD; base64 of its JSON. The legacy format has none. DamagedEntryError."""
     if document.get("kind") != "cniCacheV1":
-        return {}, None
+        return {}
     try:
         config = parse_json(base64.b64decode(document["config"], validate=True))
     except (KeyError, TypeError, ValueError):
-        return {}, because(Code.CACHE_CONFIG_UNDECODABLE)
-    return (config, None) if isinstance(config, dict) else ({}, because(Code.CACHE_CONFIG_NOT_AN_OBJECT))
+        raise DamagedEntryError(because(Code.CACHE_CONFIG_UNDECODABLE)) from None
+    if not isinstance(config, dict):
+        raise DamagedEntryError(because(Code.CACHE_CONFIG_NOT_AN_OBJECT))
+    return config
 
 
-def _plugins(config: dict[str, Any]) -> list[dict[str, Any]]:
-    plugins = config.get("plugins", [config] if "type" in config else [])
-    return [p for p in plugins if isinstance(p, dict)] if isinstance(plugins, list) else []
+def _data_dir(plugins: tuple[Conf, ...]) -> str:
+    """Of the first IPAM section that names one. A relative path is nobody's, and stays as it is."""
+    named = next((ipam for plugin in plugins if (ipam := ipam_of(plugin)).get("type") and ipam.get("dataDir")), {})
+    return data_dir_of(named) or str(named["dataDir"])
 
 
-def _ipams(config: dict[str, Any]) -> list[dict[str, Any]]:
-    found = []
-    for plugin in _plugins(config):
-        ipam = plugin.get("ipam")
-        if isinstance(ipam, dict) and ipam.get("type"):
-            found.append(ipam)
-        elif plugin.get("type") == "flannel":  # its delegate allocates from host-local
-            found.append({"type": "host-local"} | (ipam if isinstance(ipam, dict) else {}))
-    return found
-
-
-def _result(document: dict[str, Any]) -> dict[str, Any]:
+def _result(document: Conf) -> Conf:
     result = document.get("result") if "kind" in document else document
     return result if isinstance(result, dict) else {}
 
 
-def _addresses(result: dict[str, Any]) -> tuple[str, ...]:
+def _addresses(result: Conf) -> tuple[str, ...]:
     """`ips[].address` since 0.3.0; `ip4.ip` and `ip6.ip` before."""
     ips = result.get("ips")
     found = [ip.get("address") for ip in ips if isinstance(ip, dict)] if isinstance(ips, list) else []
@@ -136,7 +158,7 @@ def _addresses(result: dict[str, Any]) -> tuple[str, ...]:
     return tuple(address for address in found if isinstance(address, str))
 
 
-def _pod(document: dict[str, Any]) -> Pod | None:
+def _pod(document: Conf) -> Pod | None:
     """From CNI_ARGS, as every CRI runtime sets them."""
     pairs = document.get("cniArgs")
     if not isinstance(pairs, list):
@@ -146,6 +168,6 @@ def _pod(document: dict[str, Any]) -> Pod | None:
     return Pod(args.get("K8S_POD_NAMESPACE", ""), name, args.get("K8S_POD_UID", "")) if name else None
 
 
-def _text(document: dict[str, Any], key: str) -> str:
+def _text(document: Conf, key: str) -> str:
     value = document.get(key)
     return value if isinstance(value, str) else ""

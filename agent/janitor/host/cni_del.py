@@ -4,7 +4,6 @@ For an attachment whose container is dead but whose rules (hostPort, bandwidth) 
 order, an empty CNI_NETNS, `prevResult` from the cache. Standard library only.
 """
 
-import base64
 import json
 import tomllib
 from collections.abc import Iterator
@@ -13,22 +12,17 @@ from typing import Any, Final
 
 from janitor.core.codes import Code
 from janitor.core.reason import Reason, because
-from janitor.host.files import inside, read_bounded
+from janitor.host.cni_cache import LIMIT, cached_configuration, parse_entry
+from janitor.host.cni_directories import PLUGINS, RUNTIME_DROP_INS, RUNTIME_FILES
+from janitor.host.cni_reader import ipam_types, plugins_of, problem_of
+from janitor.host.files import read_bounded
+from janitor.host.node import Node
 from janitor.host.programs import NotRun, Programs
 from janitor.host.trusted import Untrusted
 
-PLUGIN_DIRS: Final = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni", "/var/lib/rancher/k3s/data/current/bin",
-                      "/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/rke2/data/*/bin", "/var/lib/k0s/bin/cni",
-                      "/var/snap/microk8s/current/opt/cni/bin")  # fmt: skip
-_CONFIGURATIONS: Final = (
-    "/etc/containerd/config.toml", "/etc/k0s/containerd.toml", "/run/k0s/containerd-cri.toml",
-    "/var/lib/rancher/k3s/agent/etc/containerd/config.toml", "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",
-    "/var/snap/microk8s/current/args/containerd.toml", "/etc/crio/crio.conf",
-)  # fmt: skip
-_DROP_INS: Final = ("/etc/containerd/conf.d", "/etc/crio/crio.conf.d", "/usr/lib/crio/crio.conf.d")
 _DROP_IN_FILES: Final = 64
 _TIMEOUT_S = 30
-_LIMIT = 1 << 20
+_TOML_LIMIT: Final = 1 << 20
 _FILTERING: Final = frozenset({"portmap", "firewall"})
 """Plugins that make packet filter rules by which a dead pod's address leads to the next one that gets it.
 
@@ -60,7 +54,7 @@ class ChainDel:
     filters: bool
 
 
-def find_chain(root: str, cache_entry: str, programs: Programs, preferred: tuple[str, ...], scratch: str) -> ChainDel:
+def find_chain(node: Node, cache_entry: str, programs: Programs, preferred: tuple[str, ...], scratch: str) -> ChainDel:
     """Everything that DEL for the attachment of one cache entry takes. DelError where something of it is not there.
 
     Plugins are looked for in directories of the node's configuration files, well-known ones and the operator's; of
@@ -69,23 +63,24 @@ def find_chain(root: str, cache_entry: str, programs: Programs, preferred: tuple
     is janitor's to decide.
     """
     try:
-        document = json.loads(read_bounded(inside(root, cache_entry), _LIMIT))
-        config = json.loads(base64.b64decode(document["config"], validate=True))
-        plugins = [dict(plugin) for plugin in config.get("plugins", [config])]
+        document = parse_entry(read_bounded(node.path(cache_entry), LIMIT))
+        config = cached_configuration(document)
+        if problem := problem_of(config):
+            raise ValueError(f"of the configuration in it: {problem}")
+        plugins = plugins_of(config)
         directories = plugin_directories(programs, preferred)
         runs = [
-            (programs.locate(str(plugin["type"]), directories, strict=True), _config(plugin, config, document, scratch))
+            (programs.locate(plugin["type"], directories, strict=True), _config(plugin, config, document, scratch))
             for plugin in reversed(plugins)
             if plugin["type"] not in _DELEGATING
         ]
-        types = {str(plugin["type"]) for plugin in plugins}
-        ipams = {str(plugin["ipam"].get("type")) for plugin in plugins if isinstance(plugin.get("ipam"), dict)}
+        types = {plugin["type"] for plugin in plugins}
         path = programs.search_path()
         filters = bool(types & _FILTERING)
         if filters:
             _needs_a_tool(programs, path, document)
         # A plugin runs its IPAM plugin by name, in the first of these directories that has it.
-        places = programs.trusted(directories, tuple(ipams))
+        places = programs.trusted(directories, ipam_types(plugins))
         # With an empty CNI_NETNS, bridge and ptp leave their masquerading behind, which names the address as well.
         masquerades = any(plugin.get("ipMasq") for plugin in plugins)
         return ChainDel(tuple(runs), _environment(document, places, path), filters and not masquerades)
@@ -99,19 +94,19 @@ def find_chain(root: str, cache_entry: str, programs: Programs, preferred: tuple
 
 def plugin_directories(programs: Programs, preferred: tuple[str, ...]) -> tuple[str, ...]:
     """Where CNI plugins of this node may be: only directories that root's own files, or janitor itself, name."""
-    named = (*programs.named, *_configured(programs), *PLUGIN_DIRS)
+    named = (*programs.named, *_configured(programs), *PLUGINS)
     first = [directory for directory in preferred if directory.rstrip("/") in {one.rstrip("/") for one in named}]
     return tuple(dict.fromkeys(d.rstrip("/") for d in programs.expanded((*programs.named, *first, *named))))
 
 
 def _configured(programs: Programs) -> Iterator[str]:
     """The plugin directories in the runtimes' configuration files, as far as only root can have written those."""
-    files = list(_CONFIGURATIONS)
-    for directory in _DROP_INS:
+    files = list(RUNTIME_FILES)
+    for directory in RUNTIME_DROP_INS:
         files += programs.expanded((f"{directory}/*",))[:_DROP_IN_FILES]
     for path in files:
         try:
-            yield from _directories_in(tomllib.loads(programs.read(path, _LIMIT).decode("utf-8")))
+            yield from _directories_in(tomllib.loads(programs.read(path, _TOML_LIMIT).decode("utf-8")))
         except (Untrusted, OSError, ValueError, RecursionError):
             continue  # what cannot be read names nothing; then the well-known directories have to do
 

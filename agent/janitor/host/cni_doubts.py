@@ -6,47 +6,56 @@ what such a text names. Standard library only.
 """
 
 import base64
+import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
-from janitor.host.cni import EXTENSIONS, LIMIT, WELL_KNOWN, understand
-from janitor.host.cni_cache import CACHES
-from janitor.host.files import inside, names, read_bounded
+from janitor.core.evidence import Unknown, known
+from janitor.host.cni_cache import raw_entries
+from janitor.host.cni_directories import CACHES
+from janitor.host.cni_reader import PLAIN_LIMIT, ConfigFile, Configuration
+from janitor.host.files import read_bounded
+from janitor.host.node import Node
 
 ANY_NAME: Final = "\\u"
 """In a text: any network may be meant."""
 
-_LIMIT = 1 << 20
 _OBSCURED = re.compile(r"firewall|disablegc|\\u", re.IGNORECASE)
 _CONFIG = re.compile(rb'.*"config": *"([^"]*)"')  # as encoding/json writes it: one line
 
 
-def any_configuration(root: str) -> bool:
-    """Whether there is anything in the usual places that has a configuration's name."""
-    return any(name.endswith(EXTENSIONS) for _, name in _files(root))
+def any_configuration(configuration: Configuration) -> bool:
+    """Whether there is, or may be, anything that has a configuration's name."""
+    return any(isinstance(place.files, Unknown) or place.files for place in configuration.directories)
 
 
-def obscure_files(root: str) -> tuple[str, ...]:
-    """The texts of the files in the usual places that may be about `firewall` or `disableGC`, byte for byte.
+def obscure_files(node: Node, configuration: Configuration) -> tuple[str, ...]:
+    """The texts of the files that may be about `firewall` or `disableGC`, byte for byte.
 
     A configuration that cannot be understood may be, whatever is left of it; of other files (an old configuration that
     somebody has put aside) those that say so.
     """
-    found = []
-    for directory, name in _files(root):
-        try:
-            content = read_bounded(inside(root, f"{directory}/{name}"), LIMIT + 1)
-        except OSError:
-            continue
-        text = _text(content) + (ANY_NAME if len(content) > LIMIT else "")  # anything may be in the rest of it
-        if _damaged(name, content) if name.endswith(EXTENSIONS) else _OBSCURED.search(text):
-            found.append(text)
+    found: list[str] = []
+    for place in configuration.directories:
+        found += (text for file in known(place.files) if (text := _obscure(node, file)))
+        found += (text for path in place.others if _OBSCURED.search(text := _put_aside(node, path)))
     return tuple(found)
 
 
-def remembered(root: str) -> tuple[str, ...]:
+def _obscure(node: Node, file: ConfigFile) -> str:
+    if isinstance(file.content, Unknown):
+        return ANY_NAME if os.path.isfile(node.path(file.path)) else ""
+    return _whole(file.content) if file.damage or file.ambiguity else ""
+
+
+def _put_aside(node: Node, path: str) -> str:
+    try:
+        return _whole(read_bounded(node.path(path), PLAIN_LIMIT + 1))
+    except OSError:
+        return ""
+
+
+def remembered(node: Node) -> tuple[str, ...]:
     """The configurations in libcni's cache that are about `firewall` or `disableGC`.
 
     Of an entry without a configuration, but not blank as power cuts leave them, its name: it may have been about them.
@@ -54,15 +63,11 @@ def remembered(root: str) -> tuple[str, ...]:
     found: set[str] = set()
     configs: set[bytes] = set()
     for cache in CACHES:
-        here = inside(root, cache)
-        for name in names(here):
-            path = Path(here, name)
-            regular = path.is_file() and not path.is_symlink()
-            content = read_bounded(str(path), _LIMIT, follow=False) if regular else b"?"
-            there = _CONFIG.findall(content)
+        for entry in raw_entries(node, cache):
+            there = _CONFIG.findall(entry.content)
             configs.update(there)
-            if not there and content.strip(b"\0"):
-                found.add(name)
+            if not there and (entry.content.strip(b"\0") or not entry.regular):
+                found.add(entry.name)
     for config in configs:
         try:
             text = _text(base64.b64decode(config, validate=True))
@@ -73,21 +78,8 @@ def remembered(root: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _files(root: str) -> Iterator[tuple[str, str]]:
-    for directory in WELL_KNOWN:
-        try:
-            there = names(inside(root, directory))
-        except OSError:
-            continue
-        yield from ((directory, name) for name in there)
-
-
-def _damaged(name: str, content: bytes) -> bool:
-    try:
-        understand(name, content)
-    except ValueError:
-        return True
-    return False
+def _whole(content: bytes) -> str:
+    return _text(content) + ANY_NAME * (len(content) > PLAIN_LIMIT)  # anything may be in the rest of it
 
 
 def _text(content: bytes) -> str:

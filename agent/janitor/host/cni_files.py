@@ -1,77 +1,68 @@
 """The runtime's CNI directories as a kubelet needs them: which files there are, and whether each could be loaded.
 
-host/cni.py reads the same files for the leases; here the point is what is wrong with them.
+host/cni.py asks the same values about the leases; here the point is what is wrong with the files, and which plugins
+are missing. Standard library only.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
-from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import CniFile
-from janitor.host.cni import WELL_KNOWN
-from janitor.host.files import inside, names, parse_json, printable, read_bounded, unknown
-
-_EXTENSIONS = (".conf", ".conflist", ".json")
-_PLUGIN_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni", "/var/lib/rancher/k3s/data/current/bin",
-                       "/var/lib/rancher/k3s/data/cni")  # fmt: skip
-_LIMIT = 1 << 20
+from janitor.host import cni_directories
+from janitor.host.cni_reader import Conf, ConfigFile, Configuration, delegates_of, ipam_of, ipam_types, plugins_of
+from janitor.host.files import names, printable
+from janitor.host.node import Node
 
 
-def directories(root: str, named: tuple[str, ...]) -> tuple[str, ...]:
+def directories(configuration: Configuration) -> tuple[str, ...]:
     """Where the runtime looks, as it says; else the usual places that exist."""
-    return named or tuple(d for d in WELL_KNOWN if os.path.isdir(inside(root, d)))
+    return tuple(place.path for place in configuration.directories if configuration.named or place.exists)
 
 
-def cni_files(root: str, places: tuple[str, ...], plugins: tuple[str, ...]) -> tuple[CniFile, ...] | Unknown:
+def cni_files(node: Node, configuration: Configuration, plugins: tuple[str, ...]) -> tuple[CniFile, ...] | Unknown:
     """Every file in those directories, in the order in which libcni reads them."""
-    found = []
-    bins = [d for d in (plugins or _PLUGIN_DIRECTORIES) if _is(os.path.isdir, root, d)]
-    for place in dict.fromkeys(places):
-        try:
-            entries = names(inside(root, place))
-        except OSError as error:
-            return unknown(Code.CANNOT_LIST_CNI_CONFIGURATION, error, path=place)
-        found += [
-            _file(root, f"{place}/{name}", bins) for name in entries if _is(os.path.isfile, root, f"{place}/{name}")
-        ]
+    found: list[CniFile] = []
+    bins = [d for d in (plugins or _expanded(node, cni_directories.PLUGINS)) if _is_directory(node, d)]
+    for place in configuration.directories:
+        if isinstance(place.files, Unknown):
+            return place.files
+        files = [_file(node, file, bins) for file in place.files]
+        files += [CniFile(printable(path), False, None, "", (), ()) for path in place.others]
+        found += sorted(files, key=lambda file: os.fsencode(file.path))
     return tuple(found)
 
 
-def _is(kind: Callable[[str], bool], root: str, path: str) -> bool:
-    """Whether there is such a thing; a link that leads to itself is nothing."""
+def _expanded(node: Node, patterns: tuple[str, ...]) -> Iterator[str]:
+    """The directories with `*` replaced by each name that is there."""
+    for pattern in patterns:
+        above, star, below = pattern.partition("*")
+        try:
+            yield from (f"{above}{name}{below}" for name in names(node.path(above))) if star else (pattern,)
+        except OSError:
+            continue
+
+
+def _is_directory(node: Node, path: str) -> bool:
     try:
-        return kind(inside(root, path))
+        return os.path.isdir(node.path(path))
     except OSError:
-        return False
+        return False  # a link that leads to itself is nothing
 
 
-def _file(root: str, path: str, bins: list[str]) -> CniFile:
-    shown = printable(path)
-    if not path.endswith(_EXTENSIONS):
-        return CniFile(shown, False, "", "", (), ())
-    try:
-        document = parse_json(read_bounded(inside(root, path), _LIMIT))
-    except OSError as error:
-        return CniFile(shown, True, f"it cannot be read ({error.strerror})", "", (), ())
-    except ValueError as error:
-        return CniFile(shown, True, f"it is not JSON ({error})", "", (), ())
-    plugins = document.get("plugins", [document]) if isinstance(document, dict) else []
-    good = (
-        [p for p in plugins if isinstance(p, dict) and isinstance(p.get("type"), str)]
-        if isinstance(plugins, list)
-        else []
-    )
-    if not good or len(good) < len(plugins):
-        return CniFile(shown, True, "it names no plugin", "", (), ())
-    types = list(dict.fromkeys([str(p["type"]) for p in good] + [t for p in good if (t := _ipam(p))]))
+def _file(node: Node, file: ConfigFile, bins: list[str]) -> CniFile:
+    shown = printable(file.path)
+    if file.damage:
+        return CniFile(shown, True, file.damage, "", (), ())
+    chain = plugins_of(file.document)
+    plugins = (*chain, *(inner for plugin in chain for one in delegates_of(plugin) for inner in plugins_of(one)))
+    types = list(dict.fromkeys([*(str(p["type"]) for p in plugins if p.get("type")), *ipam_types(plugins)]))
     # Without a directory to look in, nothing can be said to be missing.
-    missing = [t for t in types if bins and not any(_runs(root, f"{d}/{t}") for d in bins)]
-    subnets = [s for p in good for s in _subnets(p.get("ipam"))]
-    bridges = tuple(dict.fromkeys(b for p in good for d in (p, p.get("delegate")) if (b := _bridge(d))))
-    name = str(document.get("name", ""))
-    return CniFile(shown, True, "", name, tuple(types), tuple(missing), tuple(subnets), bridges)
+    missing = [t for t in types if bins and not any(_runs(node, f"{d}/{t}") for d in bins)]
+    subnets = [s for p in chain for s in _subnets(ipam_of(p))]
+    bridges = tuple(dict.fromkeys(b for p in plugins for d in (p, p.get("delegate")) if (b := _bridge(d))))
+    return CniFile(shown, True, None, file.document["name"], tuple(types), tuple(missing), tuple(subnets), bridges)
 
 
 def _bridge(plugin: Any) -> str:
@@ -79,14 +70,9 @@ def _bridge(plugin: Any) -> str:
     return bridge if isinstance(bridge, str) else ""
 
 
-def _ipam(plugin: dict[str, Any]) -> str:
-    ipam = plugin.get("ipam")
-    return str(ipam["type"]) if isinstance(ipam, dict) and isinstance(ipam.get("type"), str) else ""
-
-
-def _subnets(ipam: Any) -> list[str]:
+def _subnets(ipam: Conf) -> list[str]:
     """host-local's subnets, where they are written down rather than left to flannel."""
-    if not isinstance(ipam, dict) or ipam.get("type") != "host-local":
+    if ipam.get("type") != "host-local":
         return []
     ranges = ipam.get("ranges")
     parts = [p for s in ranges if isinstance(s, list) for p in s] if isinstance(ranges, list) else []
@@ -94,8 +80,8 @@ def _subnets(ipam: Any) -> list[str]:
     return [s for s in found if isinstance(s, str) and "/" in s]
 
 
-def _runs(root: str, path: str) -> bool:
+def _runs(node: Node, path: str) -> bool:
     try:
-        return os.access(inside(root, path), os.X_OK)
+        return os.access(node.path(path), os.X_OK)
     except OSError:
         return False

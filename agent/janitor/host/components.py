@@ -13,7 +13,8 @@ from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Component
 from janitor.host import yaml_files
-from janitor.host.files import inside, names, read_bounded, unknown
+from janitor.host.files import names, read_bounded, unknown
+from janitor.host.node import Node
 from janitor.host.procfs import NODE_ROOT, Proc
 from janitor.host.programs import SYSTEM_DIRS, NotRun, programs_here, programs_of
 from janitor.host.secrets import without_secrets
@@ -33,13 +34,13 @@ _LIMIT = 1 << 20
 _FIRST_WORD: Final = 4096
 
 
-def components(root: str, proc: Proc | Unknown, distribution: str) -> tuple[Component, ...] | Unknown:
+def components(node: Node, distribution: str) -> tuple[Component, ...] | Unknown:
     """Every component that could be seen, the running ones first; Unknown only where nothing could be looked at."""
-    running = _processes(proc, root) if isinstance(proc, Proc) else proc
+    running = _processes(node.proc, node.root) if isinstance(node.proc, Proc) else node.proc
     found = list(running) if not isinstance(running, Unknown) else []
-    written = _manifests(root)
+    written = _manifests(node)
     if distribution in ("k3s", "rke2"):
-        found += _journal(root, isinstance(proc, Proc))
+        found += _journal(node, isinstance(node.proc, Proc))
     return (*found, *written) if found or written or not isinstance(running, Unknown) else running
 
 
@@ -108,17 +109,17 @@ def _name(argv: list[str]) -> str:
     return argv[0].split(" ")[0].rpartition("/")[2]
 
 
-def _manifests(root: str) -> list[Component]:
+def _manifests(node: Node) -> list[Component]:
     found = []
     for directory in _MANIFESTS:
         try:
-            files = [name for name in names(inside(root, directory)) if name.endswith((".yaml", ".yml", ".json"))]
+            files = [name for name in names(node.path(directory)) if name.endswith((".yaml", ".yml", ".json"))]
         except OSError:
             continue
         for name in files:
             path = f"{directory}/{name}"
             try:
-                documents = yaml_files.read(root, path)
+                documents = yaml_files.read(node.root, path)
             except (OSError, ValueError):
                 continue  # the kubelet cannot use it either, and says so in its log
             for document in documents:
@@ -141,10 +142,10 @@ def pod_commands(spec: Any) -> list[tuple[str, tuple[str, ...]]]:
     return found
 
 
-def _journal(root: str, live: bool) -> list[Component]:
+def _journal(node: Node, live: bool) -> list[Component]:
     """What k3s or RKE2 last started, in this boot where that is this node's."""
-    node = root in ("/", NODE_ROOT)
-    programs = programs_of(root) if node else programs_here()
+    running = node.root in ("/", NODE_ROOT)
+    programs = programs_of(node.root) if running else programs_here()
     if isinstance(programs, Unknown):
         return []
     argv = [
@@ -155,10 +156,10 @@ def _journal(root: str, live: bool) -> list[Component]:
         "--lines=200",
         "--grep=^.*Running (kube|cloud)",
     ]
-    if node:
+    if running:
         argv += ["--boot"]
     else:
-        places = [inside(root, place) for place in _JOURNALS]
+        places = [node.path(place) for place in _JOURNALS]
         argv += [f"--directory={next((p for p in places if names(p)), places[0])}"]
     argv += [f"--unit={unit}" for unit in ("k3s", "k3s-agent", "rke2-server", "rke2-agent")]
     try:

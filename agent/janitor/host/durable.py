@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from janitor.host.files import inside, said
+from janitor.host.cni_directories import CNI_STATE_DIR
+from janitor.host.files import said
 from janitor.host.inotify import CREATE, DELETE_SELF, ISDIR, MOVE_SELF, MOVED_TO, OVERFLOW, UNMOUNT, Inotify
 from janitor.host.journal import sync_directory
+from janitor.host.node import Node
 from janitor.host.quarantine import HIDDEN
 
-CNI: Final = "/var/lib/cni"
-"""Leases, libcni's results, multus' and flannel's notes are all below."""
 YOUNG_S: Final = 60
 """Older files have been written back by now (vm.dirty_expire_centisecs is 30 s)."""
 _LOOK_AGAIN_S: Final = 5.0
@@ -27,7 +27,7 @@ _MOST_DIRECTORIES: Final = 4096
 _DEPTH: Final = 4
 
 
-def keep_durable(root: str, data_dirs: tuple[str, ...], tell: Callable[[bytes], None]) -> None:
+def keep_durable(node: Node, data_dirs: tuple[str, ...], tell: Callable[[bytes], None]) -> None:
     """Work until killed. Tells `synced FILES MICROSECONDS` and `trouble …`. OSError where inotify cannot be had."""
     watched = Inotify()
     complained = ""
@@ -37,8 +37,8 @@ def keep_durable(root: str, data_dirs: tuple[str, ...], tell: Callable[[bytes], 
     while True:
         files: set[str] = set()
         directories: set[str] = set()
-        for path in (CNI, *data_dirs):
-            top = inside(root, path)
+        for path in (CNI_STATE_DIR, *data_dirs):
+            top = node.path(path)
             try:
                 info = os.stat(top)
             except OSError:

@@ -1,26 +1,65 @@
 """flannel's files: the network it was given and this node's part of it. Standard library only."""
 
 from collections.abc import Iterator
-from ipaddress import ip_interface
+from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Final
 
+from janitor.core.codes import Code
+from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Setting
-from janitor.host.files import inside, parse_json, read_bounded
+from janitor.host.files import parse_json, read_bounded, unknown
+from janitor.host.node import Node
 
 SUBNET_FILE: Final = "/run/flannel/subnet.env"
 _CONFIGURATIONS: Final = (
     "/var/lib/rancher/k3s/agent/etc/flannel/net-conf.json",
     "/var/lib/rancher/rke2/agent/etc/flannel/net-conf.json",
 )
-_NETWORKS: Final = {"FLANNEL_NETWORK", "FLANNEL_IPV6_NETWORK"}
-_SUBNETS: Final = {"FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET"}
+_LIMIT: Final = 1 << 16
 
 
-def settings(root: str) -> Iterator[Setting]:
-    """`cluster-cidr` and `pod-cidr`; FLANNEL_SUBNET names the bridge's address in it, not the range."""
+@dataclass(frozen=True, slots=True)
+class SubnetFile:
+    """What flanneld has written: the whole network, and this node's subnets as the bridge's address in each.
+
+    Both as they stand there, IPv4 first.
+    """
+
+    networks: tuple[str, ...]
+    subnets: tuple[str, ...]
+
+
+def read_subnets(node: Node, path: str) -> SubnetFile | Unknown | None:
+    """One `subnet.env`; None where flanneld has not written it."""
+    try:
+        text = read_bounded(node.path(path), _LIMIT).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return unknown(Code.CANNOT_READ_FLANNEL_FILE, error, path=path)
+    values = {key: value.strip() for key, _, value in (line.partition("=") for line in text.splitlines())}
+    networks = [values.get("FLANNEL_NETWORK"), values.get("FLANNEL_IPV6_NETWORK")]
+    subnets = [values.get("FLANNEL_SUBNET"), values.get("FLANNEL_IPV6_SUBNET")]
+    return SubnetFile(tuple(one for one in networks if one), tuple(one for one in subnets if one))
+
+
+def settings(node: Node, subnet_files: tuple[str, ...]) -> tuple[Setting, ...] | Unknown:
+    """`cluster-cidr` and `pod-cidr`. `subnet_files` are those that the CNI configuration names, if it names any."""
+    found = list(_configured(node))
+    for path in subnet_files or (SUBNET_FILE,):
+        file = read_subnets(node, path)
+        if isinstance(file, Unknown):
+            return file
+        if file is not None:
+            found += _written(file, path)
+    return tuple(found)
+
+
+def _configured(node: Node) -> Iterator[Setting]:
     for path in _CONFIGURATIONS:
         try:
-            document = parse_json(read_bounded(inside(root, path), 1 << 20))
+            document = parse_json(read_bounded(node.path(path), 1 << 20))
         except (OSError, ValueError):
             continue
         found = [document.get(key) for key in ("Network", "IPv6Network")] if isinstance(document, dict) else []
@@ -28,19 +67,16 @@ def settings(root: str) -> Iterator[Setting]:
         networks = [value for value in found if isinstance(value, str) and "/" in value and value != "::/0"]
         if networks:
             yield Setting("flannel", "cluster-cidr", ",".join(networks), path)
-    try:
-        text = read_bounded(inside(root, SUBNET_FILE), 1 << 16).decode("utf-8", "replace")
-    except OSError:
-        return
-    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    networks = [values[key].strip() for key in sorted(_NETWORKS & values.keys()) if values[key].strip()]
-    if networks:
-        yield Setting("flannel", "cluster-cidr", ",".join(reversed(networks)), SUBNET_FILE)
+
+
+def _written(file: SubnetFile, path: str) -> Iterator[Setting]:
+    if file.networks:
+        yield Setting("flannel", "cluster-cidr", ",".join(file.networks), path)
     subnets = []
-    for key in sorted(_SUBNETS & values.keys(), reverse=True):
+    for value in file.subnets:
         try:
-            subnets.append(str(ip_interface(values[key].strip()).network))
+            subnets.append(str(ip_network(value, strict=False)))
         except ValueError:
             continue
     if subnets:
-        yield Setting("flannel", "pod-cidr", ",".join(subnets), SUBNET_FILE)
+        yield Setting("flannel", "pod-cidr", ",".join(subnets), path)

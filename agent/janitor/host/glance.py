@@ -13,16 +13,15 @@ from typing import Final
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.mark import Mark
 from janitor.host import netlink, procfs
-from janitor.host.cni_cache import CACHES
+from janitor.host.cni_directories import CACHES, CONFIGURATION, DATA_DIR
 from janitor.host.files import entries, inside
-from janitor.host.leases import DEFAULT_DATA_DIR
 from janitor.host.listeners import listener, pin
 from janitor.host.namespaces import in_network
 from janitor.host.rpc import socket_path
 from janitor.host.tasks import task_parents
 
 _MORE: Final = (
-    "/run/netns", "/etc/cni/net.d", "/run/flannel", "/run/systemd/netif/links", "/run/systemd/network",
+    "/run/netns", *CONFIGURATION, "/run/flannel", "/run/systemd/netif/links", "/run/systemd/network",
     "/etc/systemd/network",
 )  # fmt: skip
 
@@ -31,8 +30,9 @@ def places(evidence: Evidence) -> Mark:
     """All that this evidence's leases hang on, without a digest. OSError for a path that leads nowhere (ELOOP)."""
     root, node = evidence.root, procfs.node_root(evidence.root)
     directories = [directory.path for directory in known(evidence.lease_directories)]
-    written = [*CACHES, DEFAULT_DATA_DIR, *evidence.allowed_data_dirs, *directories]
+    written = [*CACHES, DATA_DIR, *evidence.allowed_data_dirs, *directories]
     configured = {os.path.dirname(network.source) for network in known(evidence.networks)}
+    configured |= {*evidence.node_config.cni_directories}
     read = [*sorted(configured), *_MORE, *task_parents(node)]
     paths = [inside(root, path) for path in written] + [inside(node, path) for path in read]
     return Mark(tuple(dict.fromkeys(paths)), tuple(endpoint.address for endpoint in known(evidence.endpoints)))

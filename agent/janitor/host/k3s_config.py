@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from janitor.core.evidence_node import Setting
 from janitor.host import yaml_files
-from janitor.host.files import inside, names
+from janitor.host.files import names
+from janitor.host.node import Node
 from janitor.host.secrets import hidden, hidden_setting
 
 DIRECTORIES: Final = {"k3s": "/etc/rancher/k3s", "rke2": "/etc/rancher/rke2"}
@@ -22,20 +23,20 @@ _COMPONENTS: Final = {
 }
 
 
-def files(root: str, distribution: str, chosen: str = "") -> list[str]:
+def files(node: Node, distribution: str, chosen: str = "") -> list[str]:
     """The configuration's files, in the order in which they are read. OSError where they cannot be listed."""
     base = chosen or f"{DIRECTORIES[distribution]}/config.yaml"
     folder = f"{base}.d"
-    drop_ins = [f"{folder}/{name}" for name in names(inside(root, folder)) if name.endswith((".yaml", ".yml"))]
+    drop_ins = [f"{folder}/{name}" for name in names(node.path(folder)) if name.endswith((".yaml", ".yml"))]
     return [base, *drop_ins]
 
 
-def settings(root: str, distribution: str, chosen: str = "") -> tuple[Setting, ...]:
+def settings(node: Node, distribution: str, chosen: str = "") -> tuple[Setting, ...]:
     """What the files say; nothing where there are none. OSError, or ValueError that names the file."""
     merged: dict[str, tuple[Any, str]] = {}
-    for path in files(root, distribution, chosen):
+    for path in files(node, distribution, chosen):
         try:
-            loaded = yaml_files.read(root, path)
+            loaded = yaml_files.read(node.root, path)
         except FileNotFoundError:
             continue
         for document in loaded[:1]:

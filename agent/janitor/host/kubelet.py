@@ -9,9 +9,9 @@ from typing import Final
 
 from janitor.core.evidence import EndpointOrigin, Unknown
 from janitor.host import sockets, yaml_files
-from janitor.host.files import inside, read_bounded
+from janitor.host.files import read_bounded
+from janitor.host.node import Node
 from janitor.host.processes import command_line
-from janitor.host.procfs import Proc, node_root
 from janitor.host.whose import Whose
 
 WELL_KNOWN: Final = tuple(f"unix://{path}" for path in sockets.CRI)
@@ -22,27 +22,26 @@ _FLAG = "--container-runtime-endpoint"
 
 
 def endpoints(
-    root: str,
-    proc: Proc | Unknown,
+    node: Node,
     flags: tuple[str, ...],
     configured: tuple[str, ...],
     whose: Whose | None = None,
 ) -> tuple[tuple[str, EndpointOrigin], ...]:
     """Every endpoint to ask, each once, with the strongest reason for it first."""
-    if whose is None and not isinstance(proc, Unknown):
-        whose = Whose(proc, node_root(root))
+    if whose is None and not isinstance(node.proc, Unknown):
+        whose = Whose(node.proc, node.complete().root)
     found: list[tuple[str, EndpointOrigin]] = []
     found += [(_normal(address), "flag") for address in flags]
     found += [(_normal(address), "configuration") for address in configured]
-    found += [(_normal(address), "kubelet") for address in _kubelets(root, whose)]
-    found += [(address, "well-known") for address in WELL_KNOWN if _exists(root, address)]
+    found += [(_normal(address), "kubelet") for address in _kubelets(node, whose)]
+    found += [(address, "well-known") for address in WELL_KNOWN if _exists(node, address)]
     unique: dict[str, tuple[str, EndpointOrigin]] = {}
     for address, origin in found:
-        unique.setdefault(_place(root, address), (address, origin))
+        unique.setdefault(_place(node, address), (address, origin))
     return tuple(unique.values())
 
 
-def _kubelets(root: str, whose: Whose | None) -> list[str]:
+def _kubelets(node: Node, whose: Whose | None) -> list[str]:
     """The flags and the configuration files of the kubelets that run, and what is on the disk for the next one."""
     found: list[str] = []
     files = [_CONFIG]
@@ -51,11 +50,11 @@ def _kubelets(root: str, whose: Whose | None) -> list[str]:
             found += _option(words, _FLAG)
             files += _option(words, "--config")
     try:
-        text = read_bounded(inside(root, _FLAGS), 1 << 16).decode("utf-8", "replace")
+        text = read_bounded(node.path(_FLAGS), 1 << 16).decode("utf-8", "replace")
         found += _option(text.partition("=")[2].strip().strip("\"'").split(), _FLAG)
     except OSError:
         pass  # not a kubeadm node
-    return found + [address for file in dict.fromkeys(files) for address in _from_file(root, file)]
+    return found + [address for file in dict.fromkeys(files) for address in _from_file(node, file)]
 
 
 def _command_lines(whose: Whose) -> list[list[str]]:
@@ -80,9 +79,9 @@ def _option(words: list[str], name: str) -> list[str]:
     return [value for value in values if value]
 
 
-def _from_file(root: str, path: str) -> list[str]:
+def _from_file(node: Node, path: str) -> list[str]:
     try:
-        document = yaml_files.value(read_bounded(inside(root, path), 1 << 20))
+        document = yaml_files.value(read_bounded(node.path(path), 1 << 20))
     except (OSError, ValueError):
         return []  # no file, or none of the kubelet's: the well-known sockets are next
     value = document.get("containerRuntimeEndpoint") if isinstance(document, dict) else None
@@ -95,16 +94,16 @@ def _normal(address: str) -> str:
     return f"unix://{path}" if path.startswith("/") else address
 
 
-def _place(root: str, address: str) -> str:
+def _place(node: Node, address: str) -> str:
     """What two spellings of one socket have in common: /var/run is /run."""
     try:
-        return inside(root, address.removeprefix("unix://")).replace("/var/run/", "/run/")
+        return node.path(address.removeprefix("unix://")).replace("/var/run/", "/run/")
     except OSError:
         return address
 
 
-def _exists(root: str, address: str) -> bool:
+def _exists(node: Node, address: str) -> bool:
     try:
-        return os.path.lexists(inside(root, address.removeprefix("unix://")))
+        return os.path.lexists(node.path(address.removeprefix("unix://")))
     except OSError:
         return False

@@ -13,11 +13,11 @@ from janitor.core.codes import Code
 from janitor.core.evidence import FileKind, LeaseDirectory, LeaseFile, Unknown, unseen
 from janitor.core.lease import LONGEST_LEASE
 from janitor.core.reason import Reason, because
+from janitor.host.cni_directories import DATA_DIR
 from janitor.host.files import entries, failed, inside, names, open_quietly, printable, read_bounded, unknown
 from janitor.host.mounts import Mounts
+from janitor.host.node import Node
 from janitor.host.node_mark import read_marks
-
-DEFAULT_DATA_DIR: Final = "/var/lib/cni/networks"
 
 _KINDS: Final[dict[int, FileKind]] = {
     stat.S_IFREG: "file",
@@ -29,24 +29,24 @@ _KINDS: Final[dict[int, FileKind]] = {
 
 
 def lease_directories(
-    root: str, wanted: tuple[str, ...], data_dirs: tuple[str, ...], mounts: Mounts
+    node: Node, wanted: tuple[str, ...], data_dirs: tuple[str, ...], mounts: Mounts
 ) -> tuple[LeaseDirectory, ...] | Unknown:
     """Every directory in `wanted`, and every one in `data_dirs` and the default data directory, sorted by path.
 
     Paths are as the node names them. A configured one that does not exist yet has no entries.
     """
     there: set[str] = set()
-    for data_dir in (DEFAULT_DATA_DIR, *data_dirs):
+    for data_dir in (DATA_DIR, *data_dirs):
         try:
-            there |= {f"{data_dir}/{name}" for name in names(inside(root, data_dir)) if not name.startswith(".")}
+            there |= {f"{data_dir}/{name}" for name in names(node.path(data_dir)) if not name.startswith(".")}
         except OSError as error:
             return unknown(Code.CANNOT_LIST_NETWORKS, error, path=data_dir)
-    found = [read_directory(root, path, mounts) for path in _named_once(root, there.union(wanted), wanted, data_dirs)]
-    marks = {data_dir: read_marks(root, data_dir) for data_dir in {os.path.dirname(d.path) for d in found if d}}
+    found = [read_directory(node, path, mounts) for path in _named_once(node, there.union(wanted), wanted, data_dirs)]
+    marks = {data_dir: read_marks(node, data_dir) for data_dir in {os.path.dirname(d.path) for d in found if d}}
     return tuple(replace(d, marks=marks[os.path.dirname(d.path)]) for d in found if d is not None)
 
 
-def _named_once(root: str, paths: set[str], wanted: tuple[str, ...], data_dirs: tuple[str, ...]) -> list[str]:
+def _named_once(node: Node, paths: set[str], wanted: tuple[str, ...], data_dirs: tuple[str, ...]) -> list[str]:
     """`paths`, sorted, without second names of one directory (a link, a bind mount): all in it would seem leased twice.
 
     What a configuration calls it stays, and before the default goes what somebody has put into `data_dirs`.
@@ -55,7 +55,7 @@ def _named_once(root: str, paths: set[str], wanted: tuple[str, ...], data_dirs: 
     known: set[tuple[int, int]] = set()
     for path in sorted(paths, key=lambda path: (path not in wanted, path.rpartition("/")[0] not in data_dirs, path)):
         try:
-            inode = _inode(inside(root, path))
+            inode = _inode(node.path(path))
         except OSError:
             inode = None  # whoever reads it says so
         if path in wanted or inode is None or inode not in known:
@@ -66,7 +66,7 @@ def _named_once(root: str, paths: set[str], wanted: tuple[str, ...], data_dirs: 
 
 
 def compared(
-    directories: tuple[LeaseDirectory, ...] | Unknown, root: str, views: tuple[str, ...]
+    directories: tuple[LeaseDirectory, ...] | Unknown, node: Node, views: tuple[str, ...]
 ) -> tuple[LeaseDirectory, ...] | Unknown:
     """The same, each marked where a runtime sees another directory under its path.
 
@@ -75,13 +75,13 @@ def compared(
     """
     if isinstance(directories, Unknown):
         return directories
-    return tuple(replace(d, mismatch=_mismatch(d.path, root, views)) for d in directories)
+    return tuple(replace(d, mismatch=_mismatch(d.path, node, views)) for d in directories)
 
 
-def _mismatch(path: str, root: str, views: tuple[str, ...]) -> Reason | None:
+def _mismatch(path: str, node: Node, views: tuple[str, ...]) -> Reason | None:
     for view in views:
         try:
-            here = _inode(inside(root, path))
+            here = _inode(node.path(path))
             there = _inode(inside(view, path))
         except OSError as error:
             return failed(Code.RUNTIME_VIEW_UNSEEN, error, path=path)
@@ -98,10 +98,10 @@ def _inode(path: str) -> tuple[int, int] | None:
     return info.st_dev, info.st_ino
 
 
-def read_directory(root: str, path: str, mounts: Mounts) -> LeaseDirectory | None:
+def read_directory(node: Node, path: str, mounts: Mounts) -> LeaseDirectory | None:
     """One network's directory, empty where it does not exist; None for something else of that name."""
     network = printable(os.path.basename(path))
-    here = inside(root, path)
+    here = node.path(path)
     try:
         if not stat.S_ISDIR(os.stat(here).st_mode):
             return None

@@ -4,12 +4,13 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from janitor.core.evidence import Clock, Unknown
+from janitor.core.evidence import Clock
 from janitor.core.mirror import Kept
 from janitor.core.routing import Breaker
 from janitor.core.rules import PolicyRule
 from janitor.host import state
 from janitor.host.netlink import decode, whole
+from janitor.host.node import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,7 @@ class Note:
 
 
 def write(
-    root: str,
-    boot_id: str,
+    node: Node,
     namespace: int,
     at: Clock,
     foreign: Iterable[PolicyRule],
@@ -61,12 +61,12 @@ def write(
         ],
         "counts": counts,
     }
-    state.write_rules(root, boot_id, document)
+    state.write_rules(node, document)
 
 
-def read(root: str, boot_id: str | Unknown) -> Note | None:
+def read(node: Node) -> Note | None:
     """The note of this boot; None where there is none. ValueError for one that no janitor wrote."""
-    document = state.read_rules(root, boot_id)
+    document = state.read_rules(node)
     if not document:
         return None
     try:
@@ -95,10 +95,10 @@ def _rule(text: str) -> PolicyRule:
     return decode(payload)
 
 
-def open_breakers(root: str, boot_id: str | Unknown) -> tuple[Breaker, ...]:
+def open_breakers(node: Node) -> tuple[Breaker, ...]:
     """The rules that the daemon has given up for now."""
     try:
-        note = read(root, boot_id)
+        note = read(node)
     except ValueError:
         return ()
     kept = note.kept if note is not None else ()

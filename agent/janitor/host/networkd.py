@@ -15,8 +15,9 @@ from janitor.core.networkd import DROP_IN
 from janitor.core.routing import ManagedLink, Networkd, NetworkFile, Setting
 from janitor.core.systemd_syntax import Line, unit_lines
 from janitor.host.attribution import find_networkd
-from janitor.host.files import inside, names, printable, read_bounded, said, unknown
-from janitor.host.procfs import Proc, clock
+from janitor.host.files import names, printable, read_bounded, said, unknown
+from janitor.host.node import Node
+from janitor.host.procfs import Proc
 
 _DIRECTORIES: Final = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd")
 _SETTINGS: Final = ("ManageForeignRoutingPolicyRules", "ManageForeignRoutes", "ManageForeignNextHops")
@@ -28,8 +29,9 @@ _TRUE: Final = ("1", "yes", "y", "true", "t", "on")
 _FALSE: Final = ("0", "no", "n", "false", "f", "off")
 
 
-def read_networkd(root: str, proc: Proc | Unknown) -> tuple[Networkd, ...] | Unknown:
+def read_networkd(node: Node) -> tuple[Networkd, ...] | Unknown:
     """Everything of it; nothing where this node has none. Unknown where it cannot be told whether it runs."""
+    proc = node.proc
     if isinstance(proc, Unknown):
         return proc
     problems: list[str] = []
@@ -37,35 +39,35 @@ def read_networkd(root: str, proc: Proc | Unknown) -> tuple[Networkd, ...] | Unk
         pid = find_networkd(proc)
         started = 0
         if pid:
-            now = clock()
+            now = node.clock()
             started = now.realtime_ns - now.boottime_ns + proc.started_ns(pid)
     except OSError as error:
         return unknown(Code.CANNOT_FIND_NETWORKD, error, path=proc.path)
     try:
-        links = tuple(_links(root))
+        links = tuple(_links(node))
     except OSError as error:
         return unknown(Code.CANNOT_READ_NETWORKD_STATE, error)
     found = Networkd(
         pid=pid,
         started_ns=started,
-        version=_version(root, proc, pid),
-        settings=tuple(_settings(root, problems)),
-        network_files=tuple(_network_files(root, problems)),
+        version=_version(node, proc, pid),
+        settings=tuple(_settings(node, problems)),
+        network_files=tuple(_network_files(node, problems)),
         links=links,
         problems=tuple(problems),
     )
     return (found,) if found.pid or found.version or found.links else ()
 
 
-def drop_in(root: str) -> str:
+def drop_in(node: Node) -> str:
     """The text of janitor's own drop-in, "" where there is none that can be read."""
     try:
-        return read_bounded(inside(root, DROP_IN), _LIMIT).decode("utf-8", "replace")
+        return read_bounded(node.path(DROP_IN), _LIMIT).decode("utf-8", "replace")
     except OSError:
         return ""
 
 
-def _version(root: str, proc: Proc, pid: int) -> str:
+def _version(node: Node, proc: Proc, pid: int) -> str:
     """The package's version where dpkg knows it and it is the running one's, else the release in its library's name.
 
     Which library is loaded says what runs; which lies on the disk, what will run after the next start.
@@ -79,30 +81,30 @@ def _version(root: str, proc: Proc, pid: int) -> str:
         except OSError:
             pass
     on_disk = next(
-        (match[1] for d in _LIBRARY_DIRS for name in _names(inside(root, d)) if (match := _LIBRARY.search(f"/{name}"))),
+        (match[1] for d in _LIBRARY_DIRS for name in _names(node.path(d)) if (match := _LIBRARY.search(f"/{name}"))),
         "",
     )
     release = loaded or on_disk
-    packaged = _packaged(root)
+    packaged = _packaged(node)
     return packaged if packaged and (not release or packaged.startswith(release.partition("-")[0])) else release
 
 
-def _packaged(root: str) -> str:
+def _packaged(node: Node) -> str:
     """The version of Debian's package `systemd`, without its epoch; "" elsewhere."""
     try:
-        text = read_bounded(inside(root, "/var/lib/dpkg/status"), 64 << 20).decode("utf-8", "replace")
+        text = read_bounded(node.path("/var/lib/dpkg/status"), 64 << 20).decode("utf-8", "replace")
     except OSError:
         return ""
     match = re.search(r"^Package: systemd\n(?:.+\n)*?Version: (?:\d+:)?(\S+)$", text, re.MULTILINE)
     return match[1] if match else ""
 
 
-def _settings(root: str, problems: list[str]) -> Iterator[Setting]:
+def _settings(node: Node, problems: list[str]) -> Iterator[Setting]:
     """The last valid assignment of each setting that matters here."""
     effective: dict[str, Setting] = {}
-    main = [f"{d}/networkd.conf" for d in _DIRECTORIES if os.path.lexists(inside(root, f"{d}/networkd.conf"))][:1]
-    for path in [*main, *_in_order(root, "networkd.conf.d", ".conf", problems)]:
-        content, changed = _read(root, path, problems)
+    main = [f"{d}/networkd.conf" for d in _DIRECTORIES if os.path.lexists(node.path(f"{d}/networkd.conf"))][:1]
+    for path in [*main, *_in_order(node, "networkd.conf.d", ".conf", problems)]:
+        content, changed = _read(node, path, problems)
         for line in _parse(path, content, problems):
             if line.section != "Network" or line.key not in _SETTINGS:
                 continue
@@ -115,13 +117,13 @@ def _settings(root: str, problems: list[str]) -> Iterator[Setting]:
     yield from effective.values()
 
 
-def _network_files(root: str, problems: list[str]) -> Iterator[NetworkFile]:
+def _network_files(node: Node, problems: list[str]) -> Iterator[NetworkFile]:
     """Every .network file in the order in which networkd tries them, its drop-ins included."""
-    for path in _in_order(root, "network", ".network", problems):
+    for path in _in_order(node, "network", ".network", problems):
         found: dict[str, list[str]] = {}
-        drop_ins = _in_order(root, f"network/{os.path.basename(path)}.d", ".conf", problems)
+        drop_ins = _in_order(node, f"network/{os.path.basename(path)}.d", ".conf", problems)
         for file in [path, *drop_ins]:
-            content, _ = _read(root, file, problems)
+            content, _ = _read(node, file, problems)
             for line in _parse(file, content, problems):
                 values = found.setdefault(f"{line.section}.{line.key}", [])
                 if not line.value:
@@ -135,9 +137,9 @@ def _network_files(root: str, problems: list[str]) -> Iterator[NetworkFile]:
         )  # fmt: skip
 
 
-def _links(root: str) -> Iterator[ManagedLink]:
+def _links(node: Node) -> Iterator[ManagedLink]:
     """What networkd has written of each link (/run/systemd/netif/links; its private, long-standing format). OSError."""
-    directory = inside(root, "/run/systemd/netif/links")
+    directory = node.path("/run/systemd/netif/links")
     for name in names(directory):
         if not name.isdecimal():
             continue
@@ -151,13 +153,13 @@ def _links(root: str) -> Iterator[ManagedLink]:
         yield ManagedLink(int(name), printable(file), printable(state), changed)
 
 
-def _in_order(root: str, directory: str, suffix: str, problems: list[str]) -> list[str]:
+def _in_order(node: Node, directory: str, suffix: str, problems: list[str]) -> list[str]:
     """The files of all directories called so, by name; the first directory that has a name hides it in the others."""
     found: dict[str, str] = {}
     for parent in _DIRECTORIES:
         path = f"{parent}/{directory}"
         try:
-            for name in names(inside(root, path)):
+            for name in names(node.path(path)):
                 if name.endswith(suffix):
                     found.setdefault(name, f"{path}/{name}")
         except OSError as error:
@@ -165,9 +167,9 @@ def _in_order(root: str, directory: str, suffix: str, problems: list[str]) -> li
     return [found[name] for name in sorted(found)]
 
 
-def _read(root: str, path: str, problems: list[str]) -> tuple[str, int]:
+def _read(node: Node, path: str, problems: list[str]) -> tuple[str, int]:
     """The text and the mtime of a file; a link to /dev/null is systemd's way to say that there is none."""
-    here = inside(root, path)
+    here = node.path(path)
     try:
         if os.path.realpath(here) == "/dev/null":
             return "", os.lstat(here).st_mtime_ns

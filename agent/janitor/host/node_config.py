@@ -9,6 +9,7 @@ from janitor.core.evidence import Unknown
 from janitor.core.evidence_node import Component, Distribution, NodeConfig, Objects, Setting, Unit
 from janitor.core.unknown import unseen
 from janitor.host import (
+    cni,
     cni_files,
     components,
     flannel,
@@ -21,7 +22,9 @@ from janitor.host import (
     systemd_units,
     yaml_files,
 )
-from janitor.host.files import inside, names, printable, read_bounded, unknown
+from janitor.host.cni_reader import Configuration
+from janitor.host.files import names, printable, read_bounded, unknown
+from janitor.host.node import Node
 
 _UNITS: Final = (
     "kubelet.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service",
@@ -53,89 +56,86 @@ class Wanted:
 PLAIN: Final = Wanted()
 
 
-def read(
-    root: str, proc: procfs.Proc | Unknown, wanted: Wanted, cni: tuple[str, ...], plugins: tuple[str, ...]
-) -> NodeConfig:
-    """How this node is configured. `cni` and `plugins` are the directories that its runtimes name."""
-    units = _units(root)
-    kind = _distribution(root, units)
-    found = components.components(root, proc, kind)
+def read(node: Node, wanted: Wanted, configuration: Configuration, plugins: tuple[str, ...]) -> NodeConfig:
+    """How this node is configured. `plugins` are the directories that its runtimes name."""
+    proc = node.proc
+    units = _units(node)
+    kind = _distribution(node, units)
+    found = components.components(node, kind)
     if not isinstance(units, Unknown):
-        units = tuple(_compared(root, unit, found) for unit in units)
+        units = tuple(_compared(node, unit, found) for unit in units)
     routes = interfaces.routes(proc) if isinstance(proc, procfs.Proc) else proc
-    vendor = metadata.vendor(root)
-    places = cni_files.directories(root, cni)
+    vendor = metadata.vendor(node.root)
     return NodeConfig(
         distribution=kind,
-        server=_server(root, kind, units, found),
-        hostname=_hostname(root, proc),
+        server=_server(node, kind, units, found),
+        hostname=_hostname(node),
         vendor=vendor,
-        settings=_settings(root, kind, units, found),
+        settings=_settings(node, kind, units, found, cni.subnet_files(configuration)),
         components=found,
         units=units,
         routes=routes,
         addresses=interfaces.addresses(proc) if isinstance(proc, procfs.Proc) else proc,
-        cni_files=cni_files.cni_files(root, places, plugins),
-        cni_directories=places,
+        cni_files=cni_files.cni_files(node, configuration, plugins),
+        cni_directories=cni_files.directories(configuration),
         machine=metadata.machine(vendor, routes, wanted.metadata) if isinstance(proc, procfs.Proc) else proc,
         objects=wanted.objects,
-        kubelet_files=tuple((path, _there(root, path)) for path in _JOINED),
+        kubelet_files=tuple((path, _there(node, path)) for path in _JOINED),
     )
 
 
-def read_safely(
-    root: str, proc: procfs.Proc | Unknown, wanted: Wanted, cni: tuple[str, ...], plugins: tuple[str, ...]
-) -> NodeConfig:
+def read_safely(node: Node, wanted: Wanted, configuration: Configuration, plugins: tuple[str, ...]) -> NodeConfig:
     """The same; where some path of the node leads in a circle (ELOOP), all of it is Unknown with that reason."""
     try:
-        return read(root, proc, wanted, cni, plugins)
+        return read(node, wanted, configuration, plugins)
     except OSError as error:
         nothing = unknown(Code.CANNOT_READ_KUBERNETES, error)
         return NodeConfig(settings=nothing, components=nothing, units=nothing, routes=nothing, addresses=nothing,
                           cni_files=nothing, machine=nothing, objects=wanted.objects)  # fmt: skip
 
 
-def _there(root: str, path: str) -> bool:
+def _there(node: Node, path: str) -> bool:
     try:
-        return os.path.lexists(inside(root, path))
+        return os.path.lexists(node.path(path))
     except OSError:
         return False
 
 
-def _units(root: str) -> tuple[Unit, ...] | Unknown:
+def _units(node: Node) -> tuple[Unit, ...] | Unknown:
     try:
-        return tuple(unit for name in _UNITS if (unit := systemd_units.read_unit(root, name)) is not None)
+        return tuple(unit for name in _UNITS if (unit := systemd_units.read_unit(node, name)) is not None)
     except OSError as error:
         return unknown(Code.CANNOT_READ_UNITS, error)
 
 
-def _distribution(root: str, units: tuple[Unit, ...] | Unknown) -> Distribution:
+def _distribution(node: Node, units: tuple[Unit, ...] | Unknown) -> Distribution:
     """By what runs under systemd, else by what lies on the disk."""
     running = () if isinstance(units, Unknown) else tuple(unit.name for unit in units)
     for name in running:
         for kind in ("k3s", "rke2", "k0s"):
             if name.startswith(kind):
                 return kind
-    return next((kind for kind, signs in _SIGNS if any(_there(root, sign) for sign in signs)), "")
+    return next((kind for kind, signs in _SIGNS if any(_there(node, sign) for sign in signs)), "")
 
 
 def _server(
-    root: str, kind: str, units: tuple[Unit, ...] | Unknown, found: tuple[Component, ...] | Unknown
+    node: Node, kind: str, units: tuple[Unit, ...] | Unknown, found: tuple[Component, ...] | Unknown
 ) -> bool | None:
     if not kind:
         return None
     if not isinstance(found, Unknown) and any(c.name == "kube-apiserver" for c in found):
         return True
     if isinstance(units, Unknown) or isinstance(found, Unknown):
-        return True if kind == "kubeadm" and _there(root, "/etc/kubernetes/manifests/kube-apiserver.yaml") else None
+        return True if kind == "kubeadm" and _there(node, "/etc/kubernetes/manifests/kube-apiserver.yaml") else None
     if kind in ("k3s", "rke2", "k0s"):
         return any(unit.name in _SERVERS for unit in units) if units else None
     return False
 
 
-def _hostname(root: str, proc: procfs.Proc | Unknown) -> str:
+def _hostname(node: Node) -> str:
+    proc = node.proc
     places = [f"{proc.path}/sys/kernel/hostname"] if isinstance(proc, procfs.Proc) else []
-    for path in (*places, inside(root, "/etc/hostname")):
+    for path in (*places, node.path("/etc/hostname")):
         try:
             return read_bounded(path, 256).decode("utf-8", "replace").strip()
         except OSError:
@@ -143,38 +143,38 @@ def _hostname(root: str, proc: procfs.Proc | Unknown) -> str:
     return ""
 
 
-def written_hostname(root: str) -> str:
+def written_hostname(node: Node) -> str:
     """The name in /etc/hostname; "" where there is none, or one that every machine has."""
     try:
-        name = read_bounded(inside(root, "/etc/hostname"), 256).decode("utf-8", "replace").strip()
+        name = read_bounded(node.path("/etc/hostname"), 256).decode("utf-8", "replace").strip()
     except OSError:
         return ""
     return "" if name.startswith("localhost") else printable(name)
 
 
-def _compared(root: str, unit: Unit, found: tuple[Component, ...] | Unknown) -> Unit:
+def _compared(node: Node, unit: Unit, found: tuple[Component, ...] | Unknown) -> Unit:
     """The unit beside what runs: what has changed since the service was started, and what nobody reads."""
     if unit.name != "kubelet.service":
         return unit
-    shown = systemd_show.show(unit.name) if root == "/" else {}
+    shown = systemd_show.show(unit.name) if node.root == "/" else {}
     started = next((c.started_ns for c in (() if isinstance(found, Unknown) else found) if c.name == "kubelet"), 0)
     files = [unit.fragment, *unit.drop_ins, *(f.path for f in unit.environment_files if f.state == "read")]
     named = {os.path.normpath(file.path) for file in unit.environment_files}
-    unread = [one for path in _STRAYS if path not in named for one in systemd_units.extra_arguments(root, path)]
+    unread = [one for path in _STRAYS if path not in named for one in systemd_units.extra_arguments(node, path)]
     return replace(
         unit,
         strays=tuple(dict.fromkeys(one.source for one in unread)),
         unread=tuple(unread),
         main_pid=int(shown.get("MainPID", "0")),
         need_reload={"yes": True, "no": False}.get(shown.get("NeedDaemonReload", "")),
-        newer=tuple(path for path in files if started and _changed_after(root, path, started)),
+        newer=tuple(path for path in files if started and _changed_after(node, path, started)),
     )
 
 
-def _changed_after(root: str, path: str, started_ns: int) -> bool:
-    now = procfs.clock()
+def _changed_after(node: Node, path: str, started_ns: int) -> bool:
+    now = node.clock()
     try:
-        changed = os.stat(inside(root, path)).st_mtime_ns
+        changed = os.stat(node.path(path)).st_mtime_ns
     except OSError:
         return False
     # A second of tolerance: the start is in clock ticks, and today's wall clock is not quite that of then.
@@ -182,26 +182,30 @@ def _changed_after(root: str, path: str, started_ns: int) -> bool:
 
 
 def _settings(
-    root: str, kind: Distribution, units: tuple[Unit, ...] | Unknown, found: tuple[Component, ...] | Unknown
+    node: Node,
+    kind: Distribution,
+    units: tuple[Unit, ...] | Unknown,
+    found: tuple[Component, ...] | Unknown,
+    subnet_files: tuple[str, ...],
 ) -> tuple[Setting, ...] | Unknown:
     """What files, units and the environment say, the weakest first: a later setting of a key wins."""
     result: list[Setting] = []
     try:
         if kind in ("k3s", "rke2"):
-            result += k3s_config.settings(root, kind, _chosen(kind, units))
+            result += k3s_config.settings(node, kind, _chosen(kind, units))
             for unit in () if isinstance(units, Unknown) else units:
                 result += k3s_config.from_environment(systemd_units.variables(unit), kind, unit.name)
                 result += k3s_config.from_words(list(unit.argv), kind, unit.exec_source)
         if kind == "k0s":
-            result += _documents(root, "/etc/k0s/k0s.yaml", kubeadm.k0s_settings)
-        for path in _kubelet_files(root, kind, found):
-            result += _documents(root, path, kubeadm.settings)
-        result += flannel.settings(root)
+            result += _documents(node, "/etc/k0s/k0s.yaml", kubeadm.k0s_settings)
+        for path in _kubelet_files(node, kind, found):
+            result += _documents(node, path, kubeadm.settings)
+        networks = flannel.settings(node, subnet_files)
     except OSError as error:
         return unknown(Code.CANNOT_READ_DISTRIBUTION, error, what=kind or "Kubernetes")
     except ValueError as error:
         return unseen(Code.BAD_DISTRIBUTION_FILE, what=kind or "Kubernetes", error=str(error))
-    return tuple(result)
+    return networks if isinstance(networks, Unknown) else (*result, *networks)
 
 
 def _chosen(kind: str, units: tuple[Unit, ...] | Unknown) -> str:
@@ -213,14 +217,14 @@ def _chosen(kind: str, units: tuple[Unit, ...] | Unknown) -> str:
     return ""
 
 
-def _documents(root: str, path: str, settings: "kubeadm.Reader") -> list[Setting]:
+def _documents(node: Node, path: str, settings: "kubeadm.Reader") -> list[Setting]:
     try:
-        return [setting for document in yaml_files.read(root, path) for setting in settings(document, path)]
+        return [setting for document in yaml_files.read(node.root, path) for setting in settings(document, path)]
     except FileNotFoundError:
         return []
 
 
-def _kubelet_files(root: str, kind: str, found: tuple[Component, ...] | Unknown) -> list[str]:
+def _kubelet_files(node: Node, kind: str, found: tuple[Component, ...] | Unknown) -> list[str]:
     """The kubelet's configuration and its drop-ins, in order."""
     files = ["/var/lib/kubelet/config.yaml"]
     folders = [f"/var/lib/rancher/{kind}/agent/etc/kubelet.conf.d"] if kind in ("k3s", "rke2") else []
@@ -232,4 +236,4 @@ def _kubelet_files(root: str, kind: str, found: tuple[Component, ...] | Unknown)
                     files = [value]
                 elif name == "--config-dir" and value.startswith("/"):
                     folders = [value]
-    return files + [f"{d}/{n}" for d in folders for n in names(inside(root, d)) if n.endswith(".conf")]
+    return files + [f"{d}/{n}" for d in folders for n in names(node.path(d)) if n.endswith(".conf")]

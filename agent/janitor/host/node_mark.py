@@ -19,8 +19,9 @@ from janitor.core.reason import Reason
 from janitor.core.scope import shared
 from janitor.core.unknown import unseen
 from janitor.host import procfs
-from janitor.host.files import failed, inside, read_bounded, unknown
+from janitor.host.files import failed, read_bounded, unknown
 from janitor.host.journal import STATE, sync_directory
+from janitor.host.node import Node
 
 NUMBER: Final = f"{STATE}/node"
 """Where a node's own number is: a place that goes along with the node, not with its leases."""
@@ -34,18 +35,18 @@ _SAID: Final = re.compile(rb"[ \t]*" + KEY.encode() + rb"[ \t]*=")
 _OURS: Final = re.compile(rb"[ \t]*" + KEY.encode() + rb"[ \t]*=[ \t]*true[ \t]*(#.*)?\r?")
 
 
-def this_node(root: str, proc: procfs.Proc | Unknown) -> tuple[Owner] | Unknown:
-    """The node at `root`, whose processes are in `proc`. Its number is "" where it has none that is its own."""
-    if isinstance(proc, Unknown):
-        return proc
-    first = in_first_pid_namespace(proc)
+def this_node(node: Node) -> tuple[Owner] | Unknown:
+    """Who this node is. Its number is "" where it has none that is its own."""
+    if isinstance(node.proc, Unknown):
+        return node.proc
+    first = in_first_pid_namespace(node.proc)
     if isinstance(first, Unknown):
         return first
     try:
-        own = _read(inside(root, NUMBER))
+        own = _read(node.path(NUMBER))
     except (OSError, ValueError):
         own = None
-    return (Owner("" if own is None else own.number, _machine_id(procfs.node_root(root)), first),)
+    return (Owner("" if own is None else own.number, _machine_id(node.complete()), first),)
 
 
 def in_first_pid_namespace(proc: procfs.Proc) -> bool | Unknown:
@@ -61,10 +62,10 @@ def in_first_pid_namespace(proc: procfs.Proc) -> bool | Unknown:
         return unknown(Code.CANNOT_READ_PID_NAMESPACE, error)
 
 
-def read_marks(root: str, data_dir: str) -> tuple[Owner, ...] | Unknown:
+def read_marks(node: Node, data_dir: str) -> tuple[Owner, ...] | Unknown:
     """The mark in a data directory; none where there is none, a copy of one, or a blank one."""
     try:
-        mark = _read(f"{inside(root, data_dir)}/{MARK}")
+        mark = _read(f"{node.path(data_dir)}/{MARK}")
     except OSError as error:
         return unknown(Code.CANNOT_READ_MARK, error, path=f"{data_dir}/{MARK}")
     except ValueError:
@@ -72,23 +73,25 @@ def read_marks(root: str, data_dir: str) -> tuple[Owner, ...] | Unknown:
     return () if mark is None else (mark,)
 
 
-def leave_marks(root: str, directories: tuple[LeaseDirectory, ...], node: tuple[Owner, ...] | Unknown) -> Reason | None:
+def leave_marks(
+    node: Node, directories: tuple[LeaseDirectory, ...], owners: tuple[Owner, ...] | Unknown
+) -> Reason | None:
     """Mark the data directories of these as this node's, where they bear no mark and are this node's to judge.
 
     The caller has made sure that they are not a container's without the operator's word (core/node_mark.py). Nobody's
     mark is ever replaced. Says what went wrong, None for nothing.
     """
-    if isinstance(node, Unknown):
+    if isinstance(owners, Unknown):
         return None
     problem: Reason | None = None
-    (owner,) = node
-    ours = [d for d in directories if not (d.mismatch or shared(d) or another(_data_dir(d), d.marks, node))]
+    (owner,) = owners
+    ours = [d for d in directories if not (d.mismatch or shared(d) or another(_data_dir(d), d.marks, owners))]
     for data_dir, marked in {_data_dir(d): bool(d.marks) for d in ours}.items():
-        here = inside(root, data_dir)
+        here = node.path(data_dir)
         if not os.path.isdir(here):
             continue
         try:
-            owner = _with_number(root, owner, ours)
+            owner = _with_number(node, owner, ours)
             if not marked:
                 _write(f"{here}/{MARK}", owner)
         except OSError as error:
@@ -96,13 +99,13 @@ def leave_marks(root: str, directories: tuple[LeaseDirectory, ...], node: tuple[
     return problem
 
 
-def said_ours(root: str) -> bool:
+def said_ours(node: Node) -> bool:
     """The operator's word in the node's configuration, for the boot stage, which cannot read all of that.
 
     Of TOML this knows one line above the first table, and nothing where it might be within a text of several lines.
     """
     try:
-        text = read_bounded(inside(root, CONFIGURATION), _LIMIT)
+        text = read_bounded(node.path(CONFIGURATION), _LIMIT)
     except OSError:
         return False
     if b'"""' in text or b"'''" in text:
@@ -120,10 +123,10 @@ def _data_dir(directory: LeaseDirectory) -> str:
     return os.path.dirname(directory.path)
 
 
-def _machine_id(root: str) -> str:
+def _machine_id(node: Node) -> str:
     """What stands for it here: machine-id(5) wants the ID itself kept from others, and evidence is handed on."""
     try:
-        text = read_bounded(inside(root, "/etc/machine-id"), 64)
+        text = read_bounded(node.path("/etc/machine-id"), 64)
     except OSError:
         return ""
     if not _MACHINE_ID.fullmatch(text):
@@ -155,13 +158,13 @@ def _read(path: str) -> Owner | None:
     return Owner(number, "" if machine == "-" else machine, kind == "first") if int(written) == inode else None
 
 
-def _with_number(root: str, owner: Owner, ours: list[LeaseDirectory]) -> Owner:
+def _with_number(node: Node, owner: Owner, ours: list[LeaseDirectory]) -> Owner:
     """The owner with a number, which is on the disk: one of its marks' where it has lost its own, else a new one."""
     if owner.number:
         return owner
     marks = [mark for d in ours if not isinstance(d.marks, Unknown) for mark in d.marks]
     number = marks[0].number if marks else os.urandom(16).hex()
-    path = inside(root, NUMBER)
+    path = node.path(NUMBER)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     owner = Owner(number, owner.machine_id, owner.first)
     _write(path, owner)

@@ -12,7 +12,9 @@ from janitor.core.routing import Match, Profile, Routing, RuleMaker
 from janitor.core.rule_plan import GoneRule, gone_rules
 from janitor.core.rules import PolicyRule
 from janitor.host import cni
-from janitor.host.procfs import Proc, clock, node_root
+from janitor.host.cni_reader import read_configuration
+from janitor.host.node import node_with
+from janitor.host.procfs import Proc, clock
 from janitor.host.routing import read_routing
 
 _STEP_NS: Final = 2 * SECOND
@@ -40,7 +42,8 @@ class Owners:
     def refresh(self) -> None:
         """Look anew. Takes some tens of milliseconds; never raises for what a node can be like."""
         self.looked_ns = now = clock().boottime_ns
-        networks = cni.read_networks(node_root(self.root), ())
+        node = node_with(self.root, self.proc).complete()
+        networks = cni.read_networks(node, read_configuration(node, ()))
         if now - self._searched_ns > _SEARCH_NS:
             self._makers, self._searched_ns = (), now
         self.routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False, seen=self._makers)

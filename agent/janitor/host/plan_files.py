@@ -7,6 +7,7 @@ from typing import Any
 from janitor.core.evidence_node import Setting
 from janitor.host import k3s_config, kubeadm, terraform, yaml_files
 from janitor.host.files import read_bounded
+from janitor.host.node import files_only
 
 _LIMIT = 1 << 20
 _DEFAULTS = {
@@ -53,7 +54,7 @@ def settings(path: str, given: frozenset[str] = frozenset()) -> tuple[Setting, .
         raise ValueError("it is an agent's configuration: the address plan is in that of the server")
     for document in documents:
         _spelled(document, _K3S_KEYS, "k3s and RKE2 do")
-    found = k3s_config.settings("/", "k3s", os.path.abspath(path))
+    found = k3s_config.settings(files_only("/"), "k3s", os.path.abspath(path))
     return (*_defaults(found, "k3s"), *found)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from janitor.core.evidence import Unknown
+from janitor.host.cni_directories import CNI_STATE_DIR
 from janitor.host.files import inside, read_bounded
 from janitor.host.journal import STATE
 from janitor.host.procfs import NODE_ROOT, find_proc, mounted_parts
@@ -24,7 +25,6 @@ _CAPABILITIES: Final = (  # numbers of capabilities(7); whether the rules alone 
     ("CAP_NET_ADMIN", 12, True, "policy rules cannot be put back, and packet filter rules cannot be read"),
     ("CAP_NET_RAW", 13, False, "where iptables-legacy has made packet filter rules, they cannot be read"),
 )
-_CNI: Final = "/var/lib/cni"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def _mounts(
     written = [(STATE_DIR, "its lock and its notes of this boot, which other janitors on the node go by")]
     if leases:
         written.append((STATE, "its journal: nothing is changed that could not be put back"))
-        written.append((_CNI, "the leases of host-local and the cache of libcni"))
+        written.append((CNI_STATE_DIR, "the leases of host-local and the cache of libcni"))
         written += [(path, "a data directory of host-local that the configuration names") for path in data_dirs]
     for path, why in written:
         if not there(path):

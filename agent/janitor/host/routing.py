@@ -19,11 +19,12 @@ from janitor.core.routing import Breaker, Link, Profile, Route, Routing, RuleMak
 from janitor.core.rules import PolicyRule
 from janitor.core.unknown import unseen
 from janitor.host import iproute, netlink, patience
-from janitor.host.cni import SHARED
+from janitor.host.cni_directories import SHARED
 from janitor.host.files import inside, printable, read_bounded, unknown
 from janitor.host.holders import Register
 from janitor.host.namespaces import in_network
 from janitor.host.networkd import read_networkd
+from janitor.host.node import node_with
 from janitor.host.procfs import Proc, node_root
 from janitor.host.whose import Whose
 
@@ -49,7 +50,7 @@ def read_routing(
     """
     enabled = tuple(profile for profile in profiles if profile.enabled)
     makers = find_makers(root, proc, enabled, seen)
-    networkd = read_networkd(node_root(root), proc)
+    networkd = read_networkd(node_with(root, proc).complete())
     if isinstance(proc, Unknown):
         return Routing(proc, proc, proc, makers, networkd, enabled, (), breakers)
     try:

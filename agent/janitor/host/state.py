@@ -14,8 +14,10 @@ from typing import Any, Final
 from janitor.core.codes import Code
 from janitor.core.evidence import FileIdentity, Observation, Unknown
 from janitor.core.unknown import unseen
-from janitor.host.files import inside, parse_json, read_bounded, unknown
+from janitor.host.files import parse_json, read_bounded, unknown
+from janitor.host.node import Node
 from janitor.host.versions import newer_note, version_of
+from janitor.report.words import text
 
 STATE_DIR: Final = "/run/janitor"
 LEDGER: Final = f"{STATE_DIR}/ledger.json"
@@ -29,9 +31,9 @@ _LIMIT = 256 << 20
 _LONGEST_NS: Final = 1 << 63
 
 
-def read_ledger(root: str, boot_id: str | Unknown) -> tuple[FileIdentity, ...] | Unknown:
+def read_ledger(node: Node) -> tuple[FileIdentity, ...] | Unknown:
     """The leases the boot stage found in this boot; none where it has not run."""
-    document = _read(root, LEDGER, boot_id)
+    document = _read(node, LEDGER)
     if isinstance(document, Unknown):
         return document
     try:
@@ -40,10 +42,10 @@ def read_ledger(root: str, boot_id: str | Unknown) -> tuple[FileIdentity, ...] |
         return unseen(Code.BAD_NOTE, path=LEDGER, what="a boot ledger", error=repr(error))
 
 
-def ledger_boot(root: str) -> str | Unknown:
+def ledger_boot(node: Node) -> str | Unknown:
     """The ID of the boot of which there is a ledger, "" where there is none."""
     try:
-        path = f"{inside(root, STATE_DIR)}/{os.path.basename(LEDGER)}"
+        path = f"{node.path(STATE_DIR)}/{os.path.basename(LEDGER)}"
         document = parse_json(read_bounded(path, _LIMIT, follow=False))
     except FileNotFoundError:
         return ""
@@ -55,12 +57,12 @@ def ledger_boot(root: str) -> str | Unknown:
     return boot_id if isinstance(boot_id, str) and boot_id else unseen(Code.BAD_LEDGER, path=LEDGER)
 
 
-def write_ledger(root: str, boot_id: str, files: tuple[FileIdentity, ...]) -> None:
+def write_ledger(node: Node, files: tuple[FileIdentity, ...]) -> None:
     """Write the ledger, whole or not at all. OSError where that fails."""
-    _write(root, LEDGER, {"boot_id": boot_id, "files": [_plain(file) for file in files]})
+    _write(node, LEDGER, {"files": [_plain(file) for file in files]})
 
 
-def write_observations(root: str, boot_id: str, observations: tuple[Observation, ...]) -> None:
+def write_observations(node: Node, observations: tuple[Observation, ...]) -> None:
     """Write down what this pass has seen, for the next one. OSError where that fails."""
     leases = [
         {
@@ -73,12 +75,12 @@ def write_observations(root: str, boot_id: str, observations: tuple[Observation,
         }
         for o in observations
     ]
-    _write(root, OBSERVATIONS, {"boot_id": boot_id, "leases": leases})
+    _write(node, OBSERVATIONS, {"leases": leases})
 
 
-def read_observations(root: str, boot_id: str | Unknown) -> tuple[Observation, ...] | Unknown:
+def read_observations(node: Node) -> tuple[Observation, ...] | Unknown:
     """What earlier passes of this boot have seen; nothing where there was none."""
-    document = _read(root, OBSERVATIONS, boot_id)
+    document = _read(node, OBSERVATIONS)
     if isinstance(document, Unknown):
         return document
     try:
@@ -107,14 +109,14 @@ class ClockNote:
     stood_ns: int = 0
 
 
-def write_clock(root: str, boot_id: str, note: ClockNote) -> None:
+def write_clock(node: Node, note: ClockNote) -> None:
     """Write it down for passes and for the next daemon. OSError where that fails."""
-    _write(root, CLOCK, {"boot_id": boot_id, **{name: getattr(note, name) for name in ClockNote.__slots__}})
+    _write(node, CLOCK, {name: getattr(note, name) for name in ClockNote.__slots__})
 
 
-def read_clock(root: str, boot_id: str | Unknown) -> ClockNote | Unknown | None:
+def read_clock(node: Node) -> ClockNote | Unknown | None:
     """The note; None where no daemon of this boot has watched the clock yet."""
-    document = _read(root, CLOCK, boot_id)
+    document = _read(node, CLOCK)
     if isinstance(document, Unknown):
         return document
     if not document:
@@ -128,36 +130,36 @@ def read_clock(root: str, boot_id: str | Unknown) -> ClockNote | Unknown | None:
         return unseen(Code.BAD_NOTE, path=CLOCK, what="a note of the clocks", error=repr(error))
 
 
-def write_telling(root: str, boot_id: str, pass_id: str, told: int) -> None:
+def write_telling(node: Node, pass_id: str, told: int) -> None:
     """Note that a pass of the daemon is changing something, and how many of its deeds have been logged. OSError."""
-    _write(root, TELLING, {"boot_id": boot_id, "pass": pass_id, "told": told})
+    _write(node, TELLING, {"pass": pass_id, "told": told})
 
 
-def read_telling(root: str, boot_id: str | Unknown) -> tuple[str, int]:
+def read_telling(node: Node) -> tuple[str, int]:
     """The pass whose deeds were not all logged, and how many of them were; ("", 0) where there is none."""
-    document = _read(root, TELLING, boot_id)
+    document = _read(node, TELLING)
     if isinstance(document, Unknown) or not isinstance(document.get("told"), int):
         return "", 0
     return str(document.get("pass")), int(document["told"])
 
 
-def all_told(root: str) -> None:
+def all_told(node: Node) -> None:
     """Nothing is left to be logged. OSError."""
     try:
-        os.unlink(inside(root, TELLING))
+        os.unlink(node.path(TELLING))
     except FileNotFoundError:
         pass
 
 
-def read_rules(root: str, boot_id: str | Unknown) -> dict[str, Any]:
+def read_rules(node: Node) -> dict[str, Any]:
     """What the daemon last wrote of the policy rules (mirror_note.py); empty where it has not, or in another boot."""
-    document = _read(root, RULES, boot_id)
+    document = _read(node, RULES)
     return {} if isinstance(document, Unknown) else document
 
 
-def write_rules(root: str, boot_id: str, document: dict[str, Any]) -> None:
+def write_rules(node: Node, document: dict[str, Any]) -> None:
     """Write the mirror down, whole or not at all. OSError where that fails."""
-    _write(root, RULES, {"boot_id": boot_id, **document})
+    _write(node, RULES, document)
 
 
 def _identity(item: Mapping[str, Any]) -> FileIdentity:
@@ -171,9 +173,11 @@ def _plain(file: FileIdentity) -> dict[str, Any]:
     return {name: getattr(file, name) for name in FileIdentity.__slots__}
 
 
-def _write(root: str, path: str, document: dict[str, Any]) -> None:
-    os.makedirs(inside(root, STATE_DIR), mode=0o700, exist_ok=True)
-    target = inside(root, path)
+def _write(node: Node, path: str, document: dict[str, Any]) -> None:
+    if isinstance(node.boot_id, Unknown):
+        raise OSError(0, text(node.boot_id.reason))  # a note of a boot that nobody can tell would prove nothing
+    os.makedirs(node.path(STATE_DIR), mode=0o700, exist_ok=True)
+    target = node.path(path)
     try:
         os.unlink(f"{target}.new")  # whatever an interruption, or anybody, has left there
     except FileNotFoundError:
@@ -181,17 +185,17 @@ def _write(root: str, path: str, document: dict[str, Any]) -> None:
     fd = os.open(f"{target}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "w", encoding="ascii") as file:
-            json.dump({"version": VERSION, **document}, file)
+            json.dump({"version": VERSION, "boot_id": node.boot_id, **document}, file)
         os.rename(f"{target}.new", target)
     except OSError:
         os.unlink(f"{target}.new")  # where there is no room, half of it would only take more
         raise
 
 
-def _read(root: str, path: str, boot_id: str | Unknown) -> dict[str, Any] | Unknown:
+def _read(node: Node, path: str) -> dict[str, Any] | Unknown:
     """A note of this boot; empty where there is none, or it is of another boot."""
     try:
-        document = parse_json(read_bounded(inside(root, path), _LIMIT))
+        document = parse_json(read_bounded(node.path(path), _LIMIT))
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -202,4 +206,4 @@ def _read(root: str, path: str, boot_id: str | Unknown) -> dict[str, Any] | Unkn
         return unseen(Code.NOTE_NOT_AN_OBJECT, path=path)
     if (found := version_of(document)) > VERSION:
         return Unknown(newer_note(path, found, VERSION))
-    return document if document.get("boot_id") == boot_id else {}
+    return document if document.get("boot_id") == node.boot_id else {}

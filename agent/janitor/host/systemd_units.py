@@ -20,7 +20,8 @@ from janitor.core.systemd_syntax import (
     unit_lines,
     words,
 )
-from janitor.host.files import inside, names, read_bounded, said
+from janitor.host.files import names, read_bounded, said
+from janitor.host.node import Node
 from janitor.host.secrets import hidden, masked, without_secrets
 
 SEARCH_PATH: Final = (
@@ -47,22 +48,22 @@ class _Merged:
     contents: dict[str, str] = field(default_factory=dict)
 
 
-def read_unit(root: str, name: str) -> Unit | None:
+def read_unit(node: Node, name: str) -> Unit | None:
     """The service `name`, or None where there is none, or it is masked. OSError where a directory cannot be read."""
-    fragment = next((f"{place}/{name}" for place in SEARCH_PATH if _exists(root, f"{place}/{name}")), "")
-    if not fragment or _masked(root, fragment):
+    fragment = next((f"{place}/{name}" for place in SEARCH_PATH if _exists(node, f"{place}/{name}")), "")
+    if not fragment or _masked(node, fragment):
         return None
-    drop_ins, shadowed = _drop_ins(root, name)
+    drop_ins, shadowed = _drop_ins(node, name)
     merged = _Merged()
     for path in (fragment, *drop_ins):
         try:
-            text = read_bounded(inside(root, path), _LIMIT).decode("utf-8", "replace")
+            text = read_bounded(node.path(path), _LIMIT).decode("utf-8", "replace")
         except OSError as error:
             merged.complaints.append(f"{path} cannot be read: {error.strerror}")
             continue
         for line in unit_lines(text):
             if line.section == "Service":
-                _take(root, line, f"{path}:{line.number}", name, merged)
+                _take(node, line, f"{path}:{line.number}", name, merged)
     if not merged.exec_start:
         return None
     if merged.starts > 1 and not merged.oneshot:
@@ -70,7 +71,7 @@ def read_unit(root: str, name: str) -> Unit | None:
             f"{merged.exec_source}: a second ExecStart=, so systemd refuses the unit; an empty ExecStart= before it "
             "takes back the first"
         )
-    from_files = [a for file in merged.files for a in _from_file(root, file, merged)]
+    from_files = [a for file in merged.files for a in _from_file(node, file, merged)]
     assignments = tuple(merged.assignments + from_files)
     argv = _command(merged, {a.variable: a.value for a in assignments})
     used = {a.variable for a in assignments if _mentions(merged.exec_start, a.variable)}
@@ -90,23 +91,23 @@ def _mentions(text: str, variable: str) -> bool:
     return f"${variable}" in text or f"${{{variable}}}" in text
 
 
-def _exists(root: str, path: str) -> bool:
+def _exists(node: Node, path: str) -> bool:
     try:
-        return os.path.lexists(inside(root, path))
+        return os.path.lexists(node.path(path))
     except OSError:
         return False
 
 
-def _masked(root: str, path: str) -> bool:
+def _masked(node: Node, path: str) -> bool:
     """Whether it is a link to /dev/null, or empty: systemd reads nothing from it then."""
     try:
-        place = os.path.join(inside(root, os.path.dirname(path)), os.path.basename(path))
-        return (os.path.islink(place) and os.readlink(place) == "/dev/null") or os.path.getsize(inside(root, path)) == 0
+        place = os.path.join(node.path(os.path.dirname(path)), os.path.basename(path))
+        return (os.path.islink(place) and os.readlink(place) == "/dev/null") or os.path.getsize(node.path(path)) == 0
     except OSError:
         return False
 
 
-def _drop_ins(root: str, name: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+def _drop_ins(node: Node, name: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Those that are read, in order; and (the one that is not, the one that stands before it)."""
     chosen: dict[str, str] = {}
     shadowed: list[tuple[str, str]] = []
@@ -114,7 +115,7 @@ def _drop_ins(root: str, name: str) -> tuple[tuple[str, ...], tuple[tuple[str, s
     for folder in (f"{name}.d", "service.d"):
         for place in SEARCH_PATH:
             directory = f"{place}/{folder}"
-            real = inside(root, directory)
+            real = node.path(directory)
             if real in places:
                 continue
             places.add(real)
@@ -123,11 +124,11 @@ def _drop_ins(root: str, name: str) -> tuple[tuple[str, ...], tuple[tuple[str, s
                     if file in chosen:
                         shadowed.append((f"{directory}/{file}", chosen[file]))
                     chosen.setdefault(file, f"{directory}/{file}")
-    read = tuple(chosen[file] for file in sorted(chosen) if not _masked(root, chosen[file]))
+    read = tuple(chosen[file] for file in sorted(chosen) if not _masked(node, chosen[file]))
     return read, tuple((path, by) for path, by in shadowed if "/service.d/" not in path)
 
 
-def _take(root: str, line: Line, source: str, unit: str, merged: _Merged) -> None:
+def _take(node: Node, line: Line, source: str, unit: str, merged: _Merged) -> None:
     value = line.value.replace("%n", unit).replace("%N", unit.rpartition(".")[0]).replace("%%", "%")
     match line.key:
         case "Environment" if not value:
@@ -137,7 +138,7 @@ def _take(root: str, line: Line, source: str, unit: str, merged: _Merged) -> Non
         case "EnvironmentFile" if not value:
             merged.files.clear()
         case "EnvironmentFile":
-            merged.files += _environment_files(root, value, source)
+            merged.files += _environment_files(node, value, source)
         case "ExecStart" if not value:
             merged.exec_start, merged.exec_source, merged.starts = "", "", 0
         case "ExecStart":
@@ -165,24 +166,24 @@ def _assignments(value: str, source: str, merged: _Merged) -> list[Assignment]:
     return found
 
 
-def _environment_files(root: str, value: str, source: str) -> list[EnvironmentFile]:
+def _environment_files(node: Node, value: str, source: str) -> list[EnvironmentFile]:
     optional = value.startswith("-")
     pattern = value.removeprefix("-").strip()
     if any(c in pattern for c in "*?["):
-        base = inside(root, "/")
+        base = node.path("/")
         found = sorted(glob.glob(base.rstrip("/") + pattern))
         paths = [path if base == "/" else path[len(base.rstrip("/")) :] for path in found] or [pattern]
     else:
         paths = [pattern]
-    states = [(path, "read" if os.path.isfile(inside(root, path)) else "missing") for path in paths]
+    states = [(path, "read" if os.path.isfile(node.path(path)) else "missing") for path in paths]
     return [EnvironmentFile(path, optional, state, source) for path, state in states]
 
 
-def _from_file(root: str, file: EnvironmentFile, merged: _Merged) -> list[Assignment]:
+def _from_file(node: Node, file: EnvironmentFile, merged: _Merged) -> list[Assignment]:
     if file.state != "read":
         return []
     try:
-        data = read_bounded(inside(root, file.path), _LIMIT + 1)
+        data = read_bounded(node.path(file.path), _LIMIT + 1)
     except OSError as error:
         merged.complaints.append(f"{file.path} cannot be read: {said(error)}")
         return []
@@ -226,10 +227,10 @@ def _command(merged: _Merged, environment: dict[str, str]) -> tuple[str, ...]:
     return without_secrets(parts if literal else parts[:1] + expand(parts[1:], environment))
 
 
-def extra_arguments(root: str, path: str) -> list[Assignment]:
+def extra_arguments(node: Node, path: str) -> list[Assignment]:
     """What a file that no unit names would add to the kubelet's flags; nothing where it cannot be read."""
     try:
-        text = read_bounded(inside(root, path), _LIMIT).decode("utf-8", "replace")
+        text = read_bounded(node.path(path), _LIMIT).decode("utf-8", "replace")
     except OSError:
         return []
     found = [pair for pair in environment_file(text) if pair[0].endswith("KUBELET_EXTRA_ARGS") and pair[1].strip()]

@@ -16,7 +16,7 @@ from janitor.core.reason import Fact, Reason, because
 from janitor.report.json_bytes import indented
 from janitor.report.words import text
 
-_SENTENCES: Final = {"damage": "", "mismatch": "", "why": "role"}
+_SENTENCES: Final = {"damage": "", "mismatch": "", "why": "role", "problem": "usable"}
 """Fields that held a sentence in version 1, and by which other field of theirs they are known; "" for any."""
 
 

@@ -82,7 +82,7 @@ TEXTS: Final[dict[Code, str]] = {
     Code.CANNOT_READ_CACHE: "reading libcni's cache {path}: {error}",
     Code.CANNOT_LIST_CNI_CONFIGURATION: "listing the CNI configuration in {path}: {error}",
     Code.CANNOT_READ_CNI_CONFIGURATION: "reading the CNI configuration {path}: {error}",
-    Code.BAD_CNI_CONFIGURATION: "reading the CNI configuration {path}: {error}",
+    Code.BAD_CNI_CONFIGURATION: "reading the CNI configuration {path}: {cause}",
     Code.NO_CNI_CONFIGURATION: (
         "no CNI configuration was found in {paths}, so nobody can say which leases are the pods'"
     ),
@@ -226,7 +226,6 @@ TEXTS: Final[dict[Code, str]] = {
     Code.CACHE_TOO_LARGE: "it holds {bytes} bytes, far more than libcni writes",
     Code.CACHE_NULS: "it holds {bytes} NUL bytes",
     Code.CACHE_NOT_JSON: "it is not JSON that libcni could have written",
-    Code.CACHE_NOT_AN_OBJECT: "it is not a JSON object",
     Code.CACHE_CONFIG_UNDECODABLE: "the configuration in it cannot be decoded",
     Code.CACHE_CONFIG_NOT_AN_OBJECT: "the configuration in it is not a JSON object",
     # Why a lease is live, held, foreign, pending or missing.
@@ -422,6 +421,18 @@ TEXTS: Final[dict[Code, str]] = {
     Code.RULES_NOT_KEPT: "{why}",
     Code.CONTROL_GROUP_UNSEEN: "its control group could not be seen",
     Code.OTHER_HIERARCHY: "process 1 has no control group of {hierarchy}",
+    # Damage of a CNI configuration file.
+    Code.UNREADABLE: "it cannot be read ({error})",
+    Code.NOT_JSON: "it is not JSON ({error})",
+    Code.NOT_AN_OBJECT: "it is not a JSON object",
+    Code.CNI_LINE_BREAK: "its name has a line break",
+    Code.CNI_TOO_LARGE: "it holds more than {kib} KiB",
+    Code.CNI_TOO_DEEP: "it is nested too deeply",
+    Code.CNI_KEY_TWICE: "it has a key twice",
+    Code.CNI_KEY_CASE: "it says {key} for {meant}",
+    Code.CNI_NO_PLUGIN: "it names no plugin",
+    Code.CNI_NO_NAME: "it has no usable network name",
+    Code.ONLY_FILES_READ: "only files are read here, not the processes of a node",
 }
 
 HINTS: Final[dict[Code, str]] = {

@@ -1,0 +1,192 @@
+"""CNI configuration files: each directory is read once, each file bounded, into values. Standard library only.
+
+A directory is read as libcni reads it (libcni/conf.go, ConfFiles): names that end in .conf, .conflist or .json together
+in lexical order, so `10-a.conf` comes before `10-a.conflist`; subdirectories are passed over. What the files mean is
+for the views of these values: host/cni.py has the networks, host/cni_files.py what a kubelet needs, and
+host/cni_doubts.py what the boot stage cannot rule out.
+"""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from janitor.core.codes import Code
+from janitor.core.evidence import Unknown
+from janitor.core.reason import Reason, because
+from janitor.host.cni_directories import CONFIGURATION, DATA_DIR
+from janitor.host.files import entries, failed, parse_json, printable, read_bounded, unknown
+from janitor.host.node import Node
+
+EXTENSIONS: Final = (".conf", ".conflist", ".json")
+LIMIT: Final = 1 << 20
+"""Bytes that are read of one file."""
+PLAIN_LIMIT: Final = 256 << 10
+"""Bytes of which the boot stage's other form, a shell with awk, makes sense in a second."""
+
+_DEEPEST: Final = 100
+_BLANK: Final = b"\0 \t\r\n"
+# Keys on which it depends whose leases are where.
+_KEYS: Final = {
+    k.lower(): k for k in ("name", "plugins", "type", "ipam", "dataDir", "disableGC", "delegates", "clusterNetwork")
+}
+
+Conf = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """One file that has a configuration's name.
+
+    `damage` says why no runtime can load it. `ambiguity` says why Go's more lenient JSON, which libcni and the plugins
+    use, may understand something else in it than `document` has. Either is None where there is no such thing.
+    """
+
+    path: str  # as the node names it; not always printable
+    content: bytes | Unknown
+    document: Conf
+    damage: Reason | None = None
+    ambiguity: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigDirectory:
+    """`files` in libcni's order. `others` are the paths of further files, which libcni passes over."""
+
+    path: str
+    exists: bool
+    files: tuple[ConfigFile, ...] | Unknown = ()
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The CNI configuration of a node. `named`: a runtime has said that it looks in these directories."""
+
+    directories: tuple[ConfigDirectory, ...]
+    named: bool
+
+
+def read_configuration(node: Node, named: tuple[str, ...]) -> Configuration:
+    """What is in the directories that the runtimes name; where none does, in the usual ones."""
+    return Configuration(tuple(_directory(node, path) for path in dict.fromkeys(named or CONFIGURATION)), bool(named))
+
+
+def _directory(node: Node, path: str) -> ConfigDirectory:
+    try:
+        here = node.path(path)
+        there = sorted((e.name for e in entries(here) if not e.is_dir(follow_symlinks=False)), key=os.fsencode)
+    except (FileNotFoundError, NotADirectoryError):
+        return ConfigDirectory(path, exists=False)
+    except OSError as error:
+        return ConfigDirectory(path, exists=True, files=unknown(Code.CANNOT_LIST_CNI_CONFIGURATION, error, path=path))
+    files = tuple(_file(node, f"{path}/{name}") for name in there if name.endswith(EXTENSIONS))
+    others = (f"{path}/{name}" for name in there if not name.endswith(EXTENSIONS))
+    return ConfigDirectory(path, True, files, tuple(other for other in others if _is_file(node, other)))
+
+
+def _is_file(node: Node, path: str) -> bool:
+    try:
+        return os.path.isfile(node.path(path))
+    except OSError:
+        return False  # a link that leads to itself is nothing
+
+
+def _file(node: Node, path: str) -> ConfigFile:
+    try:
+        content = read_bounded(node.path(path), LIMIT + 1)
+    except OSError as error:
+        unread = unknown(Code.CANNOT_READ_CNI_CONFIGURATION, error, path=printable(path))
+        return ConfigFile(path, unread, {}, failed(Code.UNREADABLE, error))
+    return understand(path, content)
+
+
+def understand(path: str, content: bytes) -> ConfigFile:
+    """What one file says."""
+    if not content.strip(_BLANK):
+        return ConfigFile(path, content, {}, because(Code.EMPTY))
+    if len(content) > LIMIT:
+        return ConfigFile(path, content, {}, because(Code.CNI_TOO_LARGE, kib=LIMIT >> 10))
+    ambiguities: list[Reason] = []
+    if len(content) > PLAIN_LIMIT:
+        ambiguities.append(because(Code.CNI_TOO_LARGE, kib=PLAIN_LIMIT >> 10))
+
+    def one_meaning(pairs: list[tuple[str, Any]]) -> Conf:
+        ambiguities.extend(_ambiguities([key for key, _ in pairs]))
+        return dict(pairs)
+
+    try:
+        document = parse_json(content.decode("utf-8"), object_pairs_hook=one_meaning, parse_int=float)
+    except ValueError as error:
+        return ConfigFile(path, content, {}, because(Code.NOT_JSON, error=str(error)))
+    if not isinstance(document, dict):
+        return ConfigFile(path, content, {}, because(Code.NOT_AN_OBJECT))
+    if _deeper(document):
+        ambiguities.append(because(Code.CNI_TOO_DEEP))
+    return ConfigFile(path, content, document, problem_of(document), next(iter(ambiguities), None))
+
+
+def _ambiguities(keys: list[str]) -> Iterable[Reason]:
+    """Go's encoding/json takes keys in any case, and merges what is there twice."""
+    folded = [re.sub(r"[^a-z0-9_.-]", "?", key, flags=re.ASCII | re.IGNORECASE).lower()[:64] for key in keys]
+    if len(set(folded)) < len(folded):
+        yield because(Code.CNI_KEY_TWICE)
+    for key, one in zip(keys, folded, strict=True):
+        if _KEYS.get(one, key) != key:
+            yield because(Code.CNI_KEY_CASE, key=key, meant=_KEYS[one])
+
+
+def _deeper(document: Conf) -> bool:
+    """Whether it is nested deeper than the shell follows it."""
+    level: list[Any] = [document]
+    for _ in range(_DEEPEST + 1):
+        level = [part for value in level for part in _parts(value)]
+    return bool(level)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def problem_of(config: Conf) -> Reason | None:
+    """Why libcni makes no network of a configuration list, or of a single plugin's; None if it does."""
+    plugins = config.get("plugins", [config])
+    if not isinstance(plugins, list) or not plugins or not all(isinstance(plugin, dict) for plugin in plugins):
+        return because(Code.CNI_NO_PLUGIN)
+    if not all(isinstance(plugin.get("type"), str) for plugin in plugins):
+        return because(Code.CNI_NO_PLUGIN)
+    name = config.get("name")
+    usable = isinstance(name, str) and name and "/" not in name and name not in (".", "..")
+    return None if usable else because(Code.CNI_NO_NAME)
+
+
+def plugins_of(config: Conf) -> tuple[Conf, ...]:
+    """The chain of a configuration list; a single plugin's `.conf` is a chain of one. Nothing of what is no plugin."""
+    plugins = config.get("plugins", [config] if "type" in config else [])
+    return tuple(plugin for plugin in plugins if isinstance(plugin, dict)) if isinstance(plugins, list) else ()
+
+
+def delegates_of(plugin: Conf) -> tuple[Conf, ...]:
+    """The configurations that multus, thin or thick, has in its own."""
+    delegates = plugin.get("delegates") if plugin.get("type") in ("multus", "multus-shim") else None
+    return tuple(one for one in delegates if isinstance(one, dict)) if isinstance(delegates, list) else ()
+
+
+def ipam_of(plugin: Conf) -> Conf:
+    """A plugin's IPAM section; flannel makes one up for its delegate (flannel-io/cni-plugin)."""
+    ipam = plugin.get("ipam")
+    ipam = ipam if isinstance(ipam, dict) else {}
+    return {"type": "host-local"} | ipam if plugin.get("type") == "flannel" else ipam
+
+
+def ipam_types(plugins: Iterable[Conf]) -> tuple[str, ...]:
+    """The IPAM plugins of a chain."""
+    return tuple(dict.fromkeys(str(kind) for plugin in plugins if (kind := ipam_of(plugin).get("type"))))
+
+
+def data_dir_of(ipam: Conf) -> str:
+    """Where host-local keeps its leases; "" for a path that is not absolute, which nobody can resolve."""
+    data_dir = ipam.get("dataDir") or DATA_DIR
+    return posixpath.normpath(data_dir) if isinstance(data_dir, str) and data_dir.startswith("/") else ""
