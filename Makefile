@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo image image-context test mutants real test-kubernetes test-vm bench soak lint format protos schema clean
+.PHONY: help setup demo image image-context test mutants real test-kubernetes test-vm bench soak lint format protos schema log-events clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -53,6 +53,9 @@ protos: $(VENV)/.ready ## the protobuf stubs, after a change in protos/
 schema: $(VENV)/.ready ## the published JSON schemas, after a change of the report's types
 	@$(BIN)/python -m janitor.report.document > agent/janitor/report/schema.json
 	@$(BIN)/python -m janitor.report.cidr_document > agent/janitor/report/cidr.schema.json
+
+log-events: $(VENV)/.ready ## docs/log-events.md, after a change of the log's events
+	@$(BIN)/python -m janitor.report.event_table > docs/log-events.md
 
 image-context: $(VENV)/.ready ## dist/wheels and dist/packages, from which the Dockerfile builds without a network
 	@$(BIN)/python -m tests.lab.container_image context dist

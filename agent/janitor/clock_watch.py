@@ -13,7 +13,7 @@ from janitor.host.clock_set import ClockSet
 from janitor.host.files import said
 from janitor.host.procfs import boot_id, clock, find_proc
 from janitor.host.state import ClockNote, read_clock, read_observations, write_clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 
 SECOND: Final = 1_000_000_000
 _SLEWED_NS: Final = 2 * SECOND  # by so much the clocks may differ without a step while nobody looked
@@ -30,12 +30,12 @@ class ClockWatch:
     """What it cannot do it says once; then (b) and (c) are what they are without a daemon."""
 
     root: str
-    say: Say
+    log: Log
     _timer: ClockSet | None = None
     _note: ClockNote = field(default_factory=ClockNote)
     _next_ns: int = 1  # when to begin; then, when to look again at a timer that has just told of a step
     _again_ns: int = 0  # when to try again to write the note; 0 where it is written
-    _told_ns: dict[str, int] = field(default_factory=dict)  # when a line was last said
+    _told_ns: dict[LogEvent, int] = field(default_factory=dict)  # when a line was last said
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
@@ -75,7 +75,9 @@ class ClockWatch:
         if took_ns > wait_s * SECOND + _STALL_NS:
             self._note = replace(self._note, stood_ns=self._note.stood_ns + took_ns)
             self._write(now)
-            self._tell(now, "stood still", for_s=f"{took_ns / SECOND:.0f}", then="that is not counted as watching")
+            self._log_seldom(
+                now, LogEvent.DAEMON_STALLED, for_s=f"{took_ns / SECOND:.0f}", then="that is not counted as watching"
+            )
 
     def close(self, patience_s: float) -> None:
         """Leave to the next one by how much the clocks differ now."""
@@ -91,7 +93,7 @@ class ClockWatch:
         try:
             self._timer = ClockSet()
         except OSError as error:
-            self.say("clock not watched", why=said(error), then="two steps that cancel each other are not seen")
+            self.log(LogEvent.CLOCK_NOT_WATCHED, why=said(error), then="two steps that cancel each other are not seen")
         before = read_clock(self.root, boot_id(find_proc(self.root)))
         if isinstance(before, Unknown):  # which may have said anything
             self._note = ClockNote(now.boottime_ns, _offset_ns(now), now.boottime_ns)
@@ -116,7 +118,9 @@ class ClockWatch:
         self._note = replace(self._note, set_ns=now.boottime_ns, offset_ns=_offset_ns(now))
         self._write(now)
         if abs(by_ns) >= _TOLD_NS:
-            self._tell(now, "clock was set", by_s=f"{by_ns / SECOND:+.0f}", then="it proves no lease's age any more")
+            self._log_seldom(
+                now, LogEvent.CLOCK_WAS_SET, by_s=f"{by_ns / SECOND:+.0f}", then="it proves no lease's age any more"
+            )
 
     def _write(self, now: Clock) -> None:
         node = boot_id(find_proc(self.root))
@@ -127,13 +131,15 @@ class ClockWatch:
             self._again_ns = 0
         except OSError as error:
             if not self._again_ns:
-                self.say("notes not written", why=said(error), then="'clean' may not know that the clock was set")
+                self.log(
+                    LogEvent.NOTES_NOT_WRITTEN, why=said(error), then="'clean' may not know that the clock was set"
+                )
             self._again_ns = now.boottime_ns + _AGAIN_NS
 
-    def _tell(self, now: Clock, event: str, **fields: str) -> None:
+    def _log_seldom(self, now: Clock, event: LogEvent, /, **fields: str) -> None:
         if event not in self._told_ns or now.boottime_ns - self._told_ns[event] >= _TELL_EVERY_NS:
             self._told_ns[event] = now.boottime_ns
-            self.say(event, **fields)
+            self.log(event, **fields)
 
 
 def _offset_ns(now: Clock) -> int:

@@ -27,13 +27,14 @@ from janitor.host.rights import Lack
 from janitor.host.signals import Signals
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
-from janitor.part import Part, Say
+from janitor.part import Part
 from janitor.parts import Parts
 from janitor.passing import SECOND, Passing
+from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed
 from janitor.rule_keeper import RuleKeeper
-from janitor.seen import Health, Seen
+from janitor.seen import Health, Seen, log_server
 from janitor.sole import Sole
 from janitor.standing import Settings, SettingsError, changes, figures, health, missing, mode, status
 from janitor.syncing import Syncing
@@ -56,17 +57,17 @@ class Daemon:
     """All of it. `read` reads the settings anew; SettingsError where they cannot be used."""
 
     def __init__(
-        self, settings: Settings, read: Callable[[], Settings], say: Say, dropped: Counter[str] | None = None
+        self, settings: Settings, read: Callable[[], Settings], log: Log, dropped: Counter[str] | None = None
     ) -> None:
-        """`dropped` counts what `say` could not say."""
+        """`dropped` counts the lines that `log` could not write."""
         self.settings = settings
         self._dropped = Counter() if dropped is None else dropped
         self._read = read
-        self._say = say
+        self._log = log
         self._deeds: deque[Deed] = deque(maxlen=_DEEDS)
         self._seen = Seen(self.figures, self.health, lambda: mode(self.settings), lambda: tuple(self._deeds))
-        self._parts = Parts(self.say)
-        self._sole = Sole(lambda: self.settings.options.root, self.say)
+        self._parts = Parts(self.log)
+        self._sole = Sole(lambda: self.settings.options.root, self.log)
         self._round = clock()
         self._began_ns = self._round.boottime_ns
         self._chores_ns = 0
@@ -83,7 +84,7 @@ class Daemon:
                 while not self._told_to_end(signals):
                     self._once(signals)
                 notify(STOPPING="1", STATUS="ending")
-                self.say("ending")
+                self.log(LogEvent.ENDING)
             finally:
                 self._close()
 
@@ -154,7 +155,7 @@ class Daemon:
         self._begin()
         self._run_parts(frozenset())
         notify(READY="1")
-        self.say("started", pid=os.getpid(), mode=mode(self.settings))
+        self.log(LogEvent.STARTED, pid=os.getpid(), mode=mode(self.settings))
 
     def _begin(self, only: Container[str] = _EVERY) -> None:
         """Make every part (of `only`) that is wanted, not there, and has not just failed; end what is not wanted."""
@@ -168,13 +169,16 @@ class Daemon:
         options = wanted.options
         durable = wanted.durable and wanted.leases
         return {  # the clock before the passes that read its note
-            "clock": (lambda: ClockWatch(options.root, self.say)) if wanted.leases else None,
-            "rules": (lambda: Keeping(self._keeper, self.say, self._watching)) if wanted.rules else None,
-            "leases": (lambda: Passing(self._order, wanted.interval_s, self.say)) if wanted.leases else None,
-            "durable": (lambda: Syncing(options.root, options.data_dirs, self.say)) if durable else None,
-            "http": (lambda: Server(listen, self._seen.answer, self.say, wanted.hosts)) if listen is not None else None,
-            "textfile": lambda: Textfile(wanted.textfile, self.figures, self.say),
+            "clock": (lambda: ClockWatch(options.root, self.log)) if wanted.leases else None,
+            "rules": (lambda: Keeping(self._keeper, self.log, self._watching)) if wanted.rules else None,
+            "leases": (lambda: Passing(self._order, wanted.interval_s, self.log)) if wanted.leases else None,
+            "durable": (lambda: Syncing(options.root, options.data_dirs, self.log)) if durable else None,
+            "http": (lambda: self._server(listen, wanted.hosts)) if listen is not None else None,
+            "textfile": lambda: Textfile(wanted.textfile, self.figures, self.log),
         }
+
+    def _server(self, listen: tuple[str, int], hosts: tuple[str, ...]) -> Server:
+        return Server(listen, self._seen.answer, lambda event: log_server(event, self.log), hosts)
 
     def _close(self) -> None:
         if rules := self._parts.one(Keeping):
@@ -189,7 +193,7 @@ class Daemon:
             new = self._read()
         except Exception as error:  # noqa: BLE001 (whatever a file can be like, the one that was read stays)
             why = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
-            self.say("configuration not read", why=why, then="the old one stays in force")
+            self.log(LogEvent.CONFIGURATION_NOT_READ, why=why, then="the old one stays in force")
             notify(READY="1")
             return
         changed, self.settings = changes(self.settings, new), new
@@ -206,12 +210,12 @@ class Daemon:
                 # Nothing is done any more by the old order once it is said that the new one is in force.
                 leases.end_pass(self._in_force)
                 if leases.ending:
-                    self.say("configuration changes", then="the pass that is under way ends first")
+                    self.log(LogEvent.CONFIGURATION_CHANGES, then="the pass that is under way ends first")
                 return
         self._in_force()
 
     def _in_force(self) -> None:
-        self.say("configuration read", mode=mode(self.settings))
+        self.log(LogEvent.CONFIGURATION_READ, mode=mode(self.settings))
         notify(READY="1")
 
     def _keeper(self) -> RuleKeeper | Unknown:
@@ -221,10 +225,10 @@ class Daemon:
         if wanted.repair_rules and wanted.no_rules:
             return Unknown(wanted.no_rules)
         options = wanted.options
-        return RuleKeeper(options.root, proc, options.profiles, self.say, observe_only=not wanted.repair_rules)
+        return RuleKeeper(options.root, proc, options.profiles, self.log, observe_only=not wanted.repair_rules)
 
     def _watching(self, keeper: RuleKeeper) -> None:
-        self.say("watching rules", learned=len(keeper.mirror.kept), pid=os.getpid())
+        self.log(LogEvent.WATCHING_RULES, learned=len(keeper.mirror.kept), pid=os.getpid())
 
     def _order(self, tidy: bool, postponed: frozenset[str]) -> Order:
         wanted = self.settings
@@ -235,9 +239,9 @@ class Daemon:
 
     # What is said and shown.
 
-    def say(self, event: str, **fields: object) -> None:
-        """A line of the log; what was done is kept for the page."""
-        self._say(event, **fields)
+    def log(self, event: LogEvent, /, **fields: object) -> None:
+        """A line of the log; an action is kept for the page."""
+        self._log(event, **fields)
         done = deed(clock().realtime_ns / 1e9, event, fields)
         if done is not None:
             self._deeds.appendleft(done)
@@ -264,7 +268,7 @@ class Daemon:
         before, self._lacks = self._lacks, missing(self.settings)
         for lack in self._lacks:
             if lack not in before:
-                self.say("missing", what=lack.what, why=lack.why)
+                self.log(LogEvent.MISSING, what=lack.what, why=lack.why)
         if not self._sole.held:
             return
         words = status(self.figures(), self.health())

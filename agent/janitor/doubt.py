@@ -10,7 +10,7 @@ from janitor.core.mirror import CHECK_NS
 from janitor.core.profiles import SECOND
 from janitor.core.unknown import Unknown
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 
 _LONGEST_NS: Final = 60 * SECOND
 
@@ -19,7 +19,7 @@ _LONGEST_NS: Final = 60 * SECOND
 class Doubt:
     """All that cannot be seen is one doubt: it begins with the first such thing, and ends with a look that saw all."""
 
-    say: Say
+    log: Log
     again_ns: int = 0  # when to look again, on CLOCK_BOOTTIME; 0 for not on account of this
     _since_ns: int = 0  # 0 while all can be seen
     _still: bool = False  # as of the last look
@@ -30,7 +30,7 @@ class Doubt:
         if not self._since_ns:
             self._since_ns = now
             then = "nothing is restored, forgotten or removed on that; it is looked at again"
-            self.say("rules undecided", why=unseen.reason, hint=unseen.hint, then=then)
+            self.log(LogEvent.RULES_UNCERTAIN, why=unseen.reason, hint=unseen.hint, then=then)
         self._still = True
         self.again_ns = now + min(max(CHECK_NS, now - self._since_ns), _LONGEST_NS)
 

@@ -8,7 +8,7 @@ from typing import Final
 from janitor.core.evidence import Unknown
 from janitor.host.files import said
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 from janitor.rule_keeper import RuleKeeper
 
 _LONGEST_WAIT_S: Final = 60
@@ -19,7 +19,7 @@ class Keeping:
     """`make` gives a keeper that has not been started, or why there is none. `watching` is told of each beginning."""
 
     make: Callable[[], RuleKeeper | Unknown]
-    say: Say
+    log: Log
     watching: Callable[[RuleKeeper], None]
     keeper: RuleKeeper | None = None
     counts_before: Counter[str] = field(default_factory=Counter)  # of the last keeper
@@ -61,7 +61,7 @@ class Keeping:
             try:
                 self.keeper.last_round()
             except Exception as error:  # noqa: BLE001 (the rest has to end in order all the same)
-                self.say("rules not restored", why=f"{type(error).__name__}: {error}")
+                self.log(LogEvent.RULES_NOT_RESTORED, why=f"{type(error).__name__}: {error}")
 
     def close(self, patience_s: float) -> None:
         """Write the mirror down and stop. Nothing is put back: who comes next may have been told not to."""
@@ -89,5 +89,5 @@ class Keeping:
         self._tries = min(self._tries + 1, 8)
         self._next_ns = clock().boottime_ns + wait * 1_000_000_000
         if why != self._problem:
-            self.say("rules not watched", why=why, hint=hint, again_s=wait)
+            self.log(LogEvent.RULES_NOT_WATCHED, why=why, hint=hint, again_s=wait)
         self._problem = why

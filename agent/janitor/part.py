@@ -1,10 +1,6 @@
-"""What the daemon's loop asks of each of its parts, and how a part says something."""
+"""What the daemon's loop asks of each of its parts."""
 
-from collections.abc import Callable
 from typing import Protocol
-
-Say = Callable[..., None]
-"""say(event, **fields): one line of the log."""
 
 
 class Part(Protocol):

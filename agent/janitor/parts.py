@@ -8,8 +8,9 @@ from typing import Final, TypeVar
 
 from janitor.host.procfs import clock
 from janitor.keeping import Keeping
-from janitor.part import Part, Say
+from janitor.part import Part
 from janitor.passing import SECOND, Passing
+from janitor.report.events import Log, LogEvent
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 
@@ -23,8 +24,8 @@ Kind = TypeVar("Kind")
 class Parts:
     """By their names; each is there, or has failed and rests, or is not wanted."""
 
-    def __init__(self, say: Say) -> None:
-        self._say = say
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self.there: dict[str, Part] = {}
         self._resting: dict[str, int] = {}  # those that failed: until when, on CLOCK_BOOTTIME
         self._ended: dict[str, Part] = {}  # what will be made anew, for what it has counted
@@ -67,7 +68,7 @@ class Parts:
         return readers, writers
 
     def _failed(self, name: str, error: Exception) -> None:
-        self._say("part failed", part=name, why=f"{type(error).__name__}: {error}", again_s=_BEGIN_AGAIN_S)
+        self._log(LogEvent.COMPONENT_FAILED, part=name, why=f"{type(error).__name__}: {error}", again_s=_BEGIN_AGAIN_S)
         self.end(name)
         self._resting[name] = clock().boottime_ns + _BEGIN_AGAIN_S * SECOND
 
@@ -101,7 +102,7 @@ class Parts:
         try:
             part.close(_PATIENCE_S)
         except Exception as error:  # noqa: BLE001 (it is going away anyhow)
-            self._say("part failed", part=name, why=f"{type(error).__name__}: {error}")
+            self._log(LogEvent.COMPONENT_FAILED, part=name, why=f"{type(error).__name__}: {error}")
 
     def end_all(self) -> None:
         """End those that are there; none rests any more."""

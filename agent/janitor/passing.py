@@ -21,8 +21,8 @@ from janitor.host.files import said
 from janitor.host.procfs import boot_id as boot_id_of
 from janitor.host.procfs import clock, find_proc
 from janitor.lease_pass import Order, lease_pass
-from janitor.part import Say
-from janitor.report.pass_lines import Event, Failed, Line, Looked, Unchanged, decode, encode
+from janitor.report.events import Log, LogEvent
+from janitor.report.pass_lines import Failed, Line, LogLine, Looked, Unchanged, decode, encode
 
 SECOND: Final = 1_000_000_000
 LONGEST_S: Final = 300
@@ -42,14 +42,14 @@ class Passing:
 
     order: Callable[[bool, frozenset[str]], Order]
     interval_s: float
-    say: Say
+    log: Log
     looked: Looked | None = None
     problem: str = ""  # why the last pass came to no end; "" after one that did
     ended_ns: int = 0  # when a pass last came to its end, on CLOCK_BOOTTIME
     looked_ns: int = 0  # and when one that was more than a glance did
     complete_at: float = 0.0  # since the epoch: when one last saw everything
     results: Counter[str] = field(default_factory=Counter)  # complete, incomplete, unchanged, failed
-    done: Counter[str] = field(default_factory=Counter)  # by kind of action
+    done: Counter[LogEvent] = field(default_factory=Counter)  # the actions that were carried out
     free: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
     _child: child.Child | None = None
     _end: Looked | Unchanged | Failed | None = None
@@ -166,13 +166,13 @@ class Passing:
         def work(tell: child.Tell) -> None:
             child.offer_to_the_oom_killer()
 
-            def say(line: Line) -> None:
+            def send(line: Line) -> None:
                 tell(encode(line))
 
             try:
-                lease_pass(order, say)
+                lease_pass(order, send)
             except Exception as error:  # noqa: BLE001 (the process ends here, and the daemon is to know of what)
-                say(Failed(f"{type(error).__name__}: {error}"))
+                send(Failed(f"{type(error).__name__}: {error}"))
 
         try:
             self._child = child.start(work, signal.SIGTERM)
@@ -184,16 +184,16 @@ class Passing:
             line = decode(data)
         except ValueError:
             return  # cut off by a kill
-        if not isinstance(line, Event):
+        if not isinstance(line, LogLine):
             self._end = line
-        elif line.done:
+        elif line.event.action is not None:
             self._backoff.done(line.key)
-            self.say(line.event, **line.fields)
-            self.done.update([line.done])
+            self.log(line.event, **line.fields)
+            self.done.update([line.event])
             pass_id, told = line.fields.get("pass", ""), self._deeds
             self._deeds = (pass_id, told[1] + 1 if told[0] == pass_id else 1)
         elif not line.key or self._backoff.refused(line.key, line.fields.get("detail", ""), clock().boottime_ns):
-            self.say(line.event, **line.fields)
+            self.log(line.event, **line.fields)
 
     def _note_told(self, deeds: tuple[str, int] | None) -> None:
         """For the daemon after this one, should this one be killed; None where there is nothing left to be told."""
@@ -233,7 +233,7 @@ class Passing:
         wait = min(max(self.interval_s, LONGEST_S), _SOONEST_S * 2 ** min(self._failures, 10))
         self._failures += 1
         self.problem, self._next_ns = why, now + int(wait * SECOND)
-        self.say("pass failed", why=why, again_s=int(wait))
+        self.log(LogEvent.PASS_FAILED, why=why, again_s=int(wait))
 
     def _came_to_an_end(self, end: Looked | Unchanged, now: int) -> None:
         self.ended_ns, self.problem, self._failures = now, "", 0
@@ -268,16 +268,18 @@ class Passing:
 
     def _tell(self, looked: Looked) -> None:
         """One line when something is different from the last pass; every minute the same is no news."""
-        fields: dict[str, object] = {"took_s": f"{looked.took_s:.2f}"}
         verdicts: Counter[str] = Counter()
         for network in looked.networks:
             verdicts.update({verdict.value: number for verdict, number in network.verdicts.items()})
-        fields |= verdicts
         frees = [network.free for network in looked.networks if network.free is not None]
-        fields |= {"free": min(frees)} if frees else {}
-        ends = [(at, key[0]) for key, at in self.forecasts().items() if math.isfinite(at)]
-        fields |= {"used_up_in": duration(min(ends)[0])} if ends else {}
-        fields["findings"] = listing([f"{f.number}x{f.id}" for f in looked.findings])
-        self.say("pass", **fields)
+        ends = [at for at in self.forecasts().values() if math.isfinite(at)]
+        self.log(
+            LogEvent.PASS,
+            took_s=f"{looked.took_s:.2f}",
+            **verdicts,
+            free=min(frees, default=None),
+            used_up_in=duration(min(ends)) if ends else None,
+            findings=listing([f"{f.number}x{f.id}" for f in looked.findings]),
+        )
         if looked.unseen and looked.unseen != (self._told[2] if self._told else ()):
-            self.say("not all was seen", what="; ".join(looked.unseen))
+            self.log(LogEvent.PASS_INCOMPLETE, what="; ".join(looked.unseen))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from janitor.core.prose import count, duration
-from janitor.host.http import Answer
+from janitor.host.http import Answer, AnswerFailed, Listening, NotListening, ServerEvent
+from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Figures, text
 from janitor.report.page import DEEDS, NOW, Deed, deeds_table
 
@@ -21,6 +22,17 @@ class Health:
     ill: str
     unready: str
     problem: str  # what went wrong last, for people; "" for nothing
+
+
+def log_server(event: ServerEvent, log: Log) -> None:
+    """Write down what has happened to the server."""
+    match event:
+        case Listening():
+            log(LogEvent.LISTENING, address=event.address)
+        case NotListening():
+            log(LogEvent.NOT_LISTENING, address=event.address, why=event.why, again_s=event.again_s)
+        case AnswerFailed():
+            log(LogEvent.COMPONENT_FAILED, part="http", path=event.path, why=event.why)
 
 
 @dataclass(frozen=True, slots=True)

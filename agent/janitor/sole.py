@@ -8,7 +8,7 @@ from janitor.host.files import said
 from janitor.host.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
 from janitor.host.notify import notify
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 
 _EVERY_NS: Final = 2_000_000_000
 
@@ -16,8 +16,8 @@ _EVERY_NS: Final = 2_000_000_000
 class Sole:
     """`root` is where the node is, as the settings have it now."""
 
-    def __init__(self, root: Callable[[], str], say: Say) -> None:
-        self._root, self._say = root, say
+    def __init__(self, root: Callable[[], str], log: Log) -> None:
+        self._root, self._log = root, log
         self._fd: int | None = None
         self._said = ""
         self.due_ns = 0  # when to try again, on CLOCK_BOOTTIME
@@ -38,7 +38,7 @@ class Sole:
             self.why = said(error) if isinstance(error, OSError) else str(error)
             self.due_ns = clock().boottime_ns + _EVERY_NS
             if self.why != self._said:
-                self._say("waiting", why=self.why, then="this one takes over when it can")
+                self._log(LogEvent.WAITING, why=self.why, then="this one takes over when it can")
                 notify(READY="1", STATUS=f"waiting: {self.why}")
             self._said = self.why
             return False
@@ -52,10 +52,10 @@ class Sole:
         self.close()
         try:
             self._fd = take_daemon_lock(self._root())
-            self._say("lock lost", why=why, then="it was taken again")
+            self._log(LogEvent.LOCK_LOST, why=why, then="it was taken again")
         except (Busy, OSError) as error:
             taken = said(error) if isinstance(error, OSError) else str(error)
-            self._say("lock lost", why=f"{why}; {taken}", then="this one does nothing until it has it again")
+            self._log(LogEvent.LOCK_LOST, why=f"{why}; {taken}", then="this one does nothing until it has it again")
             self.due_ns, self._said = clock().boottime_ns + _EVERY_NS, ""
             return False
         return True

@@ -8,7 +8,7 @@ from janitor.host import child
 from janitor.host.durable import keep_durable
 from janitor.host.files import said
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 
 _LONGEST_WAIT_S: Final = 300
 _WELL_NS: Final = 60_000_000_000
@@ -20,7 +20,7 @@ class Syncing:
 
     root: str
     data_dirs: tuple[str, ...]
-    say: Say
+    log: Log
     files: int = 0
     seconds: float = 0.0
     _child: child.Child | None = None
@@ -50,7 +50,7 @@ class Syncing:
                 self._tries = 0 if now - self._child.began_ns > _WELL_NS else self._tries + 1
                 wait = min(_LONGEST_WAIT_S, 2**self._tries)
                 self._next_ns = now + wait * 1_000_000_000
-                self.say("syncing failed", status=self._child.status, again_s=wait)
+                self.log(LogEvent.SYNCING_FAILED, status=self._child.status, again_s=wait)
                 self._child = None
         elif now >= self._next_ns:
             try:
@@ -59,7 +59,7 @@ class Syncing:
                 self._tries += 1
                 wait = min(_LONGEST_WAIT_S, 2**self._tries)
                 self._next_ns = now + wait * 1_000_000_000
-                self.say("syncing failed", why=f"starting its process: {said(error)}", again_s=wait)
+                self.log(LogEvent.SYNCING_FAILED, why=f"starting its process: {said(error)}", again_s=wait)
 
     def close(self, patience_s: float) -> None:
         """End the child; it has nothing to put in order."""
@@ -80,4 +80,4 @@ class Syncing:
             self.files += int(files)
             self.seconds += int(microseconds) / 1e6
         else:
-            self.say("syncing failed", why=rest)
+            self.log(LogEvent.SYNCING_FAILED, why=rest)

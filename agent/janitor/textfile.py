@@ -15,7 +15,7 @@ from typing import Final
 from janitor.host import child
 from janitor.host.files import said
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Figures, text
 
 SECOND: Final = 1_000_000_000
@@ -37,7 +37,7 @@ class Textfile:
 
     path: str
     figures: Callable[[], Figures]
-    say: Say
+    log: Log
     patience_s: float = 10  # what a disk is given
     written: Written | None = None
     _child: child.Child | None = None
@@ -128,7 +128,7 @@ class Textfile:
 
     def _trouble(self, why: str) -> None:
         if why != self._problem:
-            self.say("textfile not written", why=why)
+            self.log(LogEvent.TEXTFILE_NOT_WRITTEN, why=why)
         self._problem = why
 
 

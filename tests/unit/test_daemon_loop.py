@@ -22,28 +22,22 @@ from janitor.config import ConfigError, load
 from janitor.core.action import Policy
 from janitor.core.mark import Mark
 from janitor.daemon import Daemon
-from janitor.host.http import Answer, Server
+from janitor.host.http import Answer, Server, ServerEvent
 from janitor.host.procfs import clock
 from janitor.host.signals import Signals
 from janitor.lease_pass import Order
 from janitor.part import Part
 from janitor.passing import SECOND, Passing
 from janitor.pipeline import Options
+from janitor.report.events import LogEvent
 from janitor.report.metrics import Figures
 from janitor.standing import Settings, health
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 from tests.limits import no_descriptor_left
+from tests.log import Log
 
 FIGURES = Figures(None, Counter(), 0.0, Counter(), {}, Counter(), True, 2, 5, 0.25)
-
-
-class Log(list[tuple[str, dict[str, Any]]]):
-    def __call__(self, event: str, **fields: Any) -> None:
-        self.append((event, fields))
-
-    def of(self, event: str) -> list[dict[str, Any]]:
-        return [fields for name, fields in self if name == event]
 
 
 def drive(part: Part, until: Callable[[], bool], seconds: float = 5) -> None:
@@ -81,7 +75,7 @@ def test_a_pass_that_cannot_be_begun_is_a_failed_pass(tmp_path: Path) -> None:
     with no_descriptor_left():
         passing.run(frozenset())
     assert passing.results == {"complete": 7, "failed": 1}
-    assert log.of("pass failed")[0]["why"] == "starting its process: Too many open files"
+    assert log.of(LogEvent.PASS_FAILED)[0]["why"] == "starting its process: Too many open files"
     assert clock().boottime_ns < passing.due_ns() <= clock().boottime_ns + 6 * SECOND
 
 
@@ -90,12 +84,12 @@ def test_syncing_that_cannot_be_begun_is_tried_again(tmp_path: Path) -> None:
     syncing = Syncing(str(tmp_path), (), log)
     with no_descriptor_left():
         syncing.run(frozenset())
-    assert log.of("syncing failed")
+    assert log.of(LogEvent.SYNCING_FAILED)
     assert syncing.due_ns() > clock().boottime_ns
 
 
 def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_later() -> None:
-    server = Server(("127.0.0.1", 0), lambda path: Answer(200, "text/plain", path.encode()), Log())
+    server = Server(("127.0.0.1", 0), lambda path: Answer(200, "text/plain", path.encode()), list[ServerEvent]().append)
     server.run(frozenset())
     (fd,), _ = server.descriptors()
     with socket.socket(fileno=os.dup(fd)) as listening:
@@ -113,7 +107,7 @@ def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_lat
 
 def test_connections_without_number_keep_no_probe_out() -> None:
     """Any pod that reaches the port may open them, and send nothing."""
-    server = Server(("127.0.0.1", 0), lambda path: Answer(200, "text/plain", path.encode()), Log())
+    server = Server(("127.0.0.1", 0), lambda path: Answer(200, "text/plain", path.encode()), list[ServerEvent]().append)
     server.run(frozenset())
     (fd,), _ = server.descriptors()
     with socket.socket(fileno=os.dup(fd)) as listening:
@@ -142,7 +136,9 @@ def test_connections_without_number_keep_no_probe_out() -> None:
     ],
 )  # fmt: skip
 def test_the_page_is_had_by_addresses_and_by_names_that_the_operator_allows(host: str, status: int) -> None:
-    server = Server(("127.0.0.1", 0), lambda _: Answer(200, "text/plain", b""), Log(), ("janitor.example.com",))
+    server = Server(
+        ("127.0.0.1", 0), lambda _: Answer(200, "text/plain", b""), list[ServerEvent]().append, ("janitor.example.com",)
+    )
     request = f"GET / HTTP/1.1\r\nAccept: */*\r\nhOST: {host}\r\n\r\n".encode()
     assert server._respond(request).startswith(f"HTTP/1.1 {status} ".encode())
     # Of two, each must do.
@@ -151,7 +147,7 @@ def test_the_page_is_had_by_addresses_and_by_names_that_the_operator_allows(host
 
 
 def test_what_sends_no_host_is_no_browser() -> None:
-    server = Server(("127.0.0.1", 0), lambda _: Answer(200, "text/plain", b""), Log())
+    server = Server(("127.0.0.1", 0), lambda _: Answer(200, "text/plain", b""), list[ServerEvent]().append)
     assert server._respond(b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
@@ -195,7 +191,7 @@ def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> N
     with Signals() as signals:
         os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
         daemon._once(signals)
-        assert log.of("waiting")
+        assert log.of(LogEvent.WAITING)
         assert list(daemon._parts.there) == ["http"]
         with socket.create_connection(where) as caller:
             caller.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
@@ -257,7 +253,7 @@ def test_whatever_reading_it_raises_the_old_one_stays(tmp_path: Path) -> None:
     log = Log()
     daemon = Daemon(settings(tmp_path), read, log)
     daemon._reload()
-    assert log.of("configuration not read")[0]["why"].startswith("RecursionError")
+    assert log.of(LogEvent.CONFIGURATION_NOT_READ)[0]["why"].startswith("RecursionError")
     assert daemon.settings == settings(tmp_path)
 
 
@@ -292,7 +288,7 @@ def test_what_goes_wrong_is_said_once(tmp_path: Path) -> None:
         part.soon()
         drive(part, lambda: part._child is not None)
         drive(part, lambda: part._child is None)
-        assert len(log.of("textfile not written")) == 1, times
+        assert len(log.of(LogEvent.TEXTFILE_NOT_WRITTEN)) == 1, times
     assert "No such file" in log[0][1]["why"]
     with no_descriptor_left():
         part.soon()

@@ -23,6 +23,7 @@ from janitor.core.forecast import exhaustion_s
 from janitor.core.judgement import Verdict
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report
+from janitor.report.events import LogEvent
 from janitor.report.logline import bounded, line
 from janitor.report.metrics import Figures, text
 from janitor.report.page import Deed, deed, page
@@ -38,7 +39,8 @@ LOOKED = Looked(
     findings=(FindingFigures("LEASE001", Severity.WARNING, 1),),
 )  # fmt: skip
 FIGURES = Figures(
-    LOOKED, Counter({"complete": 3}), 1.7e9, Counter({"free": 7}), {('o"dd\\', "/var/lib/cni/networks"): 3600.0},
+    LOOKED, Counter({"complete": 3}), 1.7e9, Counter({LogEvent.LEASE_FREED: 7}),
+    {('o"dd\\', "/var/lib/cni/networks"): 3600.0},
     Counter({"restored kube-router": 2, "deleted by systemd-networkd": 2}), True, 2, 5, 0.25,
 )  # fmt: skip
 
@@ -65,19 +67,20 @@ def test_forecast(samples: list[tuple[float, int]], expected: float) -> None:
 
 def test_lines_of_the_log() -> None:
     fields: dict[str, object] = {"rule": "from 10.0.0.0/8", "name": "a\nb", "empty": "", "none": None, "number": 3}
-    assert line("rule restored", fields) == 'event="rule restored" rule="from 10.0.0.0/8" name="a\\\\nb" number=3'
-    assert line("pass failed", {}, priority=True) == '<4>event="pass failed"'
-    assert line("rule restored", {}, priority=True).startswith("<5>")
-    assert json.loads(line("pass", fields, "json")) == {
+    restored = line(LogEvent.RULE_RESTORED, fields)
+    assert restored == 'event="rule restored" rule="from 10.0.0.0/8" name="a\\\\nb" number=3'
+    assert line(LogEvent.PASS_FAILED, {}, priority=True) == '<4>event="pass failed"'
+    assert line(LogEvent.RULE_RESTORED, {}, priority=True).startswith("<5>")
+    assert json.loads(line(LogEvent.PASS, fields, "json")) == {
         "event": "pass", "level": "info", "rule": "from 10.0.0.0/8", "name": "a\nb", "number": 3,
     }  # fmt: skip
-    assert "\n" not in line("pass", fields, "json")
+    assert "\n" not in line(LogEvent.PASS, fields, "json")
 
 
 @pytest.mark.parametrize("form", ["keyvalue", "json"])
 @pytest.mark.parametrize("value", ["x" * 9000, "ß\n" * 9000, '"' * 9000])
 def test_no_line_is_longer_than_a_pipe_takes_at_once(form: Literal["keyvalue", "json"], value: str) -> None:
-    data = bounded("lease freed", {"address": "10.0.0.1", "proof": value, "pod": value}, form, priority=True)
+    data = bounded(LogEvent.LEASE_FREED, {"address": "10.0.0.1", "proof": value, "pod": value}, form, priority=True)
     assert 1000 < len(data) <= 4096
     assert data.endswith(b"\n")
     assert b"10.0.0.1" in data
@@ -85,15 +88,16 @@ def test_no_line_is_longer_than_a_pipe_takes_at_once(form: Literal["keyvalue", "
     if form == "json":
         assert json.loads(data[3:])["proof"].endswith("…")
     many: dict[str, object] = {f"name{number}": "value" for number in range(9000)}
-    assert len(bounded("pass", many, form)) <= 4096
+    assert len(bounded(LogEvent.PASS, many, form)) <= 4096
 
 
 def test_a_log_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
-    """The real sayer on a pipe that is nearly full: what does not fit is dropped, and counted."""
+    """The real log on a pipe that is nearly full: what does not fit is dropped, and counted."""
     program = (
-        "from collections import Counter; from janitor.commands.run import _sayer, LogFormat\n"
-        "dropped = Counter(); say = _sayer(LogFormat.KEYVALUE, dropped)\n"
-        "for _ in range(99): say('pass', why='x' * 9000)\n"
+        "from collections import Counter; from janitor.commands.run import _log, LogFormat\n"
+        "from janitor.report.events import LogEvent\n"
+        "dropped = Counter(); log = _log(LogFormat.KEYVALUE, dropped)\n"
+        "for _ in range(99): log(LogEvent.PASS_FAILED, why='x' * 9000)\n"
         "print(dropped['lines'])"
     )
     reader, writer = os.pipe()
@@ -147,9 +151,11 @@ def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
 
 
 def test_deeds_are_what_was_done() -> None:
-    assert deed(1, "pass", {}) is None
-    done = deed(1, "rule restored", {"rule": "r", "why": "w"})
-    assert done == Deed(1, "rule restored: r", "w")
+    assert deed(1, LogEvent.PASS, {}) is None
+    done = deed(1, LogEvent.LEASE_FREED, {"address": "10.0.0.1", "network": "pods", "proof": "p {x}"})
+    assert done == Deed(1, "lease freed: 10.0.0.1 of pods", "p {x}")
+    done = deed(1, LogEvent.CACHE_ENTRY_DISCARDED, {"path": "/x", "proof": "p"})
+    assert done == Deed(1, "cache entry discarded: /x", "p")
 
 
 def test_what_is_shown() -> None:

@@ -16,8 +16,10 @@ from janitor.keeping import Keeping
 from janitor.parts import Parts, carry_over
 from janitor.passing import SECOND, Passing
 from janitor.pipeline import Options
+from janitor.report.events import LogEvent
 from janitor.textfile import Textfile
-from tests.unit.test_daemon_loop import Log, order, settings
+from tests.log import Log
+from tests.unit.test_daemon_loop import order, settings
 
 
 @dataclass
@@ -55,7 +57,10 @@ def test_one_that_fails_rests_and_the_others_go_on() -> None:
     for _ in range(3):
         parts.run(frozenset())
     assert (whole.runs, broken.closed, list(parts.there)) == (3, True, ["whole"])
-    assert [fields["why"] for fields in log.of("part failed")] == ["ValueError: cannot run", "OSError: cannot close"]
+    assert [fields["why"] for fields in log.of(LogEvent.COMPONENT_FAILED)] == [
+        "ValueError: cannot run",
+        "OSError: cannot close",
+    ]
     parts.begin("broken", lambda: pytest.fail("it has just failed"))
     assert not parts.rested()
     assert clock().boottime_ns < max(parts.dues_ns()) <= clock().boottime_ns + 30 * SECOND
@@ -72,7 +77,7 @@ def test_one_that_cannot_be_made_or_waited_for_rests_as_well() -> None:
     parts.begin("broken", lambda: Counting(fails=("descriptors",)))
     parts.begin("whole", lambda: whole)
     assert parts.descriptors() == ([7], [])
-    assert [fields["part"] for fields in log.of("part failed")] == ["unmade", "broken"]
+    assert [fields["part"] for fields in log.of(LogEvent.COMPONENT_FAILED)] == ["unmade", "broken"]
     parts._resting.clear()
     parts.begin("broken", lambda: Counting(fails=("descriptors",)))
     parts.run(frozenset())
@@ -92,9 +97,9 @@ def test_what_is_not_wanted_is_ended_and_forgotten() -> None:
 def test_a_part_that_is_begun_anew_knows_what_it_knew() -> None:
     before, fresh = Passing(order, 60, Log()), Passing(order, 60, Log())
     before.ended_ns, before.complete_at = 5, 6.0
-    before.done["free"] = 3
+    before.done[LogEvent.LEASE_FREED] = 3
     carry_over(before, fresh)
-    assert (fresh.ended_ns, fresh.complete_at, fresh.done) == (5, 6.0, Counter({"free": 3}))
+    assert (fresh.ended_ns, fresh.complete_at, fresh.done) == (5, 6.0, Counter({LogEvent.LEASE_FREED: 3}))
     keeping = Keeping(lambda: pytest.fail(), Log(), lambda _: None)
     carry_over(Keeping(keeping.make, Log(), keeping.watching, None, Counter({"restored x": 2})), keeping)
     assert keeping.counts == {"restored x": 2}
@@ -104,12 +109,12 @@ def test_a_part_that_raised_leaves_its_figures(tmp_path: Path) -> None:
     log = Log()
     daemon = Daemon(settings(tmp_path), lambda: pytest.fail(), log)
     broken = Passing(order, 60, Log(), ended_ns=clock().boottime_ns)
-    broken.done["free"] = 3
+    broken.done[LogEvent.LEASE_FREED] = 3
     daemon._parts.there["leases"] = broken
     daemon._run_parts(frozenset())  # `order` raises
-    assert [line["part"] for line in log.of("part failed")] == ["leases"]
+    assert [line["part"] for line in log.of(LogEvent.COMPONENT_FAILED)] == ["leases"]
     assert not daemon._parts.there
-    assert daemon.figures().done == {"free": 3}
+    assert daemon.figures().done == {LogEvent.LEASE_FREED: 3}
     assert daemon.health().ill == daemon.health().unready == ""
 
 
@@ -149,5 +154,5 @@ def test_what_a_reload_begins_anew(tmp_path: Path, change: dict[str, Any], anew:
     assert leases is not None
     assert textfile is not None
     assert (leases.interval_s, textfile.path) == (new.interval_s, new.textfile)
-    assert len(log.of("configuration read")) == 1
+    assert len(log.of(LogEvent.CONFIGURATION_READ)) == 1
     daemon._close()

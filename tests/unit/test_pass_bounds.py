@@ -36,8 +36,8 @@ from janitor.host.trusted import Exposed
 from janitor.host.undo import Purged, purge
 from janitor.lease_pass import Order, lease_pass
 from janitor.pipeline import Options, diagnose
-from janitor.report.pass_lines import Event as Said
-from janitor.report.pass_lines import Line, Looked
+from janitor.report.events import LogEvent
+from janitor.report.pass_lines import Line, LogLine, Looked
 from tests import situations
 
 NETWORK = "/var/lib/cni/networks/net"
@@ -246,11 +246,11 @@ def test_a_journal_beyond_its_bound_is_not_used(tmp_path: Path) -> None:
 # A pass of the daemon on a disk without processes: it can prove nothing, and only keeps its house in order.
 
 
-def said(root: Path, findings: frozenset[str], keep_days: float = 0.5) -> list[Said]:
+def said(root: Path, findings: frozenset[str], keep_days: float = 0.5) -> list[LogLine]:
     lines: list[Line] = []
     order = Order(Options(str(root)), Policy(findings=findings), keep_days, tidy=True)
     lease_pass(order, lines.append)
-    return [line for line in lines if isinstance(line, Said)]
+    return [line for line in lines if isinstance(line, LogLine)]
 
 
 def test_who_only_observes_leaves_quarantine_and_journal_alone(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_who_only_observes_leaves_quarantine_and_journal_alone(tmp_path: Path) -
     assert said(tmp_path, frozenset(), 0.0) == []
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")} == before
     (dropped,) = said(tmp_path, frozenset({"LEASE001"}), 0.0)
-    assert (dropped.event, dropped.fields) == ("old passes dropped", {"passes": "1", "files": "1", "days": "0"})
+    assert (dropped.event, dropped.fields) == (LogEvent.OLD_PASSES_DROPPED, {"passes": "1", "files": "1", "days": "0"})
     assert left(tmp_path) == ["b"]
 
 
@@ -269,13 +269,13 @@ def test_who_only_observes_leaves_quarantine_and_journal_alone(tmp_path: Path) -
 def test_deeds_that_a_killed_daemon_did_not_log_are_told_by_the_next(tmp_path: Path, findings: frozenset[str]) -> None:
     journal(tmp_path, *(entry(tmp_path, "a", number, "done") for number in range(3)), entry(tmp_path, "a", 3, "failed"))
     state.write_telling(str(tmp_path), "", "a", 1)
-    told = [line for line in said(tmp_path, findings) if line.done]
+    told = [line for line in said(tmp_path, findings) if line.event.action is not None]
     assert [(line.event, line.fields["address"]) for line in told] == [
-        ("lease freed", "10.0.0.1"), ("lease freed", "10.0.0.2"),
+        (LogEvent.LEASE_FREED, "10.0.0.1"), (LogEvent.LEASE_FREED, "10.0.0.2"),
     ]  # fmt: skip
     assert all(line.fields["detail"] == "by a pass that was cut off before it could say so" for line in told)
     state.all_told(str(tmp_path))
-    assert [line for line in said(tmp_path, findings) if line.done] == []
+    assert [line for line in said(tmp_path, findings) if line.event.action is not None] == []
 
 
 def test_who_only_observes_tells_them_and_leaves_the_journal_as_it_is(tmp_path: Path) -> None:
@@ -283,10 +283,10 @@ def test_who_only_observes_tells_them_and_leaves_the_journal_as_it_is(tmp_path: 
     journal(tmp_path, entry(tmp_path, "a", 0, "done"), entry(tmp_path, "a", 1, "intend"))
     state.write_telling(str(tmp_path), "", "a", 0)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")}
-    assert [line.event for line in said(tmp_path, frozenset())] == ["lease freed"]
+    assert [line.event for line in said(tmp_path, frozenset())] == [LogEvent.LEASE_FREED]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")} == before
     state.all_told(str(tmp_path))  # as the daemon does then
-    assert [line.event for line in said(tmp_path, frozenset({"LEASE001"}))][:1] == ["earlier pass was cut short"]
+    assert [line.event for line in said(tmp_path, frozenset({"LEASE001"}))][:1] == [LogEvent.EARLIER_PASS_CUT_SHORT]
 
 
 def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tmp_path: Path) -> None:
@@ -295,8 +295,8 @@ def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tm
     state.write_telling(str(tmp_path), "", "a", 0)
     lines: list[Line] = []
     lease_pass(Order(Options(str(tmp_path)), Policy(findings=frozenset()), 1, tidy=False), lines.append)
-    assert isinstance(lines[0], Said)
-    assert (lines[0].event, "bound of 64 MiB" in lines[0].fields["why"]) == ("journal not read", True)
+    assert isinstance(lines[0], LogLine)
+    assert (lines[0].event, "bound of 64 MiB" in lines[0].fields["why"]) == (LogEvent.JOURNAL_NOT_READ, True)
     assert isinstance(lines[-1], Looked)
     assert not lines[-1].settled
 

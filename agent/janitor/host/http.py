@@ -36,6 +36,33 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The port is open."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotListening:
+    """The port could not be opened."""
+
+    address: str
+    why: str
+    again_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFailed:
+    """Making an answer raised an exception."""
+
+    path: str
+    why: str
+
+
+ServerEvent = Listening | NotListening | AnswerFailed
+
+
 @dataclass(slots=True)
 class _Connection:
     socket: socket.socket
@@ -51,7 +78,7 @@ class Server:
 
     where: tuple[str, int]
     answer: Callable[[str], Answer]
-    say: Callable[..., None]
+    tell: Callable[[ServerEvent], None]
     names: tuple[str, ...] = ()  # under which it may be asked for, besides addresses and localhost
     _listening: socket.socket | None = None
     _connections: dict[int, _Connection] = field(default_factory=dict)
@@ -109,11 +136,11 @@ class Server:
                 made.close()
             self._next_ns = now + _AGAIN_S * SECOND
             if said(error) != self._problem:
-                self.say("not listening", address=f"{host} port {port}", why=said(error), again_s=_AGAIN_S)
+                self.tell(NotListening(f"{host} port {port}", said(error), _AGAIN_S))
             self._problem = said(error)
             return
         self._listening, self._problem = made, ""
-        self.say("listening", address=f"{host} port {port}")
+        self.tell(Listening(f"{host} port {port}"))
 
     def _accept(self, now: int) -> None:
         assert self._listening is not None  # noqa: S101 (for the type checker)
@@ -177,7 +204,7 @@ class Server:
         try:
             answer = self.answer(target.partition("?")[0])
         except Exception as error:  # noqa: BLE001 (one answer that fails takes no other with it)
-            self.say("part failed", part="http", path=target, why=f"{type(error).__name__}: {error}")
+            self.tell(AnswerFailed(target, f"{type(error).__name__}: {error}"))
             answer = Answer(500, "text/plain", b"a bug in janitor; its log says more\n")
         return _response(answer, head=method == "HEAD")
 

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 import janitor
 from janitor.core.judgement import Verdict
+from janitor.report.events import LogEvent
 from janitor.report.pass_lines import Looked
 
 
@@ -20,7 +21,7 @@ class Figures:
     looked: Looked | None  # the last pass that came to its end
     results: Counter[str]  # of passes: complete, incomplete, failed
     complete_at: float  # since the epoch; 0 for never
-    done: Counter[str]  # by kind of action
+    done: Counter[LogEvent]  # the actions on leases and cache entries
     forecasts: dict[tuple[str, str], float]
     rules: Counter[str]  # "restored PROFILE", "deleted by WHO"
     watching: bool | None  # the policy rules; None where that is not wanted
@@ -116,20 +117,26 @@ def _node(looked: Looked, forecasts: dict[tuple[str, str], float]) -> Iterator[M
 
 
 def _deeds(figures: Figures) -> Iterator[Metric]:
-    for name, kind, about in (
-        ("janitor_leases_freed", "free", "Leases moved to quarantine."),
-        ("janitor_leases_reserved", "reserve", "Missing leases of live pods written back."),
-        ("janitor_cache_entries_discarded", "discard", "Entries of libcni's cache moved to quarantine."),
-    ):
-        yield CounterMetricFamily(name, about, value=figures.done[kind])
-    restored = CounterMetricFamily("janitor_rules_restored", "Policy rules put back.", labels=["profile"])
+    restored = {
+        name.removeprefix("restored "): number
+        for name, number in sorted(figures.rules.items())
+        if name.startswith("restored ")
+    }
+    for event in LogEvent:
+        if event.action is None:
+            continue
+        name, about, label = event.action.metric, event.action.metric_help, event.action.metric_label
+        if not label:
+            yield CounterMetricFamily(name, about, value=figures.done[event])
+            continue
+        by_label = CounterMetricFamily(name, about, labels=[label])
+        for value, number in restored.items():
+            by_label.add_metric([value], number)
+        yield by_label
     deleted = CounterMetricFamily("janitor_rule_deletions", "Policy rules that somebody deleted.", labels=["by"])
     for by in ("systemd-networkd", "others", "unknown"):
         deleted.add_metric([by], figures.rules[f"deleted by {by}"])
-    for name, number in sorted(figures.rules.items()):
-        if name.startswith("restored "):
-            restored.add_metric([name.removeprefix("restored ")], number)
-    yield from (restored, deleted)
+    yield deleted
     if figures.watching is not None:
         yield GaugeMetricFamily("janitor_rules_watched", "Policy rules that are watched.", value=figures.kept)
         on = float(figures.watching)
