@@ -1,6 +1,6 @@
 """One pass of the daemon over the leases: look, carry out what is allowed, and say how the node is then.
 
-Runs in a process of its own (host/child.py). While it only looks, SIGTERM ends it at once: there is nothing to be put
+Runs in a process of its own (host/worker.py). While it only looks, SIGTERM ends it at once: there is nothing to be put
 in order. Once it changes something, SIGTERM ends it after the batch at hand; a kill is what the journal is for.
 """
 

@@ -1,8 +1,8 @@
 """The daemon's part that looks after the leases: when a pass is due, the child that makes it, what came of it.
 
 A pass takes from a tenth of a second to many seconds, most of them waiting for a runtime; rules are put back within
-milliseconds. So it is a child of its own (host/child.py): the loop stays one thread that waits for nothing, a pass that
-hangs or is killed for its memory is one failed pass, and whatever a pass has taken of memory is given back.
+milliseconds. So it is a child of its own (host/worker.py): the loop stays one thread that waits for nothing, a pass
+that hangs or is killed for its memory is one failed pass, and whatever a pass has taken of memory is given back.
 """
 
 import math
@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from janitor.core.backoff import Backoff
 from janitor.core.forecast import exhaustion_s
 from janitor.core.mark import Mark
 from janitor.core.prose import duration, listing
-from janitor.host import child, state
+from janitor.core.retry import Backoff
+from janitor.host import state, worker
 from janitor.host.files import said
 from janitor.host.procfs import boot_id as boot_id_of
 from janitor.host.procfs import clock, find_proc
@@ -51,7 +51,7 @@ class Passing:
     results: Counter[str] = field(default_factory=Counter)  # complete, incomplete, unchanged, failed
     done: Counter[LogEvent] = field(default_factory=Counter)  # the actions that were carried out
     free: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
-    _child: child.Child | None = None
+    _child: worker.Child | None = None
     _end: Looked | Unchanged | Failed | None = None
     _mark: Mark = field(default_factory=Mark)
     _glances: int = 0
@@ -163,8 +163,8 @@ class Passing:
         self._order = order = replace(self.order(tidy, self._backoff.postponed(now)), mark=mark)
         self._end, self._asked_ns = None, 0
 
-        def work(tell: child.Tell) -> None:
-            child.offer_to_the_oom_killer()
+        def work(tell: worker.Tell) -> None:
+            worker.offer_to_the_oom_killer()
 
             def send(line: Line) -> None:
                 tell(encode(line))
@@ -175,7 +175,7 @@ class Passing:
                 send(Failed(f"{type(error).__name__}: {error}"))
 
         try:
-            self._child = child.start(work, signal.SIGTERM)
+            self._child = worker.start(work, signal.SIGTERM)
         except OSError as error:  # no descriptor or no process to be had: for now, as a rule
             self._failed(clock().boottime_ns, f"starting its process: {said(error)}")
 

@@ -4,7 +4,7 @@ import signal
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.host import child
+from janitor.host import worker
 from janitor.host.durable import keep_durable
 from janitor.host.files import said
 from janitor.host.procfs import clock
@@ -23,7 +23,7 @@ class Syncing:
     log: Log
     files: int = 0
     seconds: float = 0.0
-    _child: child.Child | None = None
+    _child: worker.Child | None = None
     _next_ns: int = 1
     _tries: int = 0
 
@@ -54,7 +54,7 @@ class Syncing:
                 self._child = None
         elif now >= self._next_ns:
             try:
-                self._child = child.start(self._work, signal.SIGKILL)
+                self._child = worker.start(self._work, signal.SIGKILL)
             except OSError as error:
                 self._tries += 1
                 wait = min(_LONGEST_WAIT_S, 2**self._tries)
@@ -67,7 +67,7 @@ class Syncing:
         if self._child is not None:
             self._child.end(0.05)
 
-    def _work(self, tell: child.Tell) -> None:
+    def _work(self, tell: worker.Tell) -> None:
         try:
             keep_durable(self.root, self.data_dirs, tell)
         except OSError as error:

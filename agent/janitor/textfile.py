@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from janitor.host import child
+from janitor.host import worker
 from janitor.host.files import said
 from janitor.host.procfs import clock
 from janitor.report.events import Log, LogEvent
@@ -40,7 +40,7 @@ class Textfile:
     log: Log
     patience_s: float = 10  # what a disk is given
     written: Written | None = None
-    _child: child.Child | None = None
+    _child: worker.Child | None = None
     _next_ns: int = 1
     _again: bool = False
     _warned: bool = False  # of the child that is at work
@@ -99,7 +99,7 @@ class Textfile:
             return
         figures = self.figures()
 
-        def work(tell: child.Tell) -> None:
+        def work(tell: worker.Tell) -> None:
             try:
                 if stale is not None:
                     remove(stale)
@@ -111,7 +111,7 @@ class Textfile:
                 tell(f"trouble {said(error)}".encode("utf-8", "backslashreplace"))
 
         try:
-            self._child = child.start(work, signal.SIGKILL)
+            self._child = worker.start(work, signal.SIGKILL)
         except OSError as error:
             self._next_ns = now + _EVERY_S * SECOND
             self._trouble(f"starting its process: {said(error)}")

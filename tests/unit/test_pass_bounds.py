@@ -18,12 +18,12 @@ import pytest
 
 from janitor.cleaning import STOPPED
 from janitor.core.action import Action, Policy
-from janitor.core.backoff import SECOND, Backoff
 from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Event, Outcome
 from janitor.core.plan import plan
+from janitor.core.retry import SECOND, Backoff
 from janitor.core.watched import identity_of
-from janitor.host import child, state
+from janitor.host import state, worker
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.journal import JOURNAL, Journal
 from janitor.host.leases import read_entry
@@ -401,7 +401,7 @@ def test_a_signal_to_a_child_that_has_just_begun_does_not_reach_its_parent() -> 
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         for _ in range(30):
-            one = child.start(lambda tell: time.sleep(60), signal.SIGTERM)
+            one = worker.start(lambda tell: time.sleep(60), signal.SIGTERM)
             one.signal(signal.SIGTERM)
             one.end(5)
             assert one.status == -signal.SIGTERM
@@ -415,11 +415,11 @@ def test_a_signal_to_a_child_that_has_just_begun_does_not_reach_its_parent() -> 
 
 
 def test_a_child_that_can_be_made_again_goes_first() -> None:
-    def work(tell: child.Tell) -> None:
-        child.offer_to_the_oom_killer()
+    def work(tell: worker.Tell) -> None:
+        worker.offer_to_the_oom_killer()
         tell(Path("/proc/self/oom_score_adj").read_bytes().strip())
 
-    one = child.start(work, signal.SIGTERM)
+    one = worker.start(work, signal.SIGTERM)
     select.select([one.fileno()], [], [], 10)
     assert one.read() == [b"500"]
     one.end(5)
