@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from janitor.core.evidence import Clock, Unknown, known
+from janitor.core.retry import SECOND, earliest, is_due
 from janitor.host.clock_set import ClockSet
 from janitor.host.files import said
 from janitor.host.procfs import boot_id, clock, find_proc
 from janitor.host.state import ClockNote, read_clock, read_observations, write_clock
 from janitor.report.events import Log, LogEvent
 
-SECOND: Final = 1_000_000_000
 _SLEWED_NS: Final = 2 * SECOND  # by so much the clocks may differ without a step while nobody looked
 _TOLD_NS: Final = SECOND  # a smaller step is noted and not told
 _STALL_NS: Final = 5 * SECOND  # the loop waits for nothing: what is later than that did not run
@@ -33,31 +33,33 @@ class ClockWatch:
     log: Log
     _timer: ClockSet | None = None
     _note: ClockNote = field(default_factory=ClockNote)
-    _next_ns: int = 1  # when to begin; then, when to look again at a timer that has just told of a step
-    _again_ns: int = 0  # when to try again to write the note; 0 where it is written
+    _begun: bool = False
+    _next_ns: int | None = 0  # when to begin; then, when to look again at a timer that has just told of a step
+    _again_ns: int | None = None  # when to try again to write the note
     _told_ns: dict[LogEvent, int] = field(default_factory=dict)  # when a line was last said
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
-        return ([self._timer.fileno()] if self._timer is not None and not self._next_ns else []), []
+        return ([self._timer.fileno()] if self._timer is not None and self._next_ns is None else []), []
 
-    def due_ns(self) -> int:
-        """When to be run though nothing is ready; 0 for never."""
-        return min((at for at in (self._next_ns, self._again_ns) if at), default=0)
+    @property
+    def due_ns(self) -> int | None:
+        """When to be run though nothing is ready."""
+        return earliest(self._next_ns, self._again_ns)
 
     def run(self, ready: frozenset[int]) -> None:
         """Note it where the clock was set."""
         del ready
         now = clock()
-        if self._next_ns == 1:
-            self._next_ns = 0
+        if not self._begun:
+            self._begun, self._next_ns = True, None
             self._begin(now)
-        elif now.boottime_ns >= self._next_ns:
-            self._next_ns = 0
+        elif self._next_ns is None or now.boottime_ns >= self._next_ns:
+            self._next_ns = None
             if self._timer is not None and self._timer.was_set():
                 self._next_ns = now.boottime_ns + _EVERY_NS
                 self._was_set(now)
-        if self._again_ns and now.boottime_ns >= self._again_ns:
+        if is_due(self._again_ns, now.boottime_ns):
             self._write(now)
 
     def noted(self) -> ClockNote:
@@ -65,7 +67,7 @@ class ClockWatch:
 
         For `clean` it is written anew.
         """
-        if self._next_ns != 1 and read_clock(self.root, boot_id(find_proc(self.root))) != self._note:
+        if self._begun and read_clock(self.root, boot_id(find_proc(self.root))) != self._note:
             self._write(clock())
         return self._note
 
@@ -128,9 +130,9 @@ class ClockWatch:
             return  # then nothing is judged either
         try:
             write_clock(self.root, node, self._note)
-            self._again_ns = 0
+            self._again_ns = None
         except OSError as error:
-            if not self._again_ns:
+            if self._again_ns is None:
                 self.log(
                     LogEvent.NOTES_NOT_WRITTEN, why=said(error), then="'clean' may not know that the clock was set"
                 )

@@ -19,6 +19,7 @@ from typing import Final
 
 from janitor.clock_watch import ClockWatch
 from janitor.core.evidence import Unknown
+from janitor.core.retry import SECOND
 from janitor.host import procfs
 from janitor.host.http import Server
 from janitor.host.notify import notify, reloading, watchdog_s
@@ -29,7 +30,7 @@ from janitor.keeping import Keeping
 from janitor.lease_pass import Order
 from janitor.part import Part
 from janitor.parts import Parts
-from janitor.passing import SECOND, Passing
+from janitor.passing import Passing
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Figures
 from janitor.report.page import Deed, deed

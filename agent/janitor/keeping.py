@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from janitor.core.evidence import Unknown
+from janitor.core.retry import SECOND, Retry, is_due
 from janitor.host.files import said
 from janitor.host.procfs import clock
 from janitor.report.events import Log, LogEvent
@@ -23,8 +24,8 @@ class Keeping:
     watching: Callable[[RuleKeeper], None]
     keeper: RuleKeeper | None = None
     counts_before: Counter[str] = field(default_factory=Counter)  # of the last keeper
-    _next_ns: int = 1
-    _tries: int = 0
+    _next_ns: int = 0  # when to begin, while there is no keeper
+    _retry: Retry = field(default_factory=lambda: Retry(1, _LONGEST_WAIT_S))
     _problem: str = ""
 
     @property
@@ -36,9 +37,10 @@ class Keeping:
         """What to wait for, to read and to write."""
         return ([self.keeper.fileno()] if self.keeper is not None else []), []
 
-    def due_ns(self) -> int:
+    @property
+    def due_ns(self) -> int | None:
         """When to be run though nothing is ready."""
-        return self.keeper.deadline_ns() if self.keeper is not None else self._next_ns
+        return self.keeper.due_ns if self.keeper is not None else self._next_ns
 
     def run(self, ready: frozenset[int]) -> None:
         """Do what is due. OSError never gets out of here: then it is begun anew, a little later each time."""
@@ -49,8 +51,8 @@ class Keeping:
                 return
             if keeper.fileno() in ready:
                 keeper.readable()
-            deadline = keeper.deadline_ns()  # which may be "now": it has to be asked for before the clock
-            if clock().boottime_ns >= deadline:
+            due = keeper.due_ns  # which may be "now": it has to be asked for before the clock
+            if is_due(due, clock().boottime_ns):
                 keeper.tick()
         except OSError as error:
             self._broken(said(error))
@@ -79,15 +81,15 @@ class Keeping:
             self._broken(made.reason, made.hint)
             return
         made.start()
-        self.keeper, self._tries, self._problem = made, 0, ""
+        self.keeper, self._problem = made, ""
+        self._retry.succeeded()
         self.watching(made)
 
     def _broken(self, why: str, hint: str = "") -> None:
         if self.keeper is not None:
             self.close(0)
-        wait = min(_LONGEST_WAIT_S, 2**self._tries)
-        self._tries = min(self._tries + 1, 8)
-        self._next_ns = clock().boottime_ns + wait * 1_000_000_000
+        wait = self._retry.failed()
+        self._next_ns = clock().boottime_ns + int(wait * SECOND)
         if why != self._problem:
             self.log(LogEvent.RULES_NOT_WATCHED, why=why, hint=hint, again_s=wait)
         self._problem = why

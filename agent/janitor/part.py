@@ -9,8 +9,9 @@ class Part(Protocol):
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
 
-    def due_ns(self) -> int:
-        """When to run it though nothing is ready, on CLOCK_BOOTTIME; 0 for never."""
+    @property
+    def due_ns(self) -> int | None:
+        """When to run it though nothing is ready, on CLOCK_BOOTTIME; None for never."""
 
     def run(self, ready: frozenset[int]) -> None:
         """Do what is due."""

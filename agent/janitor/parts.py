@@ -6,10 +6,11 @@ Whatever a part raises stays here, and the others go on. What a part has counted
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from janitor.core.retry import SECOND, is_due
 from janitor.host.procfs import clock
 from janitor.keeping import Keeping
 from janitor.part import Part
-from janitor.passing import SECOND, Passing
+from janitor.passing import Passing
 from janitor.report.events import Log, LogEvent
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
@@ -41,15 +42,16 @@ class Parts:
 
     def dues_ns(self) -> list[int]:
         """When one of them wants to be run though nothing is ready, or has rested long enough."""
-        return [due for part in self.there.values() if (due := part.due_ns())] + list(self._resting.values())
+        dues = (part.due_ns for part in self.there.values())
+        return [due for due in dues if due is not None] + list(self._resting.values())
 
     def run(self, ready: frozenset[int]) -> None:
         """Run those of which a descriptor is ready, or that are due."""
         for name, part in list(self.there.items()):
             try:
                 readers, writers = part.descriptors()
-                due = part.due_ns()  # which may be "now": the clock comes after it
-                if (due and clock().boottime_ns >= due) or ready.intersection(readers) or ready.intersection(writers):
+                due = part.due_ns  # which may be "now": the clock comes after it
+                if is_due(due, clock().boottime_ns) or ready.intersection(readers) or ready.intersection(writers):
                     part.run(ready)
             except Exception as error:  # noqa: BLE001 (whatever it is, the other parts go on)
                 self._failed(name, error)

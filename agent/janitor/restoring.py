@@ -32,15 +32,15 @@ class Restoring:
     _refused: str = ""  # what the kernel refused last
     _postponed_ns: int = 0  # the postponement that was said last
 
-    def restore(self) -> int:
+    def restore(self) -> int | None:
         """One round, for what is owed and still wanted as far as is known right now.
 
-        Returns when to compare with the kernel, on CLOCK_BOOTTIME; 0 where nothing was to be done.
+        Returns when to compare with the kernel, on CLOCK_BOOTTIME; None where nothing was to be done.
         """
         now = clock().boottime_ns
         self._forget_unwanted()
         if not self.mirror.owed():
-            return 0
+            return None
         try:
             steps = self.mirror.due(self.socket.dump(), now)
         except OSError as error:

@@ -1,8 +1,7 @@
 """Keeps the policy rules: watches them, says who deleted one, and has put back what systemd-networkd has deleted.
 
 What there should be is in core/mirror.py, putting it back in restoring.py, and what nobody was seen to delete is judged
-in unattributed.py. One object, driven by a loop: call `readable` when its socket is, and `tick` when `deadline_ns` has
-come.
+in unattributed.py. One object, driven by a loop: call `readable` when its socket is, and `tick` when `due_ns` has come.
 """
 
 import select
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from janitor.core.mirror import CHECK_NS, Mirror
-from janitor.core.profiles import SECOND
+from janitor.core.retry import SECOND, earliest, is_due
 from janitor.core.routing import Profile
 from janitor.core.rules import Exact, PolicyRule
 from janitor.core.unknown import Unknown
@@ -58,9 +57,9 @@ class RuleKeeper:
     _restoring: Restoring = field(init=False)
     _boot_id: str = ""  # "" where it cannot be read: then nothing is written down
     _namespace: int = 0  # the network namespace's inode
-    _check_ns: int = 0  # when to compare with the kernel on account of a deletion; 0 for not
+    _check_ns: int | None = None  # when to compare with the kernel on account of a deletion
     _resync_ns: int = 0  # when to do so whatever happens
-    _save_ns: int = 0  # when to write the mirror down; 0 for nothing new
+    _save_ns: int | None = None  # when to write the mirror down; None where nothing is new
     _missed: tuple[str, ...] = ()
     _lines: Counter[Exact] = field(default_factory=Counter)  # about each rule, since the last comparison
 
@@ -111,10 +110,11 @@ class RuleKeeper:
         """What to select on."""
         return self._socket.fileno()
 
-    def deadline_ns(self) -> int:
+    @property
+    def due_ns(self) -> int | None:
         """When to call `tick` at the latest, on CLOCK_BOOTTIME."""
-        due_ns = None if self._check_ns else self.mirror.due_ns(clock().boottime_ns)
-        return min(at for at in (self._resync_ns, self._check_ns, self._doubt.again_ns, self._save_ns, due_ns) if at)
+        due_ns = self.mirror.due_ns(clock().boottime_ns) if self._check_ns is None else None
+        return earliest(self._resync_ns, self._check_ns, self._doubt.again_ns, self._save_ns, due_ns)
 
     # Hearing.
 
@@ -143,7 +143,7 @@ class RuleKeeper:
                 continue
             anything = True
             now = clock().boottime_ns
-            self._save_ns = self._save_ns or now + SECOND
+            self._save_ns = now + SECOND if self._save_ns is None else self._save_ns
             if event.port not in doers:
                 doers[event.port] = self._who.who(event.port)
             if event.made:
@@ -203,27 +203,29 @@ class RuleKeeper:
         self._lines.clear()
 
     def _restore(self) -> None:
-        self._check_ns = max(self._check_ns, self._restoring.restore())
+        check_ns = self._restoring.restore()
+        if check_ns is not None:
+            self._check_ns = max(self._check_ns or 0, check_ns)
 
     # Looking again.
 
     def tick(self) -> None:
         """Whatever is due: the check after a burst, tokens that have come, the regular comparison, the saving."""
         now = clock().boottime_ns
-        compared = any(at and now >= at for at in (self._check_ns, self._doubt.again_ns, self._resync_ns))
+        compared = is_due(earliest(self._check_ns, self._doubt.again_ns, self._resync_ns), now)
         if compared:
             self._compare(now)
         if self.mirror.owed() or (compared and self.mirror.waiting()):
             self._restore()
         self._doubt.end_unless_still()
-        self._save_ns = 0
+        self._save_ns = None
         self._save()
 
     def _compare(self, now: int) -> None:
         """With what the owners of the rules want, and with what the kernel has."""
         if now >= self._resync_ns:
             self._log_untold()
-        self._check_ns, self._resync_ns = 0, now + RESYNC_NS
+        self._check_ns, self._resync_ns = None, now + RESYNC_NS
         doubted = self._doubt.look_again()
         self._look()
         if doubted:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields
 
 from janitor.core.action import Policy
 from janitor.core.prose import count, listing
+from janitor.core.retry import SECOND
 from janitor.host.procfs import clock
 from janitor.host.rights import Lack, lacks
 from janitor.keeping import Keeping
-from janitor.passing import LONGEST_S, SECOND, Passing
+from janitor.passing import LONGEST_S, Passing
 from janitor.pipeline import Options, matching_ids
 from janitor.report.metrics import Figures
 from janitor.seen import Health

@@ -1,4 +1,4 @@
-"""The daemon's part that writes node_exporter's textfile: a child does it, because a disk may hang and a rule may not.
+"""The daemon's part that writes node_exporter's textfile, in a process of its own: a disk may hang and a rule may not.
 
 Whose directory it is, is not known, so nothing that is there already is opened, and no file is removed but our own.
 """
@@ -8,17 +8,17 @@ import os
 import signal
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from janitor.host import worker
+from janitor.core.retry import SECOND, is_due
 from janitor.host.files import said
 from janitor.host.procfs import clock
+from janitor.host.worker import Tell, Worker
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Figures, text
 
-SECOND: Final = 1_000_000_000
 _EVERY_S: Final = 60
 
 
@@ -40,66 +40,63 @@ class Textfile:
     log: Log
     patience_s: float = 10  # what a disk is given
     written: Written | None = None
-    _child: worker.Child | None = None
-    _next_ns: int = 1
+    _worker: Worker = field(init=False)
+    _next_ns: int | None = 0  # when to write it, while no process is at work
     _again: bool = False
-    _warned: bool = False  # of the child that is at work
+    _warned: bool = False  # of the process that is at work
     _problem: str = ""
+
+    def __post_init__(self) -> None:
+        """Where even SIGKILL does not help, there will be no second process."""
+        self._worker = Worker(signal.SIGKILL, limit_s=self.patience_s)
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
-        return ([self._child.fileno()] if self._child is not None and self._child.fileno() >= 0 else []), []
+        return self._worker.descriptors()
 
-    def due_ns(self) -> int:
-        """When to be run though nothing is ready; 0 for never."""
-        if self._child is None or self._child.fileno() < 0:
-            return self._next_ns
-        return 0 if self._warned else self._child.began_ns + int(self.patience_s * SECOND)
+    @property
+    def due_ns(self) -> int | None:
+        """When to be run though nothing is ready."""
+        return self._worker.due_ns if self._worker.busy else self._next_ns
 
     def soon(self) -> None:
-        """Write it now, or as soon as the child that is at work has ended."""
+        """Write it now, or as soon as the process that is at work has ended."""
         self._again = True
-        if self._child is None:
-            self._next_ns = 1
+        if not self._worker.busy:
+            self._next_ns = 0
 
     def run(self, ready: frozenset[int]) -> None:
-        """Take in what the child says, and start one where it is time."""
+        """Take in what the process says, and start one where it is time."""
         del ready
         now = clock().boottime_ns
-        if self._child is None:
-            if self._next_ns and now >= self._next_ns:
+        if not self._worker.busy:
+            if is_due(self._next_ns, now):
                 self._begin(now)
             return
-        for line in self._child.read() if self._child.fileno() >= 0 else ():
+        lines, ended = self._worker.poll()
+        for line in lines:
             self._heard(line.decode("utf-8", "replace"))
-        if self._child.fileno() < 0:
-            if not self._child.over():
-                self._next_ns = now + SECOND // 100
-                return
-            self._child = None
-            self._next_ns = 1 if self._again else now + _EVERY_S * SECOND if self.path else 0
-        elif not self._warned and now - self._child.began_ns >= int(self.patience_s * SECOND):
+        if ended is not None:
+            self._next_ns = 0 if self._again else now + _EVERY_S * SECOND if self.path else None
+        elif self._worker.late and not self._warned:
             self._warned = True
-            self._child.signal(signal.SIGKILL)  # where even that does not help, there will be no second one
             self._trouble(f"{self.path or 'removing the old one'}: the disk has not answered for {self.patience_s:g} s")
 
     def close(self, patience_s: float) -> None:
-        """End the child; what it leaves is replaced by the next one."""
+        """End the process; what it leaves is replaced by the next one."""
         del patience_s
-        if self._child is not None:
-            self._child.end(0.05)
-            self._child = None
+        self._worker.end(0.05)
 
     def _begin(self, now: int) -> None:
         path, old = self.path, self.written
         stale = old if old is not None and old.path != path else None
         self._again = self._warned = False
         if not path and stale is None:
-            self._next_ns = 0
+            self._next_ns = None
             return
         figures = self.figures()
 
-        def work(tell: worker.Tell) -> None:
+        def work(tell: Tell) -> None:
             try:
                 if stale is not None:
                     remove(stale)
@@ -111,7 +108,7 @@ class Textfile:
                 tell(f"trouble {said(error)}".encode("utf-8", "backslashreplace"))
 
         try:
-            self._child = worker.start(work, signal.SIGKILL)
+            self._worker.start(work)
         except OSError as error:
             self._next_ns = now + _EVERY_S * SECOND
             self._trouble(f"starting its process: {said(error)}")

@@ -151,6 +151,7 @@ def test_what_anybody_else_deletes_stays_away(node: Node, doer: Doer) -> None:
     assert not node.there(rule)
     assert node.log[-1][1]["left"] == "that is respected"
     # A janitor that ends now must not restore it in its next life.
+    assert node.keeper._save_ns is not None
     assert before <= node.keeper._save_ns <= clock().boottime_ns
 
 

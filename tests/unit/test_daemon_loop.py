@@ -21,13 +21,14 @@ import pytest
 from janitor.config import ConfigError, load
 from janitor.core.action import Policy
 from janitor.core.mark import Mark
+from janitor.core.retry import SECOND
 from janitor.daemon import Daemon
 from janitor.host.http import Answer, Server, ServerEvent
 from janitor.host.procfs import clock
 from janitor.host.signals import Signals
 from janitor.lease_pass import Order
 from janitor.part import Part
-from janitor.passing import SECOND, Passing
+from janitor.passing import Passing
 from janitor.pipeline import Options
 from janitor.report.events import LogEvent
 from janitor.report.metrics import Figures
@@ -46,8 +47,8 @@ def drive(part: Part, until: Callable[[], bool], seconds: float = 5) -> None:
     while not until():
         assert time.monotonic() < deadline, part
         readers, writers = part.descriptors()
-        due = part.due_ns()
-        wait = max(0.0, (due - clock().boottime_ns) / 1e9) if due else 1.0
+        due = part.due_ns
+        wait = max(0.0, (due - clock().boottime_ns) / 1e9) if due is not None else 1.0
         ready = select.select(readers, writers, [], min(wait, 0.2))
         part.run(frozenset(ready[0] + ready[1]))
 
@@ -76,7 +77,8 @@ def test_a_pass_that_cannot_be_begun_is_a_failed_pass(tmp_path: Path) -> None:
         passing.run(frozenset())
     assert passing.results == {"complete": 7, "failed": 1}
     assert log.of(LogEvent.PASS_FAILED)[0]["why"] == "starting its process: Too many open files"
-    assert clock().boottime_ns < passing.due_ns() <= clock().boottime_ns + 6 * SECOND
+    assert passing.due_ns is not None
+    assert clock().boottime_ns < passing.due_ns <= clock().boottime_ns + 6 * SECOND
 
 
 def test_syncing_that_cannot_be_begun_is_tried_again(tmp_path: Path) -> None:
@@ -85,7 +87,8 @@ def test_syncing_that_cannot_be_begun_is_tried_again(tmp_path: Path) -> None:
     with no_descriptor_left():
         syncing.run(frozenset())
     assert log.of(LogEvent.SYNCING_FAILED)
-    assert syncing.due_ns() > clock().boottime_ns
+    assert syncing.due_ns is not None
+    assert syncing.due_ns > clock().boottime_ns
 
 
 def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_later() -> None:
@@ -99,7 +102,8 @@ def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_lat
         with no_descriptor_left():
             server.run(frozenset([fd]))
             assert server.descriptors() == ([], [])
-            assert server.due_ns() > clock().boottime_ns
+            assert server.due_ns is not None
+            assert server.due_ns > clock().boottime_ns
         drive(server, lambda: bool(select.select([caller], [], [], 0)[0]))
         assert b"200 OK" in caller.recv(4096)
     server.close()
@@ -263,7 +267,7 @@ def test_whatever_reading_it_raises_the_old_one_stays(tmp_path: Path) -> None:
 def test_the_textfile_is_written_whole_and_readable(tmp_path: Path) -> None:
     file = tmp_path / "janitor.prom"
     part = Textfile(str(file), lambda: FIGURES, Log())
-    drive(part, lambda: part.written is not None and not part._child)
+    drive(part, lambda: part.written is not None and not part._worker.busy)
     assert file.stat().st_mode & 0o777 == 0o644
     assert "janitor_files_synced_total 5.0" in file.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["janitor.prom"]
@@ -286,8 +290,8 @@ def test_what_goes_wrong_is_said_once(tmp_path: Path) -> None:
     part = Textfile(str(tmp_path / "no/janitor.prom"), lambda: FIGURES, log)
     for times in (1, 2):
         part.soon()
-        drive(part, lambda: part._child is not None)
-        drive(part, lambda: part._child is None)
+        drive(part, lambda: part._worker.busy)
+        drive(part, lambda: not part._worker.busy)
         assert len(log.of(LogEvent.TEXTFILE_NOT_WRITTEN)) == 1, times
     assert "No such file" in log[0][1]["why"]
     with no_descriptor_left():
@@ -301,13 +305,14 @@ def stop_its_child(part: Textfile) -> None:
     while True:
         part.soon()
         part.run(frozenset())
-        assert part._child is not None
-        os.kill(part._child.pid, signal.SIGSTOP)
-        stat = Path(f"/proc/{part._child.pid}/stat").read_text().rpartition(")")[2].split()
-        if stat[0] == "T" and not select.select([part._child.fileno()], [], [], 0)[0]:
+        child = part._worker.child
+        assert child is not None
+        os.kill(child.pid, signal.SIGSTOP)
+        stat = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        if stat[0] == "T" and not select.select([child.fileno()], [], [], 0)[0]:
             return
-        os.kill(part._child.pid, signal.SIGCONT)
-        drive(part, lambda: part._child is None)
+        os.kill(child.pid, signal.SIGCONT)
+        drive(part, lambda: not part._worker.busy)
         part.written = None
 
 
@@ -333,7 +338,7 @@ def test_another_place_for_the_textfile(tmp_path: Path, new: str) -> None:
     drive(part, lambda: part.written is not None)
     part.path = str(tmp_path / new) if new else ""
     part.soon()
-    drive(part, lambda: not old.exists() and part._child is None)
+    drive(part, lambda: not old.exists() and not part._worker.busy)
     assert [path.name for path in tmp_path.iterdir()] == ([new] if new else [])
 
 
@@ -345,5 +350,5 @@ def test_a_textfile_that_is_somebody_elses_by_now_stays(tmp_path: Path) -> None:
     (tmp_path / "x").rename(old)
     part.path = ""
     part.soon()
-    drive(part, lambda: part.due_ns() == 0 and part._child is None)
+    drive(part, lambda: part.due_ns is None and not part._worker.busy)
     assert old.read_text() == "another's"

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from janitor.core.action import Policy
+from janitor.core.retry import SECOND
 from janitor.daemon import Daemon
 from janitor.host.procfs import clock
 from janitor.keeping import Keeping
 from janitor.parts import Parts, carry_over
-from janitor.passing import SECOND, Passing
+from janitor.passing import Passing
 from janitor.pipeline import Options
 from janitor.report.events import LogEvent
 from janitor.textfile import Textfile
@@ -35,7 +36,8 @@ class Counting:
             raise OSError("cannot say")
         return [self.runs], []
 
-    def due_ns(self) -> int:
+    @property
+    def due_ns(self) -> int | None:
         return 1
 
     def run(self, ready: frozenset[int]) -> None:

@@ -21,7 +21,7 @@ from janitor.core.action import Action, Policy
 from janitor.core.evidence import Unknown
 from janitor.core.outcome import Entry, Event, Outcome
 from janitor.core.plan import plan
-from janitor.core.retry import SECOND, Backoff
+from janitor.core.retry import SECOND, Refusals
 from janitor.core.watched import identity_of
 from janitor.host import state, worker
 from janitor.host.apply import Hands, Witness, apply
@@ -305,23 +305,23 @@ def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tm
 
 
 def test_a_refusal_is_news_once() -> None:
-    backoff = Backoff()
-    assert backoff.refused("a", "no lock", 0)
-    assert backoff.postponed(4 * SECOND) == {"a"}
-    assert backoff.postponed(5 * SECOND) == frozenset()
-    assert not backoff.refused("a", "no lock", 5 * SECOND)
-    assert backoff.postponed(14 * SECOND) == {"a"}
-    assert backoff.refused("a", "another reason", 15 * SECOND)
-    backoff.try_all(16 * SECOND)
-    assert backoff.postponed(16 * SECOND) == frozenset()
-    assert not backoff.refused("a", "another reason", 16 * SECOND)
+    refusals = Refusals()
+    assert refusals.refused("a", "no lock", 0)
+    assert refusals.postponed(4 * SECOND) == {"a"}
+    assert refusals.postponed(5 * SECOND) == frozenset()
+    assert not refusals.refused("a", "no lock", 5 * SECOND)
+    assert refusals.postponed(14 * SECOND) == {"a"}
+    assert refusals.refused("a", "another reason", 15 * SECOND)
+    refusals.try_all(16 * SECOND)
+    assert refusals.postponed(16 * SECOND) == frozenset()
+    assert not refusals.refused("a", "another reason", 16 * SECOND)
     for _ in range(40):
-        backoff.refused("a", "another reason", 16 * SECOND)
-    assert backoff.postponed((16 + 3600) * SECOND - 1) == {"a"}
-    assert backoff.postponed((16 + 3600) * SECOND) == frozenset()
-    assert backoff.refused("b", "x", 0)
-    backoff.done("b")
-    assert backoff.refused("b", "x", 0)
+        refusals.refused("a", "another reason", 16 * SECOND)
+    assert refusals.postponed((16 + 3600) * SECOND - 1) == {"a"}
+    assert refusals.postponed((16 + 3600) * SECOND) == frozenset()
+    assert refusals.refused("b", "x", 0)
+    refusals.done("b")
+    assert refusals.refused("b", "x", 0)
 
 
 def test_what_is_postponed_takes_no_place_in_a_pass() -> None:
