@@ -14,6 +14,7 @@ from janitor.host.clock_set import ClockSet
 from janitor.host.files import said
 from janitor.host.procfs import boot_id, clock, find_proc
 from janitor.host.state import ClockNote, read_clock, read_observations, write_clock
+from janitor.part import Part
 from janitor.report.events import Log, LogEvent
 
 _SLEWED_NS: Final = 2 * SECOND  # by so much the clocks may differ without a step while nobody looked
@@ -26,7 +27,7 @@ _TELL_EVERY_NS: Final = 600 * SECOND
 
 
 @dataclass(slots=True)
-class ClockWatch:
+class ClockWatch(Part):
     """What it cannot do it says once; then (b) and (c) are what they are without a daemon."""
 
     root: str

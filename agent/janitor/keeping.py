@@ -3,20 +3,23 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from janitor.core.evidence import Unknown
 from janitor.core.retry import SECOND, Retry, is_due
 from janitor.host.files import said
 from janitor.host.procfs import clock
+from janitor.part import Health, Part
 from janitor.report.events import Log, LogEvent
+from janitor.report.metrics import Family
+from janitor.report.rule_metrics import rule_metrics
 from janitor.rule_keeper import RuleKeeper
 
 _LONGEST_WAIT_S: Final = 60
 
 
 @dataclass(slots=True)
-class Keeping:
+class Keeping(Part):
     """`make` gives a keeper that has not been started, or why there is none. `watching` is told of each beginning."""
 
     make: Callable[[], RuleKeeper | Unknown]
@@ -72,6 +75,19 @@ class Keeping:
             self.counts_before = self.keeper.counts
             self.keeper.close()
             self.keeper = None
+
+    def metrics(self) -> tuple[Family, ...]:
+        """What was restored and deleted, and what is watched."""
+        return rule_metrics(self.counts, len(self.keeper.mirror.kept) if self.keeper is not None else None)
+
+    def health(self, awake_ns: int) -> Health:
+        """Whether the rules are watched."""
+        del awake_ns
+        return Health(unready="" if self.keeper is not None else "the policy rules are not watched")
+
+    def take_over(self, before: Self) -> None:
+        """Go on counting."""
+        self.counts_before = before.counts
 
     def _begin(self) -> None:
         if clock().boottime_ns < self._next_ns:

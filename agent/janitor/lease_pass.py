@@ -31,10 +31,10 @@ from janitor.report.events import Log, LogEvent
 from janitor.report.page import page
 from janitor.report.pass_lines import FindingFigures, Line, LogLine, Looked, NetworkFigures, Unchanged
 
-_DONE: Final = {
+CARRIED_OUT: Final = {
     "free": LogEvent.LEASE_FREED, "discard": LogEvent.CACHE_ENTRY_DISCARDED, "reserve": LogEvent.LEASE_RESERVED,
 }  # fmt: skip
-_NOT_DONE: Final = {
+_NOT_CARRIED_OUT: Final = {
     "free": LogEvent.LEASE_NOT_FREED,
     "discard": LogEvent.CACHE_ENTRY_NOT_DISCARDED,
     "reserve": LogEvent.LEASE_NOT_RESERVED,
@@ -109,7 +109,7 @@ def _action_line(pass_id: str, action: Action, done: bool, detail: str) -> LogLi
         "pod": action.pod, "container": action.container_id, "proof": "; ".join(action.proof), "detail": detail,
         "pass": pass_id,
     }  # fmt: skip
-    return LogLine((_DONE if done else _NOT_DONE)[action.kind], fields, action.key)
+    return LogLine((CARRIED_OUT if done else _NOT_CARRIED_OUT)[action.kind], fields, action.key)
 
 
 def _texts(fields: dict[str, object]) -> dict[str, str]:

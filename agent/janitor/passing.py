@@ -5,16 +5,12 @@ milliseconds. So it is a child of its own (host/worker.py): the loop stays one t
 that hangs or is killed for its memory is one failed pass, and whatever a pass has taken of memory is given back.
 """
 
-import math
 import signal
-from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Self
 
-from janitor.core.forecast import exhaustion_s
 from janitor.core.mark import Mark
-from janitor.core.prose import duration, listing
 from janitor.core.retry import SECOND, Refusals, Retry
 from janitor.host import state
 from janitor.host.files import said
@@ -22,35 +18,28 @@ from janitor.host.procfs import boot_id as boot_id_of
 from janitor.host.procfs import clock, find_proc
 from janitor.host.worker import Ended, Tell, Worker, offer_to_the_oom_killer
 from janitor.lease_pass import Order, lease_pass
+from janitor.part import Health, Part
+from janitor.pass_record import LONGEST_S, PassRecord
 from janitor.report.events import Log, LogEvent
+from janitor.report.metrics import Family
 from janitor.report.pass_lines import Failed, Line, LogLine, Looked, Unchanged, decode, encode
 
-LONGEST_S: Final = 300
-"""A pass that takes longer is ended."""
 _KILL_AFTER_S: Final = 10
 _SOONEST_S: Final = 5
 _TIDY_EVERY_S: Final = 86_400
-_SAMPLES: Final = 720
 _GLANCES: Final = 4
 _LOOK_EVERY_S: Final = 300
 """So many passes in a row may end with a glance, and none when this is over: what it cannot see is seen by the next."""
 
 
 @dataclass(slots=True)
-class Passing:
+class Passing(Part):
     """`order(tidy, postponed)` says what the next pass is to do."""
 
     order: Callable[[bool, frozenset[str]], Order]
     interval_s: float
     log: Log
-    looked: Looked | None = None
-    problem: str = ""  # why the last pass came to no end; "" after one that did
-    ended_ns: int = 0  # when a pass last came to its end, on CLOCK_BOOTTIME
-    looked_ns: int = 0  # and when one that was more than a glance did
-    complete_at: float = 0.0  # since the epoch: when one last saw everything
-    results: Counter[str] = field(default_factory=Counter)  # complete, incomplete, unchanged, failed
-    done: Counter[LogEvent] = field(default_factory=Counter)  # the actions that were carried out
-    free: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
+    record: PassRecord = field(default_factory=PassRecord)
     _worker: Worker = field(default_factory=lambda: Worker(signal.SIGTERM, LONGEST_S, _KILL_AFTER_S))
     _end: Looked | Unchanged | Failed | None = None
     _mark: Mark = field(default_factory=Mark)
@@ -62,7 +51,6 @@ class Passing:
     _over: Callable[[], None] | None = None  # to be called when the pass that is to end has ended
     _refusals: Refusals = field(default_factory=Refusals)
     _deeds: tuple[str, int] = ("", 0)  # the pass whose deeds were told last, and how many
-    _told: tuple[object, ...] = ()
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
@@ -127,22 +115,23 @@ class Passing:
             self._over()
         self._over = None
 
-    def go_on_from(self, before: "Passing") -> None:
-        """Know what another one has known that had to be ended."""
-        self.looked, self.looked_ns = before.looked, before.looked_ns
-        self.problem, self.ended_ns = before.problem, before.ended_ns
-        self.complete_at, self.results, self.done = before.complete_at, before.results, before.done
-        self.free, self._told, self._tidied_ns = before.free, before._told, before._tidied_ns
-        self._refusals, self._deeds = before._refusals, before._deeds
+    def metrics(self) -> tuple[Family, ...]:
+        """How the passes ended, what the last one saw, and what was done."""
+        return self.record.metrics(self.interval_s)
 
-    def forecasts(self) -> dict[tuple[str, str], float]:
-        """By network and data directory: seconds until nothing is free."""
-        return {key: exhaustion_s(samples) for key, samples in self.free.items()}
+    def health(self, awake_ns: int) -> Health:
+        """Whether passes come to their end."""
+        return self.record.health(self.interval_s, awake_ns)
+
+    def take_over(self, before: Self) -> None:
+        """Know what another one has known that had to be ended."""
+        self.record, self._tidied_ns = before.record, before._tidied_ns
+        self._refusals, self._deeds = before._refusals, before._deeds
 
     def _begin(self) -> None:
         now = clock().boottime_ns
         tidy = not self._tidied_ns or now - self._tidied_ns > _TIDY_EVERY_S * SECOND
-        may = self._glances < _GLANCES and now - self.looked_ns < _LOOK_EVERY_S * SECOND
+        may = self._glances < _GLANCES and now - self.record.looked_ns < _LOOK_EVERY_S * SECOND
         mark = self._mark if may else replace(self._mark, digest="")
         self._order = order = replace(self.order(tidy, self._refusals.postponed(now)), mark=mark)
         self._end = None
@@ -173,7 +162,7 @@ class Passing:
         elif line.event.action is not None:
             self._refusals.done(line.key)
             self.log(line.event, **line.fields)
-            self.done.update([line.event])
+            self.record.done.update([line.event])
             pass_id, told = line.fields.get("pass", ""), self._deeds
             self._deeds = (pass_id, told[1] + 1 if told[0] == pass_id else 1)
         elif not line.key or self._refusals.refused(line.key, line.fields.get("detail", ""), clock().boottime_ns):
@@ -193,7 +182,12 @@ class Passing:
 
     def _finish(self, ended: Ended, now: int) -> None:
         if isinstance(self._end, Looked | Unchanged):
-            self._came_to_an_end(self._end, now)
+            self._retry.succeeded()
+        if isinstance(self._end, Looked):
+            self._saw(self._end, now)
+        elif isinstance(self._end, Unchanged):
+            self._glances += 1
+            self.record.unchanged(now)
         else:
             self._tidied_ns = 0  # what it left behind is seen to by the next
         if self._over is not None:
@@ -211,58 +205,15 @@ class Passing:
         self._failed(now, why)
 
     def _failed(self, now: int, why: str) -> None:
-        self.results["failed"] += 1
         self._retry.longest_s = max(self.interval_s, LONGEST_S)
         wait = self._retry.failed()
-        self.problem, self._next_ns = why, now + int(wait * SECOND)
+        self._next_ns = now + int(wait * SECOND)
+        self.record.failed(why)
         self.log(LogEvent.PASS_FAILED, why=why, again_s=int(wait))
 
-    def _came_to_an_end(self, end: Looked | Unchanged, now: int) -> None:
-        self.ended_ns, self.problem = now, ""
-        self._retry.succeeded()
-        if isinstance(end, Unchanged):
-            self._glances += 1
-            self.results["unchanged"] += 1
-            self._sample(now)
-        else:
-            self._saw(end, now)
-
     def _saw(self, looked: Looked, now: int) -> None:
-        self.looked, self.looked_ns, self._mark, self._glances = looked, now, looked.mark, 0
+        self._mark, self._glances = looked.mark, 0
         if looked.settled:
             self._note_told(None)
             self._tidied_ns = now if self._order is not None and self._order.tidy else self._tidied_ns
-        self.results["incomplete" if looked.unseen else "complete"] += 1
-        if not looked.unseen:
-            self.complete_at = looked.at
-        keys = {(n.name, n.data_dir) for n in looked.networks}
-        self.free = {key: samples for key, samples in self.free.items() if key in keys}
-        self._sample(now)
-        now_told = (looked.networks, looked.findings, looked.unseen)
-        if now_told != self._told:
-            self._tell(looked)
-        self._told = now_told
-
-    def _sample(self, now: int) -> None:
-        for network in self.looked.networks if self.looked is not None else ():
-            if network.free is not None:
-                samples = self.free.setdefault((network.name, network.data_dir), deque(maxlen=_SAMPLES))
-                samples.append((now / SECOND, network.free))
-
-    def _tell(self, looked: Looked) -> None:
-        """One line when something is different from the last pass; every minute the same is no news."""
-        verdicts: Counter[str] = Counter()
-        for network in looked.networks:
-            verdicts.update({verdict.value: number for verdict, number in network.verdicts.items()})
-        frees = [network.free for network in looked.networks if network.free is not None]
-        ends = [at for at in self.forecasts().values() if math.isfinite(at)]
-        self.log(
-            LogEvent.PASS,
-            took_s=f"{looked.took_s:.2f}",
-            **verdicts,
-            free=min(frees, default=None),
-            used_up_in=duration(min(ends)) if ends else None,
-            findings=listing([f"{f.number}x{f.id}" for f in looked.findings]),
-        )
-        if looked.unseen and looked.unseen != (self._told[2] if self._told else ()):
-            self.log(LogEvent.PASS_INCOMPLETE, what="; ".join(looked.unseen))
+        self.record.saw(looked, now, self.log)

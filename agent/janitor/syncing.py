@@ -2,21 +2,24 @@
 
 import signal
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from janitor.core.retry import SECOND, Retry, is_due
 from janitor.host.durable import keep_durable
 from janitor.host.files import said
 from janitor.host.procfs import clock
 from janitor.host.worker import Ended, Tell, Worker
+from janitor.part import Part
+from janitor.report import pass_metrics
 from janitor.report.events import Log, LogEvent
+from janitor.report.metrics import Family
 
 _LONGEST_WAIT_S: Final = 300
 _WELL_NS: Final = 60 * SECOND
 
 
 @dataclass(slots=True)
-class Syncing:
+class Syncing(Part):
     """Keeps one process running. What it could not do is said once."""
 
     root: str
@@ -54,6 +57,14 @@ class Syncing:
         """End the process; it has nothing to put in order."""
         del patience_s
         self._worker.end(0.05)
+
+    def metrics(self) -> tuple[Family, ...]:
+        """How much was synced."""
+        return pass_metrics.synced(self.files, self.seconds)
+
+    def take_over(self, before: Self) -> None:
+        """Go on counting."""
+        self.files, self.seconds = before.files, before.seconds
 
     def _start(self) -> None:
         try:

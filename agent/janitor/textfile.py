@@ -10,14 +10,15 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from janitor.core.retry import SECOND, is_due
 from janitor.host.files import said
 from janitor.host.procfs import clock
 from janitor.host.worker import Tell, Worker
+from janitor.part import Part
 from janitor.report.events import Log, LogEvent
-from janitor.report.metrics import Figures, text
+from janitor.report.metrics import Family, text
 
 _EVERY_S: Final = 60
 
@@ -32,11 +33,11 @@ class Written:
 
 
 @dataclass(slots=True)
-class Textfile:
-    """Writes `figures()` to `path` when told to, and every minute; to nowhere where that is ""."""
+class Textfile(Part):
+    """Writes `families` to `path` when told to, and every minute; to nowhere where that is ""."""
 
     path: str
-    figures: Callable[[], Figures]
+    families: Callable[[], tuple[Family, ...]]
     log: Log
     patience_s: float = 10  # what a disk is given
     written: Written | None = None
@@ -87,6 +88,10 @@ class Textfile:
         del patience_s
         self._worker.end(0.05)
 
+    def take_over(self, before: Self) -> None:
+        """Know which file is ours."""
+        self.written = before.written
+
     def _begin(self, now: int) -> None:
         path, old = self.path, self.written
         stale = old if old is not None and old.path != path else None
@@ -94,7 +99,7 @@ class Textfile:
         if not path and stale is None:
             self._next_ns = None
             return
-        figures = self.figures()
+        families = self.families()
 
         def work(tell: Tell) -> None:
             try:
@@ -102,7 +107,7 @@ class Textfile:
                     remove(stale)
                     tell(b"removed")
                 if path:
-                    made = write(path, figures)
+                    made = write(path, families)
                     tell(f"wrote {made.device} {made.inode}".encode())
             except OSError as error:
                 tell(f"trouble {said(error)}".encode("utf-8", "backslashreplace"))
@@ -129,8 +134,8 @@ class Textfile:
         self._problem = why
 
 
-def write(path: str, figures: Figures) -> Written:
-    """The figures, whole or not at all. OSError. May wait for the disk."""
+def write(path: str, families: tuple[Family, ...]) -> Written:
+    """The metrics, whole or not at all. OSError. May wait for the disk."""
     fresh = f"{path}.new"
     try:
         Path(fresh).unlink()  # of one that was killed; or somebody's FIFO
@@ -142,7 +147,7 @@ def write(path: str, figures: Figures) -> Written:
         if not stat.S_ISREG(there.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", fresh)
         os.fchmod(file.fileno(), 0o644)  # whatever our umask: its reader is somebody else
-        file.write(text(figures, process=False))
+        file.write(text(families, process=False))
     Path(fresh).rename(path)
     return Written(path, there.st_dev, there.st_ino)
 

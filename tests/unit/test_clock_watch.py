@@ -170,7 +170,7 @@ def test_a_pass_of_the_daemon_knows_what_that_has_seen_without_the_note(tmp_path
     wanted = settings(tmp_path)
     daemon = Daemon(wanted, lambda: wanted, log)
     assert daemon._order(False, frozenset()).options.clocks is None
-    daemon._parts.begin("clock", lambda: begun(tmp_path, log))
+    daemon._clock.part = begun(tmp_path, log)
     path = tmp_path / state.CLOCK.lstrip("/")
     path.unlink()
     (path.parent / "clock.json.new").mkdir()
@@ -223,7 +223,7 @@ def test_what_stood_still_outside_of_the_waiting_is_noted_before_the_next_wait(t
     node(tmp_path)
     wanted, log = settings(tmp_path), Log()
     daemon = Daemon(wanted, lambda: wanted, log)
-    daemon._parts.begin("clock", lambda: begun(tmp_path, log))
+    daemon._clock.part = begun(tmp_path, log)
     daemon._sole.due_ns = daemon._chores_ns = later(clock(), 30).boottime_ns
     daemon._round = later(clock(), -120)
     noted: list[int] = []

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,20 +27,21 @@ from janitor.host.procfs import clock
 from janitor.host.signals import Signals
 from janitor.lease_pass import Order
 from janitor.part import Part
+from janitor.pass_record import PassRecord
 from janitor.passing import Passing
 from janitor.pipeline import Options
 from janitor.report.events import LogEvent
-from janitor.report.metrics import Figures
-from janitor.standing import Settings, health
+from janitor.report.pass_metrics import synced
+from janitor.standing import Settings
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 from tests.limits import no_descriptor_left
 from tests.log import Log
 
-FIGURES = Figures(None, Counter(), 0.0, Counter(), {}, Counter(), True, 2, 5, 0.25)
+FAMILIES = synced(5, 0.25)
 
 
-def drive(part: Part, until: Callable[[], bool], seconds: float = 5) -> None:
+def drive(part: Part | Server, until: Callable[[], bool], seconds: float = 5) -> None:
     """What the loop does, for one part."""
     deadline = time.monotonic() + seconds
     while not until():
@@ -72,10 +72,10 @@ def test_a_pass_that_cannot_be_begun_is_a_failed_pass(tmp_path: Path) -> None:
     log = Log()
     order = Order(Options(root=str(tmp_path)), Policy(), 30, False)
     passing = Passing(lambda *_: order, 60, log)
-    passing.results["complete"] = 7
+    passing.record.results["complete"] = 7
     with no_descriptor_left():
         passing.run(frozenset())
-    assert passing.results == {"complete": 7, "failed": 1}
+    assert passing.record.results == {"complete": 7, "failed": 1}
     assert log.of(LogEvent.PASS_FAILED)[0]["why"] == "starting its process: Too many open files"
     assert passing.due_ns is not None
     assert clock().boottime_ns < passing.due_ns <= clock().boottime_ns + 6 * SECOND
@@ -161,7 +161,7 @@ def test_so_many_passes_may_be_glances_and_for_so_long(tmp_path: Path, ago_s: in
     mark = Mark(("/var/lib/cni",), (), "of the pass before")
     begun = Order(Options(root=str(tmp_path)), Policy(), 30, False)
     looked_ns = clock().boottime_ns - ago_s * SECOND
-    passing = Passing(lambda *_: begun, 600, Log(), looked_ns=looked_ns, _mark=mark, _glances=glances)
+    passing = Passing(lambda *_: begun, 600, Log(), PassRecord(looked_ns=looked_ns), _mark=mark, _glances=glances)
     passing.run(frozenset())
     passing.close(1)
     assert passing._order is not None
@@ -173,8 +173,8 @@ def test_so_many_passes_may_be_glances_and_for_so_long(tmp_path: Path, ago_s: in
 
 def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:
     now = clock().boottime_ns
-    passing = Passing(order, 60, Log(), ended_ns=now - 700 * SECOND)
-    assert health(settings(tmp_path), {"leases": passing}, now - 900 * SECOND).ill
+    passing = Passing(order, 60, Log(), PassRecord(ended_ns=now - 700 * SECOND))
+    assert passing.health(now - 900 * SECOND).ill
     daemon = Daemon(settings(tmp_path, leases=False), lambda: pytest.fail(), Log())
     daemon._began_ns = now - 900 * SECOND
     daemon._round = replace(daemon._round, boottime_ns=daemon._began_ns)  # and then nothing, until now
@@ -182,7 +182,7 @@ def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
         daemon._once(signals)
     daemon._close()
-    assert not health(settings(tmp_path), {"leases": passing}, daemon._began_ns).ill
+    assert not passing.health(daemon._began_ns).ill
 
 
 def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> N
         os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
         daemon._once(signals)
         assert log.of(LogEvent.WAITING)
-        assert list(daemon._parts.there) == ["http"]
+        assert [slot.name for slot in daemon._parts.slots if slot.part is not None] == ["http"]
         with socket.create_connection(where) as caller:
             caller.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
             for _ in range(5):
@@ -204,7 +204,7 @@ def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> N
             answer = caller.recv(4096)
         assert b"503" in answer.splitlines()[0]
         assert b"not at work: " in answer
-        assert (daemon.health().ill, daemon.figures().looked) == ("", None)
+        assert (daemon.health().ill, daemon.overview().looked) == ("", None)
     daemon._close()
 
 
@@ -266,7 +266,7 @@ def test_whatever_reading_it_raises_the_old_one_stays(tmp_path: Path) -> None:
 
 def test_the_textfile_is_written_whole_and_readable(tmp_path: Path) -> None:
     file = tmp_path / "janitor.prom"
-    part = Textfile(str(file), lambda: FIGURES, Log())
+    part = Textfile(str(file), lambda: FAMILIES, Log())
     drive(part, lambda: part.written is not None and not part._worker.busy)
     assert file.stat().st_mode & 0o777 == 0o644
     assert "janitor_files_synced_total 5.0" in file.read_text()
@@ -279,7 +279,7 @@ def test_nothing_that_lies_in_its_way_is_opened(tmp_path: Path, obstacle: str) -
     elsewhere.write_text("precious")
     fresh = tmp_path / "janitor.prom.new"
     os.mkfifo(fresh) if obstacle == "fifo" else fresh.symlink_to(elsewhere)
-    part = Textfile(str(file), lambda: FIGURES, Log())
+    part = Textfile(str(file), lambda: FAMILIES, Log())
     drive(part, lambda: part.written is not None)
     part.close(0)
     assert (file.is_file(), elsewhere.read_text()) == (True, "precious")
@@ -287,7 +287,7 @@ def test_nothing_that_lies_in_its_way_is_opened(tmp_path: Path, obstacle: str) -
 
 def test_what_goes_wrong_is_said_once(tmp_path: Path) -> None:
     log = Log()
-    part = Textfile(str(tmp_path / "no/janitor.prom"), lambda: FIGURES, log)
+    part = Textfile(str(tmp_path / "no/janitor.prom"), lambda: FAMILIES, log)
     for times in (1, 2):
         part.soon()
         drive(part, lambda: part._worker.busy)
@@ -319,7 +319,7 @@ def stop_its_child(part: Textfile) -> None:
 def test_a_disk_that_does_not_answer_holds_up_nobody(tmp_path: Path) -> None:
     """The child is stopped where it would wait for a disk."""
     log = Log()
-    part = Textfile(str(tmp_path / "janitor.prom"), lambda: FIGURES, log, patience_s=0.3)
+    part = Textfile(str(tmp_path / "janitor.prom"), lambda: FAMILIES, log, patience_s=0.3)
     stop_its_child(part)
     for times in (1, 2):
         part.soon()
@@ -334,7 +334,7 @@ def test_a_disk_that_does_not_answer_holds_up_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize("new", ["other.prom", ""])
 def test_another_place_for_the_textfile(tmp_path: Path, new: str) -> None:
     old = tmp_path / "janitor.prom"
-    part = Textfile(str(old), lambda: FIGURES, Log())
+    part = Textfile(str(old), lambda: FAMILIES, Log())
     drive(part, lambda: part.written is not None)
     part.path = str(tmp_path / new) if new else ""
     part.soon()
@@ -344,7 +344,7 @@ def test_another_place_for_the_textfile(tmp_path: Path, new: str) -> None:
 
 def test_a_textfile_that_is_somebody_elses_by_now_stays(tmp_path: Path) -> None:
     old = tmp_path / "janitor.prom"
-    part = Textfile(str(old), lambda: FIGURES, Log())
+    part = Textfile(str(old), lambda: FAMILIES, Log())
     drive(part, lambda: part.written is not None)
     (tmp_path / "x").write_text("another's")
     (tmp_path / "x").rename(old)

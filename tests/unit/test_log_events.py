@@ -19,7 +19,7 @@ from janitor.report.pass_lines import LogLine, decode, encode
 
 PACKAGE = Path(janitor.__file__).parent
 DOCUMENT = Path(__file__).parents[2] / "docs/log-events.md"
-FORWARDERS = {("daemon.py", "log"), ("clock_watch.py", "_log_seldom"), ("rule_keeper.py", "_log_rule"),
+FORWARDERS = {("reporter.py", "log"), ("clock_watch.py", "_log_seldom"), ("rule_keeper.py", "_log_rule"),
               ("passing.py", "_heard")}  # fmt: skip
 """Functions that pass on an event and fields of somebody else, who is checked himself."""
 
@@ -67,7 +67,7 @@ def test_fields_that_no_call_spells_out_come_from_few_places() -> None:
     """`**fields` cannot be read in the source; the numbers by verdict are the only such fields of an event."""
     assert {verdict.value for verdict in Verdict} <= set(LogEvent.PASS.fields)
     spread = [(name, events) for name, call, events in calls() if any(one.arg is None for one in call.keywords)]
-    assert spread == [("passing.py", [LogEvent.PASS])]
+    assert spread == [("pass_record.py", [LogEvent.PASS])]
     forwarders = {
         (name, function.name)
         for name, module in modules()
@@ -75,7 +75,7 @@ def test_fields_that_no_call_spells_out_come_from_few_places() -> None:
         if isinstance(function, ast.FunctionDef)
         for call in ast.walk(function)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name | ast.Attribute)
-        if (call.func.id if isinstance(call.func, ast.Name) else call.func.attr).lstrip("_") == "log"
+        if (call.func.id if isinstance(call.func, ast.Name) else call.func.attr).lstrip("_") in ("log", "sink")
         if not events_in(call)
     }
     assert forwarders - {("commands/run.py", "run")} == FORWARDERS  # `run` makes the log
