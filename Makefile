@@ -54,8 +54,9 @@ schema: $(VENV)/.ready ## the published JSON schemas, after a change of the repo
 	@$(BIN)/python -m janitor.report.document > agent/janitor/report/schema.json
 	@$(BIN)/python -m janitor.report.cidr_document > agent/janitor/report/cidr.schema.json
 
-docs: $(VENV)/.ready ## docs/findings.md, after a change of the table of findings
+docs: $(VENV)/.ready ## the tables in docs/, after a change of what they are made from
 	@$(BIN)/python -m janitor.report.findings_page > docs/findings.md
+	@$(BIN)/python -m janitor.report.event_table > docs/log-events.md
 
 image-context: $(VENV)/.ready ## dist/wheels and dist/packages, from which the Dockerfile builds without a network
 	@$(BIN)/python -m tests.lab.container_image context dist

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from janitor.core.evidence import Clock, Unknown, known
+from janitor.core.retry import SECOND, earliest, is_due
 from janitor.host.clock_set import ClockSet
 from janitor.host.files import said
 from janitor.host.node import find_node
 from janitor.host.procfs import clock
 from janitor.host.state import ClockNote, read_clock, read_observations, write_clock
-from janitor.part import Say
+from janitor.part import Part
+from janitor.report.events import Log, LogEvent
 
-SECOND: Final = 1_000_000_000
 _SLEWED_NS: Final = 2 * SECOND  # by so much the clocks may differ without a step while nobody looked
 _TOLD_NS: Final = SECOND  # a smaller step is noted and not told
 _STALL_NS: Final = 5 * SECOND  # the loop waits for nothing: what is later than that did not run
@@ -27,38 +28,40 @@ _TELL_EVERY_NS: Final = 600 * SECOND
 
 
 @dataclass(slots=True)
-class ClockWatch:
+class ClockWatch(Part):
     """What it cannot do it says once; then (b) and (c) are what they are without a daemon."""
 
     root: str
-    say: Say
+    log: Log
     _timer: ClockSet | None = None
     _note: ClockNote = field(default_factory=ClockNote)
-    _next_ns: int = 1  # when to begin; then, when to look again at a timer that has just told of a step
-    _again_ns: int = 0  # when to try again to write the note; 0 where it is written
-    _told_ns: dict[str, int] = field(default_factory=dict)  # when a line was last said
+    _begun: bool = False
+    _next_ns: int | None = 0  # when to begin; then, when to look again at a timer that has just told of a step
+    _again_ns: int | None = None  # when to try again to write the note
+    _told_ns: dict[LogEvent, int] = field(default_factory=dict)  # when a line was last said
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
-        return ([self._timer.fileno()] if self._timer is not None and not self._next_ns else []), []
+        return ([self._timer.fileno()] if self._timer is not None and self._next_ns is None else []), []
 
-    def due_ns(self) -> int:
-        """When to be run though nothing is ready; 0 for never."""
-        return min((at for at in (self._next_ns, self._again_ns) if at), default=0)
+    @property
+    def due_ns(self) -> int | None:
+        """When to be run though nothing is ready."""
+        return earliest(self._next_ns, self._again_ns)
 
     def run(self, ready: frozenset[int]) -> None:
         """Note it where the clock was set."""
         del ready
         now = clock()
-        if self._next_ns == 1:
-            self._next_ns = 0
+        if not self._begun:
+            self._begun, self._next_ns = True, None
             self._begin(now)
-        elif now.boottime_ns >= self._next_ns:
-            self._next_ns = 0
+        elif self._next_ns is None or now.boottime_ns >= self._next_ns:
+            self._next_ns = None
             if self._timer is not None and self._timer.was_set():
                 self._next_ns = now.boottime_ns + _EVERY_NS
                 self._was_set(now)
-        if self._again_ns and now.boottime_ns >= self._again_ns:
+        if is_due(self._again_ns, now.boottime_ns):
             self._write(now)
 
     def noted(self) -> ClockNote:
@@ -66,7 +69,7 @@ class ClockWatch:
 
         For `clean` it is written anew.
         """
-        if self._next_ns != 1 and read_clock(find_node(self.root)) != self._note:
+        if self._begun and read_clock(find_node(self.root)) != self._note:
             self._write(clock())
         return self._note
 
@@ -76,7 +79,9 @@ class ClockWatch:
         if took_ns > wait_s * SECOND + _STALL_NS:
             self._note = replace(self._note, stood_ns=self._note.stood_ns + took_ns)
             self._write(now)
-            self._tell(now, "stood still", for_s=f"{took_ns / SECOND:.0f}", then="that is not counted as watching")
+            self._log_seldom(
+                now, LogEvent.DAEMON_STALLED, for_s=f"{took_ns / SECOND:.0f}", then="that is not counted as watching"
+            )
 
     def close(self, patience_s: float) -> None:
         """Leave to the next one by how much the clocks differ now."""
@@ -92,7 +97,7 @@ class ClockWatch:
         try:
             self._timer = ClockSet()
         except OSError as error:
-            self.say("clock not watched", why=said(error), then="two steps that cancel each other are not seen")
+            self.log(LogEvent.CLOCK_NOT_WATCHED, why=said(error), then="two steps that cancel each other are not seen")
         before = read_clock(find_node(self.root))
         if isinstance(before, Unknown):  # which may have said anything
             self._note = ClockNote(now.boottime_ns, _offset_ns(now), now.boottime_ns)
@@ -117,7 +122,9 @@ class ClockWatch:
         self._note = replace(self._note, set_ns=now.boottime_ns, offset_ns=_offset_ns(now))
         self._write(now)
         if abs(by_ns) >= _TOLD_NS:
-            self._tell(now, "clock was set", by_s=f"{by_ns / SECOND:+.0f}", then="it proves no lease's age any more")
+            self._log_seldom(
+                now, LogEvent.CLOCK_WAS_SET, by_s=f"{by_ns / SECOND:+.0f}", then="it proves no lease's age any more"
+            )
 
     def _write(self, now: Clock) -> None:
         node = find_node(self.root)
@@ -125,16 +132,18 @@ class ClockWatch:
             return  # then nothing is judged either
         try:
             write_clock(node, self._note)
-            self._again_ns = 0
+            self._again_ns = None
         except OSError as error:
-            if not self._again_ns:
-                self.say("notes not written", why=said(error), then="'clean' may not know that the clock was set")
+            if self._again_ns is None:
+                self.log(
+                    LogEvent.NOTES_NOT_WRITTEN, why=said(error), then="'clean' may not know that the clock was set"
+                )
             self._again_ns = now.boottime_ns + _AGAIN_NS
 
-    def _tell(self, now: Clock, event: str, **fields: str) -> None:
+    def _log_seldom(self, now: Clock, event: LogEvent, /, **fields: str) -> None:
         if event not in self._told_ns or now.boottime_ns - self._told_ns[event] >= _TELL_EVERY_NS:
             self._told_ns[event] = now.boottime_ns
-            self.say(event, **fields)
+            self.log(event, **fields)
 
 
 def _offset_ns(now: Clock) -> int:

@@ -12,32 +12,33 @@ import math
 import os
 import select
 import signal
-from collections import Counter, deque
-from collections.abc import Callable, Container
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from janitor.clock_watch import ClockWatch
 from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
+from janitor.core.retry import SECOND
 from janitor.core.unknown import unseen
 from janitor.host import procfs
-from janitor.host.http import Server
-from janitor.host.notify import notify, reloading, watchdog_s
+from janitor.host.notify import notify, reloading
 from janitor.host.procfs import clock
-from janitor.host.rights import Lack
 from janitor.host.signals import Signals
 from janitor.keeping import Keeping
 from janitor.lease_pass import Order
-from janitor.part import Part, Say
-from janitor.parts import Parts
-from janitor.passing import SECOND, Passing
-from janitor.report.metrics import Figures
-from janitor.report.page import Deed, deed
+from janitor.part import Health
+from janitor.parts import Parts, Slot
+from janitor.pass_record import PassRecord
+from janitor.passing import Passing
+from janitor.report.events import Log, LogEvent
+from janitor.report.metrics import Family
+from janitor.reporter import Reporter
 from janitor.rule_keeper import RuleKeeper
-from janitor.seen import Health, Seen
+from janitor.seen import Endpoints, Overview, Seen, log_server
 from janitor.sole import Sole
-from janitor.standing import Settings, SettingsError, changes, figures, health, missing, mode, status
+from janitor.standing import Settings, SettingsError, changes, health, metrics, missing, mode, status
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 
@@ -46,10 +47,6 @@ _LONGEST_WAIT_S: Final = 5.0
 _CHORES_S: Final = 60.0
 _ASLEEP_S: Final = 90
 """A round that took longer than it ever waits: the machine was suspended, or this process stopped."""
-_DEEDS: Final = 100
-_EVERY: Final = ("clock", "rules", "leases", "durable", "http", "textfile")
-_RESTS_ON: Final = {"rules": {"options", "repair_rules"}, "durable": {"options"}, "http": {"listen", "hosts"}}
-"""Which settings, when they change, end a part, so that it is begun anew; the others take a change as they are."""
 _ORDERED: Final = {"options", "policy", "keep_days"}
 """What a pass over the leases is ordered to do: a change ends the one that is under way."""
 
@@ -58,24 +55,35 @@ class Daemon:
     """All of it. `read` reads the settings anew; SettingsError where they cannot be used."""
 
     def __init__(
-        self, settings: Settings, read: Callable[[], Settings], say: Say, dropped: Counter[str] | None = None
+        self, settings: Settings, read: Callable[[], Settings], log: Log, dropped: Counter[str] | None = None
     ) -> None:
-        """`dropped` counts what `say` could not say."""
+        """`dropped` counts the lines that `log` could not write."""
         self.settings = settings
         self._dropped = Counter() if dropped is None else dropped
         self._read = read
-        self._say = say
-        self._deeds: deque[Deed] = deque(maxlen=_DEEDS)
-        self._seen = Seen(self.figures, self.health, lambda: mode(self.settings), lambda: tuple(self._deeds))
-        self._parts = Parts(self.say)
-        self._sole = Sole(lambda: self.settings.options.root, self.say)
+        self._reporter = Reporter(log)
+        self.log = self._reporter.log
+        self._seen = Seen(
+            self.overview, self.metrics, self.health, lambda: mode(self.settings), lambda: tuple(self._reporter.deeds)
+        )
+        # The clock before the passes that read its note.
+        self._clock = Slot("clock", self._clock_watch, lambda: self.settings.leases)
+        self._rules = Slot("rules", self._keeping, lambda: self.settings.rules, frozenset({"options", "repair_rules"}))
+        self._leases = Slot("leases", self._passing, lambda: self.settings.leases)
+        self._durable = Slot(
+            "durable", self._syncing, lambda: self.settings.durable and self.settings.leases, frozenset({"options"})
+        )
+        self._http = Slot(
+            "http", self._endpoints, lambda: self.settings.listen is not None, frozenset({"listen", "hosts"})
+        )
+        self._textfile = Slot("textfile", lambda: Textfile(self.settings.textfile, self.metrics, self.log))
+        slots = (self._clock, self._rules, self._leases, self._durable, self._http, self._textfile)
+        self._parts = Parts(self.log, slots)
+        self._sole = Sole(lambda: self.settings.options.root, self.log)
         self._round = clock()
         self._began_ns = self._round.boottime_ns
         self._chores_ns = 0
         self._shown_ns = 0  # the end of the pass whose figures the status and the textfile have
-        self._status = ""
-        self._watchdog_s = watchdog_s()
-        self._lacks: tuple[Lack, ...] = ()
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -85,7 +93,7 @@ class Daemon:
                 while not self._told_to_end(signals):
                     self._once(signals)
                 notify(STOPPING="1", STATUS="ending")
-                self.say("ending")
+                self.log(LogEvent.ENDING)
             finally:
                 self._close()
 
@@ -122,12 +130,12 @@ class Daemon:
         before, self._round = self._round, clock()
         if self._round.boottime_ns - before.boottime_ns > _ASLEEP_S * SECOND:
             self._began_ns = self._round.boottime_ns  # what did not happen meanwhile is nobody's fault
-        if watch := self._parts.one(ClockWatch):
+        if watch := self._clock.part:
             watch.turned(before, self._round, wait_s)
 
     def _run_parts(self, ready: frozenset[int]) -> None:
         if self._parts.rested():
-            self._begin(_EVERY if self._sole.held else ("http",))
+            self._begin()
         self._parts.run(ready)
 
     def _told_to_end(self, signals: Signals) -> bool:
@@ -149,37 +157,42 @@ class Daemon:
         """Begin, if this is the only daemon on the node, whatever carries the other one."""
         if not self._sole.take():
             if self._sole.another:
-                self._parts.end("http")  # the other one shows itself
-            elif "http" not in self._parts.there:
-                self._begin(("http",))  # nobody else is at work: whoever asks is to be told why this one is not
+                self._http.end(self.log)  # the other one shows itself
+            else:
+                self._http.begin(self.log)  # nobody else is at work: whoever asks is to be told why this one is not
             return
         self._begin()
         self._run_parts(frozenset())
         notify(READY="1")
-        self.say("started", pid=os.getpid(), mode=mode(self.settings))
+        self.log(LogEvent.STARTED, pid=os.getpid(), mode=mode(self.settings))
 
-    def _begin(self, only: Container[str] = _EVERY) -> None:
-        """Make every part (of `only`) that is wanted, not there, and has not just failed; end what is not wanted."""
-        for name, make in self._makers().items():
-            if name in only:
-                self._parts.begin(name, make)
+    def _begin(self) -> None:
+        if self._sole.held:
+            self._parts.begin()
+        else:
+            self._parts.prepare()
+            self._http.begin(self.log)
 
-    def _makers(self) -> dict[str, Callable[[], Part] | None]:
-        """What makes each part, None for those that are not wanted."""
-        wanted, listen = self.settings, self.settings.listen
-        options = wanted.options
-        durable = wanted.durable and wanted.leases
-        return {  # the clock before the passes that read its note
-            "clock": (lambda: ClockWatch(options.root, self.say)) if wanted.leases else None,
-            "rules": (lambda: Keeping(self._keeper, self.say, self._watching)) if wanted.rules else None,
-            "leases": (lambda: Passing(self._order, wanted.interval_s, self.say)) if wanted.leases else None,
-            "durable": (lambda: Syncing(options.root, options.data_dirs, self.say)) if durable else None,
-            "http": (lambda: Server(listen, self._seen.answer, self.say, wanted.hosts)) if listen is not None else None,
-            "textfile": lambda: Textfile(wanted.textfile, self.figures, self.say),
-        }
+    def _clock_watch(self) -> ClockWatch:
+        return ClockWatch(self.settings.options.root, self.log)
+
+    def _keeping(self) -> Keeping:
+        return Keeping(self._keeper, self.log, self._watching)
+
+    def _passing(self) -> Passing:
+        return Passing(self._order, self.settings.interval_s, self.log)
+
+    def _syncing(self) -> Syncing:
+        options = self.settings.options
+        return Syncing(options.root, options.data_dirs, self.log)
+
+    def _endpoints(self) -> Endpoints:
+        where, hosts = self.settings.listen, self.settings.hosts
+        assert where is not None  # noqa: S101 (for the type checker: it is not wanted then)
+        return Endpoints(where, self._seen.answer, lambda event: log_server(event, self.log), hosts)
 
     def _close(self) -> None:
-        if rules := self._parts.one(Keeping):
+        if rules := self._rules.part:
             rules.last_round()
         self._parts.end_all()
         self._sole.close()
@@ -191,29 +204,29 @@ class Daemon:
             new = self._read()
         except Exception as error:  # noqa: BLE001 (whatever a file can be like, the one that was read stays)
             why = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
-            self.say("configuration not read", why=why, then="the old one stays in force")
+            self.log(LogEvent.CONFIGURATION_NOT_READ, why=why, then="the old one stays in force")
             notify(READY="1")
             return
         changed, self.settings = changes(self.settings, new), new
-        for name, rests_on in _RESTS_ON.items():
-            if changed & rests_on:
-                self._parts.end(name)
+        self._parts.end_changed(changed)
         if self._sole.held:
             self._begin()
+        else:
+            self._parts.prepare()
         self._write_textfile()
-        if leases := self._parts.one(Passing):
+        if leases := self._leases.part:
             leases.interval_s = new.interval_s
             leases.soon()
             if changed & _ORDERED or leases.ending:
                 # Nothing is done any more by the old order once it is said that the new one is in force.
                 leases.end_pass(self._in_force)
                 if leases.ending:
-                    self.say("configuration changes", then="the pass that is under way ends first")
+                    self.log(LogEvent.CONFIGURATION_CHANGES, then="the pass that is under way ends first")
                 return
         self._in_force()
 
     def _in_force(self) -> None:
-        self.say("configuration read", mode=mode(self.settings))
+        self.log(LogEvent.CONFIGURATION_READ, mode=mode(self.settings))
         notify(READY="1")
 
     def _keeper(self) -> RuleKeeper | Unknown:
@@ -223,61 +236,56 @@ class Daemon:
         if wanted.repair_rules and wanted.no_rules:
             return unseen(Code.RULES_NOT_KEPT, why=wanted.no_rules)
         options = wanted.options
-        return RuleKeeper(options.root, proc, options.profiles, self.say, observe_only=not wanted.repair_rules)
+        return RuleKeeper(options.root, proc, options.profiles, self.log, observe_only=not wanted.repair_rules)
 
     def _watching(self, keeper: RuleKeeper) -> None:
-        self.say("watching rules", learned=len(keeper.mirror.kept), pid=os.getpid())
+        self.log(LogEvent.WATCHING_RULES, learned=len(keeper.mirror.kept), pid=os.getpid())
 
     def _order(self, tidy: bool, postponed: frozenset[str]) -> Order:
         wanted = self.settings
         tidy = tidy and wanted.policy.about("LEASE")  # who only observes leaves quarantine and journal alone
-        watch = self._parts.one(ClockWatch)
+        watch = self._clock.part
         where = replace(wanted.options, clocks=watch.noted() if watch is not None else None)
         return Order(where, wanted.policy, wanted.keep_days, tidy, postponed)
 
     # What is said and shown.
 
-    def say(self, event: str, **fields: object) -> None:
-        """A line of the log; what was done is kept for the page."""
-        self._say(event, **fields)
-        done = deed(clock().realtime_ns / 1e9, event, fields)
-        if done is not None:
-            self._deeds.appendleft(done)
-
-    def figures(self) -> Figures:
-        """All numbers there are, now."""
-        return figures(self.settings, self._parts.known, self._dropped, self._lacks)
+    def metrics(self) -> tuple[Family, ...]:
+        """All there are, now."""
+        return (*metrics(self._reporter.lacks, self._dropped["lines"]), *self._parts.metrics())
 
     def health(self) -> Health:
         """How the daemon is, now."""
         idle = "" if self._sole.held else self._sole.why
-        return health(self.settings, self._parts.known, self._began_ns, self._lacks, idle)
+        return health(self._parts.healths(self._began_ns), self._reporter.lacks, idle)
+
+    def overview(self) -> Overview:
+        """What is known of the node, now."""
+        leases, rules = self._leases.known(), self._rules.known()
+        record = leases.record if leases is not None else PassRecord()
+        age_s = (clock().boottime_ns - record.looked_ns) / SECOND if record.looked_ns else None
+        keeper = rules.keeper if rules is not None else None
+        watched = len(keeper.mirror.kept) if keeper is not None else None
+        return Overview(record.looked, age_s, leases is not None, watched)
 
     def _chores(self) -> None:
         """The watchdog and the status, once in a while and after each pass; then the textfile is written anew."""
-        now, passing = clock().boottime_ns, self._parts.one(Passing)
-        ended_ns = passing.ended_ns if passing else 0
+        now, leases = clock().boottime_ns, self._leases.part
+        ended_ns = leases.record.ended_ns if leases is not None else 0
         news = ended_ns > self._shown_ns
         if now < self._chores_ns and not news:
             return
-        self._chores_ns = now + int(min(_CHORES_S, self._watchdog_s or _CHORES_S) * SECOND)
-        if self._watchdog_s:
-            notify(WATCHDOG="1")
-        before, self._lacks = self._lacks, missing(self.settings)
-        for lack in self._lacks:
-            if lack not in before:
-                self.say("missing", what=lack.what, why=lack.why)
+        self._chores_ns = now + int(min(_CHORES_S, self._reporter.watchdog_s or _CHORES_S) * SECOND)
+        self._reporter.alive()
+        self._reporter.missing(missing(self.settings))
         if not self._sole.held:
             return
-        words = status(self.figures(), self.health())
-        if words != self._status:
-            notify(STATUS=words)
-            self._status = words
+        self._reporter.status(status(self.overview(), self.health()))
         if news:
             self._shown_ns = ended_ns
             self._write_textfile()
 
     def _write_textfile(self) -> None:
-        if textfile := self._parts.one(Textfile):
+        if textfile := self._textfile.part:
             textfile.path = self.settings.textfile
             textfile.soon()

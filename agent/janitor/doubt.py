@@ -3,44 +3,46 @@
 On what was not seen nothing is restored, forgotten or removed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from janitor.core.mirror import CHECK_NS
-from janitor.core.profiles import SECOND
+from janitor.core.retry import SECOND, Retry
 from janitor.core.unknown import Unknown
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 from janitor.report.words import hint, text
 
-_LONGEST_NS: Final = 60 * SECOND
+_LONGEST_S: Final = 60
 
 
 @dataclass(slots=True)
 class Doubt:
     """All that cannot be seen is one doubt: it begins with the first such thing, and ends with a look that saw all."""
 
-    say: Say
-    again_ns: int = 0  # when to look again, on CLOCK_BOOTTIME; 0 for not on account of this
-    _since_ns: int = 0  # 0 while all can be seen
+    log: Log
+    again_ns: int | None = None  # when to look again, on CLOCK_BOOTTIME; None for not on account of this
+    _retry: Retry = field(default_factory=lambda: Retry(CHECK_NS / SECOND, _LONGEST_S))
+    _began: bool = False  # something cannot be seen
     _still: bool = False  # as of the last look
 
     def about(self, unseen: Unknown) -> None:
-        """This could not be seen. The longer that has gone on, the longer the pause before the next look."""
-        now = clock().boottime_ns
-        if not self._since_ns:
-            self._since_ns = now
+        """This could not be seen. The pause before the next look doubles with each look."""
+        if not self._began:
+            self._began = True
             then = "nothing is restored, forgotten or removed on that; it is looked at again"
-            self.say("rules undecided", why=text(unseen.reason), hint=hint(unseen.reason), then=then)
-        self._still = True
-        self.again_ns = now + min(max(CHECK_NS, now - self._since_ns), _LONGEST_NS)
+            self.log(LogEvent.RULES_UNCERTAIN, why=text(unseen.reason), hint=hint(unseen.reason), then=then)
+        if not self._still:
+            self._still = True
+            self.again_ns = clock().boottime_ns + int(self._retry.failed() * SECOND)
 
     def look_again(self) -> bool:
         """A look begins. Whether there was a doubt until now."""
-        self.again_ns, self._still = 0, False
-        return bool(self._since_ns)
+        self.again_ns, self._still = None, False
+        return self._began
 
     def end_unless_still(self) -> None:
         """The look is over."""
         if not self._still:
-            self._since_ns = 0
+            self._began = False
+            self._retry.succeeded()

@@ -3,12 +3,16 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from janitor.core.evidence import Unknown
+from janitor.core.retry import SECOND, Retry, is_due
 from janitor.host.files import said
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.part import Health, Part
+from janitor.report.events import Log, LogEvent
+from janitor.report.metrics import Family
+from janitor.report.rule_metrics import rule_metrics
 from janitor.report.words import hint, text
 from janitor.rule_keeper import RuleKeeper
 
@@ -16,16 +20,16 @@ _LONGEST_WAIT_S: Final = 60
 
 
 @dataclass(slots=True)
-class Keeping:
+class Keeping(Part):
     """`make` gives a keeper that has not been started, or why there is none. `watching` is told of each beginning."""
 
     make: Callable[[], RuleKeeper | Unknown]
-    say: Say
+    log: Log
     watching: Callable[[RuleKeeper], None]
     keeper: RuleKeeper | None = None
     counts_before: Counter[str] = field(default_factory=Counter)  # of the last keeper
-    _next_ns: int = 1
-    _tries: int = 0
+    _next_ns: int = 0  # when to begin, while there is no keeper
+    _retry: Retry = field(default_factory=lambda: Retry(1, _LONGEST_WAIT_S))
     _problem: str = ""
 
     @property
@@ -37,9 +41,10 @@ class Keeping:
         """What to wait for, to read and to write."""
         return ([self.keeper.fileno()] if self.keeper is not None else []), []
 
-    def due_ns(self) -> int:
+    @property
+    def due_ns(self) -> int | None:
         """When to be run though nothing is ready."""
-        return self.keeper.deadline_ns() if self.keeper is not None else self._next_ns
+        return self.keeper.due_ns if self.keeper is not None else self._next_ns
 
     def run(self, ready: frozenset[int]) -> None:
         """Do what is due. OSError never gets out of here: then it is begun anew, a little later each time."""
@@ -50,8 +55,8 @@ class Keeping:
                 return
             if keeper.fileno() in ready:
                 keeper.readable()
-            deadline = keeper.deadline_ns()  # which may be "now": it has to be asked for before the clock
-            if clock().boottime_ns >= deadline:
+            due = keeper.due_ns  # which may be "now": it has to be asked for before the clock
+            if is_due(due, clock().boottime_ns):
                 keeper.tick()
         except OSError as error:
             self._broken(said(error))
@@ -62,7 +67,7 @@ class Keeping:
             try:
                 self.keeper.last_round()
             except Exception as error:  # noqa: BLE001 (the rest has to end in order all the same)
-                self.say("rules not restored", why=f"{type(error).__name__}: {error}")
+                self.log(LogEvent.RULES_NOT_RESTORED, why=f"{type(error).__name__}: {error}")
 
     def close(self, patience_s: float) -> None:
         """Write the mirror down and stop. Nothing is put back: who comes next may have been told not to."""
@@ -72,6 +77,19 @@ class Keeping:
             self.keeper.close()
             self.keeper = None
 
+    def metrics(self) -> tuple[Family, ...]:
+        """What was restored and deleted, and what is watched."""
+        return rule_metrics(self.counts, len(self.keeper.mirror.kept) if self.keeper is not None else None)
+
+    def health(self, awake_ns: int) -> Health:
+        """Whether the rules are watched."""
+        del awake_ns
+        return Health(unready="" if self.keeper is not None else "the policy rules are not watched")
+
+    def take_over(self, before: Self) -> None:
+        """Go on counting."""
+        self.counts_before = before.counts
+
     def _begin(self) -> None:
         if clock().boottime_ns < self._next_ns:
             return
@@ -80,15 +98,15 @@ class Keeping:
             self._broken(text(made.reason), hint(made.reason))
             return
         made.start()
-        self.keeper, self._tries, self._problem = made, 0, ""
+        self.keeper, self._problem = made, ""
+        self._retry.succeeded()
         self.watching(made)
 
     def _broken(self, why: str, hint: str = "") -> None:
         if self.keeper is not None:
             self.close(0)
-        wait = min(_LONGEST_WAIT_S, 2**self._tries)
-        self._tries = min(self._tries + 1, 8)
-        self._next_ns = clock().boottime_ns + wait * 1_000_000_000
+        wait = self._retry.failed()
+        self._next_ns = clock().boottime_ns + int(wait * SECOND)
         if why != self._problem:
-            self.say("rules not watched", why=why, hint=hint, again_s=wait)
+            self.log(LogEvent.RULES_NOT_WATCHED, why=why, hint=hint, again_s=wait)
         self._problem = why

@@ -1,6 +1,6 @@
 """One pass of the daemon over the leases: look, carry out what is allowed, and say how the node is then.
 
-Runs in a process of its own (host/child.py). While it only looks, SIGTERM ends it at once: there is nothing to be put
+Runs in a process of its own (host/worker.py). While it only looks, SIGTERM ends it at once: there is nothing to be put
 in order. Once it changes something, SIGTERM ends it after the batch at hand; a kill is what the journal is for.
 """
 
@@ -30,12 +30,20 @@ from janitor.host.procfs import clock
 from janitor.host.undo import purge, recover
 from janitor.pipeline import Options
 from janitor.report.document import make_report
+from janitor.report.events import Log, LogEvent
 from janitor.report.page import page
-from janitor.report.pass_lines import Event, FindingFigures, Line, Looked, NetworkFigures, Unchanged
+from janitor.report.pass_lines import FindingFigures, Line, LogLine, Looked, NetworkFigures, Unchanged
 from janitor.report.words import text, texts
 
-_NAMES: Final = {"free": "lease", "discard": "cache entry", "reserve": "lease"}
-_DONE: Final = {"free": "freed", "discard": "discarded", "reserve": "reserved"}
+CARRIED_OUT: Final = {
+    "free": LogEvent.LEASE_FREED, "discard": LogEvent.CACHE_ENTRY_DISCARDED, "reserve": LogEvent.LEASE_RESERVED,
+}  # fmt: skip
+_NOT_CARRIED_OUT: Final = {
+    "free": LogEvent.LEASE_NOT_FREED,
+    "discard": LogEvent.CACHE_ENTRY_NOT_DISCARDED,
+    "reserve": LogEvent.LEASE_NOT_RESERVED,
+}
+"""By the kind of the action."""
 
 _Acted = Callable[[str, Action, bool, Reason | None], None]
 """Tells what became of an action of a pass: acted(pass_id, action, done, detail)."""
@@ -66,25 +74,24 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
         return
     order = replace(order, policy=replace(order.policy, postponed=order.postponed))
 
-    def say(event: str, **fields: str) -> None:
-        tell(Event(event, fields))
+    def log(event: LogEvent, /, **fields: object) -> None:
+        tell(LogLine(event, _texts(fields)))
 
     def acted(pass_id: str, action: Action, done: bool, detail: Reason | None) -> None:
-        event, fields = _event(pass_id, action, done, detail)
-        tell(Event(event, fields, action.kind if done else "", action.key))
+        tell(_action_line(pass_id, action, done, detail))
 
     with ExitStack() as held:
-        still = _alone(order, held, say)
-        now, settled = _look(order, still is not None, say), False
+        still = _alone(order, held, log)
+        now, settled = _look(order, still is not None, log), False
         if still is not None and order.policy.about("LEASE") and (now.plan.actions or order.tidy):
             if problem := mark(now.evidence):
-                say("mark not written", why=text(problem))
-            acting = _Act(order, say, acted, still)
+                log(LogEvent.MARK_NOT_WRITTEN, why=text(problem))
+            acting = _Act(order, log, acted, still)
             if acting.act(now):
-                now = _look(order, not still(), say)
+                now = _look(order, not still(), log)
             settled = acting.settled
         elif still is not None:
-            settled = _only_tell(order.options.root, now, say, acted)
+            settled = _only_tell(order.options.root, now, log, acted)
     tell(_looked(now, began.boottime_ns, settled=settled, mark=_mark(now, order.mark, digest)))
 
 
@@ -99,34 +106,37 @@ def _mark(now: Look, before: Mark, digest: str) -> Mark:
     return replace(there, digest=digest) if idle and there == replace(before, digest="") else there
 
 
-def _event(pass_id: str, action: Action, done: bool, detail: Reason | None) -> tuple[str, dict[str, str]]:
-    name = _NAMES[action.kind]
-    event = f"{name} {_DONE[action.kind]}" if done else f"{name} not {_DONE[action.kind]}"
-    return event, {
+def _action_line(pass_id: str, action: Action, done: bool, detail: Reason | None) -> LogLine:
+    fields = {
         **({"path": action.path} if isinstance(action, DiscardEntry)
            else {"address": action.name, "network": action.directory.rpartition("/")[2]}),
         "pod": action.pod,
         "container": "" if isinstance(action, RestoreRule | WriteSetting) else action.container_id,
         "proof": "; ".join(texts(action.proof)), "detail": "" if detail is None else text(detail), "pass": pass_id,
     }  # fmt: skip
+    return LogLine((CARRIED_OUT if done else _NOT_CARRIED_OUT)[action.kind], fields, action.key)
 
 
-def _alone(order: Order, held: ExitStack, say: Callable[..., None]) -> Callable[[], Reason | None] | None:
+def _texts(fields: dict[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in fields.items()}
+
+
+def _alone(order: Order, held: ExitStack, log: Log) -> Callable[[], Reason | None] | None:
     """Whether this pass may change something; where not, None, and it looks all the same."""
     try:
         return held.enter_context(only_janitor(order.options.root, DAEMON))
     except Busy as busy:
-        say("only looking", why=text(busy.reason))
+        log(LogEvent.ONLY_LOOKING, why=text(busy.reason))
     except OSError as error:
-        say("lock not taken", why=said(error), then="this pass only looks")
+        log(LogEvent.LOCK_NOT_TAKEN, why=said(error), then="this pass only looks")
     return None
 
 
-def _look(order: Order, note: bool, say: Callable[..., None]) -> Look:
+def _look(order: Order, note: bool, log: Log) -> Look:
     try:
         return look(order.options, order.policy, note=note)
     except OSError as error:
-        say("notes not written", why=said(error), then="no lease can be proven dead by watching it")
+        log(LogEvent.NOTES_NOT_WRITTEN, why=said(error), then="no lease can be proven dead by watching it")
         return look(order.options, order.policy, note=False)
 
 
@@ -135,7 +145,7 @@ class _Act:
     """The changing part of a pass. `still` says why we are not the only janitor any more."""
 
     order: Order
-    say: Callable[..., None]
+    log: Log
     acted: _Acted
     still: Callable[[], Reason | None]
     asked: list[int] = field(default_factory=list)
@@ -151,10 +161,10 @@ class _Act:
             untold = _untold(root, boot_id, journal)
             for entry in recover(root, journal):
                 detail = "" if entry.detail is None else text(entry.detail)
-                self.say("earlier pass was cut short", path=entry.action.path, state=entry.state, detail=detail)
+                self.log(LogEvent.EARLIER_PASS_CUT_SHORT, path=entry.action.path, state=entry.state, detail=detail)
             _tell(untold, self.acted)
         except OSError as error:
-            self.say("journal not used", why=said(error), then="nothing is changed")
+            self.log(LogEvent.JOURNAL_NOT_USED, why=said(error), then="nothing is changed")
             return False
         tried = bool(now.plan.actions) and self._carry_out(now, journal, boot_id)
         if not self.asked:
@@ -169,11 +179,11 @@ class _Act:
     def _carry_out(self, now: Look, journal: Journal, boot_id: str) -> bool:
         hands, both, work = carry_out(now, self.order.options, self.order.policy, journal, self._stop)
         for why, number in Counter(r.reasons for r in both.refusals if r not in now.plan.refusals).items():
-            self.say("left alone", leases=str(number), why="; ".join(texts(why)))
+            self.log(LogEvent.LEASES_SKIPPED, leases=str(number), why="; ".join(texts(why)))
         try:
             state.write_telling(_node(self.order.options.root, boot_id), hands.pass_id, 0)
         except OSError as error:
-            self.say("notes not written", why=said(error), then="what a pass did is not told after a kill")
+            self.log(LogEvent.NOTES_NOT_WRITTEN, why=said(error), then="what a pass did is not told after a kill")
         left, tried, stopped = 0, False, None
         for outcome in work:
             if not outcome.tried:  # which is no refusal
@@ -182,7 +192,7 @@ class _Act:
             self.acted(hands.pass_id, outcome.action, outcome.event == "done", outcome.detail)
             tried = True
         if stopped is not None:
-            self.say("pass ended early", why=text(stopped), left=str(left))
+            self.log(LogEvent.PASS_ENDED_EARLY, why=text(stopped), left=str(left))
         return tried
 
     def _purge(self, root: str, journal: Journal, boot_id: str) -> None:
@@ -190,10 +200,10 @@ class _Act:
         try:
             purged = purge(root, journal, days, boot_id)
         except OSError as error:
-            self.say("old passes not dropped", why=said(error))
+            self.log(LogEvent.OLD_PASSES_NOT_DROPPED, why=said(error))
             return
         if purged.passes:
-            self.say("old passes dropped", passes=str(purged.passes), files=str(purged.files), days=f"{days:g}")
+            self.log(LogEvent.OLD_PASSES_DROPPED, passes=str(purged.passes), files=str(purged.files), days=f"{days:g}")
 
 
 def _node(root: str, boot_id: str) -> Node:
@@ -206,7 +216,7 @@ def _untold(root: str, boot_id: str, journal: Journal) -> list[Entry]:
     return [e for e in journal.entries.values() if e.pass_id == pass_id and e.state == "done"][told:]
 
 
-def _only_tell(root: str, now: Look, say: Callable[..., None], acted: _Acted) -> bool:
+def _only_tell(root: str, now: Look, log: Log, acted: _Acted) -> bool:
     """For a pass that changes nothing: the journal is read, and what was cut short stays so. Whether all is told."""
     boot_id = now.evidence.boot_id if isinstance(now.evidence.boot_id, str) else ""
     if not state.read_telling(_node(root, boot_id))[0]:
@@ -215,7 +225,7 @@ def _only_tell(root: str, now: Look, say: Callable[..., None], acted: _Acted) ->
     try:
         journal.load()
     except OSError as error:
-        say("journal not read", why=said(error), then="what an earlier pass did is not told")
+        log(LogEvent.JOURNAL_NOT_READ, why=said(error), then="what an earlier pass did is not told")
         return False
     _tell(_untold(root, boot_id, journal), acted)
     return True

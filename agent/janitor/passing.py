@@ -1,88 +1,72 @@
 """The daemon's part that looks after the leases: when a pass is due, the child that makes it, what came of it.
 
 A pass takes from a tenth of a second to many seconds, most of them waiting for a runtime; rules are put back within
-milliseconds. So it is a child of its own (host/child.py): the loop stays one thread that waits for nothing, a pass that
-hangs or is killed for its memory is one failed pass, and whatever a pass has taken of memory is given back.
+milliseconds. So it is a child of its own (host/worker.py): the loop stays one thread that waits for nothing, a pass
+that hangs or is killed for its memory is one failed pass, and whatever a pass has taken of memory is given back.
 """
 
-import math
 import signal
-from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Self
 
-from janitor.core.backoff import Backoff
-from janitor.core.forecast import exhaustion_s
 from janitor.core.mark import Mark
-from janitor.core.prose import duration, listing
-from janitor.host import child, state
+from janitor.core.retry import SECOND, Refusals, Retry
+from janitor.host import state
 from janitor.host.files import said
 from janitor.host.node import find_node
 from janitor.host.procfs import clock
+from janitor.host.worker import Ended, Tell, Worker, offer_to_the_oom_killer
 from janitor.lease_pass import Order, lease_pass
-from janitor.part import Say
-from janitor.report.pass_lines import Event, Failed, Line, Looked, Unchanged, decode, encode
+from janitor.part import Health, Part
+from janitor.pass_record import LONGEST_S, PassRecord
+from janitor.report.events import Log, LogEvent
+from janitor.report.metrics import Family
+from janitor.report.pass_lines import Failed, Line, LogLine, Looked, Unchanged, decode, encode
 
-SECOND: Final = 1_000_000_000
-LONGEST_S: Final = 300
-"""A pass that takes longer is ended."""
 _KILL_AFTER_S: Final = 10
 _SOONEST_S: Final = 5
 _TIDY_EVERY_S: Final = 86_400
-_SAMPLES: Final = 720
 _GLANCES: Final = 4
 _LOOK_EVERY_S: Final = 300
 """So many passes in a row may end with a glance, and none when this is over: what it cannot see is seen by the next."""
 
 
 @dataclass(slots=True)
-class Passing:
+class Passing(Part):
     """`order(tidy, postponed)` says what the next pass is to do."""
 
     order: Callable[[bool, frozenset[str]], Order]
     interval_s: float
-    say: Say
-    looked: Looked | None = None
-    problem: str = ""  # why the last pass came to no end; "" after one that did
-    ended_ns: int = 0  # when a pass last came to its end, on CLOCK_BOOTTIME
-    looked_ns: int = 0  # and when one that was more than a glance did
-    complete_at: float = 0.0  # since the epoch: when one last saw everything
-    results: Counter[str] = field(default_factory=Counter)  # complete, incomplete, unchanged, failed
-    done: Counter[str] = field(default_factory=Counter)  # by kind of action
-    free: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
-    _child: child.Child | None = None
+    log: Log
+    record: PassRecord = field(default_factory=PassRecord)
+    _worker: Worker = field(default_factory=lambda: Worker(signal.SIGTERM, LONGEST_S, _KILL_AFTER_S))
     _end: Looked | Unchanged | Failed | None = None
     _mark: Mark = field(default_factory=Mark)
     _glances: int = 0
-    _next_ns: int = 1
-    _failures: int = 0
+    _next_ns: int = 0  # when the next pass begins, while none is under way
+    _retry: Retry = field(default_factory=lambda: Retry(_SOONEST_S, LONGEST_S))
     _order: Order | None = None  # that of the pass that is under way
     _tidied_ns: int = 0  # when one last put the journal in order; 0 for not since one has failed
-    _asked_ns: int = 0
     _over: Callable[[], None] | None = None  # to be called when the pass that is to end has ended
-    _backoff: Backoff = field(default_factory=Backoff)
+    _refusals: Refusals = field(default_factory=Refusals)
     _deeds: tuple[str, int] = ("", 0)  # the pass whose deeds were told last, and how many
-    _told: tuple[object, ...] = ()
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
-        return ([self._child.fileno()] if self._child is not None and self._child.fileno() >= 0 else []), []
+        return self._worker.descriptors()
 
-    def due_ns(self) -> int:
+    @property
+    def due_ns(self) -> int | None:
         """When to be run though nothing is ready."""
-        if self._child is None or self._child.fileno() < 0:
-            return self._next_ns
-        if self._asked_ns:
-            return self._asked_ns + _KILL_AFTER_S * SECOND
-        return self._child.began_ns + LONGEST_S * SECOND
+        return self._worker.due_ns if self._worker.busy else self._next_ns
 
     def soon(self) -> None:
         """Let the next pass begin now, unless one is under way, and look at all; what was refused is tried again."""
         self._mark = Mark()
-        self._backoff.try_all(clock().boottime_ns)
-        if self._child is None:
-            self._next_ns = 1
+        self._refusals.try_all(clock().boottime_ns)
+        if not self._worker.busy:
+            self._next_ns = 0
 
     @property
     def ending(self) -> bool:
@@ -92,90 +76,79 @@ class Passing:
     def end_pass(self, over: Callable[[], None]) -> None:
         """End the pass that is under way: its order does not hold any more. `over` is called when nothing of it goes
         on, at once where there is none."""
-        if self._child is None:
+        if not self._worker.busy:
             over()
             return
         self._over = over
-        if not self._asked_ns:
-            self._child.signal(signal.SIGTERM)
-            self._asked_ns = clock().boottime_ns
+        self._worker.stop()
 
     def run(self, ready: frozenset[int]) -> None:
-        """Take in what the child says; begin a pass, or end one, where it is time."""
+        """Take in what the process says; begin a pass where it is time."""
         del ready
         now = clock().boottime_ns
-        if self._child is None:
+        if not self._worker.busy:
             if now >= self._next_ns:
                 self._begin()
             return
-        if self._child.fileno() >= 0:
-            before = self._deeds
-            for line in self._child.read():
-                self._heard(line)
-            if self._deeds != before:
-                self._note_told(self._deeds)
-        if self._child.fileno() < 0:
-            if self._child.over():
-                self._finish(now)
-            else:
-                self._next_ns = now + SECOND // 100
-        elif self._asked_ns or now - self._child.began_ns > LONGEST_S * SECOND:
-            if not self._asked_ns:
-                self._child.signal(signal.SIGTERM)
-                self._asked_ns = now
-            elif now - self._asked_ns > _KILL_AFTER_S * SECOND:
-                self._child.signal(signal.SIGKILL)
-                self._asked_ns = now
+        lines, ended = self._worker.poll()
+        before = self._deeds
+        for line in lines:
+            self._heard(line)
+        if self._deeds != before:
+            self._note_told(self._deeds)
+        if ended is not None:
+            self._finish(ended, now)
 
     def close(self, patience_s: float) -> None:
         """End the pass that is under way: after the batch at hand, and where that takes too long, at once."""
-        if self._child is not None:
-            before = self._deeds
-            for line in self._child.end(patience_s):
-                self._heard(line)
-            if isinstance(self._end, Looked) and self._end.settled:
-                self._note_told(None)
-            elif self._deeds != before:
-                self._note_told(self._deeds)
-            over = self._child.status is not None
-            self._child = None
-            if over and self._over is not None:
-                self._over()
-            self._over = None
+        if not self._worker.busy:
+            return
+        before = self._deeds
+        lines, ended = self._worker.end(patience_s)
+        for line in lines:
+            self._heard(line)
+        if isinstance(self._end, Looked) and self._end.settled:
+            self._note_told(None)
+        elif self._deeds != before:
+            self._note_told(self._deeds)
+        if ended is not None and self._over is not None:
+            self._over()
+        self._over = None
 
-    def go_on_from(self, before: "Passing") -> None:
+    def metrics(self) -> tuple[Family, ...]:
+        """How the passes ended, what the last one saw, and what was done."""
+        return self.record.metrics(self.interval_s)
+
+    def health(self, awake_ns: int) -> Health:
+        """Whether passes come to their end."""
+        return self.record.health(self.interval_s, awake_ns)
+
+    def take_over(self, before: Self) -> None:
         """Know what another one has known that had to be ended."""
-        self.looked, self.looked_ns = before.looked, before.looked_ns
-        self.problem, self.ended_ns = before.problem, before.ended_ns
-        self.complete_at, self.results, self.done = before.complete_at, before.results, before.done
-        self.free, self._told, self._tidied_ns = before.free, before._told, before._tidied_ns
-        self._backoff, self._deeds = before._backoff, before._deeds
-
-    def forecasts(self) -> dict[tuple[str, str], float]:
-        """By network and data directory: seconds until nothing is free."""
-        return {key: exhaustion_s(samples) for key, samples in self.free.items()}
+        self.record, self._tidied_ns = before.record, before._tidied_ns
+        self._refusals, self._deeds = before._refusals, before._deeds
 
     def _begin(self) -> None:
         now = clock().boottime_ns
         tidy = not self._tidied_ns or now - self._tidied_ns > _TIDY_EVERY_S * SECOND
-        may = self._glances < _GLANCES and now - self.looked_ns < _LOOK_EVERY_S * SECOND
+        may = self._glances < _GLANCES and now - self.record.looked_ns < _LOOK_EVERY_S * SECOND
         mark = self._mark if may else replace(self._mark, digest="")
-        self._order = order = replace(self.order(tidy, self._backoff.postponed(now)), mark=mark)
-        self._end, self._asked_ns = None, 0
+        self._order = order = replace(self.order(tidy, self._refusals.postponed(now)), mark=mark)
+        self._end = None
 
-        def work(tell: child.Tell) -> None:
-            child.offer_to_the_oom_killer()
+        def work(tell: Tell) -> None:
+            offer_to_the_oom_killer()
 
-            def say(line: Line) -> None:
+            def send(line: Line) -> None:
                 tell(encode(line))
 
             try:
-                lease_pass(order, say)
+                lease_pass(order, send)
             except Exception as error:  # noqa: BLE001 (the process ends here, and the daemon is to know of what)
-                say(Failed(f"{type(error).__name__}: {error}"))
+                send(Failed(f"{type(error).__name__}: {error}"))
 
         try:
-            self._child = child.start(work, signal.SIGTERM)
+            self._worker.start(work)
         except OSError as error:  # no descriptor or no process to be had: for now, as a rule
             self._failed(clock().boottime_ns, f"starting its process: {said(error)}")
 
@@ -184,16 +157,16 @@ class Passing:
             line = decode(data)
         except ValueError:
             return  # cut off by a kill
-        if not isinstance(line, Event):
+        if not isinstance(line, LogLine):
             self._end = line
-        elif line.done:
-            self._backoff.done(line.key)
-            self.say(line.event, **line.fields)
-            self.done.update([line.done])
+        elif line.event.action is not None:
+            self._refusals.done(line.key)
+            self.log(line.event, **line.fields)
+            self.record.done.update([line.event])
             pass_id, told = line.fields.get("pass", ""), self._deeds
             self._deeds = (pass_id, told[1] + 1 if told[0] == pass_id else 1)
-        elif not line.key or self._backoff.refused(line.key, line.fields.get("detail", ""), clock().boottime_ns):
-            self.say(line.event, **line.fields)
+        elif not line.key or self._refusals.refused(line.key, line.fields.get("detail", ""), clock().boottime_ns):
+            self.log(line.event, **line.fields)
 
     def _note_told(self, deeds: tuple[str, int] | None) -> None:
         """For the daemon after this one, should this one be killed; None where there is nothing left to be told."""
@@ -206,11 +179,14 @@ class Passing:
         except OSError:
             pass  # then some deeds may be told twice
 
-    def _finish(self, now: int) -> None:
-        assert self._child is not None  # noqa: S101 (for the type checker)
-        began, status, self._child = self._child.began_ns, self._child.status, None
+    def _finish(self, ended: Ended, now: int) -> None:
         if isinstance(self._end, Looked | Unchanged):
-            self._came_to_an_end(self._end, now)
+            self._retry.succeeded()
+        if isinstance(self._end, Looked):
+            self._saw(self._end, now)
+        elif isinstance(self._end, Unchanged):
+            self._glances += 1
+            self.record.unchanged(now)
         else:
             self._tidied_ns = 0  # what it left behind is seen to by the next
         if self._over is not None:
@@ -220,63 +196,23 @@ class Passing:
         if isinstance(self._end, Looked | Unchanged):
             soonest = self._end.soonest_s if isinstance(self._end, Looked) else None
             wait = min(self.interval_s, max(_SOONEST_S, (soonest or self.interval_s) + 1))
-            self._next_ns = max(now, began + int(wait * SECOND))
+            self._next_ns = max(now, ended.began_ns + int(wait * SECOND))
             return
-        why = self._end.why if isinstance(self._end, Failed) else f"its process ended with status {status}"
-        if self._asked_ns:
+        why = self._end.why if isinstance(self._end, Failed) else f"its process ended with status {ended.status}"
+        if ended.late:
             why = f"it took more than {LONGEST_S} s"
         self._failed(now, why)
 
     def _failed(self, now: int, why: str) -> None:
-        self.results["failed"] += 1
-        wait = min(max(self.interval_s, LONGEST_S), _SOONEST_S * 2 ** min(self._failures, 10))
-        self._failures += 1
-        self.problem, self._next_ns = why, now + int(wait * SECOND)
-        self.say("pass failed", why=why, again_s=int(wait))
-
-    def _came_to_an_end(self, end: Looked | Unchanged, now: int) -> None:
-        self.ended_ns, self.problem, self._failures = now, "", 0
-        if isinstance(end, Unchanged):
-            self._glances += 1
-            self.results["unchanged"] += 1
-            self._sample(now)
-        else:
-            self._saw(end, now)
+        self._retry.longest_s = max(self.interval_s, LONGEST_S)
+        wait = self._retry.failed()
+        self._next_ns = now + int(wait * SECOND)
+        self.record.failed(why)
+        self.log(LogEvent.PASS_FAILED, why=why, again_s=int(wait))
 
     def _saw(self, looked: Looked, now: int) -> None:
-        self.looked, self.looked_ns, self._mark, self._glances = looked, now, looked.mark, 0
+        self._mark, self._glances = looked.mark, 0
         if looked.settled:
             self._note_told(None)
             self._tidied_ns = now if self._order is not None and self._order.tidy else self._tidied_ns
-        self.results["incomplete" if looked.unseen else "complete"] += 1
-        if not looked.unseen:
-            self.complete_at = looked.at
-        keys = {(n.name, n.data_dir) for n in looked.networks}
-        self.free = {key: samples for key, samples in self.free.items() if key in keys}
-        self._sample(now)
-        now_told = (looked.networks, looked.findings, looked.unseen)
-        if now_told != self._told:
-            self._tell(looked)
-        self._told = now_told
-
-    def _sample(self, now: int) -> None:
-        for network in self.looked.networks if self.looked is not None else ():
-            if network.free is not None:
-                samples = self.free.setdefault((network.name, network.data_dir), deque(maxlen=_SAMPLES))
-                samples.append((now / SECOND, network.free))
-
-    def _tell(self, looked: Looked) -> None:
-        """One line when something is different from the last pass; every minute the same is no news."""
-        fields: dict[str, object] = {"took_s": f"{looked.took_s:.2f}"}
-        verdicts: Counter[str] = Counter()
-        for network in looked.networks:
-            verdicts.update({verdict.value: number for verdict, number in network.verdicts.items()})
-        fields |= verdicts
-        frees = [network.free for network in looked.networks if network.free is not None]
-        fields |= {"free": min(frees)} if frees else {}
-        ends = [(at, key[0]) for key, at in self.forecasts().items() if math.isfinite(at)]
-        fields |= {"used_up_in": duration(min(ends)[0])} if ends else {}
-        fields["findings"] = listing([f"{f.number}x{f.id}" for f in looked.findings])
-        self.say("pass", **fields)
-        if looked.unseen and looked.unseen != (self._told[2] if self._told else ()):
-            self.say("not all was seen", what="; ".join(looked.unseen))
+        self.record.saw(looked, now, self.log)

@@ -201,7 +201,7 @@ def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> Diagnosis:
     """Judge every lease and ask every check. Findings: the worst first. Skipped checks: one entry for each reason."""
     judgement = judge(evidence, grace_s)
     findings: list[Finding] = []
-    by_reason: dict[Reason | str, set[FindingId]] = {}
+    by_reason: dict[Reason, set[FindingId]] = {}
     for check in _checks():
         for answer in check(evidence, judgement):
             if isinstance(answer, Skipped):

@@ -15,7 +15,7 @@ from janitor.host.files import said
 from janitor.host.netlink import RuleSocket
 from janitor.host.owners import Owners
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 from janitor.report.words import texts
 from janitor.unattributed import Unattributed
 
@@ -30,43 +30,43 @@ class Restoring:
     doubt: Doubt
     known: Unattributed
     counts: Counter[str]
-    say: Say
+    log: Log
     observe_only: bool
     _refused: str = ""  # what the kernel refused last
     _postponed_ns: int = 0  # the postponement that was said last
 
-    def restore(self) -> int:
+    def restore(self) -> int | None:
         """One round, for what is owed and still wanted as far as is known right now.
 
-        Returns when to compare with the kernel, on CLOCK_BOOTTIME; 0 where nothing was to be done.
+        Returns when to compare with the kernel, on CLOCK_BOOTTIME; None where nothing was to be done.
         """
         now = clock().boottime_ns
         self._forget_unwanted()
         if not self.mirror.owed():
-            return 0
+            return None
         try:
             steps = self.mirror.due(self.socket.dump(), now)
         except OSError as error:
-            self.say("rules not restored", why=f"reading the rules: {said(error)}")
+            self.log(LogEvent.RULES_NOT_RESTORED, why=f"reading the rules: {said(error)}")
             return now + CHECK_NS
         for step in steps:
             if self._carry_out(step) and step.do == "add":
                 self._is_back(step.rule)
-        self._say_postponed(now)
+        self._log_postponed(now)
         return self.mirror.wiped_ns + CHECK_NS
 
     def withdraw(self, now: int) -> None:
         """Forget what nobody wants any more; what we put back a moment ago on older knowledge goes again."""
         for kept, reasons in self.mirror.unwanted(self._why_not):
             why = "; ".join(texts(reasons))
-            self.say("rule forgotten", rule=str(kept.rule), profile=kept.profile.name, why=why)
+            self.log(LogEvent.RULE_FORGOTTEN, rule=str(kept.rule), profile=kept.profile.name, why=why)
             if kept.put_back_lately(now) and not kept.owed_ns:
                 self.take_away(kept.rule, why)
 
     def take_away(self, rule: PolicyRule, why: str) -> None:
         """A rule that we made, and that there must not be any more."""
         if self._carry_out(Step("remove", rule)):
-            self.say("own rule removed", rule=str(rule), why=why)
+            self.log(LogEvent.OWN_RULE_REMOVED, rule=str(rule), why=why)
 
     def _forget_unwanted(self) -> None:
         """Of what is owed; where it cannot be told whether anybody wants a rule, that one waits."""
@@ -84,7 +84,9 @@ class Restoring:
             if reasons and not kept.undecided and not isinstance(reasons, Unknown):
                 self.mirror.forget(kept.rule)
                 why = "; ".join(texts(reasons))
-                self.say("rule not restored", rule=str(kept.rule), profile=kept.profile.name, by=kept.by, why=why)
+                self.log(
+                    LogEvent.RULE_NOT_RESTORED, rule=str(kept.rule), profile=kept.profile.name, by=kept.by, why=why
+                )
 
     def _why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[Reason, ...] | Unknown:
         """Why nobody wants the rule any more; nothing if somebody does."""
@@ -106,7 +108,7 @@ class Restoring:
         except OSError as error:
             sentence = f"{step.do} {rule}: {said(error)}"
             if sentence != self._refused:
-                self.say("rule not restored", rule=str(rule), why=said(error), hint=_hint(error))
+                self.log(LogEvent.RULE_NOT_RESTORED, rule=str(rule), why=said(error), hint=_hint(error))
             self._refused = sentence
             return False
         if step.do == "remove":
@@ -124,15 +126,25 @@ class Restoring:
             return
         self.counts[f"restored {kept.profile.name}"] += 1
         late = f"{(now - owed_ns) / 1e6:.2f}"
-        self.say("rule restored", rule=str(rule), profile=kept.profile.name, deleted_by=kept.by, after_ms=late)
+        self.log(LogEvent.RULE_RESTORED, rule=str(rule), profile=kept.profile.name, deleted_by=kept.by, after_ms=late)
         if kept.broken_ns:
-            self.say("rule given up", rule=str(rule), restored=len(kept.times), then="only reported, for an hour")
+            self.log(
+                LogEvent.RULE_RESTORE_SUSPENDED,
+                rule=str(rule),
+                restored=len(kept.times),
+                then="only reported, for an hour",
+            )
 
-    def _say_postponed(self, now: int) -> None:
+    def _log_postponed(self, now: int) -> None:
         due_ns = self.mirror.due_ns(now)
         if due_ns is not None and due_ns > now + CHECK_NS and due_ns != self._postponed_ns:
             seconds = f"{(due_ns - now) / SECOND:.1f}"
-            self.say("restoring postponed", rules=len(self.mirror.owed()), for_s=seconds, why="deleted again and again")
+            self.log(
+                LogEvent.RESTORING_POSTPONED,
+                rules=len(self.mirror.owed()),
+                for_s=seconds,
+                why="deleted again and again",
+            )
             self._postponed_ns = due_ns
 
 

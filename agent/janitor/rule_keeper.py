@@ -1,8 +1,7 @@
 """Keeps the policy rules: watches them, says who deleted one, and has put back what systemd-networkd has deleted.
 
 What there should be is in core/mirror.py, putting it back in restoring.py, and what nobody was seen to delete is judged
-in unattributed.py. One object, driven by a loop: call `readable` when its socket is, and `tick` when `deadline_ns` has
-come.
+in unattributed.py. One object, driven by a loop: call `readable` when its socket is, and `tick` when `due_ns` has come.
 """
 
 import select
@@ -13,7 +12,7 @@ from typing import Final
 
 from janitor.core.codes import Code
 from janitor.core.mirror import CHECK_NS, Mirror
-from janitor.core.profiles import SECOND
+from janitor.core.retry import SECOND, earliest, is_due
 from janitor.core.routing import Profile
 from janitor.core.rules import Exact, PolicyRule
 from janitor.doubt import Doubt
@@ -25,7 +24,7 @@ from janitor.host.netlink import Interrupted, RuleSocket
 from janitor.host.node import Node
 from janitor.host.owners import Owners
 from janitor.host.procfs import Proc, boot_id, clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 from janitor.restoring import Restoring
 from janitor.unattributed import Unattributed
 
@@ -47,7 +46,7 @@ class RuleKeeper:
     root: str
     proc: Proc
     profiles: tuple[Profile, ...]
-    say: Say
+    log: Log
     observe_only: bool = False
     counts: Counter[str] = field(default_factory=Counter)  # "restored kube-router", "deleted by systemd-networkd", …
     mirror: Mirror = field(init=False)
@@ -59,9 +58,9 @@ class RuleKeeper:
     _restoring: Restoring = field(init=False)
     _boot_id: str = ""  # "" where it cannot be read: then nothing is written down
     _namespace: int = 0  # the network namespace's inode
-    _check_ns: int = 0  # when to compare with the kernel on account of a deletion; 0 for not
+    _check_ns: int | None = None  # when to compare with the kernel on account of a deletion
     _resync_ns: int = 0  # when to do so whatever happens
-    _save_ns: int = 0  # when to write the mirror down; 0 for nothing new
+    _save_ns: int | None = None  # when to write the mirror down; None where nothing is new
     _missed: tuple[str, ...] = ()
     _lines: Counter[Exact] = field(default_factory=Counter)  # about each rule, since the last comparison
 
@@ -77,12 +76,14 @@ class RuleKeeper:
         self._who = who = Attribution(self.proc)
         self._owners = owners = Owners(self.root, self.proc, self.profiles, blind=who.blind())
         if owners.blind:
-            self.say("deleters out of sight", why="no host PID namespace", then="judged by what goes and by traces")
+            self.log(
+                LogEvent.DELETERS_OUT_OF_SIGHT, why="no host PID namespace", then="judged by what goes and by traces"
+            )
         self.mirror = mirror = Mirror(self.profiles)
-        self._doubt = doubt = Doubt(self.say)
-        self._unattributed = judge = Unattributed(mirror, owners, who, doubt, self.counts, self.say)
+        self._doubt = doubt = Doubt(self.log)
+        self._unattributed = judge = Unattributed(mirror, owners, who, doubt, self.counts, self.log)
         self._restoring = Restoring(
-            mirror, self._socket, owners, doubt, judge, self.counts, self.say, self.observe_only
+            mirror, self._socket, owners, doubt, judge, self.counts, self.log, self.observe_only
         )
         self._look()
         there = self._socket.dump()
@@ -110,10 +111,11 @@ class RuleKeeper:
         """What to select on."""
         return self._socket.fileno()
 
-    def deadline_ns(self) -> int:
+    @property
+    def due_ns(self) -> int | None:
         """When to call `tick` at the latest, on CLOCK_BOOTTIME."""
-        due_ns = None if self._check_ns else self.mirror.due_ns(clock().boottime_ns)
-        return min(at for at in (self._resync_ns, self._check_ns, self._doubt.again_ns, self._save_ns, due_ns) if at)
+        due_ns = self.mirror.due_ns(clock().boottime_ns) if self._check_ns is None else None
+        return earliest(self._resync_ns, self._check_ns, self._doubt.again_ns, self._save_ns, due_ns)
 
     # Hearing.
 
@@ -127,7 +129,7 @@ class RuleKeeper:
                     break
                 self._take()
         except Interrupted as error:
-            self.say("events lost", reason=said(error), then="all rules are compared anew")
+            self.log(LogEvent.EVENTS_LOST, reason=said(error), then="all rules are compared anew")
             self._look()
             self._resync()
         if self.mirror.owed():
@@ -142,7 +144,7 @@ class RuleKeeper:
                 continue
             anything = True
             now = clock().boottime_ns
-            self._save_ns = self._save_ns or now + SECOND
+            self._save_ns = now + SECOND if self._save_ns is None else self._save_ns
             if event.port not in doers:
                 doers[event.port] = self._who.who(event.port)
             if event.made:
@@ -156,8 +158,10 @@ class RuleKeeper:
         fresh = self.mirror.find(rule) is None
         for step in self.mirror.added(rule, now, by_networkd=doer.kind == "networkd"):
             self._restoring.take_away(step.rule, "its owner has made it again")
-        if fresh and self.mirror.find(rule) is not None:
-            self._say_of(rule, "rule learned", made_by=str(doer))
+        kept = self.mirror.find(rule)
+        if fresh and kept is not None:
+            likely = self._likely(doer, kept.profile)
+            self._log_rule(rule, LogEvent.RULE_LEARNED, made_by=str(doer), likely=likely)
 
     def _deleted(self, rule: PolicyRule, doer: Doer, now: int) -> None:
         if doer.kind == "unseen":
@@ -171,47 +175,58 @@ class RuleKeeper:
                 self.counts["deleted by systemd-networkd"] += 1
                 self._check_ns = now + CHECK_NS
                 if kept.watched_only:
-                    self._say_of(rule, "rule deleted", by=str(doer), left=kept.left_alone)
-        elif self.mirror.forget(rule) is not None:
+                    self._log_rule(rule, LogEvent.RULE_DELETED, by=str(doer), left=kept.left_alone)
+        elif (kept := self.mirror.forget(rule)) is not None:
             self.counts["deleted by others"] += 1
             self._save_ns = now  # a janitor that ends now must not restore it in its next life
-            self._say_of(rule, "rule deleted", by=str(doer), left="that is respected")
+            likely = self._likely(doer, kept.profile)
+            self._log_rule(rule, LogEvent.RULE_DELETED, by=str(doer), likely=likely, left="that is respected")
 
-    def _say_of(self, rule: PolicyRule, event: str, **fields: str) -> None:
-        """Say it, unless this rule comes and goes so fast that nobody could read it."""
+    def _likely(self, doer: Doer, profile: Profile) -> str:
+        """Who it was in all likelihood, where all that is known is that the socket is closed: kube-router's lives for
+        one request."""
+        maker = self._owners.likely(profile) if doer.kind == "gone" else None
+        return str(Doer("process", maker.pid, maker.name)) if maker is not None else ""
+
+    def _log_rule(self, rule: PolicyRule, event: LogEvent, /, **fields: str) -> None:
+        """Log it, unless this rule comes and goes so fast that nobody could read it."""
         self._lines[rule.exact] += 1
         if self._lines[rule.exact] <= _LINES:
-            self.say(event, rule=str(rule), **fields)
+            self.log(event, rule=str(rule), **fields)
 
-    def _say_untold(self) -> None:
+    def _log_untold(self) -> None:
         """Once a minute: how often rules came and went of which no line was written."""
         untold = sum(times - _LINES for times in self._lines.values() if times > _LINES)
         if untold:
-            self.say("rules come and go", not_told=untold, then="somebody makes and deletes them again and again")
+            self.log(
+                LogEvent.RULES_COME_AND_GO, not_told=untold, then="somebody makes and deletes them again and again"
+            )
         self._lines.clear()
 
     def _restore(self) -> None:
-        self._check_ns = max(self._check_ns, self._restoring.restore())
+        check_ns = self._restoring.restore()
+        if check_ns is not None:
+            self._check_ns = max(self._check_ns or 0, check_ns)
 
     # Looking again.
 
     def tick(self) -> None:
         """Whatever is due: the check after a burst, tokens that have come, the regular comparison, the saving."""
         now = clock().boottime_ns
-        compared = any(at and now >= at for at in (self._check_ns, self._doubt.again_ns, self._resync_ns))
+        compared = is_due(earliest(self._check_ns, self._doubt.again_ns, self._resync_ns), now)
         if compared:
             self._compare(now)
         if self.mirror.owed() or (compared and self.mirror.waiting()):
             self._restore()
         self._doubt.end_unless_still()
-        self._save_ns = 0
+        self._save_ns = None
         self._save()
 
     def _compare(self, now: int) -> None:
         """With what the owners of the rules want, and with what the kernel has."""
         if now >= self._resync_ns:
-            self._say_untold()
-        self._check_ns, self._resync_ns = 0, now + RESYNC_NS
+            self._log_untold()
+        self._check_ns, self._resync_ns = None, now + RESYNC_NS
         doubted = self._doubt.look_again()
         self._look()
         if doubted:
@@ -225,7 +240,7 @@ class RuleKeeper:
         self._owners.refresh()
         missed = tuple(gone.rule.words for gone in self._owners.gone())
         for words in set(missed) - set(self._missed):
-            self.say("rule missing", rule=words, do="see 'janitor scan --only rules'")
+            self.log(LogEvent.RULE_MISSING, rule=words, do="see 'janitor scan --only rules'")
         self._missed = missed
         self._who.remember(self._owners.networkd)
 
@@ -257,13 +272,13 @@ class RuleKeeper:
             if self._boot_id:
                 self._unattributed.save(Node(self.root, self.proc, self._boot_id), self._namespace)
         except OSError as error:
-            self.say("mirror not saved", why=said(error))
+            self.log(LogEvent.MIRROR_NOT_SAVED, why=said(error))
 
     def _note(self) -> mirror_note.Note | None:
         """What an earlier janitor wrote down in this boot, of this network namespace."""
         try:
             note = mirror_note.read(Node(self.root, self.proc, self._boot_id)) if self._boot_id else None
         except ValueError as error:
-            self.say("mirror not read", why=str(error))
+            self.log(LogEvent.MIRROR_NOT_READ, why=str(error))
             return None
         return note if note is not None and note.namespace == self._namespace else None

@@ -6,28 +6,48 @@ from dataclasses import dataclass
 from typing import Final
 
 from janitor.core.prose import count, duration
-from janitor.host.http import Answer
-from janitor.report.metrics import Figures, text
+from janitor.host.http import Answer, AnswerFailed, Listening, NotListening, Server, ServerEvent
+from janitor.part import Health, Part
+from janitor.report.events import Log, LogEvent
+from janitor.report.metrics import Family, text
 from janitor.report.page import DEEDS, NOW, Deed, deeds_table
+from janitor.report.pass_lines import Looked
 
 _METRICS: Final = "text/plain; version=0.0.4"
 _EMPTY: Final = "<!doctype html><html lang=en><meta charset=utf-8><title>janitor</title><h1>{}</h1>{}{}</html>"
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """`ill`: why whoever supervises us should start us anew; `unready`: why the node is not being looked after yet."""
+class Endpoints(Server, Part):
+    """The daemon's part that answers requests."""
 
-    ill: str
-    unready: str
-    problem: str  # what went wrong last, for people; "" for nothing
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What is known of the node, for people."""
+
+    looked: Looked | None = None  # the last pass that came to its end
+    age_s: float | None = None  # since a pass last looked at all, whatever the wall clock has done since
+    leases: bool = False  # whether they are looked after
+    watched: int | None = None  # policy rules; None where and while none can be watched
+
+
+def log_server(event: ServerEvent, log: Log) -> None:
+    """Write down what has happened to the server."""
+    match event:
+        case Listening():
+            log(LogEvent.LISTENING, address=event.address)
+        case NotListening():
+            log(LogEvent.NOT_LISTENING, address=event.address, why=event.why, again_s=event.again_s)
+        case AnswerFailed():
+            log(LogEvent.COMPONENT_FAILED, part="http", path=event.path, why=event.why)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Reads what the parts know; changes nothing."""
 
-    figures: Callable[[], Figures]
+    overview: Callable[[], Overview]
+    metrics: Callable[[], tuple[Family, ...]]
     health: Callable[[], Health]
     mode: Callable[[], str]
     deeds: Callable[[], tuple[Deed, ...]]
@@ -35,7 +55,7 @@ class Seen:
     def answer(self, path: str) -> Answer:
         """The answer to GET `path`."""
         if path == "/metrics":
-            return Answer(200, _METRICS, text(self.figures(), process=True))
+            return Answer(200, _METRICS, text(self.metrics(), process=True))
         if path in ("/healthz", "/readyz"):
             health = self.health()
             why = health.ill or (health.unready if path == "/readyz" else "")
@@ -46,18 +66,18 @@ class Seen:
 
     def _page(self) -> str:
         """The page of the last pass, with what has happened since."""
-        figures, health = self.figures(), self.health()
+        overview, health = self.overview(), self.health()
         lines = [health.problem] if health.problem else []
         if health.unready and health.unready not in lines:
             lines.append(health.unready)
         since = "".join(f'<p class="alert">{html.escape(line)}</p>' for line in lines)
         mode = self.mode()
         told = "" if mode == "repair" else "It only observes." if mode == "observe" else f"It is to {mode}."
-        rules = f"{count(figures.kept, 'policy rule')} watched." if figures.watching else ""
-        age = f"That was {duration(figures.age_s)} ago." if figures.age_s is not None else ""
+        rules = f"{count(overview.watched, 'policy rule')} watched." if overview.watched is not None else ""
+        age = f"That was {duration(overview.age_s)} ago." if overview.age_s is not None else ""
         since += f'<p class="dim">{html.escape(" ".join(line for line in (age, told, rules) if line))}</p>'
         deeds = deeds_table(self.deeds())
-        if figures.looked is None:
-            title = "No pass yet" if figures.interval_s is not None else "The leases are not looked after here"
+        if overview.looked is None:
+            title = "No pass yet" if overview.leases else "The leases are not looked after here"
             return _EMPTY.format(title, since, deeds)
-        return figures.looked.page.replace(NOW, since, 1).replace(DEEDS, deeds, 1)
+        return overview.looked.page.replace(NOW, since, 1).replace(DEEDS, deeds, 1)

@@ -8,7 +8,7 @@ from janitor.host.files import said
 from janitor.host.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
 from janitor.host.notify import notify
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 from janitor.report.words import text
 
 _EVERY_NS: Final = 2_000_000_000
@@ -17,8 +17,8 @@ _EVERY_NS: Final = 2_000_000_000
 class Sole:
     """`root` is where the node is, as the settings have it now."""
 
-    def __init__(self, root: Callable[[], str], say: Say) -> None:
-        self._root, self._say = root, say
+    def __init__(self, root: Callable[[], str], log: Log) -> None:
+        self._root, self._log = root, log
         self._fd: int | None = None
         self._said = ""
         self.due_ns = 0  # when to try again, on CLOCK_BOOTTIME
@@ -39,7 +39,7 @@ class Sole:
             self.why = said(error) if isinstance(error, OSError) else text(error.reason)
             self.due_ns = clock().boottime_ns + _EVERY_NS
             if self.why != self._said:
-                self._say("waiting", why=self.why, then="this one takes over when it can")
+                self._log(LogEvent.WAITING, why=self.why, then="this one takes over when it can")
                 notify(READY="1", STATUS=f"waiting: {self.why}")
             self._said = self.why
             return False
@@ -53,10 +53,12 @@ class Sole:
         self.close()
         try:
             self._fd = take_daemon_lock(self._root())
-            self._say("lock lost", why=text(why), then="it was taken again")
+            self._log(LogEvent.LOCK_LOST, why=text(why), then="it was taken again")
         except (Busy, OSError) as error:
             taken = said(error) if isinstance(error, OSError) else text(error.reason)
-            self._say("lock lost", why=f"{text(why)}; {taken}", then="this one does nothing until it has it again")
+            self._log(
+                LogEvent.LOCK_LOST, why=f"{text(why)}; {taken}", then="this one does nothing until it has it again"
+            )
             self.due_ns, self._said = clock().boottime_ns + _EVERY_NS, ""
             return False
         return True

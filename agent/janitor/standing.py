@@ -1,20 +1,17 @@
-"""How the daemon stands: what it was told, and from its parts the figures, the health and the one line for systemd."""
+"""How the daemon stands: what it was told, and from its parts the health and the one line for systemd."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from janitor import __version__
 from janitor.core.action import Policy
 from janitor.core.finding_ids import matching_ids
 from janitor.core.prose import count, listing
-from janitor.host.procfs import clock
 from janitor.host.rights import Lack, lacks
-from janitor.keeping import Keeping
-from janitor.passing import LONGEST_S, SECOND, Passing
+from janitor.part import Health
 from janitor.pipeline import Options
-from janitor.report.metrics import Figures
-from janitor.seen import Health
-from janitor.syncing import Syncing
+from janitor.report.metrics import Family, counter
+from janitor.seen import Overview
 
 
 class SettingsError(Exception):
@@ -62,65 +59,37 @@ def mode(settings: Settings) -> str:
     return "repair" if whole else f"repair {listing(words)}, observe the rest"
 
 
-def figures(
-    settings: Settings, parts: Mapping[str, object], dropped: Counter[str], missing: Sequence[Lack] = ()
-) -> Figures:
-    """All numbers there are, now. `dropped` has the lines that the log did not take."""
-    rules, leases, durable = (parts.get(name) for name in ("rules", "leases", "durable"))
-    passing = leases if isinstance(leases, Passing) else None
-    keeping = rules if isinstance(rules, Keeping) else None
-    syncing = durable if isinstance(durable, Syncing) else None
-    keeper = keeping.keeper if keeping is not None else None
-    return Figures(
-        looked=passing.looked if passing else None,
-        results=passing.results if passing else Counter(),
-        complete_at=passing.complete_at if passing else 0.0,
-        done=passing.done if passing else Counter(),
-        forecasts=passing.forecasts() if passing else {},
-        rules=keeping.counts if keeping else Counter(),
-        watching=keeper is not None if settings.rules else None,
-        kept=len(keeper.mirror.kept) if keeper else 0,
-        synced=syncing.files if syncing else 0,
-        sync_seconds=syncing.seconds if syncing else 0.0,
-        missing=tuple(lack.what for lack in missing),
-        interval_s=settings.interval_s if settings.leases else None,
-        dropped=dropped["lines"],
-        age_s=(clock().boottime_ns - passing.looked_ns) / SECOND if passing and passing.looked_ns else None,
-    )
+def metrics(lacks: Sequence[Lack], dropped: int) -> tuple[Family, ...]:
+    """Those of the daemon itself. `dropped`: lines that the log did not take."""
+    return (
+        Family("janitor_build_info", "Which janitor this is.", "gauge", (((__version__,), 1),), ("version",)),
+        Family(
+            "janitor_missing", "1 for each right, mount or namespace that janitor needs and has not.", "gauge",
+            tuple(((lack.what,), 1) for lack in lacks), ("what",),
+        ),
+        counter("janitor_log_lines_dropped", "Lines that nobody took off our hands in time.", dropped),
+    )  # fmt: skip
 
 
-def health(
-    settings: Settings, parts: Mapping[str, object], began_ns: int, missing: Sequence[Lack] = (), idle: str = ""
-) -> Health:
-    """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew.
+def health(parts: Sequence[Health], missing: Sequence[Lack] = (), idle: str = "") -> Health:
+    """Of the daemon, by that of its parts: a runtime that is away is no reason to start anew.
 
-    Neither is a right that is missing; but as long as one is, this janitor is not ready. `began_ns` (CLOCK_BOOTTIME)
-    is since when it could have made a pass without having been suspended or stopped; `idle` is why it is not at work.
+    Neither is a right that is missing; but as long as one is, this janitor is not ready. `idle` is why it is not at
+    work.
     """
-    leases, rules = parts.get("leases"), parts.get("rules")
-    ill = problem = ""
-    unready = "; ".join(map(str, missing))
-    if settings.leases:
-        passing = leases if isinstance(leases, Passing) else None
-        since = (clock().boottime_ns - max(passing.ended_ns if passing else 0, began_ns)) / SECOND
-        if since > max(3 * settings.interval_s, 2 * LONGEST_S):
-            ill = f"no pass has come to its end for {since:.0f} s"
-        if passing is None or not passing.ended_ns:
-            unready = unready or "no pass has come to its end yet"
-        problem = f"The last pass failed: {passing.problem}" if passing and passing.problem else ""
-    if settings.rules and (not isinstance(rules, Keeping) or rules.keeper is None):
-        unready = unready or "the policy rules are not watched"
+    ill = next((part.ill for part in parts if part.ill), "")
+    unready = "; ".join(map(str, missing)) or "; ".join(part.unready for part in parts if part.unready)
     if idle:  # whoever starts it anew makes no lock
         ill, unready = "", f"not at work: {idle}; {unready}".rstrip("; ")
-    return Health(ill, unready, problem)
+    return Health(ill, unready, next((part.problem for part in parts if part.problem), ""))
 
 
-def status(figures: Figures, health: Health) -> str:
+def status(overview: Overview, health: Health) -> str:
     """One line for systemctl status."""
-    parts = [health.ill or health.unready or health.problem]
-    if figures.looked is not None:
-        parts += [f"{n.name}: {n.free} of {n.capacity} free" for n in figures.looked.networks if n.free is not None]
-        parts.append(count(sum(finding.number for finding in figures.looked.findings), "finding"))
-    if figures.watching:
-        parts.append(f"{count(figures.kept, 'rule')} watched")
-    return ", ".join(part for part in parts if part)
+    words, looked = [health.ill or health.unready or health.problem], overview.looked
+    if looked is not None:
+        words += [f"{n.name}: {n.free} of {n.capacity} free" for n in looked.networks if n.free is not None]
+        words.append(count(sum(finding.number for finding in looked.findings), "finding"))
+    if overview.watched is not None:
+        words.append(f"{count(overview.watched, 'rule')} watched")
+    return ", ".join(word for word in words if word)

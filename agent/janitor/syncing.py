@@ -1,74 +1,89 @@
-"""The daemon's part that keeps new leases durable: a child that syncs them (host/durable.py), and its supervision."""
+"""The daemon's part that keeps new leases durable: a process that syncs them (host/durable.py), and its supervision."""
 
 import signal
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Self
 
-from janitor.host import child
+from janitor.core.retry import SECOND, Retry, is_due
 from janitor.host.durable import keep_durable
 from janitor.host.files import said
 from janitor.host.node import find_node
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.host.worker import Ended, Tell, Worker
+from janitor.part import Part
+from janitor.report import pass_metrics
+from janitor.report.events import Log, LogEvent
+from janitor.report.metrics import Family
 
 _LONGEST_WAIT_S: Final = 300
-_WELL_NS: Final = 60_000_000_000
+_WELL_NS: Final = 60 * SECOND
 
 
 @dataclass(slots=True)
-class Syncing:
-    """Keeps one child running. What it could not do is said once."""
+class Syncing(Part):
+    """Keeps one process running. What it could not do is said once."""
 
     root: str
     data_dirs: tuple[str, ...]
-    say: Say
+    log: Log
     files: int = 0
     seconds: float = 0.0
-    _child: child.Child | None = None
-    _next_ns: int = 1
-    _tries: int = 0
+    _worker: Worker = field(default_factory=lambda: Worker(signal.SIGKILL))
+    _retry: Retry = field(default_factory=lambda: Retry(1, _LONGEST_WAIT_S))
+    _next_ns: int = 0  # when to start it, while none is at work
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
-        return ([self._child.fileno()] if self._child is not None and self._child.fileno() >= 0 else []), []
+        return self._worker.descriptors()
 
-    def due_ns(self) -> int:
-        """When to be run though nothing is ready; 0 for never."""
-        waits = self._child is not None and self._child.fileno() >= 0
-        return 0 if waits else self._next_ns
+    @property
+    def due_ns(self) -> int | None:
+        """When to be run though nothing is ready."""
+        return self._worker.due_ns if self._worker.busy else self._next_ns
 
     def run(self, ready: frozenset[int]) -> None:
-        """Take in what the child says, and start one where there is none."""
+        """Take in what the process says, and start one where there is none."""
         del ready
-        now = clock().boottime_ns
-        if self._child is not None:
-            for line in self._child.read() if self._child.fileno() >= 0 else ():
-                self._heard(line.decode("utf-8", "replace"))
-            if self._child.fileno() < 0:
-                if not self._child.over():
-                    self._next_ns = now + 10_000_000
-                    return
-                self._tries = 0 if now - self._child.began_ns > _WELL_NS else self._tries + 1
-                wait = min(_LONGEST_WAIT_S, 2**self._tries)
-                self._next_ns = now + wait * 1_000_000_000
-                self.say("syncing failed", status=self._child.status, again_s=wait)
-                self._child = None
-        elif now >= self._next_ns:
-            try:
-                self._child = child.start(self._work, signal.SIGKILL)
-            except OSError as error:
-                self._tries += 1
-                wait = min(_LONGEST_WAIT_S, 2**self._tries)
-                self._next_ns = now + wait * 1_000_000_000
-                self.say("syncing failed", why=f"starting its process: {said(error)}", again_s=wait)
+        if not self._worker.busy:
+            if is_due(self._next_ns, clock().boottime_ns):
+                self._start()
+            return
+        lines, ended = self._worker.poll()
+        for line in lines:
+            self._heard(line.decode("utf-8", "replace"))
+        if ended is not None:
+            self._ended(ended)
 
     def close(self, patience_s: float) -> None:
-        """End the child; it has nothing to put in order."""
+        """End the process; it has nothing to put in order."""
         del patience_s
-        if self._child is not None:
-            self._child.end(0.05)
+        self._worker.end(0.05)
 
-    def _work(self, tell: child.Tell) -> None:
+    def metrics(self) -> tuple[Family, ...]:
+        """How much was synced."""
+        return pass_metrics.synced(self.files, self.seconds)
+
+    def take_over(self, before: Self) -> None:
+        """Go on counting."""
+        self.files, self.seconds = before.files, before.seconds
+
+    def _start(self) -> None:
+        try:
+            self._worker.start(self._work)
+        except OSError as error:
+            self.log(LogEvent.SYNCING_FAILED, why=f"starting its process: {said(error)}", again_s=self._pause())
+
+    def _ended(self, ended: Ended) -> None:
+        if clock().boottime_ns - ended.began_ns > _WELL_NS:
+            self._retry.succeeded()
+        self.log(LogEvent.SYNCING_FAILED, status=ended.status, again_s=self._pause())
+
+    def _pause(self) -> float:
+        wait = self._retry.failed()
+        self._next_ns = clock().boottime_ns + int(wait * SECOND)
+        return wait
+
+    def _work(self, tell: Tell) -> None:
         try:
             keep_durable(find_node(self.root), self.data_dirs, tell)
         except OSError as error:
@@ -81,4 +96,4 @@ class Syncing:
             self.files += int(files)
             self.seconds += int(microseconds) / 1e6
         else:
-            self.say("syncing failed", why=rest)
+            self.log(LogEvent.SYNCING_FAILED, why=rest)

@@ -1,4 +1,4 @@
-"""The daemon's part that writes node_exporter's textfile: a child does it, because a disk may hang and a rule may not.
+"""The daemon's part that writes node_exporter's textfile, in a process of its own: a disk may hang and a rule may not.
 
 Whose directory it is, is not known, so nothing that is there already is opened, and no file is removed but our own.
 """
@@ -8,17 +8,18 @@ import os
 import signal
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from janitor.host import child
+from janitor.core.retry import SECOND, is_due
 from janitor.host.files import said
 from janitor.host.procfs import clock
-from janitor.part import Say
-from janitor.report.metrics import Figures, text
+from janitor.host.worker import Tell, Worker
+from janitor.part import Part
+from janitor.report.events import Log, LogEvent
+from janitor.report.metrics import Family, text
 
-SECOND: Final = 1_000_000_000
 _EVERY_S: Final = 60
 
 
@@ -32,86 +33,87 @@ class Written:
 
 
 @dataclass(slots=True)
-class Textfile:
-    """Writes `figures()` to `path` when told to, and every minute; to nowhere where that is ""."""
+class Textfile(Part):
+    """Writes `families` to `path` when told to, and every minute; to nowhere where that is ""."""
 
     path: str
-    figures: Callable[[], Figures]
-    say: Say
+    families: Callable[[], tuple[Family, ...]]
+    log: Log
     patience_s: float = 10  # what a disk is given
     written: Written | None = None
-    _child: child.Child | None = None
-    _next_ns: int = 1
+    _worker: Worker = field(init=False)
+    _next_ns: int | None = 0  # when to write it, while no process is at work
     _again: bool = False
-    _warned: bool = False  # of the child that is at work
+    _warned: bool = False  # of the process that is at work
     _problem: str = ""
+
+    def __post_init__(self) -> None:
+        """Where even SIGKILL does not help, there will be no second process."""
+        self._worker = Worker(signal.SIGKILL, limit_s=self.patience_s)
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
-        return ([self._child.fileno()] if self._child is not None and self._child.fileno() >= 0 else []), []
+        return self._worker.descriptors()
 
-    def due_ns(self) -> int:
-        """When to be run though nothing is ready; 0 for never."""
-        if self._child is None or self._child.fileno() < 0:
-            return self._next_ns
-        return 0 if self._warned else self._child.began_ns + int(self.patience_s * SECOND)
+    @property
+    def due_ns(self) -> int | None:
+        """When to be run though nothing is ready."""
+        return self._worker.due_ns if self._worker.busy else self._next_ns
 
     def soon(self) -> None:
-        """Write it now, or as soon as the child that is at work has ended."""
+        """Write it now, or as soon as the process that is at work has ended."""
         self._again = True
-        if self._child is None:
-            self._next_ns = 1
+        if not self._worker.busy:
+            self._next_ns = 0
 
     def run(self, ready: frozenset[int]) -> None:
-        """Take in what the child says, and start one where it is time."""
+        """Take in what the process says, and start one where it is time."""
         del ready
         now = clock().boottime_ns
-        if self._child is None:
-            if self._next_ns and now >= self._next_ns:
+        if not self._worker.busy:
+            if is_due(self._next_ns, now):
                 self._begin(now)
             return
-        for line in self._child.read() if self._child.fileno() >= 0 else ():
+        lines, ended = self._worker.poll()
+        for line in lines:
             self._heard(line.decode("utf-8", "replace"))
-        if self._child.fileno() < 0:
-            if not self._child.over():
-                self._next_ns = now + SECOND // 100
-                return
-            self._child = None
-            self._next_ns = 1 if self._again else now + _EVERY_S * SECOND if self.path else 0
-        elif not self._warned and now - self._child.began_ns >= int(self.patience_s * SECOND):
+        if ended is not None:
+            self._next_ns = 0 if self._again else now + _EVERY_S * SECOND if self.path else None
+        elif self._worker.late and not self._warned:
             self._warned = True
-            self._child.signal(signal.SIGKILL)  # where even that does not help, there will be no second one
             self._trouble(f"{self.path or 'removing the old one'}: the disk has not answered for {self.patience_s:g} s")
 
     def close(self, patience_s: float) -> None:
-        """End the child; what it leaves is replaced by the next one."""
+        """End the process; what it leaves is replaced by the next one."""
         del patience_s
-        if self._child is not None:
-            self._child.end(0.05)
-            self._child = None
+        self._worker.end(0.05)
+
+    def take_over(self, before: Self) -> None:
+        """Know which file is ours."""
+        self.written = before.written
 
     def _begin(self, now: int) -> None:
         path, old = self.path, self.written
         stale = old if old is not None and old.path != path else None
         self._again = self._warned = False
         if not path and stale is None:
-            self._next_ns = 0
+            self._next_ns = None
             return
-        figures = self.figures()
+        families = self.families()
 
-        def work(tell: child.Tell) -> None:
+        def work(tell: Tell) -> None:
             try:
                 if stale is not None:
                     remove(stale)
                     tell(b"removed")
                 if path:
-                    made = write(path, figures)
+                    made = write(path, families)
                     tell(f"wrote {made.device} {made.inode}".encode())
             except OSError as error:
                 tell(f"trouble {said(error)}".encode("utf-8", "backslashreplace"))
 
         try:
-            self._child = child.start(work, signal.SIGKILL)
+            self._worker.start(work)
         except OSError as error:
             self._next_ns = now + _EVERY_S * SECOND
             self._trouble(f"starting its process: {said(error)}")
@@ -128,12 +130,12 @@ class Textfile:
 
     def _trouble(self, why: str) -> None:
         if why != self._problem:
-            self.say("textfile not written", why=why)
+            self.log(LogEvent.TEXTFILE_NOT_WRITTEN, why=why)
         self._problem = why
 
 
-def write(path: str, figures: Figures) -> Written:
-    """The figures, whole or not at all. OSError. May wait for the disk."""
+def write(path: str, families: tuple[Family, ...]) -> Written:
+    """The metrics, whole or not at all. OSError. May wait for the disk."""
     fresh = f"{path}.new"
     try:
         Path(fresh).unlink()  # of one that was killed; or somebody's FIFO
@@ -145,7 +147,7 @@ def write(path: str, figures: Figures) -> Written:
         if not stat.S_ISREG(there.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", fresh)
         os.fchmod(file.fileno(), 0o644)  # whatever our umask: its reader is somebody else
-        file.write(text(figures, process=False))
+        file.write(text(families, process=False))
     Path(fresh).rename(path)
     return Written(path, there.st_dev, there.st_ino)
 

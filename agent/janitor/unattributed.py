@@ -20,7 +20,7 @@ from janitor.host.mirror_note import Note
 from janitor.host.node import Node
 from janitor.host.owners import Owners
 from janitor.host.procfs import clock
-from janitor.part import Say
+from janitor.report.events import Log, LogEvent
 from janitor.report.words import texts
 
 
@@ -33,7 +33,7 @@ class Unattributed:
     who: Attribution
     doubt: Doubt
     counts: Counter[str]
-    say: Say
+    log: Log
     _before: dict[Exact, PolicyRule] = field(default_factory=dict)  # every foreign rule, as last known
     _since: Clock = field(default_factory=clock)  # until then nothing had been missed
     _suspects: list[PolicyRule] = field(default_factory=list)  # deleted by somebody out of sight, not judged yet
@@ -75,7 +75,9 @@ class Unattributed:
         if not suspects:
             return
         self.owners.blind = self.who.blind()
-        self.say("deleter out of sight", rules=len(suspects), then="judged by what is gone and by networkd's traces")
+        self.log(
+            LogEvent.DELETER_OUT_OF_SIGHT, rules=len(suspects), then="judged by what is gone and by networkd's traces"
+        )
         self._judge([kept for rule in suspects if (kept := self.mirror.find(rule)) is not None], there)
         for rule in suspects:
             self.deleted(rule)
@@ -93,7 +95,7 @@ class Unattributed:
             elif reasons:
                 self.mirror.forget(kept.rule)
                 self.counts["deleted by unknown"] += 1
-                self.say("rule gone", rule=str(kept.rule), left="; ".join(texts(reasons)))
+                self.log(LogEvent.RULE_GONE, rule=str(kept.rule), left="; ".join(texts(reasons)))
             else:
                 self.counts["deleted by systemd-networkd"] += 1
                 self.mirror.wiped(kept.rule, now)

@@ -192,7 +192,7 @@ class Life:
         self.happened["check of all pods"] += 1
 
     def check_log(self) -> None:
-        if "Traceback" in self.daemon.log() or "part failed" in self.daemon.log():
+        if "Traceback" in self.daemon.log() or "component failed" in self.daemon.log():
             self.wrong.append(f"the daemon's log says: {self.daemon.path}")
 
     def settle(self) -> None:

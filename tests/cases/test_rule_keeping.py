@@ -24,9 +24,12 @@ from janitor.host.namespaces import CLONE_NEWNET, call, in_thread
 from janitor.host.netlink import RuleSocket
 from janitor.host.owners import Owners
 from janitor.host.procfs import Proc, clock
+from janitor.report.events import LogEvent
+from janitor.report.page import Deed, deed
 from janitor.restoring import Restoring
 from janitor.rule_keeper import RuleKeeper
 from janitor.unattributed import Unattributed
+from tests.log import Log
 from tests.reasons import not_seen
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="not root: no network namespace of its own")
@@ -53,14 +56,6 @@ WANTED = Routing(
 )
 REFUSED = (RuleMaker("kube-router", 9, 1, ("--run-router=false",), FILE),)
 ELSEWHERE = replace(WANTED, networkd=())
-
-
-class Log(list[tuple[str, dict[str, Any]]]):
-    def __call__(self, event: str, **fields: Any) -> None:
-        self.append((event, fields))
-
-    def events(self) -> list[str]:
-        return [event for event, _ in self]
 
 
 @dataclass
@@ -140,7 +135,9 @@ def test_what_networkd_deletes_is_put_back(node: Node) -> None:
     node.look(WANTED)
     node.restoring.restore()
     assert node.there(rule)
-    assert node.log.events() == ["rule learned", "rule restored"]
+    assert node.log.events() == [LogEvent.RULE_LEARNED, LogEvent.RULE_RESTORED]
+    listed = deed(1, *node.log[-1])
+    assert listed == Deed(1, f"rule restored: {rule}", "deleted by systemd-networkd (process 5)")
     assert node.keeper.counts == {"restored kube-router": 1, "deleted by systemd-networkd": 1}
 
 
@@ -154,7 +151,29 @@ def test_what_anybody_else_deletes_stays_away(node: Node, doer: Doer) -> None:
     assert not node.there(rule)
     assert node.log[-1][1]["left"] == "that is respected"
     # A janitor that ends now must not restore it in its next life.
+    assert node.keeper._save_ns is not None
     assert before <= node.keeper._save_ns <= clock().boottime_ns
+
+
+def test_of_a_closed_socket_the_owner_that_runs_on_is_the_likely_deleter(node: Node) -> None:
+    """kube-router opens one for each request."""
+    here = os.getpid()
+    maker = RuleMaker("kube-router", here, Proc("/proc").started_ns(here), (), FILE)
+    node.look(replace(WANTED, makers=(maker,)))
+    rule = node.makes(RULE, Doer("gone"))
+    node.deletes(rule, Doer("gone"))
+    assert [fields["likely"] for _, fields in node.log] == [f"kube-router (process {here})"] * 2
+    assert node.log[-1][1]["by"] == "somebody whose socket is closed"
+    node.restoring.restore()
+    assert (node.there(rule), node.mirror.find(rule), node.keeper.counts) == (False, None, {"deleted by others": 1})
+
+
+@pytest.mark.parametrize("doer", [SOMEBODY, Doer("gone"), NETWORKD], ids=str)
+def test_who_has_ended_or_is_not_asked_about_is_not_named(node: Node, doer: Doer) -> None:
+    """Process 9 is no kube-router that has run since the machine's first nanosecond."""
+    node.deletes(node.makes(OTHER, doer), doer)
+    node.deletes(node.makes(RULE, doer), doer)
+    assert not any("process 9)" in str(fields.get("likely")) for _, fields in node.log)
 
 
 def test_what_networkd_has_made_itself_stays_away(node: Node) -> None:
@@ -176,7 +195,7 @@ def test_what_somebody_out_of_sight_deletes_is_judged(node: Node, routing: Routi
     node.judge.compare(node.operator.dump())
     node.restoring.restore()
     assert node.there(rule) is back
-    assert ("rule gone" in node.log.events()) is not back
+    assert (LogEvent.RULE_GONE in node.log.events()) is not back
 
 
 def test_its_own_work_tells_the_keeper_nothing(node: Node) -> None:
@@ -225,7 +244,7 @@ def test_where_it_cannot_be_told_the_rule_waits(node: Node, part: str) -> None:
         node.owners._configured = UNSEEN
     node.restoring.restore()
     assert (node.there(rule), len(node.mirror.waiting()), node.mirror.owed()) == (False, 1, [])
-    assert node.log[-1][0] == "rules undecided"
+    assert node.log[-1][0] == LogEvent.RULES_UNCERTAIN
     node.look(WANTED)
     node.restoring.restore()
     assert node.there(rule)
@@ -266,7 +285,7 @@ def test_what_its_owner_made_at_the_same_moment_counts_as_made(node: Node) -> No
     node.operator.add(rule)
     steps = node.mirror.due(dump, clock().boottime_ns)
     assert [node.restoring._carry_out(step) for step in steps] == [True]
-    assert node.log.events() == ["rule learned"]
+    assert node.log.events() == [LogEvent.RULE_LEARNED]
 
 
 def test_what_the_kernel_refuses_is_not_restored(node: Node) -> None:
@@ -278,7 +297,7 @@ def test_what_the_kernel_refuses_is_not_restored(node: Node) -> None:
     node.look(WANTED)
     node.restoring.restore()
     assert (len(node.mirror.owed()), node.keeper.counts["restored kube-router"]) == (1, 0)
-    assert node.log[-1][0] == "rule not restored"
+    assert node.log[-1][0] == LogEvent.RULE_NOT_RESTORED
 
 
 # Nobody was seen to delete it.
@@ -396,14 +415,14 @@ def test_a_rule_that_comes_and_goes_does_not_fill_the_log(node: Node) -> None:
     for _ in range(300):
         node.deletes(node.makes(OTHER), SOMEBODY)
     lines = node.log.events()
-    assert (lines.count("rule learned"), lines.count("rule deleted")) == (250, 250)
+    assert (lines.count(LogEvent.RULE_LEARNED), lines.count(LogEvent.RULE_DELETED)) == (250, 250)
     rule = node.makes(RULE)
     node.deletes(rule, NETWORKD)
-    assert node.log.events()[-1] == "rule learned", "another rule has its own lines"
-    node.keeper._say_untold()
-    assert node.log[-1] == ("rules come and go", {"not_told": 100, "then": node.log[-1][1]["then"]})
+    assert node.log.events()[-1] == LogEvent.RULE_LEARNED, "another rule has its own lines"
+    node.keeper._log_untold()
+    assert node.log[-1] == (LogEvent.RULES_COME_AND_GO, {"not_told": 100, "then": node.log[-1][1]["then"]})
     node.makes(OTHER)
-    assert node.log.events()[-1] == "rule learned"
+    assert node.log.events()[-1] == LogEvent.RULE_LEARNED
 
 
 def test_what_is_told_of_rules_without_end_is_read_for_a_while_only(node: Node) -> None:

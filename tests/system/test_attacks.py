@@ -45,8 +45,8 @@ def test_02_names_that_are_no_utf_8_end_nothing(node: NodeFactory) -> None:
     report = json.loads(machine.janitor("scan", "-o", "json", *here).stdout)
     assert {lease["address"]: lease["verdict"] for lease in report["leases"]} == {pod.ip: "live"}
     with Daemon(machine) as daemon:
-        daemon.wait_for('event="not all was seen"')
-        assert "part failed" not in daemon.log()
+        daemon.wait_for('event="pass incomplete"')
+        assert "component failed" not in daemon.log()
 
 
 def test_04_the_del_of_a_dead_pod_leaves_the_rules_of_whoever_has_its_address_now(node: NodeFactory) -> None:

@@ -48,7 +48,7 @@ def test_15_what_others_than_the_kernel_say_of_rules_is_not_heard(routed: Routed
     networkd = routed.sh("cat /proc/net/netlink | awk '$2 == 0 && $3 > 0 { print $3 }'").split()
     routed.run([*IN_A_POD, *ALLOWED, sys.executable, "-c", FORGED, *networkd], check=True)
     time.sleep(1)
-    assert "part failed" not in watcher.log()
+    assert "component failed" not in watcher.log()
     assert "4242" not in watcher.log()
     assert lookups(routed) == before
     routed.restart_networkd()

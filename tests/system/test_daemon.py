@@ -177,7 +177,7 @@ def test_a_runtime_that_goes_and_comes_back(shared: Node) -> None:
         daemon.wait_for("event=pass")
         complete = daemon.metric("janitor_last_complete_pass_timestamp_seconds")
         shared.kill_runtime()
-        daemon.wait_for('event="not all was seen"')
+        daemon.wait_for('event="pass incomplete"')
         assert daemon.get("/healthz") == (200, "ok\n")
         assert daemon.metric("janitor_unseen_parts") > 0
         shared.start_runtime()
@@ -285,7 +285,7 @@ def test_time_in_which_it_was_frozen_counts_for_every_janitor_as_sleep(shared: N
         daemon.kill(signal.SIGSTOP)
         time.sleep(11)
         daemon.kill(signal.SIGCONT)
-        daemon.wait_for('event="stood still" for_s=')
+        daemon.wait_for('event="daemon stalled" for_s=')
         stood_ns = json.loads(note.read_text())["stood_ns"]
         assert stood_ns - before > 5e9
         assert json.loads(shared.janitor("collect").stdout)["started"]["asleep_ns"] >= stood_ns

@@ -48,7 +48,7 @@ def test_the_runtime_is_upgraded_under_it(node: NodeFactory, series: tuple[str, 
     with Daemon(machine, ahead=100) as daemon:
         daemon.wait_for("event=pass.*live=3")
         machine.kill_runtime()
-        daemon.wait_for('event="not all was seen"')
+        daemon.wait_for('event="pass incomplete"')
         machine.replace_runtime(new)
         assert machine.kubelet.version().lstrip("v").startswith(series[1])
         wait_for(lambda: daemon.metric("janitor_unseen_parts") == 0, "a complete pass")

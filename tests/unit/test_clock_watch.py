@@ -30,10 +30,12 @@ from janitor.host.signals import Signals
 from janitor.host.state import ClockNote
 from janitor.lease_pass import _looked
 from janitor.pipeline import Options, observe
+from janitor.report.events import LogEvent
 from tests.limits import no_descriptor_left
+from tests.log import Log
 from tests.nodes import booted
 from tests.situations import DIRECTORY, NOW, evidence, lease
-from tests.unit.test_daemon_loop import Log, settings
+from tests.unit.test_daemon_loop import settings
 
 SECOND = 1_000_000_000
 
@@ -51,7 +53,7 @@ def node(root: Path) -> str:
 
 def begun(root: Path, log: Log) -> ClockWatch:
     watch = ClockWatch(str(root), log)
-    assert watch.due_ns() > 0
+    assert watch.due_ns is not None
     watch.run(frozenset())
     return watch
 
@@ -79,7 +81,7 @@ def test_the_first_daemon_of_a_boot_has_seen_nothing(tmp_path: Path) -> None:
     assert state.read_clock(booted(tmp_path, this)) is None
     watch = begun(tmp_path, log)
     assert (note(tmp_path).set_ns, note(tmp_path).stood_ns) == (0, 0)
-    assert watch.due_ns() == 0
+    assert watch.due_ns is None
     assert len(watch.descriptors()[0]) == 1
     watch.close(0)
     assert watch.descriptors() == ([], [])
@@ -103,7 +105,7 @@ def test_a_step_while_no_daemon_ran(tmp_path: Path, day_s: int) -> None:
     begun(tmp_path, log).close(0)
     found = note(tmp_path)
     assert found.set_ns >= before
-    assert [line["by_s"] for line in log.of("clock was set")] == [f"{day_s:+d}"]
+    assert [line["by_s"] for line in log.of(LogEvent.CLOCK_WAS_SET)] == [f"{day_s:+d}"]
     begun(tmp_path, log).close(0)
     assert note(tmp_path).set_ns == found.set_ns
     assert len(log) == 1
@@ -133,8 +135,10 @@ def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp
     in_the_way = tmp_path / f"{state.CLOCK.lstrip('/')}.new"
     in_the_way.mkdir(parents=True)
     watch = begun(tmp_path, log)
-    assert len(log.of("notes not written")) == 1
-    assert watch.due_ns() > clock().boottime_ns
+    assert len(log.of(LogEvent.NOTES_NOT_WRITTEN)) == 1
+    due_ns = watch.due_ns
+    assert due_ns is not None
+    assert due_ns > clock().boottime_ns
     assert len(watch.descriptors()[0]) == 1  # a step is heard of meanwhile
     watch._again_ns = 1
     watch.run(frozenset())
@@ -144,7 +148,7 @@ def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp
     watch._again_ns = 1
     watch.run(frozenset())
     assert note(tmp_path).set_ns == 0
-    assert watch.due_ns() == 0
+    assert watch.due_ns is None
     watch.close(0)
 
 
@@ -168,7 +172,7 @@ def test_a_pass_of_the_daemon_knows_what_that_has_seen_without_the_note(tmp_path
     wanted = settings(tmp_path)
     daemon = Daemon(wanted, lambda: wanted, log)
     assert daemon._order(False, frozenset()).options.clocks is None
-    daemon._parts.begin("clock", lambda: begun(tmp_path, log))
+    daemon._clock.part = begun(tmp_path, log)
     path = tmp_path / state.CLOCK.lstrip("/")
     path.unlink()
     (path.parent / "clock.json.new").mkdir()
@@ -189,8 +193,8 @@ def test_without_a_descriptor_it_says_what_is_not_seen(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with no_descriptor_left():
         watch = begun(tmp_path, log)
-    assert log.of("clock not watched")[0]["why"] == "timerfd_create: Too many open files"
-    assert watch.due_ns() == 0 or log.of("notes not written")
+    assert log.of(LogEvent.CLOCK_NOT_WATCHED)[0]["why"] == "timerfd_create: Too many open files"
+    assert watch.due_ns is None or log.of(LogEvent.NOTES_NOT_WRITTEN)
     watch.close(0)
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -212,7 +216,7 @@ def test_what_stood_still_is_counted_and_told_once_in_a_while(tmp_path: Path) ->
     assert note(tmp_path).stood_ns == 120 * SECOND
     watch.turned(later(now, 120), later(now, 150), 4)
     assert note(tmp_path).stood_ns == 150 * SECOND
-    assert [fields["for_s"] for fields in log.of("stood still")] == ["120"]
+    assert [fields["for_s"] for fields in log.of(LogEvent.DAEMON_STALLED)] == ["120"]
     watch.close(0)
 
 
@@ -221,7 +225,7 @@ def test_what_stood_still_outside_of_the_waiting_is_noted_before_the_next_wait(t
     node(tmp_path)
     wanted, log = settings(tmp_path), Log()
     daemon = Daemon(wanted, lambda: wanted, log)
-    daemon._parts.begin("clock", lambda: begun(tmp_path, log))
+    daemon._clock.part = begun(tmp_path, log)
     daemon._sole.due_ns = daemon._chores_ns = later(clock(), 30).boottime_ns
     daemon._round = later(clock(), -120)
     noted: list[int] = []

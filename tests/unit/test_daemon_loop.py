@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,39 +20,35 @@ import pytest
 from janitor.config import ConfigError, load
 from janitor.core.action import Policy
 from janitor.core.mark import Mark
+from janitor.core.retry import SECOND
 from janitor.daemon import Daemon
-from janitor.host.http import Answer, Server
+from janitor.host.http import Answer, Server, ServerEvent
 from janitor.host.procfs import clock
 from janitor.host.signals import Signals
 from janitor.lease_pass import Order
 from janitor.part import Part
-from janitor.passing import SECOND, Passing
+from janitor.pass_record import PassRecord
+from janitor.passing import Passing
 from janitor.pipeline import Options
-from janitor.report.metrics import Figures
-from janitor.standing import Settings, health
+from janitor.report.events import LogEvent
+from janitor.report.pass_metrics import synced
+from janitor.standing import Settings
 from janitor.syncing import Syncing
 from janitor.textfile import Textfile
 from tests.limits import no_descriptor_left
+from tests.log import Log
 
-FIGURES = Figures(None, Counter(), 0.0, Counter(), {}, Counter(), True, 2, 5, 0.25)
-
-
-class Log(list[tuple[str, dict[str, Any]]]):
-    def __call__(self, event: str, **fields: Any) -> None:
-        self.append((event, fields))
-
-    def of(self, event: str) -> list[dict[str, Any]]:
-        return [fields for name, fields in self if name == event]
+FAMILIES = synced(5, 0.25)
 
 
-def drive(part: Part, until: Callable[[], bool], seconds: float = 5) -> None:
+def drive(part: Part | Server, until: Callable[[], bool], seconds: float = 5) -> None:
     """What the loop does, for one part."""
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, part
         readers, writers = part.descriptors()
-        due = part.due_ns()
-        wait = max(0.0, (due - clock().boottime_ns) / 1e9) if due else 1.0
+        due = part.due_ns
+        wait = max(0.0, (due - clock().boottime_ns) / 1e9) if due is not None else 1.0
         ready = select.select(readers, writers, [], min(wait, 0.2))
         part.run(frozenset(ready[0] + ready[1]))
 
@@ -77,12 +72,13 @@ def test_a_pass_that_cannot_be_begun_is_a_failed_pass(tmp_path: Path) -> None:
     log = Log()
     order = Order(Options(root=str(tmp_path)), Policy(), 30, False)
     passing = Passing(lambda *_: order, 60, log)
-    passing.results["complete"] = 7
+    passing.record.results["complete"] = 7
     with no_descriptor_left():
         passing.run(frozenset())
-    assert passing.results == {"complete": 7, "failed": 1}
-    assert log.of("pass failed")[0]["why"] == "starting its process: Too many open files"
-    assert clock().boottime_ns < passing.due_ns() <= clock().boottime_ns + 6 * SECOND
+    assert passing.record.results == {"complete": 7, "failed": 1}
+    assert log.of(LogEvent.PASS_FAILED)[0]["why"] == "starting its process: Too many open files"
+    assert passing.due_ns is not None
+    assert clock().boottime_ns < passing.due_ns <= clock().boottime_ns + 6 * SECOND
 
 
 def test_syncing_that_cannot_be_begun_is_tried_again(tmp_path: Path) -> None:
@@ -90,12 +86,13 @@ def test_syncing_that_cannot_be_begun_is_tried_again(tmp_path: Path) -> None:
     syncing = Syncing(str(tmp_path), (), log)
     with no_descriptor_left():
         syncing.run(frozenset())
-    assert log.of("syncing failed")
-    assert syncing.due_ns() > clock().boottime_ns
+    assert log.of(LogEvent.SYNCING_FAILED)
+    assert syncing.due_ns is not None
+    assert syncing.due_ns > clock().boottime_ns
 
 
 def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_later() -> None:
-    server = Server(("127.0.0.1", 0), lambda path: Answer(200, "text/plain", path.encode()), Log())
+    server = Server(("127.0.0.1", 0), lambda path: Answer(200, "text/plain", path.encode()), list[ServerEvent]().append)
     server.run(frozenset())
     (fd,), _ = server.descriptors()
     with socket.socket(fileno=os.dup(fd)) as listening:
@@ -105,7 +102,8 @@ def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_lat
         with no_descriptor_left():
             server.run(frozenset([fd]))
             assert server.descriptors() == ([], [])
-            assert server.due_ns() > clock().boottime_ns
+            assert server.due_ns is not None
+            assert server.due_ns > clock().boottime_ns
         drive(server, lambda: bool(select.select([caller], [], [], 0)[0]))
         assert b"200 OK" in caller.recv(4096)
     server.close()
@@ -113,7 +111,7 @@ def test_a_port_without_a_descriptor_for_who_calls_costs_nothing_and_answers_lat
 
 def test_connections_without_number_keep_no_probe_out() -> None:
     """Any pod that reaches the port may open them, and send nothing."""
-    server = Server(("127.0.0.1", 0), lambda path: Answer(200, "text/plain", path.encode()), Log())
+    server = Server(("127.0.0.1", 0), lambda path: Answer(200, "text/plain", path.encode()), list[ServerEvent]().append)
     server.run(frozenset())
     (fd,), _ = server.descriptors()
     with socket.socket(fileno=os.dup(fd)) as listening:
@@ -142,7 +140,9 @@ def test_connections_without_number_keep_no_probe_out() -> None:
     ],
 )  # fmt: skip
 def test_the_page_is_had_by_addresses_and_by_names_that_the_operator_allows(host: str, status: int) -> None:
-    server = Server(("127.0.0.1", 0), lambda _: Answer(200, "text/plain", b""), Log(), ("janitor.example.com",))
+    server = Server(
+        ("127.0.0.1", 0), lambda _: Answer(200, "text/plain", b""), list[ServerEvent]().append, ("janitor.example.com",)
+    )
     request = f"GET / HTTP/1.1\r\nAccept: */*\r\nhOST: {host}\r\n\r\n".encode()
     assert server._respond(request).startswith(f"HTTP/1.1 {status} ".encode())
     # Of two, each must do.
@@ -151,7 +151,7 @@ def test_the_page_is_had_by_addresses_and_by_names_that_the_operator_allows(host
 
 
 def test_what_sends_no_host_is_no_browser() -> None:
-    server = Server(("127.0.0.1", 0), lambda _: Answer(200, "text/plain", b""), Log())
+    server = Server(("127.0.0.1", 0), lambda _: Answer(200, "text/plain", b""), list[ServerEvent]().append)
     assert server._respond(b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
@@ -161,7 +161,7 @@ def test_so_many_passes_may_be_glances_and_for_so_long(tmp_path: Path, ago_s: in
     mark = Mark(("/var/lib/cni",), (), "of the pass before")
     begun = Order(Options(root=str(tmp_path)), Policy(), 30, False)
     looked_ns = clock().boottime_ns - ago_s * SECOND
-    passing = Passing(lambda *_: begun, 600, Log(), looked_ns=looked_ns, _mark=mark, _glances=glances)
+    passing = Passing(lambda *_: begun, 600, Log(), PassRecord(looked_ns=looked_ns), _mark=mark, _glances=glances)
     passing.run(frozenset())
     passing.close(1)
     assert passing._order is not None
@@ -173,8 +173,8 @@ def test_so_many_passes_may_be_glances_and_for_so_long(tmp_path: Path, ago_s: in
 
 def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:
     now = clock().boottime_ns
-    passing = Passing(order, 60, Log(), ended_ns=now - 700 * SECOND)
-    assert health(settings(tmp_path), {"leases": passing}, now - 900 * SECOND).ill
+    passing = Passing(order, 60, Log(), PassRecord(ended_ns=now - 700 * SECOND))
+    assert passing.health(now - 900 * SECOND).ill
     daemon = Daemon(settings(tmp_path, leases=False), lambda: pytest.fail(), Log())
     daemon._began_ns = now - 900 * SECOND
     daemon._round = replace(daemon._round, boottime_ns=daemon._began_ns)  # and then nothing, until now
@@ -182,7 +182,7 @@ def test_a_machine_that_was_suspended_is_not_ill(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
         daemon._once(signals)
     daemon._close()
-    assert not health(settings(tmp_path), {"leases": passing}, daemon._began_ns).ill
+    assert not passing.health(daemon._began_ns).ill
 
 
 def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> N
     with Signals() as signals:
         os.kill(os.getpid(), signal.SIGHUP)  # so that the loop waits for nothing
         daemon._once(signals)
-        assert log.of("waiting")
-        assert list(daemon._parts.there) == ["http"]
+        assert log.of(LogEvent.WAITING)
+        assert [slot.name for slot in daemon._parts.slots if slot.part is not None] == ["http"]
         with socket.create_connection(where) as caller:
             caller.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
             for _ in range(5):
@@ -204,7 +204,7 @@ def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> N
             answer = caller.recv(4096)
         assert b"503" in answer.splitlines()[0]
         assert b"not at work: " in answer
-        assert (daemon.health().ill, daemon.figures().looked) == ("", None)
+        assert (daemon.health().ill, daemon.overview().looked) == ("", None)
     daemon._close()
 
 
@@ -257,7 +257,7 @@ def test_whatever_reading_it_raises_the_old_one_stays(tmp_path: Path) -> None:
     log = Log()
     daemon = Daemon(settings(tmp_path), read, log)
     daemon._reload()
-    assert log.of("configuration not read")[0]["why"].startswith("RecursionError")
+    assert log.of(LogEvent.CONFIGURATION_NOT_READ)[0]["why"].startswith("RecursionError")
     assert daemon.settings == settings(tmp_path)
 
 
@@ -266,8 +266,8 @@ def test_whatever_reading_it_raises_the_old_one_stays(tmp_path: Path) -> None:
 
 def test_the_textfile_is_written_whole_and_readable(tmp_path: Path) -> None:
     file = tmp_path / "janitor.prom"
-    part = Textfile(str(file), lambda: FIGURES, Log())
-    drive(part, lambda: part.written is not None and not part._child)
+    part = Textfile(str(file), lambda: FAMILIES, Log())
+    drive(part, lambda: part.written is not None and not part._worker.busy)
     assert file.stat().st_mode & 0o777 == 0o644
     assert "janitor_files_synced_total 5.0" in file.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["janitor.prom"]
@@ -279,7 +279,7 @@ def test_nothing_that_lies_in_its_way_is_opened(tmp_path: Path, obstacle: str) -
     elsewhere.write_text("precious")
     fresh = tmp_path / "janitor.prom.new"
     os.mkfifo(fresh) if obstacle == "fifo" else fresh.symlink_to(elsewhere)
-    part = Textfile(str(file), lambda: FIGURES, Log())
+    part = Textfile(str(file), lambda: FAMILIES, Log())
     drive(part, lambda: part.written is not None)
     part.close(0)
     assert (file.is_file(), elsewhere.read_text()) == (True, "precious")
@@ -287,12 +287,12 @@ def test_nothing_that_lies_in_its_way_is_opened(tmp_path: Path, obstacle: str) -
 
 def test_what_goes_wrong_is_said_once(tmp_path: Path) -> None:
     log = Log()
-    part = Textfile(str(tmp_path / "no/janitor.prom"), lambda: FIGURES, log)
+    part = Textfile(str(tmp_path / "no/janitor.prom"), lambda: FAMILIES, log)
     for times in (1, 2):
         part.soon()
-        drive(part, lambda: part._child is not None)
-        drive(part, lambda: part._child is None)
-        assert len(log.of("textfile not written")) == 1, times
+        drive(part, lambda: part._worker.busy)
+        drive(part, lambda: not part._worker.busy)
+        assert len(log.of(LogEvent.TEXTFILE_NOT_WRITTEN)) == 1, times
     assert "No such file" in log[0][1]["why"]
     with no_descriptor_left():
         part.soon()
@@ -305,20 +305,21 @@ def stop_its_child(part: Textfile) -> None:
     while True:
         part.soon()
         part.run(frozenset())
-        assert part._child is not None
-        os.kill(part._child.pid, signal.SIGSTOP)
-        stat = Path(f"/proc/{part._child.pid}/stat").read_text().rpartition(")")[2].split()
-        if stat[0] == "T" and not select.select([part._child.fileno()], [], [], 0)[0]:
+        child = part._worker.child
+        assert child is not None
+        os.kill(child.pid, signal.SIGSTOP)
+        stat = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        if stat[0] == "T" and not select.select([child.fileno()], [], [], 0)[0]:
             return
-        os.kill(part._child.pid, signal.SIGCONT)
-        drive(part, lambda: part._child is None)
+        os.kill(child.pid, signal.SIGCONT)
+        drive(part, lambda: not part._worker.busy)
         part.written = None
 
 
 def test_a_disk_that_does_not_answer_holds_up_nobody(tmp_path: Path) -> None:
     """The child is stopped where it would wait for a disk."""
     log = Log()
-    part = Textfile(str(tmp_path / "janitor.prom"), lambda: FIGURES, log, patience_s=0.3)
+    part = Textfile(str(tmp_path / "janitor.prom"), lambda: FAMILIES, log, patience_s=0.3)
     stop_its_child(part)
     for times in (1, 2):
         part.soon()
@@ -333,21 +334,21 @@ def test_a_disk_that_does_not_answer_holds_up_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize("new", ["other.prom", ""])
 def test_another_place_for_the_textfile(tmp_path: Path, new: str) -> None:
     old = tmp_path / "janitor.prom"
-    part = Textfile(str(old), lambda: FIGURES, Log())
+    part = Textfile(str(old), lambda: FAMILIES, Log())
     drive(part, lambda: part.written is not None)
     part.path = str(tmp_path / new) if new else ""
     part.soon()
-    drive(part, lambda: not old.exists() and part._child is None)
+    drive(part, lambda: not old.exists() and not part._worker.busy)
     assert [path.name for path in tmp_path.iterdir()] == ([new] if new else [])
 
 
 def test_a_textfile_that_is_somebody_elses_by_now_stays(tmp_path: Path) -> None:
     old = tmp_path / "janitor.prom"
-    part = Textfile(str(old), lambda: FIGURES, Log())
+    part = Textfile(str(old), lambda: FAMILIES, Log())
     drive(part, lambda: part.written is not None)
     (tmp_path / "x").write_text("another's")
     (tmp_path / "x").rename(old)
     part.path = ""
     part.soon()
-    drive(part, lambda: part.due_ns() == 0 and part._child is None)
+    drive(part, lambda: part.due_ns is None and not part._worker.busy)
     assert old.read_text() == "another's"

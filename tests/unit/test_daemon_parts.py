@@ -21,13 +21,18 @@ from janitor.config import ConfigError, address, load
 from janitor.core.findings import Severity
 from janitor.core.forecast import exhaustion_s
 from janitor.core.judgement import Verdict
+from janitor.part import Health
+from janitor.pass_record import PassRecord
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report
+from janitor.report.events import LogEvent
 from janitor.report.logline import bounded, line
-from janitor.report.metrics import Figures, text
+from janitor.report.metrics import text
 from janitor.report.page import Deed, deed, page
 from janitor.report.pass_lines import Failed, FindingFigures, Looked, NetworkFigures, decode, encode
-from janitor.seen import Health, Seen
+from janitor.report.pass_metrics import synced
+from janitor.report.rule_metrics import rule_metrics
+from janitor.seen import Overview, Seen
 from janitor.standing import mode
 from tests import situations
 
@@ -37,10 +42,15 @@ LOOKED = Looked(
               NetworkFigures("unbounded", "/x", None, None, 0, {})),
     findings=(FindingFigures("LEASE001", Severity.WARNING, 1),),
 )  # fmt: skip
-FIGURES = Figures(
-    LOOKED, Counter({"complete": 3}), 1.7e9, Counter({"free": 7}), {('o"dd\\', "/var/lib/cni/networks"): 3600.0},
-    Counter({"restored kube-router": 2, "deleted by systemd-networkd": 2}), True, 2, 5, 0.25,
-)  # fmt: skip
+RECORD = PassRecord(
+    LOOKED, complete_at=1.7e9, results=Counter({"complete": 3}), done=Counter({LogEvent.LEASE_FREED: 7})
+)
+METRICS = (
+    *RECORD.metrics(60),
+    *rule_metrics(Counter({"restored kube-router": 2, "deleted by systemd-networkd": 2}), 2),
+    *synced(5, 0.25),
+)
+OVERVIEW = Overview(LOOKED, leases=True, watched=2)
 
 
 @pytest.mark.parametrize(
@@ -65,19 +75,20 @@ def test_forecast(samples: list[tuple[float, int]], expected: float) -> None:
 
 def test_lines_of_the_log() -> None:
     fields: dict[str, object] = {"rule": "from 10.0.0.0/8", "name": "a\nb", "empty": "", "none": None, "number": 3}
-    assert line("rule restored", fields) == 'event="rule restored" rule="from 10.0.0.0/8" name="a\\\\nb" number=3'
-    assert line("pass failed", {}, priority=True) == '<4>event="pass failed"'
-    assert line("rule restored", {}, priority=True).startswith("<5>")
-    assert json.loads(line("pass", fields, "json")) == {
+    restored = line(LogEvent.RULE_RESTORED, fields)
+    assert restored == 'event="rule restored" rule="from 10.0.0.0/8" name="a\\\\nb" number=3'
+    assert line(LogEvent.PASS_FAILED, {}, priority=True) == '<4>event="pass failed"'
+    assert line(LogEvent.RULE_RESTORED, {}, priority=True).startswith("<5>")
+    assert json.loads(line(LogEvent.PASS, fields, "json")) == {
         "event": "pass", "level": "info", "rule": "from 10.0.0.0/8", "name": "a\nb", "number": 3,
     }  # fmt: skip
-    assert "\n" not in line("pass", fields, "json")
+    assert "\n" not in line(LogEvent.PASS, fields, "json")
 
 
 @pytest.mark.parametrize("form", ["keyvalue", "json"])
 @pytest.mark.parametrize("value", ["x" * 9000, "ß\n" * 9000, '"' * 9000])
 def test_no_line_is_longer_than_a_pipe_takes_at_once(form: Literal["keyvalue", "json"], value: str) -> None:
-    data = bounded("lease freed", {"address": "10.0.0.1", "proof": value, "pod": value}, form, priority=True)
+    data = bounded(LogEvent.LEASE_FREED, {"address": "10.0.0.1", "proof": value, "pod": value}, form, priority=True)
     assert 1000 < len(data) <= 4096
     assert data.endswith(b"\n")
     assert b"10.0.0.1" in data
@@ -85,15 +96,16 @@ def test_no_line_is_longer_than_a_pipe_takes_at_once(form: Literal["keyvalue", "
     if form == "json":
         assert json.loads(data[3:])["proof"].endswith("…")
     many: dict[str, object] = {f"name{number}": "value" for number in range(9000)}
-    assert len(bounded("pass", many, form)) <= 4096
+    assert len(bounded(LogEvent.PASS, many, form)) <= 4096
 
 
 def test_a_log_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
-    """The real sayer on a pipe that is nearly full: what does not fit is dropped, and counted."""
+    """The real log on a pipe that is nearly full: what does not fit is dropped, and counted."""
     program = (
-        "from collections import Counter; from janitor.commands.run import _sayer, LogFormat\n"
-        "dropped = Counter(); say = _sayer(LogFormat.KEYVALUE, dropped)\n"
-        "for _ in range(99): say('pass', why='x' * 9000)\n"
+        "from collections import Counter; from janitor.commands.run import _log, LogFormat\n"
+        "from janitor.report.events import LogEvent\n"
+        "dropped = Counter(); log = _log(LogFormat.KEYVALUE, dropped)\n"
+        "for _ in range(99): log(LogEvent.PASS_FAILED, why='x' * 9000)\n"
         "print(dropped['lines'])"
     )
     reader, writer = os.pipe()
@@ -119,10 +131,14 @@ def test_what_a_pass_says_arrives_as_it_was_said() -> None:
 
 @pytest.mark.parametrize("process", [True, False])
 def test_figures(process: bool) -> None:
-    shown = text(FIGURES, process=process).decode()
+    shown = text(METRICS, process=process).decode()
     assert 'janitor_leases{data_dir="/var/lib/cni/networks",network="o\\"dd\\\\",verdict="orphaned"} 2.0' in shown
     assert "janitor_leases_freed_total 7.0" in shown
     assert 'janitor_rule_deletions_total{by="systemd-networkd"} 2.0' in shown
+    assert 'janitor_rules_restored_total{profile="kube-router"} 2.0' in shown
+    assert 'janitor_passes_total{result="complete"} 3.0' in shown
+    assert 'janitor_findings{id="LEASE001",severity="warning"} 1.0' in shown
+    assert "janitor_rules_watching 1.0" in shown
     assert "janitor_pod_addresses_free" in shown
     assert ("process_" in shown) is process
     if shutil.which("promtool"):
@@ -138,7 +154,7 @@ def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
     assert report.node
     looked = msgspec.structs.replace(LOOKED, page=page(report, 0))
     deeds = (Deed(0, "lease freed: <b>x</b>", "it's & dead"),)
-    seen = Seen(lambda: replace(FIGURES, looked=looked), lambda: Health("", "", ""), lambda: "observe", lambda: deeds)
+    seen = Seen(lambda: replace(OVERVIEW, looked=looked), lambda: METRICS, Health, lambda: "observe", lambda: deeds)
     shown = seen.answer("/").body.decode()
     assert "&lt;b&gt;x&lt;/b&gt;" in shown
     assert "<script" not in shown
@@ -147,16 +163,18 @@ def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
 
 
 def test_deeds_are_what_was_done() -> None:
-    assert deed(1, "pass", {}) is None
-    done = deed(1, "rule restored", {"rule": "r", "why": "w"})
-    assert done == Deed(1, "rule restored: r", "w")
+    assert deed(1, LogEvent.PASS, {}) is None
+    done = deed(1, LogEvent.LEASE_FREED, {"address": "10.0.0.1", "network": "pods", "proof": "p {x}"})
+    assert done == Deed(1, "lease freed: 10.0.0.1 of pods", "p {x}")
+    done = deed(1, LogEvent.CACHE_ENTRY_DISCARDED, {"path": "/x", "proof": "p"})
+    assert done == Deed(1, "cache entry discarded: /x", "p")
 
 
 def test_what_is_shown() -> None:
     deeds: list[Deed] = []
 
-    def seen(health: Health, figures: Figures = FIGURES, mode: str = "repair") -> Seen:
-        return Seen(lambda: figures, lambda: health, lambda: mode, lambda: tuple(deeds))
+    def seen(health: Health, overview: Overview = OVERVIEW, mode: str = "repair") -> Seen:
+        return Seen(lambda: overview, lambda: METRICS, lambda: health, lambda: mode, lambda: tuple(deeds))
 
     well = seen(Health("", "", ""))
     assert [well.answer(path).status for path in ("/", "/metrics", "/healthz", "/readyz", "/etc")] == [
@@ -176,13 +194,17 @@ def test_what_is_shown() -> None:
     assert b"not &lt;yet&gt;" in ill.answer("/").body
     assert seen(Health("ill", "", "")).answer("/healthz").status == 503
     # Without leases to look after, no pass is ever awaited; and what is done for the rules shows all the same.
-    bare = seen(Health("", "", ""), replace(FIGURES, looked=None), "repair rules, observe the rest").answer("/").body
+    bare = (
+        seen(Health("", "", ""), replace(OVERVIEW, looked=None, leases=False), "repair rules, observe the rest")
+        .answer("/")
+        .body
+    )
     for words in (b"The leases are not looked after here", b"rule restored: r", b"It is to repair rules, observe the"):
         assert words in bare
-    waiting = seen(Health("", "", ""), replace(FIGURES, looked=None, interval_s=60)).answer("/").body
+    waiting = seen(Health("", "", ""), replace(OVERVIEW, looked=None)).answer("/").body
     assert b"No pass yet" in waiting
     # By a clock that nobody sets.
-    assert b"That was 3 h ago" in seen(Health("", "", ""), replace(FIGURES, age_s=3 * 3600 + 5)).answer("/").body
+    assert b"That was 3 h ago" in seen(Health("", "", ""), replace(OVERVIEW, age_s=3 * 3600 + 5)).answer("/").body
 
 
 @pytest.mark.parametrize(

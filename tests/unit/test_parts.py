@@ -10,18 +10,25 @@ from typing import Any
 import pytest
 
 from janitor.core.action import Policy
+from janitor.core.retry import SECOND
 from janitor.daemon import Daemon
 from janitor.host.procfs import clock
 from janitor.keeping import Keeping
-from janitor.parts import Parts, carry_over
-from janitor.passing import SECOND, Passing
+from janitor.part import Part
+from janitor.parts import Parts, Slot
+from janitor.pass_record import PassRecord
+from janitor.passing import Passing
 from janitor.pipeline import Options
-from janitor.textfile import Textfile
-from tests.unit.test_daemon_loop import Log, order, settings
+from janitor.report.events import LogEvent
+from janitor.report.metrics import text
+from janitor.syncing import Syncing
+from janitor.textfile import Textfile, Written
+from tests.log import Log
+from tests.unit.test_daemon_loop import order, settings
 
 
 @dataclass
-class Counting:
+class Counting(Part):
     """A part that counts how often it was run, and fails when it is told to."""
 
     runs: int = 0
@@ -33,7 +40,8 @@ class Counting:
             raise OSError("cannot say")
         return [self.runs], []
 
-    def due_ns(self) -> int:
+    @property
+    def due_ns(self) -> int | None:
         return 1
 
     def run(self, ready: frozenset[int]) -> None:
@@ -47,69 +55,118 @@ class Counting:
             raise OSError("cannot close")
 
 
+def running(parts: Parts) -> list[str]:
+    return [slot.name for slot in parts.slots if slot.part is not None]
+
+
 def test_one_that_fails_rests_and_the_others_go_on() -> None:
     log = Log()
-    parts, broken, whole = Parts(log), Counting(fails=("run", "close")), Counting()
-    parts.begin("broken", lambda: broken)
-    parts.begin("whole", lambda: whole)
+    broken, whole = Counting(fails=("run", "close")), Counting()
+    slot = Slot("broken", lambda: broken)
+    parts = Parts(log, (slot, Slot("whole", lambda: whole)))
+    parts.begin()
     for _ in range(3):
         parts.run(frozenset())
-    assert (whole.runs, broken.closed, list(parts.there)) == (3, True, ["whole"])
-    assert [fields["why"] for fields in log.of("part failed")] == ["ValueError: cannot run", "OSError: cannot close"]
-    parts.begin("broken", lambda: pytest.fail("it has just failed"))
+    assert (whole.runs, broken.closed, running(parts)) == (3, True, ["whole"])
+    why = [fields["why"] for fields in log.of(LogEvent.COMPONENT_FAILED)]
+    assert why == ["ValueError: cannot run", "OSError: cannot close"]
+    slot.make = lambda: pytest.fail("it has just failed")
+    parts.begin()
     assert not parts.rested()
     assert clock().boottime_ns < max(parts.dues_ns()) <= clock().boottime_ns + 30 * SECOND
-    parts._resting["broken"] = clock().boottime_ns
+    slot.resting_ns = clock().boottime_ns
     assert parts.rested()
-    parts.begin("broken", Counting)
-    assert sorted(parts.there) == ["broken", "whole"]
+    slot.make = Counting
+    parts.begin()
+    assert running(parts) == ["broken", "whole"]
 
 
 def test_one_that_cannot_be_made_or_waited_for_rests_as_well() -> None:
     log = Log()
-    parts, whole = Parts(log), Counting(runs=7)
-    parts.begin("unmade", lambda: Counting(no="such"))  # type: ignore[call-arg]
-    parts.begin("broken", lambda: Counting(fails=("descriptors",)))
-    parts.begin("whole", lambda: whole)
+    whole = Counting(runs=7)
+    unmade: Slot[Counting] = Slot("unmade", lambda: Counting(no="such"))  # type: ignore[call-arg]
+    broken = Slot("broken", lambda: Counting(fails=("descriptors",)))
+    parts = Parts(log, (unmade, broken, Slot("whole", lambda: whole)))
+    parts.begin()
     assert parts.descriptors() == ([7], [])
-    assert [fields["part"] for fields in log.of("part failed")] == ["unmade", "broken"]
-    parts._resting.clear()
-    parts.begin("broken", lambda: Counting(fails=("descriptors",)))
+    assert [fields["part"] for fields in log.of(LogEvent.COMPONENT_FAILED)] == ["unmade", "broken"]
+    broken.resting_ns = None
+    parts.begin()
     parts.run(frozenset())
-    assert (whole.runs, list(parts.there)) == (8, ["whole"])
+    assert (whole.runs, running(parts)) == (8, ["whole"])
 
 
 def test_what_is_not_wanted_is_ended_and_forgotten() -> None:
-    parts, part = Parts(Log()), Counting()
-    parts.begin("part", lambda: part)
-    parts.begin("part", lambda: pytest.fail("it is there"))
-    parts.end("part")
-    assert (part.closed, parts.there, parts.known) == (True, {}, {"part": part})
-    parts.begin("part", None)
-    assert parts.known == {}
+    part, wanted = Counting(), [True]
+    slot = Slot("part", lambda: part, lambda: wanted == [True])
+    parts = Parts(Log(), (slot,))
+    parts.begin()
+    slot.make = lambda: pytest.fail("it is there")
+    parts.begin()
+    slot.end(Log())
+    assert (part.closed, running(parts), slot.known()) == (True, [], part)
+    wanted.clear()
+    parts.begin()
+    assert slot.known() is None
+
+
+def test_a_part_that_does_not_run_yet_tells_of_itself(tmp_path: Path) -> None:
+    """The alerts ask for passes that never come to an end, and for rules that nobody watches."""
+    daemon = Daemon(settings(tmp_path, rules=True), lambda: pytest.fail(), Log())
+    metrics = {family.name: family.samples for family in daemon.metrics()}
+    assert metrics["janitor_last_complete_pass_timestamp_seconds"] == (((), 0.0),)
+    assert metrics["janitor_rules_watching"] == (((), 0.0),)
+    assert daemon.health().unready == "the policy rules are not watched; no pass has come to its end yet"
+    assert "janitor_passes" not in {
+        family.name for family in Daemon(settings(tmp_path, leases=False), lambda: pytest.fail(), Log()).metrics()
+    }
+
+
+def test_each_metric_comes_from_one_part(tmp_path: Path) -> None:
+    """And the counter of each action from some part."""
+    daemon = Daemon(settings(tmp_path, rules=True, durable=True), lambda: pytest.fail(), Log())
+    names = Counter(family.name for family in daemon.metrics())
+    assert max(names.values()) == 1
+    assert {event.action.metric for event in LogEvent if event.action is not None} <= set(names)
 
 
 def test_a_part_that_is_begun_anew_knows_what_it_knew() -> None:
-    before, fresh = Passing(order, 60, Log()), Passing(order, 60, Log())
+    made: list[Passing] = []
+
+    def make() -> Passing:
+        made.append(Passing(order, 60, Log()))
+        return made[-1]
+
+    slot = Slot("leases", make)
+    slot.begin(Log())
+    before = made[-1].record
     before.ended_ns, before.complete_at = 5, 6.0
-    before.done["free"] = 3
-    carry_over(before, fresh)
-    assert (fresh.ended_ns, fresh.complete_at, fresh.done) == (5, 6.0, Counter({"free": 3}))
+    before.done[LogEvent.LEASE_FREED] = 3
+    slot.end(Log())
+    slot.begin(Log())
+    assert len(made) == 2
+    assert slot.part is made[1]
+    assert made[1].record == PassRecord(ended_ns=5, complete_at=6.0, done=Counter({LogEvent.LEASE_FREED: 3}))
     keeping = Keeping(lambda: pytest.fail(), Log(), lambda _: None)
-    carry_over(Keeping(keeping.make, Log(), keeping.watching, None, Counter({"restored x": 2})), keeping)
+    keeping.take_over(Keeping(keeping.make, Log(), keeping.watching, None, Counter({"restored x": 2})))
     assert keeping.counts == {"restored x": 2}
+    syncing = Syncing("/", (), Log())
+    syncing.take_over(Syncing("/", (), Log(), 7, 0.5))
+    assert (syncing.files, syncing.seconds) == (7, 0.5)
+    textfile, ours = Textfile("/x", tuple, Log()), Written("/x", 1, 2)
+    textfile.take_over(Textfile("/x", tuple, Log(), written=ours))
+    assert textfile.written is ours
 
 
 def test_a_part_that_raised_leaves_its_figures(tmp_path: Path) -> None:
     log = Log()
     daemon = Daemon(settings(tmp_path), lambda: pytest.fail(), log)
-    broken = Passing(order, 60, Log(), ended_ns=clock().boottime_ns)
-    broken.done["free"] = 3
-    daemon._parts.there["leases"] = broken
+    daemon._leases.part = broken = Passing(order, 60, Log(), PassRecord(ended_ns=clock().boottime_ns))
+    broken.record.done[LogEvent.LEASE_FREED] = 3
     daemon._run_parts(frozenset())  # `order` raises
-    assert [line["part"] for line in log.of("part failed")] == ["leases"]
-    assert not daemon._parts.there
-    assert daemon.figures().done == {"free": 3}
+    assert [line["part"] for line in log.of(LogEvent.COMPONENT_FAILED)] == ["leases"]
+    assert running(daemon._parts) == []
+    assert "janitor_leases_freed_total 3.0" in text(daemon.metrics(), process=False).decode()
     assert daemon.health().ill == daemon.health().unready == ""
 
 
@@ -139,15 +196,15 @@ def test_what_a_reload_begins_anew(tmp_path: Path, change: dict[str, Any], anew:
     daemon = Daemon(old, lambda: new, log)
     assert daemon._sole.take()
     daemon._begin()
-    before = dict(daemon._parts.there)
+    before = {slot.name: slot.part for slot in daemon._parts.slots if slot.part is not None}
     assert before.keys() == ALL
     daemon._reload()
-    after = dict(daemon._parts.there)
+    after = {slot.name: slot.part for slot in daemon._parts.slots if slot.part is not None}
     assert after.keys() == there
     assert {name for name in after if after[name] is not before[name]} == anew
-    leases, textfile = daemon._parts.one(Passing), daemon._parts.one(Textfile)
+    leases, textfile = daemon._leases.part, daemon._textfile.part
     assert leases is not None
     assert textfile is not None
     assert (leases.interval_s, textfile.path) == (new.interval_s, new.textfile)
-    assert len(log.of("configuration read")) == 1
+    assert len(log.of(LogEvent.CONFIGURATION_READ)) == 1
     daemon._close()

@@ -18,13 +18,13 @@ import pytest
 
 from janitor.cleaning import STOPPED
 from janitor.core.action import Action, FreeLease, Policy
-from janitor.core.backoff import SECOND, Backoff
 from janitor.core.evidence import FileIdentity
 from janitor.core.outcome import Entry, Event, Outcome
 from janitor.core.plan import plan
 from janitor.core.reason import Reason
+from janitor.core.retry import SECOND, Refusals
 from janitor.core.watched import identity_of
-from janitor.host import child, state
+from janitor.host import state, worker
 from janitor.host.apply import Hands, Witness, apply
 from janitor.host.journal import JOURNAL, Journal
 from janitor.host.leases import read_entry
@@ -37,8 +37,8 @@ from janitor.host.trusted import Exposed
 from janitor.host.undo import Purged, purge
 from janitor.lease_pass import Order, lease_pass
 from janitor.pipeline import Options, diagnose
-from janitor.report.pass_lines import Event as Said
-from janitor.report.pass_lines import Line, Looked
+from janitor.report.events import LogEvent
+from janitor.report.pass_lines import Line, LogLine, Looked
 from tests import situations
 from tests.nodes import booted
 from tests.reasons import not_seen, recorded, words
@@ -252,11 +252,11 @@ def test_a_journal_beyond_its_bound_is_not_used(tmp_path: Path) -> None:
 # A pass of the daemon on a disk without processes: it can prove nothing, and only keeps its house in order.
 
 
-def said(root: Path, findings: frozenset[str], keep_days: float = 0.5) -> list[Said]:
+def said(root: Path, findings: frozenset[str], keep_days: float = 0.5) -> list[LogLine]:
     lines: list[Line] = []
     order = Order(Options(str(root)), Policy(findings=findings), keep_days, tidy=True)
     lease_pass(order, lines.append)
-    return [line for line in lines if isinstance(line, Said)]
+    return [line for line in lines if isinstance(line, LogLine)]
 
 
 def test_who_only_observes_leaves_quarantine_and_journal_alone(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_who_only_observes_leaves_quarantine_and_journal_alone(tmp_path: Path) -
     assert said(tmp_path, frozenset(), 0.0) == []
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")} == before
     (dropped,) = said(tmp_path, frozenset({"LEASE001"}), 0.0)
-    assert (dropped.event, dropped.fields) == ("old passes dropped", {"passes": "1", "files": "1", "days": "0"})
+    assert (dropped.event, dropped.fields) == (LogEvent.OLD_PASSES_DROPPED, {"passes": "1", "files": "1", "days": "0"})
     assert left(tmp_path) == ["b"]
 
 
@@ -275,13 +275,13 @@ def test_who_only_observes_leaves_quarantine_and_journal_alone(tmp_path: Path) -
 def test_deeds_that_a_killed_daemon_did_not_log_are_told_by_the_next(tmp_path: Path, findings: frozenset[str]) -> None:
     journal(tmp_path, *(entry(tmp_path, "a", number, "done") for number in range(3)), entry(tmp_path, "a", 3, "failed"))
     state.write_telling(booted(tmp_path, ""), "a", 1)
-    told = [line for line in said(tmp_path, findings) if line.done]
+    told = [line for line in said(tmp_path, findings) if line.event.action is not None]
     assert [(line.event, line.fields["address"]) for line in told] == [
-        ("lease freed", "10.0.0.1"), ("lease freed", "10.0.0.2"),
+        (LogEvent.LEASE_FREED, "10.0.0.1"), (LogEvent.LEASE_FREED, "10.0.0.2"),
     ]  # fmt: skip
     assert all(line.fields["detail"] == "by a pass that was cut off before it could say so" for line in told)
     state.all_told(booted(tmp_path, ""))
-    assert [line for line in said(tmp_path, findings) if line.done] == []
+    assert [line for line in said(tmp_path, findings) if line.event.action is not None] == []
 
 
 def test_who_only_observes_tells_them_and_leaves_the_journal_as_it_is(tmp_path: Path) -> None:
@@ -289,10 +289,10 @@ def test_who_only_observes_tells_them_and_leaves_the_journal_as_it_is(tmp_path: 
     journal(tmp_path, entry(tmp_path, "a", 0, "done"), entry(tmp_path, "a", 1, "intend"))
     state.write_telling(booted(tmp_path, ""), "a", 0)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")}
-    assert [line.event for line in said(tmp_path, frozenset())] == ["lease freed"]
+    assert [line.event for line in said(tmp_path, frozenset())] == [LogEvent.LEASE_FREED]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")} == before
     state.all_told(booted(tmp_path, ""))  # as the daemon does then
-    assert [line.event for line in said(tmp_path, frozenset({"LEASE001"}))][:1] == ["earlier pass was cut short"]
+    assert [line.event for line in said(tmp_path, frozenset({"LEASE001"}))][:1] == [LogEvent.EARLIER_PASS_CUT_SHORT]
 
 
 def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tmp_path: Path) -> None:
@@ -301,8 +301,8 @@ def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tm
     state.write_telling(booted(tmp_path, ""), "a", 0)
     lines: list[Line] = []
     lease_pass(Order(Options(str(tmp_path)), Policy(findings=frozenset()), 1, tidy=False), lines.append)
-    assert isinstance(lines[0], Said)
-    assert (lines[0].event, "bound of 64 MiB" in lines[0].fields["why"]) == ("journal not read", True)
+    assert isinstance(lines[0], LogLine)
+    assert (lines[0].event, "bound of 64 MiB" in lines[0].fields["why"]) == (LogEvent.JOURNAL_NOT_READ, True)
     assert isinstance(lines[-1], Looked)
     assert not lines[-1].settled
 
@@ -311,23 +311,23 @@ def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tm
 
 
 def test_a_refusal_is_news_once() -> None:
-    backoff = Backoff()
-    assert backoff.refused("a", "no lock", 0)
-    assert backoff.postponed(4 * SECOND) == {"a"}
-    assert backoff.postponed(5 * SECOND) == frozenset()
-    assert not backoff.refused("a", "no lock", 5 * SECOND)
-    assert backoff.postponed(14 * SECOND) == {"a"}
-    assert backoff.refused("a", "another reason", 15 * SECOND)
-    backoff.try_all(16 * SECOND)
-    assert backoff.postponed(16 * SECOND) == frozenset()
-    assert not backoff.refused("a", "another reason", 16 * SECOND)
+    refusals = Refusals()
+    assert refusals.refused("a", "no lock", 0)
+    assert refusals.postponed(4 * SECOND) == {"a"}
+    assert refusals.postponed(5 * SECOND) == frozenset()
+    assert not refusals.refused("a", "no lock", 5 * SECOND)
+    assert refusals.postponed(14 * SECOND) == {"a"}
+    assert refusals.refused("a", "another reason", 15 * SECOND)
+    refusals.try_all(16 * SECOND)
+    assert refusals.postponed(16 * SECOND) == frozenset()
+    assert not refusals.refused("a", "another reason", 16 * SECOND)
     for _ in range(40):
-        backoff.refused("a", "another reason", 16 * SECOND)
-    assert backoff.postponed((16 + 3600) * SECOND - 1) == {"a"}
-    assert backoff.postponed((16 + 3600) * SECOND) == frozenset()
-    assert backoff.refused("b", "x", 0)
-    backoff.done("b")
-    assert backoff.refused("b", "x", 0)
+        refusals.refused("a", "another reason", 16 * SECOND)
+    assert refusals.postponed((16 + 3600) * SECOND - 1) == {"a"}
+    assert refusals.postponed((16 + 3600) * SECOND) == frozenset()
+    assert refusals.refused("b", "x", 0)
+    refusals.done("b")
+    assert refusals.refused("b", "x", 0)
 
 
 def test_what_is_postponed_takes_no_place_in_a_pass() -> None:
@@ -407,7 +407,7 @@ def test_a_signal_to_a_child_that_has_just_begun_does_not_reach_its_parent() -> 
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         for _ in range(30):
-            one = child.start(lambda tell: time.sleep(60), signal.SIGTERM)
+            one = worker.start(lambda tell: time.sleep(60), signal.SIGTERM)
             one.signal(signal.SIGTERM)
             one.end(5)
             assert one.status == -signal.SIGTERM
@@ -421,11 +421,11 @@ def test_a_signal_to_a_child_that_has_just_begun_does_not_reach_its_parent() -> 
 
 
 def test_a_child_that_can_be_made_again_goes_first() -> None:
-    def work(tell: child.Tell) -> None:
-        child.offer_to_the_oom_killer()
+    def work(tell: worker.Tell) -> None:
+        worker.offer_to_the_oom_killer()
         tell(Path("/proc/self/oom_score_adj").read_bytes().strip())
 
-    one = child.start(work, signal.SIGTERM)
+    one = worker.start(work, signal.SIGTERM)
     select.select([one.fileno()], [], [], 10)
     assert one.read() == [b"500"]
     one.end(5)

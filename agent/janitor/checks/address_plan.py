@@ -48,20 +48,19 @@ def _left_out(plan: AddressPlan, evidence: Evidence) -> Iterator[Skipped]:
                               (FindingId.CIDR021, plan.services, "the range of the Services"),
                               (FindingId.CIDR020, plan.pods, "the range of the pods")):  # fmt: skip
         if not values:
-            yield Skipped((one,), f"{what} is not written on this node")
+            yield Skipped((one,), because(Code.NOT_WRITTEN_HERE, what=what))
     if not plan.pods or not plan.services:
         yield Skipped(
             (FindingId.CIDR002, FindingId.CIDR003),
-            "not both of the ranges of pods and Services are written on this node",
+            because(Code.RANGES_NOT_BOTH_WRITTEN),
         )
     if not mask_known(evidence):
-        yield Skipped(_NEED_MASK, "the size of a node's pod range is not written on this node")
+        yield Skipped(_NEED_MASK, because(Code.NOT_WRITTEN_HERE, what="the size of a node's pod range"))
     elif plan.hetzner and plan.routes is None:
-        yield Skipped(_NEED_ROUTES, "whether Hetzner's cloud controller makes routes is not known: it does not run on "
-                                    "this node, and no Deployment of it was given")  # fmt: skip
+        yield Skipped(_NEED_ROUTES, because(Code.ROUTES_NOT_KNOWN))
     if shown is None or not shown.whole:
-        yield Skipped(_NEED_ALL_NODES, "how many nodes there are is not known without --nodes or --kubeconfig")
+        yield Skipped(_NEED_ALL_NODES, because(Code.NODES_NOT_COUNTED))
     if not node_ips(evidence):
-        yield Skipped(_NEED_NODES, "the address that this node gives itself is not written on it")
+        yield Skipped(_NEED_NODES, because(Code.OWN_ADDRESS_NOT_WRITTEN))
     if plan.network is None:
-        yield Skipped(_NEED_NETWORK, "the private network's range is not known")
+        yield Skipped(_NEED_NETWORK, because(Code.PRIVATE_NETWORK_NOT_KNOWN))

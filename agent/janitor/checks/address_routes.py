@@ -107,7 +107,7 @@ def _reached(plan: AddressPlan, routes: tuple[Route, ...]) -> Iterator[Finding |
     layout = Layout(plan)
     network = layout.network
     if plan.network is None:
-        yield Skipped((FindingId.CIDR008,), "the private network's range is not known")
+        yield Skipped((FindingId.CIDR008,), because(Code.PRIVATE_NETWORK_NOT_KNOWN))
     if network is None:
         return
     for pods in layout.pods:

@@ -64,7 +64,7 @@ def _dns(node: NodeConfig, shown: Objects | None) -> Iterator[Finding | Skipped]
     said = cluster_dns(node)
     service = _service(shown, _DNS)
     if len(said) + bool(service) < 2:
-        yield Skipped((FindingId.CIDR011,), "fewer than two places on this node say where the cluster DNS is")
+        yield Skipped((FindingId.CIDR011,), because(Code.DNS_SAID_ONCE))
         return
     # The kubelet may be given a cache on the node (NodeLocal DNSCache): link-local by custom, or an address of its own.
     here = known(node.addresses)
@@ -110,7 +110,7 @@ def _kubernetes_service(node: NodeConfig, shown: Objects) -> Iterator[Finding]:
 def _outside(shown: Objects, evidence: Evidence) -> Iterator[Finding | Skipped]:
     said = cluster_cidrs(evidence.node_config)
     if not said:
-        yield Skipped((FindingId.CIDR023,), "no component on this node says which range the pods have")
+        yield Skipped((FindingId.CIDR023,), because(Code.POD_RANGE_NOT_SAID))
         return
     plan = node_plan(evidence)
     ranges = [net for net in (parse(v.value) for v in said[0].values) if net]
@@ -138,7 +138,7 @@ def _components(node: NodeConfig) -> Iterator[Finding | Skipped]:
     """CIDR024: the same ranges, whatever the order and the spelling."""
     said = cluster_cidrs(node)
     if len(said) < 2:
-        yield Skipped((FindingId.CIDR024,), "fewer than two components on this node say which range the pods have")
+        yield Skipped((FindingId.CIDR024,), because(Code.POD_RANGE_SAID_ONCE))
     for one, other in combinations(said, 2):
         if not _same(one, other):
             yield Finding.of(
@@ -166,7 +166,7 @@ def _leases(evidence: Evidence) -> Iterator[Finding | Skipped]:
     """CIDR025: where addresses really come from, against the range that the Node has."""
     node = evidence.node_config
     if not own_pod_cidrs(evidence):
-        yield Skipped((FindingId.CIDR025,), "this node's pod range is not known")
+        yield Skipped((FindingId.CIDR025,), because(Code.OWN_RANGE_NOT_KNOWN))
     own = own_node(evidence)
     ranges = [net for net in map(parse, own.pod_cidrs) if net] if own else []
     used = [(v, f) for v in _flannel(evidence) if (f := "flannel")]

@@ -32,10 +32,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     """Only for a node that an autoscaler made, and only for clocks that are running."""
     node, own = evidence.node_config, own_node(evidence)
     if own is None:
-        unseen = node.objects.reason if isinstance(node.objects, Unknown) else "this node's Node object was not seen"
+        unseen = node.objects.reason if isinstance(node.objects, Unknown) else because(Code.NODE_NOT_SEEN)
         yield Skipped(_IDS, kubernetes_missing(node) or unseen)
     elif not own.group:
-        unlabelled = f"Node {own.name} has no label hcloud/node-group: no autoscaler made it"
+        unlabelled = because(Code.NO_AUTOSCALER_LABEL, node=own.name)
         yield Skipped(_IDS, kubernetes_missing(node) or unlabelled)
     elif own.created_ns:
         yield from _clocks(own, _limits(node), evidence)

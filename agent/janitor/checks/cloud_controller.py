@@ -34,7 +34,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     controller, shown = cloud_controller(node), objects(node)
     if controller is None:
         yield Skipped(
-            (FindingId.HCCM001, FindingId.HCCM002), missing or "Hetzner's cloud controller does not run on this node"
+            (FindingId.HCCM001, FindingId.HCCM002), missing or because(Code.NO_CLOUD_CONTROLLER)
         )
     else:
         yield from _twice(controller)

@@ -23,7 +23,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     elif isinstance(node.cni_files, Unknown):
         yield Skipped(_IDS, node.cni_files.reason)
     elif not node.cni_directories:
-        yield Skipped(_IDS, "no runtime says where its CNI configuration is, and none of the usual directories exists")
+        yield Skipped(_IDS, because(Code.NO_CNI_DIRECTORY))
     else:
         yield from _directories(node.cni_files, evidence)
 

@@ -25,7 +25,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     elif isinstance(shown.csi_nodes, Unknown):
         yield Skipped(_IDS, missing or shown.csi_nodes.reason)
     elif own is None or up_s is None:
-        yield Skipped(_IDS, missing or "this node's kubelet or its Node was not seen")
+        yield Skipped(_IDS, missing or because(Code.KUBELET_OR_NODE_NOT_SEEN))
     elif up_s >= _PATIENCE_S and own.name not in dict(shown.csi_nodes):
         yield Finding.of(
             FindingId.CSI001, own.name,

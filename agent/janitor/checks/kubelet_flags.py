@@ -26,8 +26,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     node = evidence.node_config
     kubelet = component(node, "kubelet")
     if kubelet is None or not kubelet.running:
-        inside = f"{node.distribution} runs its kubelet inside itself, and the journal does not say with which flags"
-        reason = inside if node.distribution in ("k3s", "rke2", "k0s", "microk8s") else "no kubelet was seen running"
+        inside = because(Code.KUBELET_INSIDE, distribution=node.distribution)
+        own = node.distribution in ("k3s", "rke2", "k0s", "microk8s")
+        reason = inside if own else because(Code.NO_KUBELET)
         yield Skipped(_IDS, kubernetes_missing(node) or reason)
         return
     yield from _missing(node, kubelet)
@@ -40,7 +41,7 @@ def _missing(node: NodeConfig, kubelet: Component) -> Iterator[Finding | Skipped
     """What some variable holds, by whichever file, and the running process does not have."""
     unit = kubelet_unit(node)
     if unit is None:
-        yield Skipped((FindingId.KUB001,), "there is no kubelet.service that says which flags were meant")
+        yield Skipped((FindingId.KUB001,), because(Code.FLAGS_NOT_WRITTEN))
         return
     has = set(kubelet.argv)
     names = {word.partition("=")[0] for word in kubelet.argv}

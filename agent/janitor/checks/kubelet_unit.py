@@ -26,8 +26,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     node = evidence.node_config
     unit = kubelet_unit(node)
     if unit is None:
-        reason = kubernetes_missing(node) or (node.units.reason if isinstance(node.units, Unknown) else "")
-        yield Skipped(_IDS, reason or f"{node.distribution or 'this node'} has no kubelet.service")
+        reason = kubernetes_missing(node) or (node.units.reason if isinstance(node.units, Unknown) else None)
+        yield Skipped(_IDS, reason or because(Code.NO_KUBELET_UNIT, where=node.distribution or "this node"))
         return
     yield from _blanked(unit, evidence)
     yield from _reset(unit)

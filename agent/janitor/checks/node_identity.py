@@ -57,22 +57,22 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     elif not _expects_provider(node, own):
         yield Skipped(
             (*((FindingId.NODE001,) if own else ()), *named, FindingId.NODE005),
-            "nothing here shows a cloud controller that would look for it",
+            because(Code.NO_PROVIDER_EXPECTED),
         )
     elif server is not None:
         yield from _name(server, evidence)
         yield from _networks(server, evidence)
     if not node_ips(evidence):
-        yield Skipped((FindingId.NODE004,), "the kubelet was not told an address, as far as this node shows")
+        yield Skipped((FindingId.NODE004,), because(Code.NO_KUBELET_ADDRESS))
     yield from _not_here(evidence)
 
 
-def _no_node(node: NodeConfig) -> Reason | str:
+def _no_node(node: NodeConfig) -> Reason:
     """Why this node's Node is not known."""
     shown = objects(node)
     if shown is None:
         return nothing_shown(node, "Nodes")
-    return f"{shown.source} has no Node called {node_name(node) or '(this host has no name)'}"
+    return because(Code.NODE_NOT_GIVEN, source=shown.source, node=node_name(node) or "(this host has no name)")
 
 
 def _expects_provider(node: NodeConfig, own: KubeNode | None) -> bool:

@@ -25,7 +25,7 @@ from janitor.report.words import text
 
 if TYPE_CHECKING:
     from janitor.config import Config
-    from janitor.part import Say
+    from janitor.report.events import Log, LogEvent
     from janitor.standing import Settings
 
 _CAP_NET_ADMIN: Final = 12  # capabilities(7)
@@ -83,7 +83,7 @@ def run(
     if parts == {"rules"}:
         _can_begin(first)
     dropped: Counter[str] = Counter()
-    Daemon(first, read_again, _sayer(log_format, dropped), dropped).run()
+    Daemon(first, read_again, _log(log_format, dropped), dropped).run()
 
 
 def _listening(settings: "Config", listen: str) -> "Config":
@@ -138,7 +138,7 @@ def _can_begin(wanted: "Settings") -> None:
         raise Stop(wanted.no_rules)
 
 
-def _sayer(form: LogFormat, dropped: Counter[str]) -> "Say":
+def _log(form: LogFormat, dropped: Counter[str]) -> "Log":
     """Lines on standard error; with priorities where that is the journal (sd-daemon(3)). `dropped` counts the lost."""
     from janitor.report.logline import bounded
 
@@ -148,7 +148,7 @@ def _sayer(form: LogFormat, dropped: Counter[str]) -> "Say":
     except OSError:
         priority = False
 
-    def say(event: str, **fields: object) -> None:
+    def log(event: "LogEvent", /, **fields: object) -> None:
         """One line, if standard error takes it right now: nobody who does not read may hold up a rule, or the end."""
         try:
             if select.select([], [2], [], 0)[1]:
@@ -158,7 +158,7 @@ def _sayer(form: LogFormat, dropped: Counter[str]) -> "Say":
             pass  # nobody reads it, or the disk is full: no reason to leave the node alone
         dropped["lines"] += 1
 
-    return say
+    return log
 
 
 def _may_change_rules() -> bool:

@@ -50,7 +50,7 @@ class Skipped:
     """Checks that were not made, and why: the node cannot know, or it is not meant. No finding, and no alarm."""
 
     ids: tuple[FindingId, ...]
-    reason: Reason | str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ Kind = Literal["networkd", "process", "kernel", "gone", "unseen"]
 
 @dataclass(frozen=True, slots=True)
 class Doer:
-    """`gone`: somebody else than networkd, who could not be named. `unseen`: networkd itself would be out of sight."""
+    """`gone`: not networkd, but the socket is closed, so nobody is named. `unseen`: networkd would be out of sight."""
 
     kind: Kind
     pid: int = 0
@@ -47,9 +47,9 @@ class Doer:
     def __str__(self) -> str:
         if self.kind in ("networkd", "process"):
             return f"{self.name} (process {self.pid})"
-        return {"kernel": "the kernel", "gone": "somebody who has ended since", "unseen": "somebody out of sight"}[
-            self.kind
-        ]
+        return {
+            "kernel": "the kernel", "gone": "somebody whose socket is closed", "unseen": "somebody out of sight",
+        }[self.kind]  # fmt: skip
 
 
 @dataclass(slots=True)

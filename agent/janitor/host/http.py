@@ -13,10 +13,10 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final
 
+from janitor.core.retry import SECOND, earliest, is_due
 from janitor.host.files import said
 from janitor.host.procfs import clock
 
-SECOND: Final = 1_000_000_000
 _CONNECTIONS: Final = 16
 _BACKLOG: Final = 1024
 """Whoever opens connections without number must not keep a probe out, so that many may wait, and many are let in."""
@@ -36,6 +36,33 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The port is open."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotListening:
+    """The port could not be opened."""
+
+    address: str
+    why: str
+    again_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFailed:
+    """Making an answer raised an exception."""
+
+    path: str
+    why: str
+
+
+ServerEvent = Listening | NotListening | AnswerFailed
+
+
 @dataclass(slots=True)
 class _Connection:
     socket: socket.socket
@@ -51,31 +78,31 @@ class Server:
 
     where: tuple[str, int]
     answer: Callable[[str], Answer]
-    say: Callable[..., None]
+    tell: Callable[[ServerEvent], None]
     names: tuple[str, ...] = ()  # under which it may be asked for, besides addresses and localhost
     _listening: socket.socket | None = None
     _connections: dict[int, _Connection] = field(default_factory=dict)
-    _next_ns: int = 1  # when to listen again; 0 while it does
+    _next_ns: int | None = 0  # when to listen again; None while it does
     _problem: str = ""
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
         readers = [fd for fd, one in self._connections.items() if one.left is None or one.answered]
         writers = [fd for fd in self._connections if fd not in readers]
-        if self._listening is not None and not self._next_ns:
+        if self._listening is not None and self._next_ns is None:
             readers.append(self._listening.fileno())
         return readers, writers
 
-    def due_ns(self) -> int:
-        """When to be run though nothing is ready; 0 for never."""
-        dues = [one.until_ns for one in self._connections.values()]
-        return min(dues + ([self._next_ns] if self._next_ns else []), default=0)
+    @property
+    def due_ns(self) -> int | None:
+        """When to be run though nothing is ready."""
+        return earliest(self._next_ns, *(one.until_ns for one in self._connections.values()))
 
     def run(self, ready: frozenset[int]) -> None:
         """Go on with whatever is ready, and drop whoever is too slow."""
         now = clock().boottime_ns
-        if self._next_ns and now >= self._next_ns:
-            self._next_ns = 0
+        if is_due(self._next_ns, now):
+            self._next_ns = None
             if self._listening is None:
                 self._listen(now)
         for fd, one in list(self._connections.items()):
@@ -109,11 +136,11 @@ class Server:
                 made.close()
             self._next_ns = now + _AGAIN_S * SECOND
             if said(error) != self._problem:
-                self.say("not listening", address=f"{host} port {port}", why=said(error), again_s=_AGAIN_S)
+                self.tell(NotListening(f"{host} port {port}", said(error), _AGAIN_S))
             self._problem = said(error)
             return
         self._listening, self._problem = made, ""
-        self.say("listening", address=f"{host} port {port}")
+        self.tell(Listening(f"{host} port {port}"))
 
     def _accept(self, now: int) -> None:
         assert self._listening is not None  # noqa: S101 (for the type checker)
@@ -177,7 +204,7 @@ class Server:
         try:
             answer = self.answer(target.partition("?")[0])
         except Exception as error:  # noqa: BLE001 (one answer that fails takes no other with it)
-            self.say("part failed", part="http", path=target, why=f"{type(error).__name__}: {error}")
+            self.tell(AnswerFailed(target, f"{type(error).__name__}: {error}"))
             answer = Answer(500, "text/plain", b"a bug in janitor; its log says more\n")
         return _response(answer, head=method == "HEAD")
 

@@ -15,11 +15,15 @@ from janitor.host import cni
 from janitor.host.cni_reader import read_configuration
 from janitor.host.node import node_with
 from janitor.host.procfs import Proc, clock
-from janitor.host.routing import read_routing
+from janitor.host.routing import find_makers, is_still, read_routing
 
 _STEP_NS: Final = 2 * SECOND
 _SEARCH_NS: Final = 50 * SECOND
 """How often all processes are looked through for makers of rules, where those that were seen are still there."""
+
+_NAME_NS: Final = 10 * SECOND
+_NAME_S: Final = 0.05
+"""How often, and for how long, that is done for the log where those that were seen have ended: rules cannot wait."""
 
 
 @dataclass(slots=True)
@@ -36,6 +40,8 @@ class Owners:
     _configured: tuple[str, ...] | Unknown = ()
     _makers: tuple[RuleMaker, ...] = ()
     _searched_ns: int = 0  # when all processes were looked through, CLOCK_BOOTTIME
+    _named: tuple[RuleMaker, ...] = ()  # found by `likely`
+    _named_ns: int = 0  # and when, CLOCK_BOOTTIME
     _seen: dict[str, int] = field(default_factory=dict)  # when a profile's process was last seen, CLOCK_BOOTTIME
     _last: dict[str, RuleMaker] = field(default_factory=dict)  # and what it was then
 
@@ -58,6 +64,23 @@ class Owners:
             self._last[maker.name] = maker
         if not isinstance(self.routing.networkd, Unknown):
             self.declared = any(file.declares_rules for one in self.routing.networkd for file in one.network_files)
+
+    def likely(self, profile: Profile) -> RuleMaker | None:
+        """The process of the profile's owner that runs right now; of several the one that has run longest.
+
+        For the log alone: nothing is decided on it. Where the one that was seen last has ended, another is looked for.
+        """
+        now = clock().boottime_ns
+        found = self._running(profile)
+        if found is None and profile.alive.process and now - self._named_ns > _NAME_NS:
+            self._named_ns = now
+            self._named = known(find_makers(self.root, self.proc, self.profiles, longest_s=_NAME_S))
+            found = self._running(profile)
+        return found
+
+    def _running(self, profile: Profile) -> RuleMaker | None:
+        seen = (*known(self.routing.makers), *self._named)
+        return next((one for one in seen if one.name == profile.alive.process and is_still(one, self.proc)), None)
 
     @property
     def networkd(self) -> int:

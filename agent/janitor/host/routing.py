@@ -92,7 +92,11 @@ def _kernel(
 
 
 def find_makers(
-    root: str, proc: Proc | Unknown, profiles: Sequence[Profile], seen: tuple[RuleMaker, ...] = ()
+    root: str,
+    proc: Proc | Unknown,
+    profiles: Sequence[Profile],
+    seen: tuple[RuleMaker, ...] = (),
+    longest_s: float = _LONGEST_S,
 ) -> tuple[RuleMaker, ...] | Unknown:
     """The running processes that profiles name, the one that runs longest first. Unknown without a /proc.
 
@@ -105,16 +109,16 @@ def find_makers(
     wanted = {profile.alive.process: profile for profile in profiles if profile.alive.process}
     whose, register = Whose(proc), Register(proc)
     found: list[tuple[bool, RuleMaker]] = []
-    pids = [maker.pid for maker in seen if _is_still(maker, proc)]
+    pids = [maker.pid for maker in seen if is_still(maker, proc)]
     if {maker.name for maker in seen if maker.pid in pids} != set(wanted):
         try:
             pids = proc.pids()
         except OSError as error:
             return unknown(Code.CANNOT_LIST_PROCESSES, error, path=proc.path)
-    until = time.monotonic() + _LONGEST_S
+    until = time.monotonic() + longest_s
     for pid in pids:
         if time.monotonic() > until:
-            return unseen(Code.TOO_MANY_PROCESSES_FOR_RULES, seconds=_LONGEST_S)
+            return unseen(Code.TOO_MANY_PROCESSES_FOR_RULES, seconds=f"{longest_s:g}")
         try:
             profile = wanted.get(proc.comm(pid))
             if profile is None:
@@ -147,7 +151,8 @@ def _maker(root: str, proc: Proc, pid: int, profile: Profile, whose: Whose) -> t
     return served, RuleMaker(profile.alive.process, pid, proc.started_ns(pid), arguments, configuration)
 
 
-def _is_still(maker: RuleMaker, proc: Proc) -> bool:
+def is_still(maker: RuleMaker, proc: Proc) -> bool:
+    """Whether that very process still runs."""
     try:
         return patience.ask(maker.pid, lambda: proc.started_ns(maker.pid)) == maker.started_ns
     except OSError:

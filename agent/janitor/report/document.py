@@ -153,10 +153,8 @@ def _lease(lease: JudgedLease) -> LeaseRow:
     )  # fmt: skip
 
 
-def reason_row(reason: Reason | str) -> ReasonRow:
+def reason_row(reason: Reason) -> ReasonRow:
     """A reason as reports have it."""
-    if isinstance(reason, str):
-        reason = because(Code.RECORDED, text=reason)
     cause = None if reason.cause is None else reason_row(reason.cause)
     return ReasonRow(reason.code, text(reason), dict(reason.facts), cause)
 

@@ -1,43 +1,24 @@
 """Lines of the log: `key=value`, as logfmt has it, or JSON, the event first; with a priority where systemd reads them.
 
-How much an event matters is known by its name, so that every place that says something says only what happened.
+What an event is called, and how much it matters, is declared in events.py.
 """
 
 import json
 from typing import Final, Literal
 
 from janitor.core.prose import safe
+from janitor.report.events import Level, LogEvent
 
 Format = Literal["keyvalue", "json"]
 
-_WARNINGS: Final = frozenset(
-    {
-        "breaker open", "cache entry not discarded", "configuration not read", "events lost", "journal not used",
-        "lease not freed", "lease not reserved", "left alone", "lock lost", "lock not taken", "mirror not read",
-        "mirror not saved", "missing",
-        "not all was seen", "not listening", "notes not written", "old passes not dropped", "part failed",
-        "pass failed", "rule not restored", "rules not restored", "rules not watched", "rules undecided",
-        "syncing failed", "textfile not written",
-    }
-)  # fmt: skip
-_NOTICES: Final = frozenset(
-    {"cache entry discarded", "earlier pass was cut short", "lease freed", "lease reserved", "rule deleted",
-     "rule restored"}
-)  # fmt: skip
 _SHORT: Final = 32
-_PRIORITIES: Final = {"warning": 4, "notice": 5, "info": 6}  # sd-daemon(3)
-
-
-def level(event: str) -> str:
-    """warning, notice or info."""
-    return "warning" if event in _WARNINGS else "notice" if event in _NOTICES else "info"
-
+_PRIORITIES: Final[dict[Level, int]] = {"warning": 4, "notice": 5, "info": 6}  # sd-daemon(3)
 
 LONGEST: Final = 4096
 """Bytes that a pipe takes whole or not at all (PIPE_BUF, pipe(7)): one that takes a line does not wait for a reader."""
 
 
-def bounded(event: str, fields: dict[str, object], form: Format = "keyvalue", *, priority: bool = False) -> bytes:
+def bounded(event: LogEvent, fields: dict[str, object], form: Format = "keyvalue", *, priority: bool = False) -> bytes:
     """The same line with its end, in at most LONGEST bytes: the longest values are cut, and say so."""
     said = dict(fields)
     while len(data := f"{line(event, said, form, priority=priority)}\n".encode("utf-8", "backslashreplace")) > LONGEST:
@@ -49,17 +30,17 @@ def bounded(event: str, fields: dict[str, object], form: Format = "keyvalue", *,
     return data
 
 
-def line(event: str, fields: dict[str, object], form: Format = "keyvalue", *, priority: bool = False) -> str:
+def line(event: LogEvent, fields: dict[str, object], form: Format = "keyvalue", *, priority: bool = False) -> str:
     """One line without its end; empty values are left out, and in key=value those with spaces are quoted."""
     said = {name: value for name, value in fields.items() if value not in ("", None)}
     if form == "json":
-        whole = {"event": event, "level": level(event), **said}
+        whole = {"event": event.value, "level": event.level, **said}
         text = json.dumps(whole, default=str, ensure_ascii=True)
     else:
-        words = [f"event={_quoted(event)}"]
+        words = [f"event={_quoted(event.value)}"]
         words += [f"{name}={_quoted(str(value))}" for name, value in said.items()]
         text = " ".join(words)
-    return f"<{_PRIORITIES[level(event)]}>{text}" if priority else text
+    return f"<{_PRIORITIES[event.level]}>{text}" if priority else text
 
 
 def _quoted(value: str) -> str:

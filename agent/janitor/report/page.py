@@ -12,6 +12,7 @@ import jinja2
 
 from janitor.core.judgement import Verdict
 from janitor.report.document import LeaseRow, NetworkRow, Report
+from janitor.report.events import LogEvent
 
 NOW: Final = "<!--now-->"
 """Where what has happened since the page was made is put in."""
@@ -47,13 +48,13 @@ class Deed:
     proof: str
 
 
-def deed(at: float, event: str, fields: Mapping[str, object]) -> Deed | None:
-    """A line of the log as a deed; None for one that says of nothing done."""
-    if event not in ("lease freed", "lease reserved", "cache entry discarded", "rule restored"):
+def deed(at: float, event: LogEvent, fields: Mapping[str, object]) -> Deed | None:
+    """A line of the log as a deed; None for one that is no action."""
+    if event.action is None:
         return None
-    subject = next((str(fields[key]) for key in ("rule", "path", "address") if fields.get(key)), "")
-    where = f" of {fields['network']}" if fields.get("network") else ""
-    return Deed(at, f"{event}: {subject}{where}", str(fields.get("proof") or fields.get("why") or ""))
+    known = {**dict.fromkeys(event.fields, ""), **fields}
+    subject, proof = event.action.subject.format_map(known), event.action.proof.format_map(known)
+    return Deed(at, f"{event.value}: {subject}", proof)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,21 @@ import msgspec
 from janitor.core.findings import Severity
 from janitor.core.judgement import Verdict
 from janitor.core.mark import Mark
+from janitor.report.events import LogEvent
 from janitor.report.json_bytes import to_bytes
 
 
-class Event(msgspec.Struct, frozen=True, tag=True):
-    """A line for the log. `done` names the kind of the action that was carried out; "" for anything else.
+class LogLine(msgspec.Struct, frozen=True, tag=True):
+    """A line for the log. `key` names the action that it is about (Action.key), done or refused."""
 
-    `key` names the action that it is about (Action.key), done or refused.
-    """
-
-    event: str
+    event: LogEvent
     fields: dict[str, str]
-    done: str = ""
     key: str = ""
+
+    def __post_init__(self) -> None:
+        """ValueError for a field that the event does not declare."""
+        if strange := self.fields.keys() - set(self.event.fields):
+            raise ValueError(f"{self.event.value} has no field {min(strange)}")
 
 
 class NetworkFigures(msgspec.Struct, frozen=True):
@@ -64,7 +66,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     why: str
 
 
-Line = Event | Looked | Unchanged | Failed
+Line = LogLine | Looked | Unchanged | Failed
 
 
 def encode(line: Line) -> bytes:
@@ -73,7 +75,7 @@ def encode(line: Line) -> bytes:
 
 
 def decode(data: bytes) -> Line:
-    """The line again. ValueError for half of one."""
+    """The line again. ValueError for half of one, and for an event or a field that is not declared."""
     try:
         line: Line = msgspec.json.decode(data, type=Line)
     except msgspec.DecodeError as error:

@@ -433,6 +433,32 @@ TEXTS: Final[dict[Code, str]] = {
     Code.CNI_NO_PLUGIN: "it names no plugin",
     Code.CNI_NO_NAME: "it has no usable network name",
     Code.ONLY_FILES_READ: "only files are read here, not the processes of a node",
+    # Why a check was not made.
+    Code.NOT_WRITTEN_HERE: "{what} is not written on this node",
+    Code.RANGES_NOT_BOTH_WRITTEN: "not both of the ranges of pods and Services are written on this node",
+    Code.ROUTES_NOT_KNOWN: (
+        "whether Hetzner's cloud controller makes routes is not known: it does not run on this node, and no "
+        "Deployment of it was given"
+    ),
+    Code.NODES_NOT_COUNTED: "how many nodes there are is not known without --nodes or --kubeconfig",
+    Code.OWN_ADDRESS_NOT_WRITTEN: "the address that this node gives itself is not written on it",
+    Code.PRIVATE_NETWORK_NOT_KNOWN: "the private network's range is not known",
+    Code.DNS_SAID_ONCE: "fewer than two places on this node say where the cluster DNS is",
+    Code.POD_RANGE_NOT_SAID: "no component on this node says which range the pods have",
+    Code.POD_RANGE_SAID_ONCE: "fewer than two components on this node say which range the pods have",
+    Code.OWN_RANGE_NOT_KNOWN: "this node's pod range is not known",
+    Code.NODE_NOT_SEEN: "this node's Node object was not seen",
+    Code.NO_AUTOSCALER_LABEL: "Node {node} has no label hcloud/node-group: no autoscaler made it",
+    Code.NO_CLOUD_CONTROLLER: "Hetzner's cloud controller does not run on this node",
+    Code.NO_CNI_DIRECTORY: "no runtime says where its CNI configuration is, and none of the usual directories exists",
+    Code.KUBELET_OR_NODE_NOT_SEEN: "this node's kubelet or its Node was not seen",
+    Code.KUBELET_INSIDE: "{distribution} runs its kubelet inside itself, and the journal does not say with which flags",
+    Code.NO_KUBELET: "no kubelet was seen running",
+    Code.FLAGS_NOT_WRITTEN: "there is no kubelet.service that says which flags were meant",
+    Code.NO_KUBELET_UNIT: "{where} has no kubelet.service",
+    Code.NO_PROVIDER_EXPECTED: "nothing here shows a cloud controller that would look for it",
+    Code.NO_KUBELET_ADDRESS: "the kubelet was not told an address, as far as this node shows",
+    Code.NODE_NOT_GIVEN: "{source} has no Node called {node}",
 }
 
 HINTS: Final[dict[Code, str]] = {
@@ -458,7 +484,8 @@ HINTS: Final[dict[Code, str]] = {
     Code.SANDBOX_STATUS_UNKNOWN: "look again",
     Code.RECORDS_NOT_LISTED: "every namespace of containerd must be readable; run janitor as root",
     Code.NO_RUNTIME: (
-        "start the runtime, or name its socket: --cri-endpoint unix:///…, or cri_endpoints in /etc/janitor/janitor.toml"
+        "start the runtime, or name its socket: --cri-endpoint unix:///…, or cri_endpoints in "
+        "/etc/janitor/janitor.toml"
     ),
     Code.UNUSED_RUNTIME: "if it is, say so: --cri-endpoint {address}",
     Code.NO_NAMESPACE: "run janitor on the node itself",

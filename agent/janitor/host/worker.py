@@ -1,4 +1,4 @@
-"""A piece of work in a process of its own, which says what it does in lines over a pipe.
+"""A piece of work in a process of its own, which says what it does in lines over a pipe, and its supervision.
 
 Made by fork(2) from a process with one thread: what it imported is shared, nothing it opened is kept, and whatever
 the work runs into (a hanging disk, the out-of-memory killer) does not stop the one who waits for it.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from janitor.core.retry import SECOND, is_due
 from janitor.host.procfs import clock
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -86,6 +87,97 @@ class Child:
         if not self._closed:
             os.close(self._fd)
             self._closed = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process has ended."""
+
+    status: int | None  # as os.waitstatus_to_exitcode has it
+    began_ns: int  # on CLOCK_BOOTTIME
+    late: bool  # it took longer than it may
+
+
+@dataclass(slots=True)
+class Worker:
+    """Supervises one process at a time. `poll` it when one of its descriptors is ready, and when it is due.
+
+    A process that works for longer than `limit_s` gets SIGTERM, and SIGKILL `grace_s` later; at once where that is 0.
+    When we die it gets the signal `orphaned`.
+    """
+
+    orphaned: signal.Signals
+    limit_s: float | None = None
+    grace_s: float = 0
+    late: bool = False  # the process at work has exceeded the limit
+    child: Child | None = None
+    _stopping: bool = False
+    _signal_ns: int | None = None  # when the next signal is to be sent
+    _over_ns: int | None = None  # when to look whether a process that has said everything is gone
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process is at work."""
+        return self.child is not None
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """What to wait for, to read and to write."""
+        return ([self.child.fileno()] if self.child is not None and self.child.fileno() >= 0 else []), []
+
+    @property
+    def due_ns(self) -> int | None:
+        """When to poll it though nothing is ready."""
+        if self.child is None:
+            return None
+        return self._signal_ns if self.child.fileno() >= 0 else self._over_ns
+
+    def start(self, work: Callable[[Tell], None]) -> None:
+        """Begin, where none is at work. OSError where there can be no process."""
+        self.child = child = start(work, self.orphaned)
+        self.late = self._stopping = False
+        self._signal_ns = None if self.limit_s is None else child.began_ns + int(self.limit_s * SECOND)
+
+    def poll(self) -> tuple[list[bytes], Ended | None]:
+        """The lines that have come, and how the process has ended once it has."""
+        if self.child is None:
+            return [], None
+        now = clock().boottime_ns
+        lines = self.child.read() if self.child.fileno() >= 0 else []
+        if self.child.fileno() >= 0:
+            if is_due(self._signal_ns, now):
+                self._out_of_time()
+            return lines, None
+        if not self.child.over():
+            self._over_ns = now + SECOND // 100
+            return lines, None
+        ended = Ended(self.child.status, self.child.began_ns, self.late)
+        self.child = None
+        return lines, ended
+
+    def stop(self) -> None:
+        """Ask the process to end, once."""
+        if self.child is None or self._stopping:
+            return
+        self._stopping = True
+        self.child.signal(signal.SIGTERM if self.grace_s else signal.SIGKILL)
+        self._signal_ns = clock().boottime_ns + int(self.grace_s * SECOND) if self.grace_s else None
+
+    def end(self, patience_s: float) -> tuple[list[bytes], Ended | None]:
+        """End the process now: SIGTERM, and SIGKILL after the patience. It may outlive us where no signal helps."""
+        if self.child is None:
+            return [], None
+        child, self.child = self.child, None
+        lines = child.end(patience_s)
+        return lines, Ended(child.status, child.began_ns, self.late) if child.status is not None else None
+
+    def _out_of_time(self) -> None:
+        assert self.child is not None  # noqa: S101 (for the type checker)
+        if not self._stopping:
+            self.late = True
+            self.stop()
+            return
+        self.child.signal(signal.SIGKILL)
+        self._signal_ns = None
 
 
 def start(work: Callable[[Tell], None], orphaned: int) -> Child:

@@ -1,0 +1,78 @@
+"""When to do something again: the pause that doubles with each failure, and times at which something is due.
+
+A time is in ns of CLOCK_BOOTTIME; None is never, 0 is at once. Pure.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+SECOND: Final = 1_000_000_000
+_FIRST_S: Final = 5
+_LONGEST_S: Final = 3600
+
+
+def earliest(*times_ns: int | None) -> int | None:
+    """The first of the times that are not never."""
+    return min((at for at in times_ns if at is not None), default=None)
+
+
+def is_due(at_ns: int | None, now_ns: int) -> bool:
+    """Whether the time has come."""
+    return at_ns is not None and now_ns >= at_ns
+
+
+@dataclass(slots=True)
+class Retry:
+    """One thing that may fail. Its pause doubles from `first_s` up to `longest_s`."""
+
+    first_s: float
+    longest_s: float
+    failures: int = 0
+
+    def failed(self) -> float:
+        """It has failed once more; the seconds until the next try."""
+        pause_s = min(self.longest_s, self.first_s * (1 << min(self.failures, 20)))
+        self.failures += 1
+        return pause_s
+
+    def succeeded(self) -> None:
+        """The next failure is a first one."""
+        self.failures = 0
+
+
+@dataclass(slots=True)
+class _Refused:
+    reason: str
+    not_before_ns: int
+    retry: Retry = field(default_factory=lambda: Retry(_FIRST_S, _LONGEST_S))
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Actions that were tried and refused, by `Action.key`, from pass to pass: when to try each again."""
+
+    _refused: dict[str, _Refused] = field(default_factory=dict)
+
+    def refused(self, key: str, reason: str, now_ns: int) -> bool:
+        """Note it; whether that is news: a first refusal, or one for another reason than before."""
+        before = self._refused.get(key)
+        one = self._refused.setdefault(key, _Refused(reason, now_ns))
+        news = before is None or one.reason != reason
+        one.reason, one.not_before_ns = reason, now_ns + int(one.retry.failed() * SECOND)
+        return news
+
+    def done(self, key: str) -> None:
+        """It was done after all."""
+        self._refused.pop(key, None)
+
+    def postponed(self, now_ns: int) -> frozenset[str]:
+        """What is not to be tried now. What nobody has tried for long is forgotten: it is not there any more."""
+        oldest = now_ns - 2 * _LONGEST_S * SECOND
+        self._refused = {key: one for key, one in self._refused.items() if one.not_before_ns > oldest}
+        return frozenset(key for key, one in self._refused.items() if one.not_before_ns > now_ns)
+
+    def try_all(self, now_ns: int) -> None:
+        """End every pause: somebody may have put right what was in the way. What was said stays said."""
+        for one in self._refused.values():
+            one.not_before_ns = now_ns
+            one.retry.succeeded()

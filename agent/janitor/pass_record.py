@@ -1,0 +1,108 @@
+"""What the passes over the leases have seen and done, as the daemon knows it. It outlives the part that makes them."""
+
+import math
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from janitor.core.forecast import exhaustion_s
+from janitor.core.prose import duration, listing
+from janitor.core.retry import SECOND
+from janitor.host.procfs import clock
+from janitor.lease_pass import CARRIED_OUT
+from janitor.part import Health
+from janitor.report import pass_metrics
+from janitor.report.events import Log, LogEvent
+from janitor.report.metrics import Family, actions
+from janitor.report.pass_lines import Looked
+
+LONGEST_S: Final = 300
+"""A pass that takes longer is ended."""
+_SAMPLES: Final = 720
+
+
+@dataclass(slots=True)
+class PassRecord:
+    """Changed by passing.py alone."""
+
+    looked: Looked | None = None
+    problem: str = ""  # why the last pass came to no end; "" after one that did
+    ended_ns: int = 0  # when a pass last came to its end, on CLOCK_BOOTTIME
+    looked_ns: int = 0  # and when one that was more than a glance did
+    complete_at: float = 0.0  # since the epoch: when one last saw everything
+    results: Counter[str] = field(default_factory=Counter)  # complete, incomplete, unchanged, failed
+    done: Counter[LogEvent] = field(default_factory=Counter)  # the actions that were carried out
+    free: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
+    _logged: tuple[object, ...] = ()  # what the last line about a pass was made from
+
+    def failed(self, why: str) -> None:
+        """A pass came to no end."""
+        self.results["failed"] += 1
+        self.problem = why
+
+    def unchanged(self, now_ns: int) -> None:
+        """A pass ended with a glance."""
+        self.ended_ns, self.problem = now_ns, ""
+        self.results["unchanged"] += 1
+        self._sample(now_ns)
+
+    def saw(self, looked: Looked, now_ns: int, log: Log) -> None:
+        """A pass has looked at the node."""
+        self.ended_ns, self.problem = now_ns, ""
+        self.looked, self.looked_ns = looked, now_ns
+        self.results["incomplete" if looked.unseen else "complete"] += 1
+        if not looked.unseen:
+            self.complete_at = looked.at
+        keys = {(n.name, n.data_dir) for n in looked.networks}
+        self.free = {key: samples for key, samples in self.free.items() if key in keys}
+        self._sample(now_ns)
+        logged = (looked.networks, looked.findings, looked.unseen)
+        if logged != self._logged:
+            self._log_pass(looked, log)
+        self._logged = logged
+
+    def forecasts(self) -> dict[tuple[str, str], float]:
+        """By network and data directory: seconds until nothing is free."""
+        return {key: exhaustion_s(samples) for key, samples in self.free.items()}
+
+    def metrics(self, interval_s: float) -> tuple[Family, ...]:
+        """How the passes ended, what the last one saw, and what was done."""
+        return (
+            *pass_metrics.passes(self.results, self.complete_at, interval_s),
+            *(pass_metrics.node(self.looked, self.forecasts()) if self.looked is not None else ()),
+            *(actions(event, {"": self.done[event]}) for event in CARRIED_OUT.values()),
+        )
+
+    def health(self, interval_s: float, awake_ns: int) -> Health:
+        """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew."""
+        since_s = (clock().boottime_ns - max(self.ended_ns, awake_ns)) / SECOND
+        late = since_s > max(3 * interval_s, 2 * LONGEST_S)
+        return Health(
+            ill=f"no pass has come to its end for {since_s:.0f} s" if late else "",
+            unready="" if self.ended_ns else "no pass has come to its end yet",
+            problem=f"The last pass failed: {self.problem}" if self.problem else "",
+        )
+
+    def _sample(self, now_ns: int) -> None:
+        for network in self.looked.networks if self.looked is not None else ():
+            if network.free is not None:
+                samples = self.free.setdefault((network.name, network.data_dir), deque(maxlen=_SAMPLES))
+                samples.append((now_ns / SECOND, network.free))
+
+    def _log_pass(self, looked: Looked, log: Log) -> None:
+        """One line when something is different from the last pass; every minute the same is no news."""
+        verdicts: Counter[str] = Counter()
+        for network in looked.networks:
+            verdicts.update({verdict.value: number for verdict, number in network.verdicts.items()})
+        frees = [network.free for network in looked.networks if network.free is not None]
+        ends = [at for at in self.forecasts().values() if math.isfinite(at)]
+        log(
+            LogEvent.PASS,
+            took_s=f"{looked.took_s:.2f}",
+            **verdicts,
+            free=min(frees, default=None),
+            used_up_in=duration(min(ends)) if ends else None,
+            findings=listing([f"{f.number}x{f.id}" for f in looked.findings]),
+        )
+        if looked.unseen and looked.unseen != (self._logged[2] if self._logged else ()):
+            log(LogEvent.PASS_INCOMPLETE, what="; ".join(looked.unseen))

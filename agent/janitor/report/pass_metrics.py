@@ -1,0 +1,78 @@
+"""The metrics of the passes over the leases, and of the node as the last pass saw it."""
+
+from collections import Counter
+
+from janitor.core.judgement import Verdict
+from janitor.report.metrics import Family, counter, gauge
+from janitor.report.pass_lines import Looked
+
+_NETWORK = ("network", "data_dir")
+
+
+def passes(results: Counter[str], complete_at: float, interval_s: float) -> tuple[Family, ...]:
+    """How many passes ended how; `complete_at` is when one last saw everything, since the epoch."""
+    ends = ("complete", "incomplete", "unchanged", "failed")
+    return (
+        Family(
+            "janitor_passes", "Passes over the leases, by how they ended.", "counter",
+            tuple(((result,), results[result]) for result in ends), ("result",),
+        ),
+        gauge(
+            "janitor_last_complete_pass_timestamp_seconds",
+            "When a pass last saw everything there is to be seen; 0 for never.",
+            complete_at,
+        ),
+        gauge("janitor_pass_interval_seconds", "Between two passes, as configured.", interval_s),
+    )  # fmt: skip
+
+
+def node(looked: Looked, forecasts: dict[tuple[str, str], float]) -> tuple[Family, ...]:
+    """What the last pass saw; the forecasts by network and data directory."""
+    verdicts = [
+        ((n.name, n.data_dir, verdict.value), n.verdicts.get(verdict, 0))
+        for n in looked.networks
+        for verdict in Verdict
+    ]
+    sized = [
+        ((n.name, n.data_dir), n.capacity, n.free)
+        for n in looked.networks
+        if n.capacity is not None and n.free is not None
+    ]
+    ends = [(key, forecasts[key]) for n in looked.networks if (key := (n.name, n.data_dir)) in forecasts]
+    return (
+        gauge("janitor_last_pass_timestamp_seconds", "When a pass last looked at all.", looked.at),
+        gauge("janitor_pass_duration_seconds", "How long that took.", looked.took_s),
+        gauge("janitor_unseen_parts", "What the last pass could not look at.", len(looked.unseen)),
+        Family(
+            "janitor_pod_addresses_capacity", "Pods a network has room for.", "gauge",
+            tuple((key, capacity) for key, capacity, _ in sized), _NETWORK,
+        ),
+        Family(
+            "janitor_pod_addresses_free", "Pods that could still get an address.", "gauge",
+            tuple((key, free) for key, _, free in sized), _NETWORK,
+        ),
+        Family("janitor_leases", "Leases by what they are.", "gauge", tuple(verdicts), (*_NETWORK, "verdict")),
+        Family(
+            "janitor_exhaustion_forecast_seconds",
+            "When nothing will be free any more, by the trend of the last hour; +Inf where it does not tend there.",
+            "gauge", tuple(ends), _NETWORK,
+        ),
+        gauge(
+            "janitor_oldest_orphan_age_seconds",
+            "Age of the oldest lease that is proven dead and still there; 0 where there is none.",
+            looked.oldest_orphan_s or 0,
+        ),
+        Family(
+            "janitor_findings", "Findings of the last pass.", "gauge",
+            tuple(((finding.id, finding.severity.value), finding.number) for finding in looked.findings),
+            ("id", "severity"),
+        ),
+    )  # fmt: skip
+
+
+def synced(files: int, seconds: float) -> tuple[Family, ...]:
+    """What `durable` has brought onto the disk."""
+    return (
+        counter("janitor_files_synced", "Files of CNI brought onto the disk.", files),
+        counter("janitor_sync_seconds", "Time that bringing them onto the disk took.", seconds),
+    )
