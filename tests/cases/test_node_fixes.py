@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from janitor.core.codes import Code
 from janitor.core.evidence_node import EnvironmentFile, Route, Unit
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding

@@ -15,6 +15,7 @@ from janitor.core.address_plan import (
     slot_count,
     within,
 )
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Route
 from janitor.core.finding_ids import FindingId, Severity
@@ -22,6 +23,7 @@ from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_plan import connected, is_foreign_bridge, is_pod_interface, is_tunnel, node_plan
 from janitor.core.node_view import kubernetes_missing, node_ips
+from janitor.core.reason import because
 
 _IDS = (FindingId.CIDR008, FindingId.CIDR016)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from janitor.core.address_plan import Net, Stated, as_address, host, overlap, parse, within
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, NodeConfig, Objects
 from janitor.core.finding_ids import FindingId, Severity
@@ -23,6 +24,7 @@ from janitor.core.node_view import (
     service_cidrs,
 )
 from janitor.core.prose import count
+from janitor.core.reason import because
 from janitor.core.rejoining import ETCD
 
 _IDS = (

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, NodeConfig
 from janitor.core.finding_ids import FindingId, Severity
@@ -11,6 +12,7 @@ from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import flags, kubernetes_missing, objects, own_node
 from janitor.core.prose import duration
+from janitor.core.reason import because
 
 _IDS = (FindingId.CA001,)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from janitor.core.address_plan import parse, within
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Component, NodeConfig, Objects
 from janitor.core.finding_ids import FindingId
@@ -19,6 +20,7 @@ from janitor.core.node_view import (
     objects,
 )
 from janitor.core.prose import count, listing
+from janitor.core.reason import because
 
 _LEAK = (
     "The cloud controller makes a route for every node, whatever the range, but removes only those inside its "
@@ -33,9 +35,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     missing = kubernetes_missing(node)
     controller, shown = cloud_controller(node), objects(node)
     if controller is None:
-        yield Skipped(
-            (FindingId.HCCM001, FindingId.HCCM002), missing or because(Code.NO_CLOUD_CONTROLLER)
-        )
+        yield Skipped((FindingId.HCCM001, FindingId.HCCM002), missing or because(Code.NO_CLOUD_CONTROLLER))
     else:
         yield from _twice(controller)
         yield from _differs(controller, node)

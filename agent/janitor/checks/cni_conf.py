@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import CniFile
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
+from janitor.core.reason import because
 from janitor.report.words import text
 
 _IDS = (FindingId.CNI001, FindingId.CNI002, FindingId.CNI003)

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import component, kubernetes_missing, nothing_shown, objects, own_node
 from janitor.core.prose import duration
+from janitor.core.reason import because
 
 _IDS = (FindingId.CSI001,)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence
 from janitor.core.evidence_node import Component, NodeConfig
 from janitor.core.finding_ids import FindingId
@@ -10,6 +11,7 @@ from janitor.core.judgement import Judgement
 from janitor.core.kubelet_unit import wanted
 from janitor.core.node_view import component, flag, flags, kubelet_unit, kubernetes_missing
 from janitor.core.prose import listing
+from janitor.core.reason import because
 
 _IDS = (FindingId.KUB001, FindingId.KUB008, FindingId.KUB009, FindingId.KUB010)
 

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterator
 
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Assignment, Unit
 from janitor.core.finding_ids import FindingId, Severity
@@ -10,6 +11,7 @@ from janitor.core.findings import Finding, Skipped
 from janitor.core.judgement import Judgement
 from janitor.core.kubelet_unit import Overruled, counting, mended, overruled, unreached
 from janitor.core.node_view import component, kubelet_unit, kubernetes_missing
+from janitor.core.reason import because
 from janitor.core.rejoining import rejoin
 
 _IDS = (FindingId.KUB002, FindingId.KUB003, FindingId.KUB004, FindingId.KUB005, FindingId.KUB006, FindingId.KUB007)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from janitor.core.address_plan import as_address
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, Machine, NodeConfig
 from janitor.core.finding_ids import FindingId
@@ -22,7 +23,7 @@ from janitor.core.node_view import (
 )
 from janitor.core.plan_settings import stated
 from janitor.core.prose import duration
-from janitor.core.reason import Reason
+from janitor.core.reason import Reason, because
 from janitor.core.rejoining import ETCD, rejoin
 
 _IDS = (

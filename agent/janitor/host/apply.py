@@ -106,8 +106,10 @@ def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
         try:
             hands.journal.outcome([(e, o.event, o.detail) for e, o in zip(entries, outcomes, strict=True)])
         except OSError as error:
-            broken = failed(Code.JOURNAL_BROKE, error)
-            outcomes = [replace(o, event="failed", detail=broken) for o in outcomes]
+            broken = failed(Code.JOURNAL_BROKEN, error)
+            outcomes = [
+                replace(o, event="failed", detail=failed(Code.JOURNAL_BROKE, error, event=o.event)) for o in outcomes
+            ]
         yield from outcomes
 
 

@@ -13,7 +13,7 @@ from janitor.core.evidence import Evidence
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Diagnosis, Finding, Severity
 from janitor.core.judgement import JudgedLease, Verdict
-from janitor.core.reason import Fact, Reason, because
+from janitor.core.reason import Fact, Reason
 from janitor.core.usage import NetworkUsage, usage
 from janitor.report.json_bytes import indented
 from janitor.report.words import text

@@ -484,8 +484,7 @@ HINTS: Final[dict[Code, str]] = {
     Code.SANDBOX_STATUS_UNKNOWN: "look again",
     Code.RECORDS_NOT_LISTED: "every namespace of containerd must be readable; run janitor as root",
     Code.NO_RUNTIME: (
-        "start the runtime, or name its socket: --cri-endpoint unix:///…, or cri_endpoints in "
-        "/etc/janitor/janitor.toml"
+        "start the runtime, or name its socket: --cri-endpoint unix:///…, or cri_endpoints in /etc/janitor/janitor.toml"
     ),
     Code.UNUSED_RUNTIME: "if it is, say so: --cri-endpoint {address}",
     Code.NO_NAMESPACE: "run janitor on the node itself",
