@@ -51,7 +51,7 @@ class Look:
         """What could not be looked at of that which the policy is about."""
         of_rules = [f for f in self.diagnosis.findings if f.id == "SCAN002"] if policy.about("RULE") else []
         of_leases = self.judgement.unseen if policy.about("LEASE") else ()
-        return (*of_leases, *(Unknown(finding.summary, finding.fix) for finding in of_rules))
+        return (*of_leases, *(Unknown(finding.summary, finding.fix.text) for finding in of_rules))
 
 
 def look(options: Options, policy: Policy, *, note: bool = True) -> Look:

@@ -6,6 +6,7 @@ from janitor.core.addresses import describe, in_ranges
 from janitor.core.evidence import Evidence, known
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
 from janitor.core.node_mark import MARK, another
@@ -46,7 +47,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                         "The node's pod range was changed, or the network's data directory is shared. Pods of the old "
                         "range may still be running; their leases take nothing away from the new one."
                     ),
-                    fix="none is needed: those of pods go with their pods, and the others take nothing from the ranges",
+                    fix=Fix.of(
+                        "none is needed: those of pods go with their pods, and the others take nothing from the ranges"
+                    ),
                 )
         by_reason: dict[str, list[str]] = {}
         for lease in leases:
@@ -63,8 +66,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 evidence=(listing(names), reason),
                 explanation=_MARKED if marked else _OTHERS,
                 fix=(
-                    f"only if no other node uses the directory: rm {data_dir}/{MARK}"
+                    Fix.of("only if no other node uses the directory: ", Command.of("rm", f"{data_dir}/{MARK}"))
                     if marked
-                    else "ask the owner; nothing here is ever freed by janitor"
+                    else Fix.of("ask the owner; nothing here is ever freed by janitor")
                 ),
             )

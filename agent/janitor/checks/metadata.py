@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
 
@@ -24,7 +25,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
             (f"made by: {node.vendor}",),
             "Without it janitor cannot compare this node with what Hetzner knows of the server, and cloud-init cannot "
             "set it up. A route or a firewall for 169.254.0.0/16 is in the way (CIDR017), or it is down.",
-            "ip route get 169.254.169.254; curl -m 2 http://169.254.169.254/hetzner/v1/metadata/instance-id",
+            Fix.of(Command("ip route get 169.254.169.254"), "; ",
+                   Command("curl -m 2 http://169.254.169.254/hetzner/v1/metadata/instance-id")),
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from janitor.core.finding_ids import FindingId
 from janitor.core.finding_ids import Severity as Severity
+from janitor.core.fix import Fix
 from janitor.core.judgement import Judgement
 
 Status = Literal["problem", "unknown"]
@@ -24,7 +25,7 @@ class Finding:
     summary: str
     evidence: tuple[str, ...]
     explanation: str
-    fix: str
+    fix: Fix
     status: Status = "problem"
 
     @classmethod
@@ -35,7 +36,7 @@ class Finding:
         summary: str,
         evidence: tuple[str, ...],
         explanation: str,
-        fix: str,
+        fix: Fix,
         *,
         severity: Severity | None = None,
         status: Status = "problem",

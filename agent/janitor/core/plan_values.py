@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 from janitor.core.address_plan import Layout, Net, Range, Stated, host, overlap, parse, slot_count, within
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 
 PRIVATE = tuple(ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 RESERVED = {
@@ -54,7 +55,7 @@ def _written(layout: Layout) -> Iterator[Finding]:
             yield Finding.of(
                 FindingId.CIDR001, name, f"network {stated.value} is IPv6, and Hetzner's networks are IPv4",
                 (f"network: {stated}",), "The API takes IPv4 ranges only; a server's IPv6 addresses are public ones.",
-                "a network out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+                Fix.of("a network out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             )  # fmt: skip
         if net is None:
             yield _unreadable(name, stated, "a range like 10.42.0.0/16")
@@ -65,7 +66,7 @@ def _written(layout: Layout) -> Iterator[Finding]:
                 f"{name} {stated.value}: {'host bits are set' if host_bits else 'not in canonical form'}",
                 (f"{name}: {stated}", f"canonical form: {net}"),
                 "Some components refuse such a value and others take the range around it, so that they disagree.",
-                f"write {net}",
+                Fix.of(f"write {net}"),
                 severity=Severity.ERROR if host_bits else Severity.INFO,
             )  # fmt: skip
     for stated in (*plan.dns, *(node.address for node in plan.nodes)):
@@ -78,7 +79,7 @@ def _written(layout: Layout) -> Iterator[Finding]:
 def _unreadable(name: str, stated: Stated, wanted: str) -> Finding:
     return Finding.of(
         FindingId.CIDR001, name, f"{name} '{stated.value}' cannot be understood", (f"{name}: {stated}",),
-        "Every component would refuse it, or read something else into it.", f"write {wanted}",
+        "Every component would refuse it, or read something else into it.", Fix.of(f"write {wanted}"),
     )  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def _families(layout: Layout) -> Iterator[Finding]:
             FindingId.CIDR002, "address families", f"address families do not pair: {wrong}", tuple(evidence),
             "With dual-stack each of pods, Services and nodes needs one range or address of each family, in the same "
             "order; k3s refuses to start otherwise (k3s#5781), and other distributions start and then fail.",
-            "give pods and Services the same families in the same order, and each node an address of each",
+            Fix.of("give pods and Services the same families in the same order, and each node an address of each"),
         )  # fmt: skip
 
 
@@ -133,9 +134,13 @@ def _dns(layout: Layout) -> Iterator[Finding]:
                 (f"cluster DNS: {stated}", f"Service range: {mine[0].stated}"),
                 "The DNS Service cannot get this address, so pods ask where nobody answers. A default of 10.43.0.10 "
                 "that stayed when the Service range was changed is the usual cause (kube-hetzner#1691).",
-                f"cluster DNS {host(net, 10) or host(net, 2)}: cluster_dns_ipv4 of kube-hetzner; cluster-dns in "
-                "config.yaml of each k3s or RKE2 server, which is restarted; elsewhere clusterDNS in the kubelet's "
-                "/var/lib/kubelet/config.yaml, and systemctl restart kubelet. Pods have it when they are made anew",
+                Fix.of(
+                    f"cluster DNS {host(net, 10) or host(net, 2)}: cluster_dns_ipv4 of kube-hetzner; cluster-dns in "
+                    "config.yaml of each k3s or RKE2 server, which is restarted; elsewhere clusterDNS in the kubelet's "
+                    "/var/lib/kubelet/config.yaml, and ",
+                    Command("systemctl restart kubelet"),
+                    ". Pods have it when they are made anew",
+                ),
             )  # fmt: skip
 
 
@@ -146,14 +151,14 @@ def _usable(name: str, part: Range, layout: Layout) -> Iterator[Finding]:
             yield Finding.of(
                 FindingId.CIDR017, str(net), f"{name} {net} overlaps {reserved}: {what}", evidence,
                 "The kernel treats these addresses in its own way, whatever the routes say.",
-                "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+                Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             )  # fmt: skip
     if layout.plan.hetzner and overlap(net, HETZNER_GATEWAY):
         yield Finding.of(
             FindingId.CIDR018, str(net), f"{name} {net} contains 172.31.1.1, Hetzner's gateway", evidence,
             "The default route of every Hetzner server goes through 172.31.1.1, and the API refuses routes that "
             "contain it.",
-            "take a range without 172.31.1.1, such as one out of 10.0.0.0/8",
+            Fix.of("take a range without 172.31.1.1, such as one out of 10.0.0.0/8"),
         )  # fmt: skip
     routed = layout.plan.hetzner and layout.plan.routes is not False
     public = name == "pod range" and net.version == 4 and not any(within(net, block) for block in PRIVATE)
@@ -162,7 +167,7 @@ def _usable(name: str, part: Range, layout: Layout) -> Iterator[Finding]:
         yield Finding.of(
             FindingId.CIDR019, str(net), f"{name} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
             "Tailscale and some providers use these addresses: a node that joins such a network loses routes.",
-            "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+            Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
         )  # fmt: skip
     if public and (routed or not shared) and not any(overlap(net, reserved) for reserved in RESERVED):
         yield Finding.of(
@@ -170,7 +175,7 @@ def _usable(name: str, part: Range, layout: Layout) -> Iterator[Finding]:
             f"{name} {net} is not private address space (RFC 1918)", evidence,
             "Hetzner refuses routes to such destinations, and whoever really owns the addresses cannot be reached "
             "from the pods.",
-            "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+            Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             severity=Severity.ERROR if routed else Severity.WARNING,
         )  # fmt: skip
 
@@ -182,7 +187,7 @@ def _service_size(part: Range) -> Iterator[Finding]:
             FindingId.CIDR021, str(part.net), f"Service range {part.net} is larger than /{most}",
             (f"Service range: {part.stated}",),
             "kube-apiserver refuses to start: 'specified --service-cluster-ip-range is too large' (hcloud-k8s#383).",
-            f"a Service range of /{most} or smaller, such as {host(part.net, 0)}/{most}",
+            Fix.of(f"a Service range of /{most} or smaller, such as {host(part.net, 0)}/{most}"),
         )  # fmt: skip
 
 
@@ -200,7 +205,7 @@ def _mask(net: Net, stated: Stated, mask: int) -> Iterator[Finding]:
             (f"pod range: {stated}", f"node mask: /{mask}"),
             "kube-controller-manager ends at start: the node mask must be as long as the range's prefix or longer, and "
             "for IPv6 at most 16 bits longer.",
-            _better_mask(net),
+            Fix.of(_better_mask(net)),
         )  # fmt: skip
 
 

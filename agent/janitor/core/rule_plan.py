@@ -58,7 +58,7 @@ def plan_rules(evidence: Evidence) -> Plan:
     for gone in gone_rules(routing, configured):
         missing = _missing(gone, routing, boot_ns, evidence.clock_set_ns)
         if missing:
-            refusals.append(Refusal(gone.rule.words, f"{'; '.join(missing)} (by hand: {gone.rule.command})"))
+            refusals.append(Refusal(gone.rule.words, f"{'; '.join(missing)} (by hand: {gone.rule.adding})"))
             continue
         proof = (
             f"table {gone.rule.table} has routes on links that are up, and nothing looks it up for these pods",

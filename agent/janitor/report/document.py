@@ -9,9 +9,10 @@ from typing import Any, Literal
 import msgspec
 
 from janitor.core.evidence import Evidence
-from janitor.core.findings import Diagnosis, Finding, Severity, Skipped
+from janitor.core.findings import Diagnosis, Severity, Skipped
 from janitor.core.judgement import JudgedLease, Verdict
 from janitor.core.usage import NetworkUsage, usage
+from janitor.report.finding_row import FindingRow, finding_row
 from janitor.report.json_bytes import indented
 
 SCHEMA_VERSION = 1
@@ -75,7 +76,7 @@ class Report:
     root: str
     status: Status
     fail_on: Severity
-    findings: tuple[Finding, ...]
+    findings: tuple[FindingRow, ...]
     networks: tuple[NetworkRow, ...]
     leases: tuple[LeaseRow, ...]
     skipped: tuple[Skipped, ...] = ()
@@ -94,7 +95,8 @@ def make_report(
     elif any(finding.severity.rank >= fail_on.rank for finding in findings):
         status = "findings"
     return Report(
-        SCHEMA_VERSION, evidence.janitor, evidence.node, evidence.root, status, fail_on, findings,
+        SCHEMA_VERSION, evidence.janitor, evidence.node, evidence.root, status, fail_on,
+        tuple(finding_row(finding) for finding in findings),
         tuple(_network(network) for network in usage(evidence, judgement)),
         tuple(_lease(lease) for lease in judgement.leases), diagnosis.skipped,
     )  # fmt: skip

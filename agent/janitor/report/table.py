@@ -7,10 +7,11 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from janitor.core.findings import Finding, Severity
+from janitor.core.findings import Severity
 from janitor.core.judgement import Verdict
 from janitor.core.prose import id_ranges, safe
 from janitor.report.document import LeaseRow, Report
+from janitor.report.finding_row import FindingRow
 from janitor.report.fixes import fix_lines
 from janitor.report.headline import headlines
 
@@ -66,12 +67,12 @@ def to_table(
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def _title(finding: Finding) -> str:
+def _title(finding: FindingRow) -> str:
     kind = "unknown" if finding.status == "unknown" else str(finding.severity)
     return f"[{_STYLES[finding.severity]}]{finding.id} {kind}[/]  {escape(safe(finding.summary))}"
 
 
-def print_finding(console: Console, finding: Finding) -> None:
+def print_finding(console: Console, finding: FindingRow) -> None:
     """All of a finding."""
     console.print(_title(finding))
     for line in finding.evidence:
