@@ -304,7 +304,7 @@ def test_selecting_findings() -> None:
 )
 def test_headline(what: Evidence, sentence: str) -> None:
     (line,) = headlines(make_report(what, diagnose(what)))
-    assert sentence in line
+    assert sentence in line.text
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -405,7 +405,7 @@ def test_headline_of_the_worst() -> None:
     files = [lease(f"10.52.0.{last}") for last in range(3, 7)]
     what = in_directory(*files, lease("10.99.0.1"), networks=(small,))
     (line,) = headlines(make_report(what, diagnose(what)))
-    assert line == (
+    assert line.text == (
         "1 address in use but NOT RESERVED (LEASE003); k8s-pod-network 10.52.0.0/29: 4 of 5 used: 4 orphaned, "
         "beside 1 file of others; 'janitor clean' would free 4"
     )
@@ -421,7 +421,7 @@ def test_what_no_waiting_frees_is_not_left_to_waiting() -> None:
     live = lease("10.52.0.2", f"{LIVE}\r\neth0".encode())
     what = not_ours(live, *(lease(f"10.52.0.{last}") for last in range(3, 7)), networks=(small,))
     (line,) = headlines(make_report(what, diagnose(what)))
-    assert line.endswith("none is proven dead; 'janitor explain 10.52.0.3' says what is missing")
+    assert line.text.endswith("none is proven dead; 'janitor explain 10.52.0.3' says what is missing")
     assert only(what, "LEASE005").fix.text.startswith("'janitor explain 10.52.0.3' says")
     text = explained(what, "10.52.0.3")
     assert "data_dirs_are_ours = true" in text
@@ -434,7 +434,7 @@ def test_a_directory_with_another_nodes_mark_has_a_fix_of_its_own() -> None:
     )
     what = evidence(lease_directories=(directory,), this_node=(replace(NODE, machine_id="4" * 32),))
     (line,) = headlines(make_report(what, diagnose(what)))
-    assert line.endswith("1 file of others (LEASE008)")
+    assert line.text.endswith("1 file of others (LEASE008)")
     assert only(what, "LEASE008").fix.text == (
         "only if no other node uses the directory: rm /var/lib/cni/networks/.janitor-node"
     )

@@ -181,7 +181,8 @@ def test_a_healthy_node_has_no_finding() -> None:
             workload("hcloud-cloud-controller-manager", kind="Deployment", host_network=False),))}),
         ("CSI001", "warning", {"objects": objects(csi_nodes=(("worker-2", 1),))}),
         ("CA001", "info", age(60, provider_id="", group="pool") | {"machine": UNSEEN}),
-        ("MD001", "info", {"machine": Unknown("asking the metadata service at 169.254.169.254: timed out")}),
+        ("MD001", "info", {"machine": Unknown("asking the metadata service at 169.254.169.254: timed out"),
+                           "metadata_asked": True}),
         ("HCCM001", "error", {"components": (KUBELET, controller(*TWICE))}),
         ("HCCM001", "error", {"objects": objects(workloads=(workload(
             "hcloud-cloud-controller-manager", containers=((("c", TWICE[0]), TWICE[1:]),)),))}),

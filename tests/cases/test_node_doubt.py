@@ -95,7 +95,7 @@ ALONE: dict[str, Any] = {  # a server of Hetzner whose cluster has no cloud cont
         ("CNI004", {"objects": objects(workloads=(workload(
             "hcloud-cloud-controller-manager", kind="Deployment", host_network=False, containers=((("c",), ()),)),))}),
         ("MD001", {"machine": Unknown("asking the metadata service at 169.254.169.254: instance-id: 401 Unauthorized"),
-                   "vendor": "Amazon EC2"}),
+                   "metadata_asked": True, "vendor": "Amazon EC2"}),
         ("NODE005", {"machine": (replace(MACHINE, networks=()),)}),  # the kubelet's address is a VPN's
         ("NODE005", {"machine": (replace(MACHINE, networks=()),),
                      "components": (replace(KUBELET, argv=("/usr/bin/kubelet", "--cloud-provider=external")),)}),

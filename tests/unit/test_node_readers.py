@@ -160,6 +160,20 @@ def test_metadata(answer: Callable[[socket.socket], None], monkeypatch: pytest.M
     assert isinstance(found[0].networks, Unknown)
 
 
+@pytest.mark.parametrize(
+    ("made_by", "routes", "asked"),
+    [
+        ("Hetzner", (), True), ("Hetzner", Unknown("no /proc"), True),
+        ("", (Route("169.254.169.254/32", "172.31.1.1", "eth0"),), True),
+        ("QEMU", (Route("0.0.0.0/0", "172.31.1.1", "eth0"),), False), ("", Unknown("no /proc"), False),
+    ],
+)  # fmt: skip
+def test_only_what_looks_like_a_server_of_hetzner_is_asked(
+    made_by: str, routes: tuple[Route, ...] | Unknown, asked: bool
+) -> None:
+    assert metadata.is_hetzner(made_by, routes) == asked
+
+
 def test_metadata_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "_DEADLINE_S", 0.3)
     with service(drip) as (address, port):

@@ -175,11 +175,12 @@ def _leases(evidence: Evidence) -> Iterator[Finding | Skipped]:
         yield Skipped((FindingId.CIDR025,), "this node's pod range is not known")
     own = own_node(evidence)
     ranges = [net for net in map(parse, own.pod_cidrs) if net] if own else []
-    used = [(v, f) for v in _flannel(evidence) if (f := "flannel")]
+    flannel = _flannel(evidence)
+    used = [(value, "flannel") for value in flannel]
     first = next((f for f in known(node.cni_files) if f.usable and not f.problem), None)
     used += [(Stated(subnet, first.path), "the CNI configuration") for subnet in first.subnets] if first else []
     if not ranges:  # without the Node, what flannel and the CNI configuration say is compared with each other
-        ranges = [net for v, name in used if name == "flannel" and (net := parse(v.value))]
+        ranges = [net for value in flannel if (net := parse(value.value))]
     for value, name in used:
         net = parse(value.value)
         if net and (mine := [r for r in ranges if r.version == net.version]) and not any(_fits(net, r) for r in mine):

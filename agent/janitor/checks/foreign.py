@@ -9,9 +9,9 @@ from janitor.core.findings import Finding
 from janitor.core.fix import Command, Fix
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
-from janitor.core.node_mark import MARK, another
+from janitor.core.node_mark import MARK
 from janitor.core.prose import count, listing
-from janitor.core.scope import ranges_of
+from janitor.core.scope import ranges_of, scope_of
 
 _OTHERS = (
     "nerdctl, buildkit, podman and people keep leases in the same place. Whether those are still needed only their "
@@ -56,9 +56,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             if lease.verdict == Verdict.FOREIGN and lease.address not in outside:
                 by_reason.setdefault(lease.reasons[0], []).append(lease.address)
         data_dir = directory.path.rpartition("/")[0]
-        mark = another(data_dir, directory.marks, evidence.this_node)
+        marked = scope_of(directory, evidence, judgement.sightings).marked
         for reason, names in by_reason.items():
-            marked = bool(mark) and reason == mark
             yield Finding.of(
                 id=FindingId.LEASE008,
                 subject=directory.path,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from janitor.core.evidence import Evidence, Unknown
+from janitor.core.evidence_node import NodeConfig
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
 from janitor.core.fix import Command, Fix
@@ -17,7 +18,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     node = evidence.node_config
     if missing := kubernetes_missing(node):
         yield Skipped(_IDS, missing)
-    elif isinstance(node.machine, Unknown) and not _missed(node.machine, node.vendor):
+    elif isinstance(node.machine, Unknown) and not _expected(node):
         yield Skipped(_IDS, node.machine.reason)
     elif isinstance(node.machine, Unknown):
         yield Finding.of(
@@ -30,6 +31,6 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
         )  # fmt: skip
 
 
-def _missed(machine: Unknown, vendor: str) -> bool:
+def _expected(node: NodeConfig) -> bool:
     """Other clouds have a service at that address too, which refuses what it does not know (400, 401, 404)."""
-    return vendor == "Hetzner" and machine.reason.startswith("asking the metadata service")
+    return node.vendor == "Hetzner" and node.metadata_asked

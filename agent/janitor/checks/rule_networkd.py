@@ -77,7 +77,7 @@ def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:
         evidence=(
             f"systemd-networkd {networkd.version or 'of unknown version'}: {yes}",
             f"this would go: {listing(threatened)}",
-            *(problem for problem in networkd.problems if "networkd.conf" in problem),
+            *networkd.setting_problems,
         ),
         explanation=(
             "It deletes every rule that is not `proto kernel` at its start, on `networkctl reconfigure`, on a reload "

@@ -208,6 +208,7 @@ class NodeConfig:
     cni_files: tuple[CniFile, ...] | Unknown = NOT_COLLECTED
     cni_directories: tuple[str, ...] = ()
     machine: tuple[Machine, ...] | Unknown = NOT_COLLECTED
+    metadata_asked: bool = False  # the metadata service, whether it answered or not
     objects: tuple[Objects, ...] | Unknown = NOT_COLLECTED
     kubelet_files: tuple[tuple[str, bool], ...] = ()  # the files a joined kubelet has: (path, exists)
 

@@ -1,6 +1,7 @@
 """Rules about one value of an address plan: is it a range, and one that may be used (CIDR001, 002, 010, 017-022)."""
 
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from ipaddress import ip_address, ip_network
 
 from janitor.core.address_plan import Layout, Net, Range, Stated, host, overlap, parse, slot_count, within
@@ -24,10 +25,18 @@ HETZNER_GATEWAY = ip_network("172.31.1.1/32")
 _SERVICE_HOST_BITS = 20
 
 
-def roles(layout: Layout) -> Iterator[tuple[str, Range]]:
-    """The pod and Service ranges, each with what it is called."""
-    yield from (("pod range", part) for part in layout.pods)
-    yield from (("Service range", part) for part in layout.services)
+class Role(StrEnum):
+    """What a range is for, as people call it."""
+
+    NETWORK = "network"
+    PODS = "pod range"
+    SERVICES = "Service range"
+
+
+def roles(layout: Layout) -> Iterator[tuple[Role, Range]]:
+    """The pod and Service ranges, each with its role."""
+    yield from ((Role.PODS, part) for part in layout.pods)
+    yield from ((Role.SERVICES, part) for part in layout.services)
 
 
 def check(layout: Layout) -> Iterator[Finding]:
@@ -35,8 +44,8 @@ def check(layout: Layout) -> Iterator[Finding]:
     yield from _written(layout)
     yield from _families(layout)
     yield from _dns(layout)
-    for name, part in roles(layout):
-        yield from _usable(name, part, layout)
+    for role, part in roles(layout):
+        yield from _usable(role, part, layout)
     for part in layout.services:
         yield from _service_size(part)
     for part in layout.pods:
@@ -45,13 +54,13 @@ def check(layout: Layout) -> Iterator[Finding]:
 
 def _written(layout: Layout) -> Iterator[Finding]:
     plan = layout.plan
-    values = [("network", plan.network)] if plan.network else []
-    values += [("pod range", value) for value in plan.pods]
-    values += [("Service range", value) for value in plan.services]
+    values: list[tuple[Role | str, Stated]] = [(Role.NETWORK, plan.network)] if plan.network else []
+    values += [(Role.PODS, value) for value in plan.pods]
+    values += [(Role.SERVICES, value) for value in plan.services]
     values += [(f"subnet of {subnet.name}", subnet.cidr) for subnet in plan.subnets]
     for name, stated in values:
         net = parse(stated.value)
-        if name == "network" and plan.hetzner and net and net.version == 6:
+        if name is Role.NETWORK and plan.hetzner and net and net.version == 6:
             yield Finding.of(
                 FindingId.CIDR001, name, f"network {stated.value} is IPv6, and Hetzner's networks are IPv4",
                 (f"network: {stated}",), "The API takes IPv4 ranges only; a server's IPv6 addresses are public ones.",
@@ -144,35 +153,35 @@ def _dns(layout: Layout) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _usable(name: str, part: Range, layout: Layout) -> Iterator[Finding]:
-    net, evidence = part.net, (f"{name}: {part.stated}",)
+def _usable(role: Role, part: Range, layout: Layout) -> Iterator[Finding]:
+    net, evidence = part.net, (f"{role}: {part.stated}",)
     for reserved, what in RESERVED.items():
         if overlap(net, reserved):
             yield Finding.of(
-                FindingId.CIDR017, str(net), f"{name} {net} overlaps {reserved}: {what}", evidence,
+                FindingId.CIDR017, str(net), f"{role} {net} overlaps {reserved}: {what}", evidence,
                 "The kernel treats these addresses in its own way, whatever the routes say.",
                 Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             )  # fmt: skip
     if layout.plan.hetzner and overlap(net, HETZNER_GATEWAY):
         yield Finding.of(
-            FindingId.CIDR018, str(net), f"{name} {net} contains 172.31.1.1, Hetzner's gateway", evidence,
+            FindingId.CIDR018, str(net), f"{role} {net} contains 172.31.1.1, Hetzner's gateway", evidence,
             "The default route of every Hetzner server goes through 172.31.1.1, and the API refuses routes that "
             "contain it.",
             Fix.of("take a range without 172.31.1.1, such as one out of 10.0.0.0/8"),
         )  # fmt: skip
     routed = layout.plan.hetzner and layout.plan.routes is not False
-    public = name == "pod range" and net.version == 4 and not any(within(net, block) for block in PRIVATE)
+    public = role is Role.PODS and net.version == 4 and not any(within(net, block) for block in PRIVATE)
     shared = overlap(net, SHARED) is not None
     if shared and not (public and routed):  # that says more of the same fact
         yield Finding.of(
-            FindingId.CIDR019, str(net), f"{name} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
+            FindingId.CIDR019, str(net), f"{role} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
             "Tailscale and some providers use these addresses: a node that joins such a network loses routes.",
             Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
         )  # fmt: skip
     if public and (routed or not shared) and not any(overlap(net, reserved) for reserved in RESERVED):
         yield Finding.of(
             FindingId.CIDR020, str(net),
-            f"{name} {net} is not private address space (RFC 1918)", evidence,
+            f"{role} {net} is not private address space (RFC 1918)", evidence,
             "Hetzner refuses routes to such destinations, and whoever really owns the addresses cannot be reached "
             "from the pods.",
             Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),

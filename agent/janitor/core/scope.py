@@ -23,6 +23,7 @@ class Scope:
 
     refusal: str
     ranges: tuple[tuple[AddressRange, ...], ...] | Unknown | None = None
+    marked: bool = False  # a mark in the data directory is the reason
 
     @property
     def note(self) -> tuple[str, ...]:
@@ -48,7 +49,7 @@ def scope_of(directory: LeaseDirectory, evidence: Evidence, sightings: Sightings
     if other := shared(directory):
         return Scope(f"its directory is on {other}")
     if other := another(directory.path.rpartition("/")[0], directory.marks, evidence.this_node):
-        return Scope(other)
+        return Scope(other, marked=True)
     networks = [n for n in known(evidence.networks) if n.directory == directory.path]
     if any(n.disable_gc for n in networks):
         return Scope("the network's configuration says disableGC: its leases are to be left alone")

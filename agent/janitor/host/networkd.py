@@ -32,6 +32,7 @@ def read_networkd(root: str, proc: Proc | Unknown) -> tuple[Networkd, ...] | Unk
     if isinstance(proc, Unknown):
         return proc
     problems: list[str] = []
+    setting_problems: list[str] = []
     try:
         pid = find_networkd(proc)
         started = 0
@@ -48,10 +49,11 @@ def read_networkd(root: str, proc: Proc | Unknown) -> tuple[Networkd, ...] | Unk
         pid=pid,
         started_ns=started,
         version=_version(root, proc, pid),
-        settings=tuple(_settings(root, problems)),
+        settings=tuple(_settings(root, setting_problems)),
         network_files=tuple(_network_files(root, problems)),
         links=links,
         problems=tuple(problems),
+        setting_problems=tuple(setting_problems),
     )
     return (found,) if found.pid or found.version or found.links else ()
 

@@ -76,6 +76,7 @@ def read(
         cni_files=cni_files.cni_files(root, places, plugins),
         cni_directories=places,
         machine=metadata.machine(vendor, routes, wanted.metadata) if isinstance(proc, procfs.Proc) else proc,
+        metadata_asked=isinstance(proc, procfs.Proc) and wanted.metadata and metadata.is_hetzner(vendor, routes),
         objects=wanted.objects,
         kubelet_files=tuple((path, _there(root, path)) for path in _JOINED),
     )

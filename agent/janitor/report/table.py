@@ -40,12 +40,13 @@ def to_table(
     )  # fmt: skip
     first = headlines(report, leases=leases)
     for line in first:
-        console.print(escape(line), style="bold")
-    unseen = ", ".join(sorted({f.id for f in report.findings if f.status == "unknown"}))
-    if report.status == "unknown" and not any(
-        f"not everything could be looked at ({unseen})" in line for line in first
-    ):
-        console.print(f"Not everything could be looked at ({unseen}), so this is not the whole truth.", style="yellow")
+        console.print(escape(line.text), style="bold")
+    unseen = {f.id for f in report.findings if f.status == "unknown"}
+    if report.status == "unknown" and unseen != {line.unseen for line in first} - {None}:
+        console.print(
+            f"Not everything could be looked at ({', '.join(sorted(unseen))}), so this is not the whole truth.",
+            style="yellow",
+        )
     brief = [finding for finding in report.findings if finding.severity is Severity.INFO and not details]
     for finding in report.findings:
         if finding not in brief:
