@@ -19,7 +19,7 @@ def text(plan: AddressPlan) -> str:
 
 
 def fix(plan: AddressPlan, identifier: str) -> str:
-    return next(f.fix for f in examine(plan) if f.id == identifier)
+    return next(f.fix.text for f in examine(plan) if f.id == identifier)
 
 
 @pytest.mark.parametrize("nodes", [79, 80, 100, 150])

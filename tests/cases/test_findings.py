@@ -72,8 +72,8 @@ def test_orphaned_and_corrupt_are_summed_up_by_network() -> None:
 def test_missing() -> None:
     finding = only(in_directory(), "LEASE003")
     assert (finding.severity, finding.subject) == ("critical", f"{DIRECTORY}/10.52.0.2")
-    assert finding.fix.startswith("janitor clean --only LEASE003: it looks again")
-    assert finding.fix.endswith("kubectl delete pod -n default web-1")
+    assert finding.fix.text.startswith("janitor clean --only LEASE003: it looks again")
+    assert finding.fix.text.endswith("kubectl delete pod -n default web-1")
 
 
 def test_an_address_in_two_networks() -> None:
@@ -200,11 +200,11 @@ def test_leases_in_memory_are_fine() -> None:
     # Nor where leases may be another machine's: a mount over them would hide them from their owner.
     assert found(in_directory(lease(), filesystem="virtiofs"), "LEASE010") == []
     finding = only(evidence(), "LEASE010")
-    assert "Where=/var/lib/cni/networks" in finding.fix
-    assert "/var-lib-cni-networks.mount" in finding.fix
+    assert "Where=/var/lib/cni/networks" in finding.fix.text
+    assert "/var-lib-cni-networks.mount" in finding.fix.text
     # Nothing that the unit in systemd/ is before is left out; janitor-boot.service waits by RequiresMountsFor=.
     shipped = (REPOSITORY / "systemd/var-lib-cni-networks.mount").read_text()
-    assert before(shipped) - {"janitor-boot.service"} == before(finding.fix)
+    assert before(shipped) - {"janitor-boot.service"} == before(finding.fix.text)
     assert "janitor-boot.service" in finding.explanation
 
 
@@ -212,7 +212,7 @@ def test_what_was_not_seen_is_said_once() -> None:
     blind = not_seen("no /proc", "run it on the node")
     what = evidence(lease(), namespaces=blind, processes=blind)
     finding = only(what, "SCAN001")
-    assert (finding.status, finding.fix) == ("unknown", "run it on the node")
+    assert (finding.status, finding.fix.text) == ("unknown", "run it on the node")
     assert make_report(what, diagnose(what)).status == "unknown"
 
 
@@ -230,7 +230,7 @@ MANY = ("10.52.0.77", "10.52.0.78", "10.52.0.79", "10.52.0.80")
 def test_a_namespace_with_many_addresses_of_the_ranges() -> None:
     finding = only(crowded(*MANY), "SCAN003")
     assert finding.summary == "the pod default/web-1 has 4 addresses of the pods' ranges that no runtime gave it"
-    assert 'ignore_namespaces = ["default/web-1"]' in finding.fix
+    assert 'ignore_namespaces = ["default/web-1"]' in finding.fix.text
     assert not found(crowded(*MANY[:2]), "SCAN003"), "a pod that its runtime has forgotten"
     assert not found(crowded("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"), "SCAN003"), "outside of the ranges"
     assert "/run/netns/cni-1 has 4" in only(crowded(*MANY, holder=Holder("b" * 64)), "SCAN003").summary
@@ -306,7 +306,7 @@ def test_selecting_findings() -> None:
 )
 def test_headline(what: Evidence, sentence: str) -> None:
     (line,) = headlines(make_report(what, diagnose(what)))
-    assert sentence in line
+    assert sentence in line.text
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -407,7 +407,7 @@ def test_headline_of_the_worst() -> None:
     files = [lease(f"10.52.0.{last}") for last in range(3, 7)]
     what = in_directory(*files, lease("10.99.0.1"), networks=(small,))
     (line,) = headlines(make_report(what, diagnose(what)))
-    assert line == (
+    assert line.text == (
         "1 address in use but NOT RESERVED (LEASE003); k8s-pod-network 10.52.0.0/29: 4 of 5 used: 4 orphaned, "
         "beside 1 file of others; 'janitor clean' would free 4"
     )
@@ -423,8 +423,8 @@ def test_what_no_waiting_frees_is_not_left_to_waiting() -> None:
     live = lease("10.52.0.2", f"{LIVE}\r\neth0".encode())
     what = not_ours(live, *(lease(f"10.52.0.{last}") for last in range(3, 7)), networks=(small,))
     (line,) = headlines(make_report(what, diagnose(what)))
-    assert line.endswith("none is proven dead; 'janitor explain 10.52.0.3' says what is missing")
-    assert only(what, "LEASE005").fix.startswith("'janitor explain 10.52.0.3' says")
+    assert line.text.endswith("none is proven dead; 'janitor explain 10.52.0.3' says what is missing")
+    assert only(what, "LEASE005").fix.text.startswith("'janitor explain 10.52.0.3' says")
     text = explained(what, "10.52.0.3")
     assert "data_dirs_are_ours = true" in text
     assert "freed by   nothing, as long as this holds" in text
@@ -436,8 +436,8 @@ def test_a_directory_with_another_nodes_mark_has_a_fix_of_its_own() -> None:
     )
     what = evidence(lease_directories=(directory,), this_node=(replace(NODE, machine_id="4" * 32),))
     (line,) = headlines(make_report(what, diagnose(what)))
-    assert line.endswith("1 file of others (LEASE008)")
-    assert only(what, "LEASE008").fix == (
+    assert line.text.endswith("1 file of others (LEASE008)")
+    assert only(what, "LEASE008").fix.text == (
         "only if no other node uses the directory: rm /var/lib/cni/networks/.janitor-node"
     )
 

@@ -180,7 +180,7 @@ def test_the_patch_does_what_it_says_or_there_is_none(text: str, works: bool, tm
     what = unit("--a=1 --node-ip 10.0.0.3", "", written=((FILE, text),), argv=("/usr/bin/kubelet",))
     (one,) = overruled(what)
     assert (mended(text, one) is not None) == works
-    fix = ours(node(units=(what,)))["KUB002"].fix
+    fix = ours(node(units=(what,)))["KUB002"].fix.text
     assert fix.startswith("patch ") == works
     if works:
         place = tmp_path / "etc/default/kubelet"
@@ -194,4 +194,4 @@ def test_the_patch_does_what_it_says_or_there_is_none(text: str, works: bool, tm
 @pytest.mark.parametrize(("inline", "file"), [('--a="b c"', ""), ("--a=1", '--b="c d"'), ("--t=(not kept)", "")])
 def test_no_patch_for_quotes_and_for_what_was_not_kept(inline: str, file: str) -> None:
     what = unit(inline, file, written=((FILE, "KUBELET_EXTRA_ARGS=\n"),))
-    assert not ours(node(units=(what,)))["KUB002"].fix.startswith("patch")
+    assert not ours(node(units=(what,)))["KUB002"].fix.text.startswith("patch")

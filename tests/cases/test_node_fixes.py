@@ -9,9 +9,11 @@ from janitor.core.codes import Code
 from janitor.core.evidence_node import EnvironmentFile, Route, Unit
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Fix
 from janitor.core.node_view import HCCM
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report
+from janitor.report.finding_row import finding_row
 from janitor.report.npd import to_line
 from tests.cases.test_node_checks import (
     KUBELET,
@@ -53,7 +55,7 @@ def unit_of(name: str) -> tuple[Unit, ...]:
     ],
 )  # fmt: skip
 def test_flags_in_a_file_that_nothing_reads_never_go_over_another_file(change: dict[str, Any], part: str) -> None:
-    fix = ours(node(units=(stray("--v=2", **change),)))["KUB004"].fix
+    fix = ours(node(units=(stray("--v=2", **change),)))["KUB004"].fix.text
     assert part in fix
     assert "mv " not in fix
 
@@ -68,7 +70,7 @@ def test_flags_in_a_file_that_nothing_reads_never_go_over_another_file(change: d
     ],
 )
 def test_a_node_joins_anew_by_the_service_that_it_has(change: dict[str, Any], unit: str) -> None:
-    fix = ours(node(**age(600, provider_id=""), **change))["NODE001"].fix
+    fix = ours(node(**age(600, provider_id=""), **change))["NODE001"].fix.text
     assert fix.endswith(unit)
     assert "kubectl delete node worker-1" in fix
 
@@ -77,7 +79,7 @@ def test_a_node_joins_anew_by_the_service_that_it_has(change: dict[str, Any], un
 @pytest.mark.parametrize("kind", ["k3s", "rke2"])
 def test_a_server_that_may_hold_an_etcd_member_is_not_deleted(kind: str, server: bool | None) -> None:
     units = unit_of("k3s" if kind == "k3s" else "rke2-server") if server else ()
-    fix = ours(node(distribution=kind, server=server, units=units, **age(600, provider_id="")))["NODE001"].fix
+    fix = ours(node(distribution=kind, server=server, units=units, **age(600, provider_id="")))["NODE001"].fix.text
     assert "kubectl delete" not in fix
     assert "rancher/rke2#1874" in fix
     assert "etcd-snapshot" in fix
@@ -87,11 +89,11 @@ def test_the_autoscaler_is_named_only_to_nodes_that_it_made() -> None:
     """And a kubelet that has the flag is not told to get it."""
     finding = ours(node(**age(600, provider_id="")))["NODE001"]
     assert "autoscaler" not in finding.explanation
-    assert finding.fix.startswith("the kubelet has the flag now")
+    assert finding.fix.text.startswith("the kubelet has the flag now")
     assert "autoscaler" in ours(node(**age(600, provider_id="", group="pool")))["NODE001"].explanation
     without = replace(KUBELET, argv=("/usr/bin/kubelet",))
     made_late = node(components=(without,), **age(600, provider_id="", group="pool"))
-    assert ours(made_late)["NODE001"].fix.startswith("give the kubelet the flag")
+    assert ours(made_late)["NODE001"].fix.text.startswith("give the kubelet the flag")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_the_autoscaler_is_named_only_to_nodes_that_it_made() -> None:
 )
 def test_another_name_takes_a_new_join(kind: str, part: str) -> None:
     what = node(distribution=kind, machine=(replace(MACHINE, hostname="other"),), **age(60, provider_id=""))
-    fix = ours(what)["NODE003"].fix
+    fix = ours(what)["NODE003"].fix.text
     assert part in fix
     assert "kubectl delete" not in fix
 
@@ -107,7 +109,7 @@ def test_another_name_takes_a_new_join(kind: str, part: str) -> None:
 def test_of_two_nodes_with_one_range_people_choose() -> None:
     """By names alone the older of them would have been the one to go."""
     young = kube_node(pod_cidrs=("10.42.2.0/24",), created_ns=BOOT + NOW - 60 * SECOND)
-    fix = ours(node(objects=objects(young, OTHER)))["CIDR027"].fix
+    fix = ours(node(objects=objects(young, OTHER)))["CIDR027"].fix.text
     assert "worker-1 is the younger" in fix
     assert "worker-2" in fix
     assert "kubectl delete" not in fix
@@ -125,7 +127,7 @@ def test_whether_routes_are_made_is_not_guessed(change: dict[str, Any], said: bo
 
 def test_every_route_in_the_way_is_in_the_fix() -> None:
     routes = (Route("10.42.0.0/24", "", "docker0"), Route("10.42.3.0/24", "", "virbr0"))
-    fix = ours(node(routes=(*ROUTES, *routes)))["CIDR016"].fix
+    fix = ours(node(routes=(*ROUTES, *routes)))["CIDR016"].fix.text
     assert "docker0" in fix
     assert "virbr0" in fix
 
@@ -133,8 +135,10 @@ def test_every_route_in_the_way_is_in_the_fix() -> None:
 def test_what_was_not_seen_does_not_hide_the_rest_from_one_line() -> None:
     what = node(machine=(replace(MACHINE, networks=()),), addresses=("127.0.0.1",))
     findings = tuple(f for f in diagnose(what).findings if f.id.startswith("NODE"))
-    unseen = Finding.of(FindingId.SCAN001, "x", "nobody answers", (), "", "", status="unknown")
-    report = replace(make_report(what, diagnose(what)), findings=(*findings, unseen), status="unknown")
+    unseen = Finding.of(FindingId.SCAN001, "x", "nobody answers", (), "", Fix(()), status="unknown")
+    report = replace(
+        make_report(what, diagnose(what)), findings=tuple(map(finding_row, (*findings, unseen))), status="unknown"
+    )
     assert to_line(report) == f"SCAN001 nobody answers (+{len(findings)})"
     assert findings
 

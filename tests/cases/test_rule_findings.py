@@ -96,7 +96,7 @@ def test_the_rule_is_gone() -> None:
     finding = found(node(probes=(Probe("198.51.100.7", "10.244.0.2", "eth0", 254),)))["RULE001"]
     assert finding.severity == "critical"
     assert "leaves by eth0 (table 254), not by tun-0123456789a" in " ".join(finding.evidence)
-    assert "ip rule add from 10.244.0.0/24 lookup 77" in finding.fix
+    assert "ip rule add from 10.244.0.0/24 lookup 77" in finding.fix.text
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_what_networkd_keeps_or_others_make_again_does_not_speak_against_it() ->
 def test_twice() -> None:
     finding = found(node(RULE, replace(RULE, priority=32764)))["RULE002"]
     assert finding.severity == "warning"
-    assert finding.fix == "ip rule del priority 32764 from 10.244.0.0/24 lookup 77"
+    assert finding.fix.text == "ip rule del priority 32764 from 10.244.0.0/24 lookup 77"
     assert "RULE002" not in found(node(RULE, OTHER, replace(OTHER, priority=99)))
 
 
@@ -211,8 +211,8 @@ def test_the_versions(version: str, wipes: bool, opt_out: bool | None) -> None:
     finding = found(node(RULE, networkd=(networkd(version=version),))).get("RULE003")
     assert (finding is not None) == wipes
     if finding is not None:
-        assert ("50-janitor.conf" in finding.fix) == (opt_out is True)
-        assert ('kube-router = "kernel"' in finding.fix) == (opt_out is not True)
+        assert ("50-janitor.conf" in finding.fix.text) == (opt_out is True)
+        assert ('kube-router = "kernel"' in finding.fix.text) == (opt_out is not True)
 
 
 def test_the_drop_in_and_the_restart() -> None:

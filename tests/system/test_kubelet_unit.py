@@ -79,11 +79,14 @@ def test_the_incident(machine: Systemd) -> None:
         assert "/etc/default/kubelet sets it to nothing" in said["KUB002"]["summary"]
 
     time.sleep(1.2)  # what is changed within a second of the start may be older than it, by clock ticks
-    # The fix, as it stands there, is a patch that patch(1) takes; the table indents it.
-    fix = "\n".join(f"  {line}" for line in said["KUB002"]["fix"].splitlines()) + "\n"
-    subprocess.run(
-        ["patch", "-p1", "-d", str(machine.directory)], input=fix, text=True, check=True, capture_output=True
-    )
+    # patch(1) takes the fix as it stands there, which the table indents, and the patch of the document.
+    (alone,) = said["KUB002"]["fix"]["patches"]
+    whole = "\n".join(f"  {line}" for line in said["KUB002"]["fix"]["text"].splitlines()) + "\n"
+    for options, text in ((["--dry-run"], alone), ([], whole)):
+        subprocess.run(
+            ["patch", "-p1", "-d", str(machine.directory), *options],
+            input=text, text=True, check=True, capture_output=True,
+        )  # fmt: skip
     assert (machine.directory / "etc/default/kubelet").read_text() == "KUBELET_EXTRA_ARGS=--cloud-provider=external\n"
     assert set(findings(machine, inside=True)) == {"KUB001", "KUB005"}  # written, and not restarted yet
 

@@ -437,7 +437,7 @@ def test_without_the_hosts_process_ids(node: NodeFactory, containerd_version: Co
     done = machine.run(["unshare", "--pid", "--mount", "--fork", "sh", "-c", inner])
     report = json.loads(done.stdout)
     assert (done.returncode, report["status"]) == (2, "unknown")
-    assert any("hostPID: true" in f["fix"] for f in report["findings"])
+    assert any("hostPID: true" in f["fix"]["text"] for f in report["findings"])
     assert [x["verdict"] for x in report["leases"] if x["address"] == pod.ip] == ["live"]
 
 

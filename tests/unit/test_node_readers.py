@@ -20,7 +20,7 @@ from janitor.host.node import files_only, node_with
 from janitor.host.node_config import PLAIN, read
 from janitor.host.procfs import Proc
 from tests.lab.simulated_proc import FakeProc
-from tests.reasons import words
+from tests.reasons import not_seen, words
 
 KUBELET = "etc/systemd/system/kubelet.service"
 
@@ -163,6 +163,20 @@ def test_metadata(answer: Callable[[socket.socket], None], monkeypatch: pytest.M
     assert not isinstance(found, Unknown)
     assert found[0].instance_id == "4711"
     assert isinstance(found[0].networks, Unknown)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "routes", "asked"),
+    [
+        ("Hetzner", (), True), ("Hetzner", not_seen("no /proc"), True),
+        ("", (Route("169.254.169.254/32", "172.31.1.1", "eth0"),), True),
+        ("QEMU", (Route("0.0.0.0/0", "172.31.1.1", "eth0"),), False), ("", not_seen("no /proc"), False),
+    ],
+)  # fmt: skip
+def test_only_what_looks_like_a_server_of_hetzner_is_asked(
+    made_by: str, routes: tuple[Route, ...] | Unknown, asked: bool
+) -> None:
+    assert metadata.is_hetzner(made_by, routes) == asked
 
 
 def test_metadata_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

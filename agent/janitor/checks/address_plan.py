@@ -8,6 +8,7 @@ from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import Judgement
 from janitor.core.node_plan import mask_known, node_plan
 from janitor.core.node_view import kubernetes_missing, node_ips, objects
@@ -39,8 +40,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     unasked = {i for part in left_out for i in part.ids}
     for finding in examine(plan):
         if finding.id in _IDS and finding.id not in unasked:
-            more = "; 'janitor cidr' proposes one" if finding.id in _NEW_RANGES else ""
-            yield replace(finding, fix=f"{finding.fix}{more}")
+            more = ("; '", Command("janitor cidr"), "' proposes one") if finding.id in _NEW_RANGES else ()
+            yield replace(finding, fix=Fix.of(*finding.fix.parts, *more))
 
 
 def _left_out(plan: AddressPlan, evidence: Evidence) -> Iterator[Skipped]:

@@ -20,9 +20,11 @@ from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Route
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix, Part
 from janitor.core.judgement import Judgement
 from janitor.core.node_plan import connected, is_foreign_bridge, is_pod_interface, is_tunnel, node_plan
 from janitor.core.node_view import kubernetes_missing, node_ips
+from janitor.core.plan_rules import adding_route
 from janitor.core.reason import because
 
 _IDS = (FindingId.CIDR008, FindingId.CIDR016)
@@ -63,7 +65,7 @@ def _foreign(plan: AddressPlan, routes: tuple[Route, ...], evidence: Evidence) -
             ),
             "This node has a route of its own into that range, so packets to those pods or Services go there instead. "
             "Docker, libvirt and VPNs choose such ranges by themselves.",
-            "; ".join(dict.fromkeys(_move(one, part.net) for one, _ in hit[:8])),
+            _moves([one for one, _ in hit[:8]], part.net),
             severity=Severity.CRITICAL if needed else Severity.WARNING,
         )  # fmt: skip
 
@@ -95,13 +97,22 @@ def _told(route: Route) -> str:
     return f"{route.destination}{f' via {route.gateway}' if route.gateway else ''} dev {route.interface}"
 
 
-def _move(route: Route, net: Net) -> str:
+def _moves(routes: list[Route], net: Net) -> Fix:
+    """What to do about each of them, once."""
+    different = dict.fromkeys(_move(route, net) for route in routes)
+    return Fix.of(*(part for number, parts in enumerate(different) for part in ("; ",) * bool(number) + parts))
+
+
+def _move(route: Route, net: Net) -> tuple[str | Part, ...]:
     if route.interface.startswith(("docker", "br-")):
         return (
-            'give Docker another range: "bip" and "default-address-pools" in /etc/docker/daemon.json, outside '
-            f"{net}; or, where nothing needs Docker here: apt-get remove docker.io; ip link delete {route.interface}"
-        )
-    return f"give {route.interface} a range outside {net}, or remove it: ip route del {_told(route)}"
+            ('give Docker another range: "bip" and "default-address-pools" in /etc/docker/daemon.json, outside '
+            f"{net}; or, where nothing needs Docker here: "), Command("apt-get remove docker.io"), "; ",
+            Command.of("ip", "link", "delete", route.interface),
+        )  # fmt: skip
+    via = ("via", route.gateway) if route.gateway else ()
+    removing = Command.of("ip", "route", "del", route.destination, *via, "dev", route.interface)
+    return (f"give {route.interface} a range outside {net}, or remove it: ", removing)
 
 
 def _reached(plan: AddressPlan, routes: tuple[Route, ...]) -> Iterator[Finding | Skipped]:
@@ -130,10 +141,9 @@ def _reached(plan: AddressPlan, routes: tuple[Route, ...]) -> Iterator[Finding |
             "The route that a Hetzner server gets by itself covers the network only. Without one for the pods' range, "
             "and without an overlay, packets to pods of other nodes leave by the public interface (hccm#329, "
             "hccm#115).",
-            "none is needed: a route covers it"
+            Fix.of("none is needed: a route covers it")
             if covered
-            else f"an overlay; or, on each node, ip route add {pods} via {host(network.net, 1)}, and the same route in "
-            "its network configuration: the next boot forgets it",
+            else Fix.of("an overlay; or, on each node, ", *adding_route(pods.net, host(network.net, 1))),
             severity=Severity.INFO if off else Severity.ERROR if plan.routes else Severity.WARNING,
         )
 

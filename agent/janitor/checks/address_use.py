@@ -9,6 +9,7 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, NodeConfig, Objects
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Fix
 from janitor.core.judgement import Judgement
 from janitor.core.node_plan import node_plan
 from janitor.core.node_view import (
@@ -80,7 +81,10 @@ def _dns(node: NodeConfig, shown: Objects | None) -> Iterator[Finding | Skipped]
             tuple(f"{name}: {value}" for name, value in values.items()),
             "The kubelet writes its value into every pod's resolv.conf; if the DNS Service has another address, "
             "nothing resolves in any pod (kube-hetzner#1691).",
-            "give the kubelet the Service's address: clusterDNS in its configuration, or cluster-dns of k3s and RKE2",
+            Fix.of(
+                "give the kubelet the Service's address: clusterDNS in its configuration, or cluster-dns of k3s and "
+                "RKE2"
+            ),
         )  # fmt: skip
 
 
@@ -104,7 +108,7 @@ def _kubernetes_service(node: NodeConfig, shown: Objects) -> Iterator[Finding]:
             (f"Service range: {said[0].values[0]}", f"ClusterIP: {service}"),
             "The first address of the Service range is that of the Service 'kubernetes'. It is another one where the "
             "range was changed after the installation, which Kubernetes does not support (k3s#3489).",
-            "put the old Service range back; a new one takes a new cluster",
+            Fix.of("put the old Service range back; a new one takes a new cluster"),
             severity=Severity.ERROR if changed else Severity.INFO,
         )  # fmt: skip
 
@@ -131,8 +135,10 @@ def _outside(shown: Objects, evidence: Evidence) -> Iterator[Finding | Skipped]:
             (*(f"cluster's: {value}" for value in said[0].values), *wrong[:8]),
             "The range or the mask was changed after the nodes had joined. kube-controller-manager ends when it next "
             "starts: 'is out the range of cluster cidr' (k3s#3967).",
-            "put the old range back, or let those Nodes join again one by one, with a new range: drain it, delete its "
-            f"Node, restart its kubelet. Not a k3s or RKE2 server as it is: {ETCD}",
+            Fix.of(
+                "put the old range back, or let those Nodes join again one by one, with a new range: drain it, delete "
+                f"its Node, restart its kubelet. Not a k3s or RKE2 server as it is: {ETCD}"
+            ),
         )  # fmt: skip
 
 
@@ -149,9 +155,9 @@ def _components(node: NodeConfig) -> Iterator[Finding | Skipped]:
                 tuple(str(value) for said in (one, other) for value in said.values),
                 "Components that disagree about the pods' range route, masquerade or clean up by the wrong one; with "
                 "the cloud controller it means routes that are made and never removed (hccm#734, kube-hetzner#1477).",
-                f"give both the same value; {one.component} is the one that nodes' ranges come from"
+                Fix.of(f"give both the same value; {one.component} is the one that nodes' ranges come from")
                 if one.component == "kube-controller-manager"
-                else "give both the same value",
+                else Fix.of("give both the same value"),
             )  # fmt: skip
             return
 
@@ -171,11 +177,12 @@ def _leases(evidence: Evidence) -> Iterator[Finding | Skipped]:
         yield Skipped((FindingId.CIDR025,), because(Code.OWN_RANGE_NOT_KNOWN))
     own = own_node(evidence)
     ranges = [net for net in map(parse, own.pod_cidrs) if net] if own else []
-    used = [(v, f) for v in _flannel(evidence) if (f := "flannel")]
+    flannel = _flannel(evidence)
+    used = [(value, "flannel") for value in flannel]
     first = next((f for f in known(node.cni_files) if f.usable and not f.problem), None)
     used += [(Stated(subnet, first.path), "the CNI configuration") for subnet in first.subnets] if first else []
     if not ranges:  # without the Node, what flannel and the CNI configuration say is compared with each other
-        ranges = [net for v, name in used if name == "flannel" and (net := parse(v.value))]
+        ranges = [net for value in flannel if (net := parse(value.value))]
     for value, name in used:
         net = parse(value.value)
         if net and (mine := [r for r in ranges if r.version == net.version]) and not any(_fits(net, r) for r in mine):
@@ -185,8 +192,10 @@ def _leases(evidence: Evidence) -> Iterator[Finding | Skipped]:
                 (f"{name}: {value}", *(f"pod range: {s}" for s in own_pod_cidrs(evidence))),
                 "Pods get addresses of a range that belongs to another node, or to none: nobody routes them here. The "
                 "node's range has changed, and the file has stayed.",
-                "restart the CNI's pod on this node, so that it writes the file again; then the pods that have old "
-                "addresses",
+                Fix.of(
+                    "restart the CNI's pod on this node, so that it writes the file again; then the pods that have old "
+                    "addresses"
+                ),
             )  # fmt: skip
 
 
@@ -221,13 +230,13 @@ def _twice(nodes: tuple[KubeNode, ...]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _let_go(nodes: tuple[KubeNode, ...], one: str, other: str) -> str:
+def _let_go(nodes: tuple[KubeNode, ...], one: str, other: str) -> Fix:
     """Which of two Nodes gives up its range is for people to say: not always the younger one does less."""
     made = {n.name: n.created_ns for n in nodes if n.created_ns}
     younger = ""
     if one in made and other in made and made[one] != made[other]:
         younger = f" ({one if made[one] > made[other] else other} is the younger)"
-    return (
+    return Fix.of(
         f"one of {one} and {other} has to join again with a new range; choose which{younger}: drain it, delete its "
         "Node, and restart its kubelet, or the service of k3s or RKE2 that it is part of. Not a k3s or RKE2 server as "
         f"it is: {ETCD}"

@@ -9,6 +9,7 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, NodeConfig
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix, Setting
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import flags, kubernetes_missing, objects, own_node
 from janitor.core.prose import duration
@@ -60,7 +61,7 @@ def _clocks(own: KubeNode, limits: _Limits, evidence: Evidence) -> Iterator[Find
             own, "C2, registration", begun, limits.provision_s, now, "it has no providerID",
             (f"C2 began at {_clock(begun)}, with {with_what}, or a little later",
              f"--max-node-provision-time: {duration(limits.provision_s)}", creation, assumed),
-            "see NODE001: the kubelet must register with --cloud-provider=external",
+            Fix.of("see NODE001: the kubelet must register with ", Setting("--cloud-provider=external")),
         )  # fmt: skip
     changed_ns = _unready_since(own)
     if changed_ns:
@@ -79,12 +80,12 @@ def _readiness(own: KubeNode, changed_ns: int, limits: _Limits, now: int, more: 
         own, "C3, readiness", begun, limit_s, now, "it is not Ready",
         (since, *(grace if fresh else ()), f"--scale-down-unready-time: {duration(limits.unready_s)}",
          "the autoscaler's own count begins when it first finds the node unneeded, so it may be later", *more),
-        "kubectl describe node " + own.name,
+        Fix.of(Command.of("kubectl", "describe", "node", own.name)),
     )  # fmt: skip
 
 
 def _countdown(
-    own: KubeNode, clock: str, begun_ns: int, limit_s: float, now_ns: int, why: str, evidence: tuple[str, ...], fix: str
+    own: KubeNode, clock: str, begun_ns: int, limit_s: float, now_ns: int, why: str, evidence: tuple[str, ...], fix: Fix
 ) -> Finding:
     gone_s = (now_ns - begun_ns) / _SECOND
     share = gone_s / limit_s

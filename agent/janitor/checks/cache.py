@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import CacheEntry, Endpoint, Evidence, known
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import Judgement
 from janitor.core.prose import count, listing
 from janitor.report.words import text
@@ -35,9 +36,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 "Terminating and its address is not released. The files were written without a sync shortly before "
                 "a power cut (containernetworking/cni#1055)."
             ),
-            fix="janitor clean --only leases; or by hand, while the pod is not running: rm " + " ".join(
-                e.path for e in stuck[:3]
-            ) + (" …" if len(stuck) > 3 else ""),
+            fix=Fix.of(
+                Command("janitor clean --only leases"), "; or by hand, while the pod is not running: ",
+                Command.of("rm", *(e.path for e in stuck[:3])), " …" if len(stuck) > 3 else "",
+            ),
         )  # fmt: skip
     if harmless:
         yield Finding.of(
@@ -49,7 +51,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 "No listed sandbox needs them, or the network's cniVersion (below 0.4.0) or the runtime (containerd "
                 "2.x) passes over them."
             ),
-            fix="none is needed",
+            fix=Fix.of("none is needed"),
             severity=Severity.INFO,
         )
 

@@ -8,6 +8,7 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import Component, NodeConfig, Objects
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import (
     HCCM,
@@ -53,8 +54,10 @@ def _complaints(shown: Objects) -> Iterator[Finding | Skipped]:
         yield Finding.of(
             FindingId.HCCM003, HCCM, "the cloud controller says that its cluster CIDR is wrong",
             tuple(dict.fromkeys(text for _, text in known(shown.events)))[:8], _LEAK,
-            "give the cloud controller the same --cluster-cidr as kube-controller-manager; it then removes all routes "
-            f"that it has left behind. ({message})",
+            Fix.of(
+                "give the cloud controller the same --cluster-cidr as kube-controller-manager; it then removes all "
+                f"routes that it has left behind. ({message})"
+            ),
         )  # fmt: skip
     refused = [n.name for n in known(shown.nodes) for c in n.conditions
                if (c.type, c.status, c.reason) == ("NetworkUnavailable", "True", "NoRouteCreated")]  # fmt: skip
@@ -64,7 +67,7 @@ def _complaints(shown: Objects) -> Iterator[Finding | Skipped]:
             tuple(f"Node {name}: NetworkUnavailable=True, NoRouteCreated" for name in refused[:8]),
             "The cloud controller could not make the route to these nodes' pods: the network has its hundred routes, "
             "the node's address lies in its pod range (CIDR004), or the range overlaps a subnet (hccm#576).",
-            "kubectl get events -A --field-selector reason=FailedToCreateRoute",
+            Fix.of(Command("kubectl get events -A --field-selector reason=FailedToCreateRoute")),
         )  # fmt: skip
 
 
@@ -77,9 +80,12 @@ def _twice(controller: Component) -> Iterator[Finding]:
             (*(f"--cluster-cidr={value}" for value in values), f"from {controller.source}"), _LEAK
             + " It is there twice where a manifest sets `command` and the one it overrides sets `args`: Kubernetes "
             "puts both together.",
-            "leave one --cluster-cidr in the manifest, in args: the one that kube-controller-manager has, and the "
-            f"nodes' podCIDRs lie in; then: kubectl -n kube-system rollout restart deployment {HCCM}. It removes the "
-            "routes by itself; deleting them by hand is a stop-gap",
+            Fix.of(
+                "leave one --cluster-cidr in the manifest, in args: the one that kube-controller-manager has, and the "
+                "nodes' podCIDRs lie in; then: ",
+                Command.of("kubectl", "-n", "kube-system", "rollout", "restart", "deployment", HCCM),
+                ". It removes the routes by itself; deleting them by hand is a stop-gap",
+            ),
         )  # fmt: skip
 
 
@@ -103,5 +109,5 @@ def _differs(controller: Component, node: NodeConfig) -> Iterator[Finding]:
         yield Finding.of(
             FindingId.HCCM002, HCCM, f"the cloud controller takes {value} for the pods; {wrong[0]}",
             (f"--cluster-cidr={value}, from {controller.source}", *wrong[:8]), _LEAK,
-            "give it the range that the nodes' pod ranges come from; it then removes what it has left behind",
+            Fix.of("give it the range that the nodes' pod ranges come from; it then removes what it has left behind"),
         )  # fmt: skip

@@ -7,6 +7,7 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import CniFile
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
 from janitor.core.reason import because
@@ -45,8 +46,10 @@ def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator
                 or (f"{directory} is empty",),
                 "No pod with a network of its own can start: containerd says 'cni plugin not initialized', CRI-O 'no "
                 "CNI configuration file', and the Node is NotReady with NetworkPluginNotReady.",
-                "is the CNI's DaemonSet running on this node? kubectl get pods -A -o wide --field-selector "
-                f"spec.nodeName={node.hostname or 'NODE'}; if its pods are Pending, see CNI004",
+                Fix.of("is the CNI's DaemonSet running on this node? ",
+                       Command.of("kubectl", "get", "pods", "-A", "-o", "wide", "--field-selector",
+                                  f"spec.nodeName={node.hostname or 'NODE'}"),
+                       "; if its pods are Pending, see CNI004"),
             )  # fmt: skip
         loaded = good[: 2 if good and _delegates(good[0]) else 1]
         for file in files:
@@ -59,10 +62,13 @@ def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator
                     (f"plugins: {', '.join(file.plugins) or '(none could be read)'}",),
                     "The runtime passes over a file that it cannot read, and fails each pod for a plugin that is not "
                     "there.",
-                    f"mend or remove {file.path}"
+                    Fix.of(f"mend or remove {file.path}")
                     if file.problem
-                    else "put the plugin back: delete the CNI's pod on this node, and the new one installs its own; "
-                    "bridge, host-local, loopback, portmap and others, not flannel, are in the package kubernetes-cni",
+                    else Fix.of(
+                        "put the plugin back: delete the CNI's pod on this node, and the new one installs its own; "
+                        "bridge, host-local, loopback, portmap and others, not flannel, are in the package "
+                        "kubernetes-cni"
+                    ),
                     severity=Severity.WARNING if good and file.problem else Severity.ERROR,
                 )  # fmt: skip
         good = [f for f in good if f.network not in _SHIPPED]
@@ -73,7 +79,7 @@ def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator
                 tuple(f"{f.path}: network {f.network or '(no name)'}, {', '.join(f.plugins)}" for f in good),
                 "The first by name counts. What an earlier CNI left behind comes first by accident, and pods then get "
                 "the old network.",
-                "remove those of a CNI that is no longer installed",
+                Fix.of("remove those of a CNI that is no longer installed"),
             )  # fmt: skip
 
 

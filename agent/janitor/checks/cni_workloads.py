@@ -8,6 +8,7 @@ from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Workload
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing, makes_routes, nothing_shown, objects
 
@@ -46,8 +47,9 @@ def _waiting(workloads: tuple[Workload, ...], *, routes: bool) -> Iterator[Findi
                  f"tolerates: {', '.join(one.tolerates) or '(nothing)'}"),
                 "A new node has these taints until its network and its cloud provider are set up, which is what this "
                 "pod is for: both wait for each other (cloudnativelabs/kube-router#897).",
-                f"kubectl -n {one.namespace} edit {one.kind.lower()} {one.name}: hostNetwork: true, and tolerations "
-                f"with operator: Exists for {_UNINITIALIZED} and {_NOT_READY}",
+                Fix.of(Command.of("kubectl", "-n", one.namespace, "edit", one.kind.lower(), one.name),
+                       ": hostNetwork: true, and tolerations with operator: Exists for "
+                       f"{_UNINITIALIZED} and {_NOT_READY}"),
             )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from janitor.core.addresses import in_ranges
 from janitor.core.evidence import Evidence, NetworkNamespace, known
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix, Setting
 from janitor.core.judgement import Judgement
 from janitor.core.lease import canonical_address
 from janitor.core.prose import listing
@@ -42,12 +43,17 @@ def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str]) -> 
     whose = f"the pod {pods[0]}" if len(pods) == 1 else namespace.seen_at
     if len(pods) == 1:
         space, _, name = pods[0].partition("/")
-        fix = (
-            f"kubectl delete pod -n {space} {name}; or, so that its network namespace keeps no lease any more, "
-            f'in /etc/janitor/janitor.toml: [scope] ignore_namespaces = ["{pods[0]}"]'
+        fix = Fix.of(
+            Command.of("kubectl", "delete", "pod", "-n", space, name),
+            "; or, so that its network namespace keeps no lease any more, in /etc/janitor/janitor.toml: ",
+            Setting(f'[scope] ignore_namespaces = ["{pods[0]}"]'),
         )
     else:
-        fix = f"look who is in it and end that: nsenter --net={namespace.seen_at}, or by the process that is named"
+        fix = Fix.of(
+            "look who is in it and end that: ",
+            Command.of("nsenter", f"--net={namespace.seen_at}"),
+            ", or by the process that is named",
+        )
     return Finding.of(
         id=FindingId.SCAN003,
         subject=f"{whose} (network namespace {namespace.inode})",

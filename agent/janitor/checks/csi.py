@@ -6,6 +6,7 @@ from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import component, kubernetes_missing, nothing_shown, objects, own_node
 from janitor.core.prose import duration
@@ -35,7 +36,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
             (f"{shown.source} has no CSINode {own.name}",),
             "The kubelet makes it as soon as it can talk to the API server ('CSINode is not yet initialized'); volumes "
             "of CSI drivers cannot be attached to this node until then.",
-            "can this node reach the API server? journalctl -u kubelet | grep -i -e csinode -e 'connection refused'",
+            Fix.of("can this node reach the API server? ",
+                   Command("journalctl -u kubelet | grep -i -e csinode -e 'connection refused'")),
         )  # fmt: skip
 
 

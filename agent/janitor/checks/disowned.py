@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Fix, Setting
 from janitor.core.judgement import Judgement
 from janitor.core.prose import count
 from janitor.report.words import text
@@ -27,8 +28,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             "Any pod may call its processes what it likes. What these say of themselves, their arguments and their "
             "sockets count for nothing. A node in a container, or a kubelet that runs in one, looks the same."
         ),
-        fix=(
-            "if one is what this node's kubelet uses, name its socket: --cri-endpoint unix:///…, or "
-            "cri_endpoints in /etc/janitor/janitor.toml; otherwise none is needed"
+        fix=Fix.of(
+            "if one is what this node's kubelet uses, name its socket: ",
+            Setting("--cri-endpoint unix:///…"),
+            ", or cri_endpoints in /etc/janitor/janitor.toml; otherwise none is needed",
         ),
     )

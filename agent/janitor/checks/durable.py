@@ -6,6 +6,7 @@ from textwrap import wrap
 from janitor.core.evidence import Evidence, known
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, File, Fix
 from janitor.core.judgement import Judgement
 from janitor.core.usage import usage
 
@@ -40,15 +41,14 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         )
 
 
-def _unit(data_dir: str) -> str:
+def _unit(data_dir: str) -> Fix:
     """A mount unit; systemd wants its file named after the path, with `-` for `/` (systemd.unit(5))."""
     name = data_dir.strip("/").replace("-", r"\x2d").replace("/", "-")
     shipped = " (it is in janitor's systemd/)" if name == "var-lib-cni-networks" else ""
     runtimes = wrap(" ".join(f"{name}.service" for name in _RUNTIMES), 70, break_on_hyphens=False)
     before = "\n".join(f"Before={names}" for names in runtimes)  # lines that a terminal does not break
-    then = f"systemctl enable {name}.mount && reboot"
-    return f"""Save this as /etc/systemd/system/{name}.mount{shipped}, drain the node, and then: {then}
-[Unit]
+    path = f"/etc/systemd/system/{name}.mount"
+    text = f"""[Unit]
 Description=CNI leases in memory: none can be alive after a boot
 {before}
 ConditionPathExists=!/run/netns
@@ -59,3 +59,5 @@ Type=tmpfs
 Options=mode=0755,size=64M,nosuid,nodev,noexec
 [Install]
 WantedBy=local-fs.target"""
+    enabling = Command.of("systemctl", "enable", f"{name}.mount").and_then(Command("reboot"))
+    return Fix.of(f"Save this as {path}{shipped}, drain the node, and then: ", enabling, File(path, text))

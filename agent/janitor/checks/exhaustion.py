@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.prose import count
 from janitor.core.usage import NetworkUsage, RangeUsage, usage
@@ -49,16 +50,21 @@ def _finding(network: NetworkUsage, part: RangeUsage, severity: Severity, pendin
     )
 
 
-def _fix(network: NetworkUsage, part: RangeUsage, pending: list[JudgedLease]) -> str:
+def _fix(network: NetworkUsage, part: RangeUsage, pending: list[JudgedLease]) -> Fix:
+    clean = Command("janitor clean --only leases")
     if part.freeable:
-        return "janitor clean --only leases"
+        return Fix.of(clean)
     if pending and all(lease.wait_s is None for lease in pending):
-        return f"'janitor explain {pending[0].address}' says what keeps those that are pending: no waiting frees them"
+        explain = Command.of("janitor", "explain", pending[0].address)
+        return Fix.of("'", explain, "' says what keeps those that are pending: no waiting frees them")
     if pending:
-        return "janitor clean --only leases: it watches those that are pending until they are proven dead"
+        return Fix.of(clean, ": it watches those that are pending until they are proven dead")
     if network.verdicts.get(Verdict.HELD):
-        return "the kubelet has dead sandboxes to remove, see LEASE006: journalctl -u kubelet | grep -i sandbox"
-    return (
+        return Fix.of(
+            "the kubelet has dead sandboxes to remove, see LEASE006: ",
+            Command("journalctl -u kubelet | grep -i sandbox"),
+        )
+    return Fix.of(
         "all of it is in use: run fewer pods here, or give the node a larger pod range "
         "(--node-cidr-mask-size of kube-controller-manager, for nodes that join later)"
     )

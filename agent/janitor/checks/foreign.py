@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 
 from janitor.core.addresses import describe, in_ranges
+from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, known
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
-from janitor.core.node_mark import MARK, another
+from janitor.core.node_mark import MARK
 from janitor.core.prose import count, listing
 from janitor.core.reason import Reason
 from janitor.core.scope import ranges_of
 from janitor.report.words import text
 
+_MARKS = frozenset({Code.MARK_UNREADABLE, Code.MARK_OF_ANOTHER_NODE, Code.MARK_OF_ANOTHER_CONTAINER})
 _OTHERS = (
     "nerdctl, buildkit, podman and people keep leases in the same place. Whether those are still needed only their "
     "owners know."
@@ -48,16 +51,17 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                         "The node's pod range was changed, or the network's data directory is shared. Pods of the old "
                         "range may still be running; their leases take nothing away from the new one."
                     ),
-                    fix="none is needed: those of pods go with their pods, and the others take nothing from the ranges",
+                    fix=Fix.of(
+                        "none is needed: those of pods go with their pods, and the others take nothing from the ranges"
+                    ),
                 )
         by_reason: dict[Reason, list[str]] = {}
         for lease in leases:
             if lease.verdict == Verdict.FOREIGN and lease.address not in outside:
                 by_reason.setdefault(lease.reasons[0], []).append(lease.address)
         data_dir = directory.path.rpartition("/")[0]
-        mark = another(data_dir, directory.marks, evidence.this_node)
         for reason, names in by_reason.items():
-            marked = reason == mark
+            marked = reason.code in _MARKS
             yield Finding.of(
                 id=FindingId.LEASE008,
                 subject=directory.path,
@@ -65,8 +69,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 evidence=(listing(names), text(reason)),
                 explanation=_MARKED if marked else _OTHERS,
                 fix=(
-                    f"only if no other node uses the directory: rm {data_dir}/{MARK}"
+                    Fix.of("only if no other node uses the directory: ", Command.of("rm", f"{data_dir}/{MARK}"))
                     if marked
-                    else "ask the owner; nothing here is ever freed by janitor"
+                    else Fix.of("ask the owner; nothing here is ever freed by janitor")
                 ),
             )

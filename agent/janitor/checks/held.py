@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, Sandbox
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.prose import count, duration, listing
 
@@ -33,7 +34,11 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 "removing them frees the addresses. If it does not, it is down, it cannot reach the API server, or "
                 "StopPodSandbox fails (see LEASE009)."
             ),
-            fix="journalctl -u kubelet | grep -i sandbox; or by hand: crictl stopp ID && crictl rmp ID",
+            fix=Fix.of(
+                Command("journalctl -u kubelet | grep -i sandbox"),
+                "; or by hand: ",
+                Command("crictl stopp ID && crictl rmp ID"),
+            ),
         )
 
 

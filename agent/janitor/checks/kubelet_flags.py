@@ -7,6 +7,7 @@ from janitor.core.evidence import Evidence
 from janitor.core.evidence_node import Component, NodeConfig
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix, Setting
 from janitor.core.judgement import Judgement
 from janitor.core.kubelet_unit import wanted
 from janitor.core.node_view import component, flag, flags, kubelet_unit, kubernetes_missing
@@ -56,7 +57,8 @@ def _missing(node: NodeConfig, kubelet: Component) -> Iterator[Finding | Skipped
             (*(f"{source} wants {word}" for word, source in lost.items()), f"it runs as: {' '.join(kubelet.argv)}"),
             "What the unit's files want has not reached the process: a file that counts more says otherwise (KUB002), "
             "ExecStart does not name the variable (KUB003), or it was not restarted (KUB005).",
-            "see KUB002 to KUB007 for which it is; then: systemctl daemon-reload && systemctl restart kubelet",
+            Fix.of("see KUB002 to KUB007 for which it is; then: ",
+                   Command("systemctl daemon-reload && systemctl restart kubelet")),
         )  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def _provider(kubelet: Component) -> Iterator[Finding]:
             FindingId.KUB008, f"kubelet ({kubelet.source})", f"the kubelet has --cloud-provider={value}",
             (f"it runs as: {' '.join(kubelet.argv)}",),
             "Providers inside Kubernetes were removed in 1.31; only 'external' and nothing are left.",
-            "--cloud-provider=external, and the provider's own cloud controller manager",
+            Fix.of(Setting("--cloud-provider=external"), ", and the provider's own cloud controller manager"),
         )  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def _twice(kubelet: Component) -> Iterator[Finding]:
             yield Finding.of(
                 FindingId.KUB009, name, f"the kubelet has {name} more than once; {values[-1]} counts",
                 tuple(f"{name}={value}" for value in values),
-                "The last one counts, and the others do nothing.", f"remove all but one {name}",
+                "The last one counts, and the others do nothing.", Fix.of(f"remove all but one {name}"),
             )  # fmt: skip
 
 
@@ -94,5 +96,6 @@ def _bootstrap(node: NodeConfig, kubelet: Component) -> Iterator[Finding]:
             (f"it runs as: {' '.join(kubelet.argv)}",),
             "The kubelet only has the file for its first contact with the API server; the join was not completed "
             "(cluster-api-provider-hetzner#1492).",
-            "on a control plane: kubeadm token create --print-join-command; here: kubeadm reset, and that command",
+            Fix.of("on a control plane: ", Command("kubeadm token create --print-join-command"), "; here: ",
+                   Command("kubeadm reset"), ", and that command"),
         )  # fmt: skip

@@ -8,6 +8,7 @@ from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Assignment, Unit
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import NEW_LINE, Command, Fix, Part, Patch, Setting
 from janitor.core.judgement import Judgement
 from janitor.core.kubelet_unit import Overruled, counting, mended, overruled, unreached
 from janitor.core.node_view import component, kubelet_unit, kubernetes_missing
@@ -20,7 +21,7 @@ _EXTRA = "KUBELET_EXTRA_ARGS"
 _WANTED = (_EXTRA, "KUBELET_KUBEADM_ARGS")
 # Without one of these the kubelet is another node, or none of the cloud's.
 _DECISIVE = ("--cloud-provider", "--node-ip", "--hostname-override", "--provider-id", "--container-runtime-endpoint")
-_RESTART = "systemctl daemon-reload && systemctl restart kubelet"
+_RESTART = Command("systemctl daemon-reload && systemctl restart kubelet")
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
@@ -55,7 +56,7 @@ def _blanked(unit: Unit, evidence: Evidence) -> Iterator[Finding]:
             ),
             "EnvironmentFile= wins over every Environment=, whatever the order of the drop-ins (systemd.exec(5)); the "
             f"packages ship that file with an empty {one.variable}=. {_consequence(lost)}",
-            _diff(unit, one, _joined(evidence, lost)),
+            Fix.of(*_diff(unit, one), *_joined(evidence, lost)),
         )  # fmt: skip
 
 
@@ -68,23 +69,23 @@ def _consequence(lost: list[str]) -> str:
     )
 
 
-def _joined(evidence: Evidence, lost: list[str]) -> str:
+def _joined(evidence: Evidence, lost: list[str]) -> tuple[str | Part, ...]:
     """What comes after the file was mended; a node that has joined without the cloud provider's flag needs more."""
     if "--cloud-provider=external" not in lost:
-        return f"then: {_RESTART}"
-    return f"then: systemctl daemon-reload, and {rejoin(evidence)}"
+        return ("then: ", _RESTART)
+    return ("then: ", Command("systemctl daemon-reload"), ", and ", *rejoin(evidence))
 
 
-def _diff(unit: Unit, one: Overruled, how: str) -> str:
+def _diff(unit: Unit, one: Overruled) -> tuple[str | Part, ...]:
     """The change of the file that counts, as a patch where one is sure to work; the restart is for people."""
     text = dict(unit.written).get(one.file.source)
     new = mended(text, one) if text is not None else None
     if text is None or new is None:
-        return f"in {one.file.source}, add to {one.variable}: {' '.join(one.lost)}\n{how}"
+        return (f"in {one.file.source}, add to {one.variable}: ", Setting(" ".join(one.lost)), NEW_LINE)
     old, changed = text.splitlines(keepends=True), new.splitlines(keepends=True)
     lines = difflib.unified_diff(old, changed, f"a{one.file.source}", f"b{one.file.source}")
     patch = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
-    return f"patch -p1 -d /, and this:\n{patch}{how}"
+    return (Command("patch -p1 -d /"), ", and this:", Patch(one.file.source, patch))
 
 
 def _file(one: Assignment) -> str:
@@ -102,7 +103,7 @@ def _reset(unit: Unit) -> Iterator[Finding]:
             (f"{unit.exec_source}: ExecStart={unit.exec_start}",
              *(f"{a.source}: {a.variable}={a.value}" for a in unit.assignments if a.variable in lost and a.value)),
             "The last ExecStart= counts, and what it does not name is not passed on.",
-            f"append {names} to the ExecStart in {unit.exec_source.rpartition(':')[0]}; then: {_RESTART}",
+            Fix.of(f"append {names} to the ExecStart in {unit.exec_source.rpartition(':')[0]}; then: ", _RESTART),
         )  # fmt: skip
 
 
@@ -127,24 +128,26 @@ def _strays(unit: Unit, running: tuple[str, ...]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _moved(unit: Unit, path: str, lost: tuple[str, ...]) -> str:
+def _moved(unit: Unit, path: str, lost: tuple[str, ...]) -> Fix:
     """Where the words belong. Never the file over another: that one may hold all that the kubelet runs with."""
-    words = " ".join(lost)
+    words = Setting(" ".join(lost))
     if_wanted = f"if they are still wanted ({path} may be left over from another installation), "
     counts = counting(unit, _EXTRA)
     if _EXTRA not in unit.exec_start:
-        return f"{if_wanted}add them where this kubelet takes its flags from: {words}"
+        return Fix.of(f"{if_wanted}add them where this kubelet takes its flags from: ", words)
     if counts and not counts.from_file and counts.value:
-        return f"{if_wanted}add them to {_EXTRA} in {_file(counts)}: {words}"
+        return Fix.of(f"{if_wanted}add them to {_EXTRA} in {_file(counts)}: ", words)
     files = [file for file in unit.environment_files if file.path.endswith("/kubelet")]
     target = counts.source if counts and counts.from_file else next((f.path for f in files), "")
     if not target:
-        return f"{if_wanted}add a drop-in to {unit.name} with EnvironmentFile=-{path}; then: {_RESTART}"
+        drop_in = Setting(f"EnvironmentFile=-{path}")
+        return Fix.of(f"{if_wanted}add a drop-in to {unit.name} with ", drop_in, "; then: ", _RESTART)
     if any(file.path == target and file.state == "missing" for file in files):
-        return f'{if_wanted}make {target} with the line {_EXTRA}="{words}"; then: {_RESTART}'
+        line = Setting(f'{_EXTRA}="{words.text}"')
+        return Fix.of(f"{if_wanted}make {target} with the line ", line, "; then: ", _RESTART)
     nothing = Assignment(_EXTRA, "", target, True)
     file = counts if counts and counts.from_file else nothing
-    return if_wanted + _diff(unit, Overruled(_EXTRA, nothing, file, lost), f"then: {_RESTART}")
+    return Fix.of(if_wanted, *_diff(unit, Overruled(_EXTRA, nothing, file, lost)), "then: ", _RESTART)
 
 
 def _stale(unit: Unit) -> Iterator[Finding]:
@@ -155,7 +158,7 @@ def _stale(unit: Unit) -> Iterator[Finding]:
         yield Finding.of(
             FindingId.KUB005, unit.name, "the kubelet still runs with what its files said before",
             tuple(evidence), "A change takes effect when systemd reads the files again and the kubelet is restarted.",
-            _RESTART,
+            Fix.of(_RESTART),
         )  # fmt: skip
 
 
@@ -165,7 +168,7 @@ def _shadowed(unit: Unit) -> Iterator[Finding]:
             FindingId.KUB006, path, f"{path} is not read: {by} has the same name",
             (f"read: {by}", f"not read: {path}"),
             "Of drop-ins of one name only the one in the place of highest precedence is read (systemd.unit(5)).",
-            f"rename the one in /etc, or put into it what {path} says; then: {_RESTART}",
+            Fix.of(f"rename the one in /etc, or put into it what {path} says; then: ", _RESTART),
         )  # fmt: skip
 
 
@@ -177,5 +180,5 @@ def _syntax(unit: Unit) -> Iterator[Finding]:
             f"the kubelet's files do not mean what they look like: {unit.complaints[0]}",
             (*unit.complaints, f"so its command line becomes: {' | '.join(argv) or '(nothing)'}"),
             "systemd takes these files more literally than a shell does.",
-            f"mend the files named above; then: {_RESTART}",
+            Fix.of("mend the files named above; then: ", _RESTART),
         )  # fmt: skip

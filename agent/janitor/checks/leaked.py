@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.prose import count, listing
 from janitor.report.words import text
@@ -22,7 +23,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 summary=summary.format(count(len(leases), "lease"), network=leases[0].network),
                 evidence=_evidence(leases),
                 explanation=explanation,
-                fix="janitor clean --only leases",
+                fix=Fix.of(Command("janitor clean --only leases")),
             )
 
 

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown
+from janitor.core.evidence_node import NodeConfig
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import kubernetes_missing
 from janitor.report.words import text
@@ -18,7 +20,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     node = evidence.node_config
     if missing := kubernetes_missing(node):
         yield Skipped(_IDS, missing)
-    elif isinstance(node.machine, Unknown) and not _missed(node.machine, node.vendor):
+    elif isinstance(node.machine, Unknown) and not _expected(node):
         yield Skipped(_IDS, node.machine.reason)
     elif isinstance(node.machine, Unknown):
         yield Finding.of(
@@ -27,10 +29,15 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
             (f"made by: {node.vendor}",),
             "Without it janitor cannot compare this node with what Hetzner knows of the server, and cloud-init cannot "
             "set it up. A route or a firewall for 169.254.0.0/16 is in the way (CIDR017), or it is down.",
-            "ip route get 169.254.169.254; curl -m 2 http://169.254.169.254/hetzner/v1/metadata/instance-id",
+            Fix.of(Command("ip route get 169.254.169.254"), "; ",
+                   Command("curl -m 2 http://169.254.169.254/hetzner/v1/metadata/instance-id")),
         )  # fmt: skip
 
 
-def _missed(machine: Unknown, vendor: str) -> bool:
+def _expected(node: NodeConfig) -> bool:
     """Other clouds have a service at that address too, which refuses what it does not know (400, 401, 404)."""
-    return vendor == "Hetzner" and machine.reason.code is Code.METADATA_FAILED
+    return (
+        node.vendor == "Hetzner"
+        and isinstance(node.machine, Unknown)
+        and (node.machine.reason.code is Code.METADATA_FAILED)
+    )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import Judgement, Verdict
 from janitor.report.words import texts
 
@@ -24,14 +25,15 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                     "will hand this one out again; then two pods answer at it. A pod that is just being stopped "
                     "looks the same for a moment: look twice."
                 ),
-                fix=(
-                    "janitor clean --only LEASE003: it looks again for a minute, and if it is still so writes "
-                    "the lease back, as the daemon does by itself. Or give the pod another address: "
-                    f"kubectl delete pod -n {_names(lease.pod)}"
+                fix=Fix.of(
+                    Command("janitor clean --only LEASE003"),
+                    ": it looks again for a minute, and if it is still so writes the lease back, as the daemon does by "
+                    "itself. Or give the pod another address: ",
+                    _deleting(lease.pod),
                 ),
             )
 
 
-def _names(pod: str) -> str:
+def _deleting(pod: str) -> Command:
     namespace, _, name = pod.partition("/")
-    return f"{namespace} {name}"
+    return Command.of("kubectl", "delete", "pod", "-n", namespace, name)

@@ -8,6 +8,7 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, Machine, NodeConfig
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
+from janitor.core.fix import Command, Fix, Setting
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import (
     component,
@@ -111,7 +112,7 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
             (f"spec.providerID of {own.name}: (none)", *_provider_flag(evidence)),
             "The cloud controller sets it when the kubelet registers with --cloud-provider=external."
             + (removed if own.group else ""),
-            f"{first}; {rejoin(evidence)}",
+            Fix.of(f"{first}; ", *rejoin(evidence)),
         )  # fmt: skip
     if age_s > _PATIENCE_S and _UNINITIALIZED in own.taints:
         yield Finding.of(
@@ -120,7 +121,8 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
             (f"taint: {_UNINITIALIZED}", *_names(evidence)),
             "The cloud controller is not running, or cannot find this node's server: by name, in the project of its "
             "token, with the node's address among the server's (hccm#268, hccm#147).",
-            "kubectl -n kube-system logs deployment/hcloud-cloud-controller-manager; compare the names above",
+            Fix.of(Command("kubectl -n kube-system logs deployment/hcloud-cloud-controller-manager"),
+                   "; compare the names above"),
         )  # fmt: skip
     for condition in own.conditions:
         if condition.type == "NetworkUnavailable" and condition.status == "True":
@@ -130,7 +132,7 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
                  f"pod range: {', '.join(own.pod_cidrs) or '(none)'}", f"address: {', '.join(own.internal_ips)}"),
                 "The route to this node's pods could not be made: its address lies in its own pod range (CIDR004), the "
                 "network has its hundred routes, or the server is not attached to the network (NODE005).",
-                "kubectl get events -A --field-selector reason=FailedToCreateRoute",
+                Fix.of(Command("kubectl get events -A --field-selector reason=FailedToCreateRoute")),
             )  # fmt: skip
 
 
@@ -157,8 +159,10 @@ def _name(server: Machine, evidence: Evidence) -> Iterator[Finding]:
             FindingId.NODE003, own.name, f"this node is called {own.name}, and its server {server.hostname}",
             tuple(_names(evidence)),
             "Until a node has a providerID, Hetzner's cloud controller looks for its server by that name (hccm#268).",
-            f"call the server {own.name} in Hetzner's console, if nothing else (Terraform, the autoscaler) knows it by "
-            f"its name; or let the node join anew as {server.hostname}: {_renamed(evidence)}",
+            Fix.of(
+                f"call the server {own.name} in Hetzner's console, if nothing else (Terraform, the autoscaler) knows "
+                f"it by its name; or let the node join anew as {server.hostname}: {_renamed(evidence)}"
+            ),
         )  # fmt: skip
 
 
@@ -182,7 +186,7 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
                 FindingId.NODE005, server.hostname, "this server is attached to no private network",
                 (f"the metadata service of server {server.instance_id} lists none",),
                 "Without it the cloud controller finds no private address and can make no route to this node.",
-                f"hcloud server attach-to-network {server.hostname} --network NAME",
+                Fix.of(Command.of("hcloud", "server", "attach-to-network", server.hostname, "--network", "NAME")),
             )  # fmt: skip
         return
     has = {ip for one in server.networks for ip in (one.ip, *one.alias_ips)}
@@ -192,7 +196,7 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
                 FindingId.NODE004, told.value, f"the node's address {told.value} is none of its server's",
                 (f"node address: {told}", f"the server's: {', '.join(sorted(has))} (the metadata service)"),
                 "The cloud controller refuses it: 'failed to get node address from cloud provider that matches ip'.",
-                f"--node-ip={server.networks[0].ip}",
+                Fix.of(Setting(f"--node-ip={server.networks[0].ip}")),
             )  # fmt: skip
 
 
@@ -218,7 +222,7 @@ def _not_here(evidence: Evidence) -> Iterator[Finding]:
                 FindingId.NODE004, told.value, f"the node's address {told.value} is on none of its interfaces",
                 (f"node address: {told}",),
                 "The kubelet gives this address for the node, and nobody reaches it there: no logs, exec or metrics.",
-                "--node-ip with an address of this node: ip -brief address",
+                Fix.of("--node-ip with an address of this node: ", Command("ip -brief address")),
             )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, Holder, known
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import Judgement
 
 
@@ -22,7 +23,13 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 "it: a process that is none of the node's own can hide no other pod's network, only one of its own "
                 "making, in which nothing runs."
             ),
-            fix=f"look what it does: ls /proc/{one.pid}/fd | wc -l; wc -l /proc/{one.pid}/mountinfo; and end it",
+            fix=Fix.of(
+                "look what it does: ",
+                Command.of("ls", f"/proc/{one.pid}/fd").into(Command("wc -l")),
+                "; ",
+                Command.of("wc", "-l", f"/proc/{one.pid}/mountinfo"),
+                "; and end it",
+            ),
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, known
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import NEW_LINE, Command, Fix, Part
 from janitor.core.judgement import Judgement
 from janitor.core.networkd import RULES, is_off
 from janitor.core.profiles import configured_ranges, makers
@@ -36,19 +37,20 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         )
 
 
-def _fix(rules: list[GoneRule], would: set[str], routing: Routing) -> str:
+def _fix(rules: list[GoneRule], would: set[str], routing: Routing) -> Fix:
     """What helps here and now, then what keeps it from happening again."""
     owner = rules[0].profile.alive.process
     if not makers(rules[0].profile, routing):
-        lines = [f"start {owner}: it makes them when it starts; until then, by hand:"]
+        parts: list[str | Part] = [f"start {owner}: it makes them when it starts; until then, by hand:"]
     elif would >= {gone.rule.words for gone in rules}:
-        lines = ["janitor clean --only rules, or by hand:"]
+        parts = [Command("janitor clean --only rules"), ", or by hand:"]
     else:
-        lines = ["by hand (why janitor would not, 'janitor clean --only rules --dry-run' says):"]
-    lines += [gone.rule.command for gone in rules]
+        why = Command("janitor clean --only rules --dry-run")
+        parts = ["by hand (why janitor would not, '", why, "' says):"]
+    parts += [part for gone in rules for part in (NEW_LINE, gone.rule.adding)]
     if not all(is_off(networkd, RULES) for networkd in known(routing.networkd)):
-        lines.append("janitor clean --fix networkd    # so that it does not happen again")
-    return "\n".join(lines)
+        parts += [NEW_LINE, Command("janitor clean --fix networkd", "so that it does not happen again")]
+    return Fix.of(*parts)
 
 
 def _words(rules: list[GoneRule]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding
+from janitor.core.fix import NEW_LINE, Command, File, Fix, Part, Setting
 from janitor.core.judgement import Judgement
 from janitor.core.networkd import (
     DROP_IN,
@@ -63,22 +64,12 @@ def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:
                     "deletes every foreign rule when a link appears or is reconfigured. The restart itself deletes "
                     "no rule; what it does to routes, RULE005 says."
                 ),
-                fix="systemctl restart systemd-networkd",
+                fix=Fix.of(Command("systemctl restart systemd-networkd")),
             )
         return
     opt_out = has_opt_out(networkd.version)
     said = setting(networkd, RULES)
     yes = f"{said.file}:{said.line}: {RULES}=yes" if said else f"no file sets {RULES}, and it is on by default"
-    fix = (
-        f"janitor clean --fix networkd, or save this as {DROP_IN}:\n{drop_in_text(networkd.version)}"
-        "It counts from the next start of systemd-networkd on, which deletes no rule and no route then"
-    )
-    if overruled_by(networkd):
-        fix = f"change it in {overruled_by(networkd)}, which is read after {DROP_IN} would be"
-    if opt_out is not True:
-        fix = 'it has no switch for this; pin the rules in janitor.toml: [rules.protocol] kube-router = "kernel"'
-    if opt_out is None:
-        fix += "\nor, if it is 247.10, 248.8 or newer, the drop-in of 'janitor clean --fix networkd'"
     yield Finding.of(
         id=FindingId.RULE003,
         subject="systemd-networkd",
@@ -86,15 +77,33 @@ def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:
         evidence=(
             f"systemd-networkd {networkd.version or 'of unknown version'}: {yes}",
             f"this would go: {listing(threatened)}",
-            *(problem for problem in networkd.problems if "networkd.conf" in problem),
+            *networkd.setting_problems,
         ),
         explanation=(
             "It deletes every rule that is not `proto kernel` at its start, on `networkctl reconfigure`, on a reload "
             "with a changed file (netplan apply), and when a link appears. Package upgrades restart it unattended "
             "(k0sproject/k0s#5623, systemd/systemd#22077)."
         ),
-        fix=fix,
+        fix=_telling(networkd, opt_out),
     )
+
+
+def _telling(networkd: Networkd, opt_out: bool | None) -> Fix:
+    """How it is told to leave rules alone, where it can be; else what keeps it from deleting these."""
+    change = Command("janitor clean --fix networkd")
+    if opt_out is True and overruled_by(networkd):
+        return Fix.of(f"change it in {overruled_by(networkd)}, which is read after {DROP_IN} would be")
+    if opt_out is True:
+        return Fix.of(
+            change, f", or save this as {DROP_IN}:", File(DROP_IN, drop_in_text(networkd.version)),
+            "It counts from the next start of systemd-networkd on, which deletes no rule and no route then",
+        )  # fmt: skip
+    pinning: tuple[str | Part, ...] = (
+        "it has no switch for this; pin the rules in janitor.toml: ",
+        Setting('[rules.protocol] kube-router = "kernel"'),
+    )
+    newer = (NEW_LINE, "or, if it is 247.10, 248.8 or newer, the drop-in of '", change, "'") if opt_out is None else ()
+    return Fix.of(*pinning, *newer)
 
 
 def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
@@ -118,7 +127,7 @@ def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
                 "Routes on links that it manages go when it configures them. kube-router makes its own again within a "
                 "minute; until then pods on other nodes cannot be reached."
             ),
-            fix=f"the same drop-in as for RULE003 ({DROP_IN}), with {ROUTES}=no",
+            fix=Fix.of(f"the same drop-in as for RULE003 ({DROP_IN}), with ", Setting(f"{ROUTES}=no")),
             severity=Severity.WARNING if default else Severity.INFO,
         )
 
@@ -137,9 +146,14 @@ def _greedy(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
                 "Its [Match] takes in more than the node's own interfaces, so networkd removes addresses and routes "
                 "from kube-bridge and the tunnels as well, those of table 77 included."
             ),
-            fix=(
-                "Narrow the Name= in that file, or save this as /etc/systemd/network/05-pods.network, then networkctl "
-                "reload:\n[Match]\nName=kube-bridge tun-* veth*\n[Link]\nUnmanaged=yes"
+            fix=Fix.of(
+                "Narrow the Name= in that file, or save this as /etc/systemd/network/05-pods.network, then ",
+                Command("networkctl reload"),
+                ":",
+                File(
+                    "/etc/systemd/network/05-pods.network",
+                    "[Match]\nName=kube-bridge tun-* veth*\n[Link]\nUnmanaged=yes",
+                ),
             ),
         )
 

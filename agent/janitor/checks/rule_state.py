@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, known
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import NEW_LINE, Command, Fix
 from janitor.core.judgement import Judgement
 from janitor.core.profiles import known_rules, rules_unseen
 from janitor.core.prose import duration
@@ -33,10 +34,12 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 "Something makes systemd-networkd configure its links again and again: it is being restarted in a "
                 "loop, or a link appears and disappears. An hour after it gave up, janitor tries again."
             ),
-            fix=(
-                f"{breaker.rule.command}\n"
-                "janitor clean --fix networkd    # so that it does not happen again\n"
-                "journalctl -b -u systemd-networkd    # what makes it configure its links so often"
+            fix=Fix.of(
+                breaker.rule.adding,
+                NEW_LINE,
+                Command("janitor clean --fix networkd", "so that it does not happen again"),
+                NEW_LINE,
+                Command("journalctl -b -u systemd-networkd", "what makes it configure its links so often"),
             ),
         )
     yield from _unseen(evidence, routing)
@@ -46,7 +49,7 @@ def _twice(routing: Routing) -> Iterator[Finding]:
     mine = known_rules(routing)
     for group in duplicates(mine):
         first, *others = group
-        removing = "; ".join(rule.command.replace("rule add", "rule del", 1) for rule in others)
+        removing = [part for rule in others for part in ("; ", rule.removing)][1:]
         yield Finding.of(
             id=FindingId.RULE002,
             subject=str(first),
@@ -56,7 +59,7 @@ def _twice(routing: Routing) -> Iterator[Finding]:
                 "Each copy does the same, and whoever deletes one leaves the others: a rule that its owner has taken "
                 "back goes on working. `ip rule add` without a priority makes such copies."
             ),
-            fix=removing,
+            fix=Fix.of(*removing),
         )
 
 
@@ -68,7 +71,9 @@ def _unseen(evidence: Evidence, routing: Routing) -> Iterator[Finding]:
             summary=text(part.reason),
             evidence=(),
             explanation="Whether the policy rules of the pods' network are complete is therefore not known.",
-            fix=hint(part.reason)
-            or "run janitor as root on the node itself; in a container with hostNetwork and hostPID",
+            fix=Fix.of(
+                hint(part.reason)
+                or "run janitor as root on the node itself; in a container with hostNetwork and hostPID"
+            ),
             status="unknown",
         )

@@ -7,6 +7,7 @@ from janitor.core.addresses import in_ranges
 from janitor.core.evidence import AddressRange, Evidence, known
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 from janitor.core.judgement import JudgedLease, Judgement, Verdict
 from janitor.core.lease import canonical_address
 from janitor.core.scope import ranges_of
@@ -28,7 +29,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             yield _finding(
                 f"{address} is leased in {len(same)} networks", address, same,
                 "Two networks hand out the same addresses: their ranges overlap.",
-                "give the networks ranges that do not overlap",
+                Fix.of("give the networks ranges that do not overlap"),
             )  # fmt: skip
     for (container_id, interface, directory, _), same in by_attachment.items():
         if len(same) > 1:
@@ -36,7 +37,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 f"container {container_id[:13]} holds {len(same)} addresses of one range ({interface})",
                 f"{directory}: {container_id}", same,
                 "host-local gives an attachment one address of each range set, and CNI DEL frees all that name it.",
-                "nothing is lost: they are all released with the pod. If it stays, delete the pod.",
+                Fix.of("nothing is lost: they are all released with the pod. If it stays, delete the pod."),
             )  # fmt: skip
     for lease in leases:
         sandbox = judgement.sightings.claimed.get(lease.address)
@@ -46,11 +47,14 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 f"{lease.directory}/{lease.address}", [lease],
                 "When the container that the lease names is released, the address is free to be given to a second "
                 "pod while the first still uses it.",
-                f"restart the pod: kubectl delete pod -n {sandbox.pod.namespace} {sandbox.pod.name}",
+                Fix.of(
+                    "restart the pod: ",
+                    Command.of("kubectl", "delete", "pod", "-n", sandbox.pod.namespace, sandbox.pod.name),
+                ),
             )  # fmt: skip
 
 
-def _finding(summary: str, subject: str, leases: list[JudgedLease], explanation: str, fix: str) -> Finding:
+def _finding(summary: str, subject: str, leases: list[JudgedLease], explanation: str, fix: Fix) -> Finding:
     evidence = tuple(
         f"{lease.directory}/{lease.address}: {lease.container_id or 'no container named'} "
         f"{lease.interface} ({lease.verdict})"

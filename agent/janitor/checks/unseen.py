@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
+from janitor.core.fix import Fix
 from janitor.core.judgement import Judgement
 from janitor.report.words import hint, text
 
@@ -18,7 +19,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             summary=text(part.reason),
             evidence=(),
             explanation="Whatever cannot be seen may be the owner of a lease, so every lease without an owner is kept.",
-            fix=hint(part.reason)
-            or "run janitor as root on the node itself; in a container with hostPID and CAP_SYS_PTRACE",
+            fix=Fix.of(
+                hint(part.reason)
+                or "run janitor as root on the node itself; in a container with hostPID and CAP_SYS_PTRACE"
+            ),
             status="unknown",
         )

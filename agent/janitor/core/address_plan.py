@@ -30,10 +30,11 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class NodeSubnet:
-    """A subnet that nodes, load balancers or routers have addresses in."""
+    """A subnet that nodes, load balancers or routers have addresses in. `agent_pool`: a scheme gave it to one."""
 
     name: str
     cidr: Stated
+    agent_pool: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +224,10 @@ def kube_hetzner(
     if net is None or net.version != 4 or mask > 30:
         return (), ()
     source = f"{KUBE_HETZNER}'s scheme"
-    pools = [(f"control-plane pool {j}", subnet_count - 1 - j, count) for j, count in enumerate(control_planes)]
-    pools += [(f"agent pool {i}", i, count) for i, count in enumerate(agents)]
+    pools = [(f"control-plane pool {j}", subnet_count - 1 - j, n, False) for j, n in enumerate(control_planes)]
+    pools += [(f"agent pool {i}", i, n, True) for i, n in enumerate(agents)]
     pools = [pool for pool in pools if 0 <= pool[1] < subnet_count]
-    subnets = [NodeSubnet(name, Stated(str(slot(net, mask, index)), source)) for name, index, _ in pools]
+    subnets = [NodeSubnet(name, Stated(str(slot(net, mask, i)), source), agent) for name, i, _, agent in pools]
     subnets += [
         NodeSubnet(name, Stated(str(slot(net, mask, index)), source))
         for name, index in (("the NAT router, if used", 200), ("the vSwitch, if used", 201))
@@ -234,7 +235,7 @@ def kube_hetzner(
     ]
     nodes = [
         PlannedNode(f"node {number} of {name}", Stated(str(address), source), (), True)
-        for name, index, count in pools
+        for name, index, count, _ in pools
         for number in range(count)
         if (address := host(slot(net, mask, index), 101 + number)) is not None
     ]
@@ -254,7 +255,7 @@ def agent_pools_free(layout: Layout) -> int:
     if net is None or mask > 30:
         return 0
     ranges = [r.net for r in (*layout.pods, *layout.services)]
-    others = {int(r.net.network_address) for name, r in layout.subnets if not name.startswith("agent pool")}
+    others = {int(r.net.network_address) for s in layout.plan.subnets if not s.agent_pool for r in _ranges((s.cidr,))}
     for index in range(count):
         subnet = slot(net, mask, index)
         if int(subnet.network_address) in others or any(overlap(subnet, other) for other in ranges):

@@ -5,6 +5,7 @@ from typing import Literal
 
 from janitor.core.finding_ids import FindingId
 from janitor.core.finding_ids import Severity as Severity
+from janitor.core.fix import Fix
 from janitor.core.judgement import Judgement
 from janitor.core.reason import Reason
 
@@ -25,7 +26,7 @@ class Finding:
     summary: str
     evidence: tuple[str, ...]
     explanation: str
-    fix: str
+    fix: Fix
     status: Status = "problem"
 
     @classmethod
@@ -36,7 +37,7 @@ class Finding:
         summary: str,
         evidence: tuple[str, ...],
         explanation: str,
-        fix: str,
+        fix: Fix,
         *,
         severity: Severity | None = None,
         status: Status = "problem",

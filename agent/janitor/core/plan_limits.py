@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from janitor.core.address_plan import KUBE_HETZNER, Layout, agent_pools_free, scheme_mask, slot_count
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding
+from janitor.core.fix import Fix, Setting
 from janitor.core.plan_rules import latent_slots
 from janitor.core.prose import count
 
@@ -42,7 +43,7 @@ def _slots(layout: Layout) -> Iterator[Finding]:
                 (f"pod range: {part.stated}", f"node mask: /{mask}", f"nodes: {nodes}"),
                 "Nodes beyond the last slot get no pod range (CIDRNotAvailable) and run no pods. A node that is "
                 "replaced needs a second slot until the first is freed, so some must be spare.",
-                f"a pod range of /{_prefix_for(nodes, mask)}, or smaller slots (--node-cidr-mask-size)",
+                Fix.of(f"a pod range of /{_prefix_for(nodes, mask)}, or smaller slots (--node-cidr-mask-size)"),
                 severity=Severity.ERROR if short else Severity.WARNING,
             )  # fmt: skip
 
@@ -67,11 +68,13 @@ def _routes(layout: Layout) -> Iterator[Finding]:
                 (f"pod range: {part.stated}", *((f"nodes: {layout.joining}",) if many else ())),
                 "Each node needs a route of its own in the network, and the hundred-and-first is refused, however many "
                 "slots there are (hccm#342).",
-                "an overlay (Cilium, flannel's VXLAN) with routes off, before the last route is used: no other range "
-                "helps. " + _FULL
-                if many
-                else f"none is needed for fewer than {_MANY_NODES} nodes; for more, an overlay (Cilium, flannel's "
-                "VXLAN) with routes off. " + _FULL,
+                Fix.of(
+                    "an overlay (Cilium, flannel's VXLAN) with routes off, before the last route is used: no other "
+                    f"range helps. {_FULL}"
+                    if many
+                    else f"none is needed for fewer than {_MANY_NODES} nodes; for more, an overlay (Cilium, flannel's "
+                    f"VXLAN) with routes off. {_FULL}"
+                ),
                 severity=Severity.WARNING if many else Severity.INFO,
             )  # fmt: skip
 
@@ -84,7 +87,7 @@ def _attached(layout: Layout) -> Iterator[Finding]:
             FindingId.CIDR014, "network",
             f"{layout.joining} nodes, but a Hetzner network takes {ATTACHED_TO_A_NETWORK} servers and load balancers",
             (f"nodes: {layout.joining}", *((f"network: {layout.network.stated}",) if layout.network else ())),
-            "The next server is not attached, whatever the ranges are.", _FULL,
+            "The next server is not attached, whatever the ranges are.", Fix.of(_FULL),
         )  # fmt: skip
 
 
@@ -99,7 +102,9 @@ def _pods_of_a_node(layout: Layout) -> Iterator[Finding]:
                 f"{count(layout.plan.max_pods, 'pod')}",
                 (f"pod range: {part.stated}", f"node mask: /{mask}", f"max pods: {layout.plan.max_pods}"),
                 "Pods beyond that find no address. Leaked leases make it sooner: keep some addresses spare.",
-                f"--max-pods={usable}, or a shorter node mask" if usable > 0 else "a shorter node mask, such as 24",
+                Fix.of(Setting(f"--max-pods={usable}"), ", or a shorter node mask")
+                if usable > 0
+                else Fix.of("a shorter node mask, such as 24"),
             )  # fmt: skip
 
 
@@ -117,7 +122,7 @@ def _subnets(layout: Layout) -> Iterator[Finding]:
             (f"network: {network.stated}",),
             f"kube-hetzner cuts the network into {many} subnets and puts load balancers at host 254 of one, which a "
             "subnet smaller than /24 does not have (kube-hetzner#1913).",
-            f"a network of /{24 - mask + network.net.prefixlen} or larger",
+            Fix.of(f"a network of /{24 - mask + network.net.prefixlen} or larger"),
             severity=Severity.WARNING if mask <= 30 else Severity.ERROR,
         )  # fmt: skip
 

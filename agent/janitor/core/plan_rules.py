@@ -20,7 +20,10 @@ from janitor.core.address_plan import (
 )
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix, Part
 from janitor.core.prose import count, listing
+
+_APART = "choose ranges in which pods and nodes share no address; where the cluster runs already, that takes a new one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def _pods_and_services(layout: Layout) -> Iterator[Finding]:
                     if tolerated
                     else "."
                 ),
-                "choose two ranges that have nothing in common; neither can be changed in a cluster that runs",
+                Fix.of("choose two ranges that have nothing in common; neither can be changed in a cluster that runs"),
                 severity=Severity.WARNING if tolerated else Severity.ERROR,
             )  # fmt: skip
 
@@ -125,7 +128,7 @@ def _own_range(found: list[Collision], layout: Layout) -> Finding:
         "The gateway of the node's route would lie inside the route's destination. Hetzner refuses that ('invalid "
         "gateway'), the node stays NetworkUnavailable, and what its pods answer to the node never leaves the bridge. "
         "Only this node fails, so it looks like a fault of the node (kube-hetzner#1221).",
-        "choose ranges in which pods and nodes share no address; where the cluster runs already, that takes a new one",
+        Fix.of(_APART),
     )  # fmt: skip
 
 
@@ -143,7 +146,7 @@ def _others_range(found: list[Collision]) -> Finding:
         tuple(lines[:8]),
         "The node that has the pod range sends what is meant for the other node into its own bridge, where nobody "
         "answers: those two cannot talk to each other, and all others can (kube-hetzner#1221).",
-        "choose ranges in which pods and nodes share no address; where the cluster runs already, that takes a new one",
+        Fix.of(_APART),
     )  # fmt: skip
 
 
@@ -197,7 +200,7 @@ def _latent(layout: Layout, found: list[Collision]) -> Iterator[Finding]:
         f"{early} kube-controller-manager gives out one slot after the other and does not go back to "
         "a freed one before it has been through all of them, so with an autoscaler every slot is given out some day; "
         "the node that gets one of these breaks as in CIDR004 or CIDR005 (kube-hetzner#1221).",
-        "choose a pod range that has nothing in common with them",
+        Fix.of("choose a pod range that has nothing in common with them"),
     )  # fmt: skip
 
 
@@ -217,9 +220,15 @@ def _services_and_nodes(layout: Layout) -> Iterator[Finding]:
                 f"Service range {services} overlaps {listing([name for name, _ in dict(hit or parts).items()], 4)}",
                 (f"Service range: {services.stated}", *(f"{name}: {value}" for name, value in (hit + parts)[:8])),
                 "A Service can get the address of a node or a load balancer: what is meant for one reaches the other.",
-                "choose a Service range outside every node subnet; it cannot be changed in a cluster that runs",
+                Fix.of("choose a Service range outside every node subnet; it cannot be changed in a cluster that runs"),
                 severity=Severity.CRITICAL if hit else Severity.ERROR,
             )  # fmt: skip
+
+
+def adding_route(pods: Net, gateway: Address | None) -> tuple[str | Part, ...]:
+    """What gives one node a route to the pods of the others, until it boots and after."""
+    command = Command.of("ip", "route", "add", str(pods), "via", str(gateway))
+    return (command, ", and the same route in its network configuration: the next boot forgets it")
 
 
 def _network(layout: Layout) -> Iterator[Finding]:
@@ -239,8 +248,11 @@ def _network(layout: Layout) -> Iterator[Finding]:
                 else "The API accepts routes to such destinations, but the route that each server gets by itself "
                 "covers the network only: where no overlay carries them, packets to pods of other nodes leave by the "
                 "public interface (hccm#329, hccm#115).",
-                "none is needed" if off else f"put the pod range inside {network}; or, on each node, ip route add "
-                f"{pods} via {gateway}, and the same route in its network configuration: the next boot forgets it",
+                Fix.of("none is needed")
+                if off
+                else Fix.of(
+                    f"put the pod range inside {network}; or, on each node, ", *adding_route(pods.net, gateway)
+                ),
                 severity=Severity.INFO if off else Severity.WARNING,
             )  # fmt: skip
     for services in layout.services:
@@ -249,7 +261,7 @@ def _network(layout: Layout) -> Iterator[Finding]:
                 FindingId.CIDR009, str(services),
                 f"Service range {services} is not inside the network {network}",
                 (f"Service range: {services.stated}", f"network: {network.stated}"),
-                "Service addresses never leave a node, so this is fine.", "none is needed",
+                "Service addresses never leave a node, so this is fine.", Fix.of("none is needed"),
             )  # fmt: skip
     for name, part in (*(("pod", p) for p in layout.pods), *(("Service", p) for p in layout.services)):
         if gateway is not None and layout.plan.hetzner and gateway in part.net:
@@ -258,5 +270,5 @@ def _network(layout: Layout) -> Iterator[Finding]:
                 f"{name} range {part} contains the network's gateway {gateway}",
                 (f"{name} range: {part.stated}", f"network: {network.stated}"),
                 "Hetzner keeps the first address of a network for its router: whoever else gets it is not reached.",
-                f"choose a {name} range that does not begin where the network does",
+                Fix.of(f"choose a {name} range that does not begin where the network does"),
             )  # fmt: skip

@@ -1,11 +1,13 @@
 """Rules about one value of an address plan: is it a range, and one that may be used (CIDR001, 002, 010, 017-022)."""
 
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from ipaddress import ip_address, ip_network
 
 from janitor.core.address_plan import Layout, Net, Range, Stated, host, overlap, parse, slot_count, within
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding
+from janitor.core.fix import Command, Fix
 
 PRIVATE = tuple(ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 RESERVED = {
@@ -23,10 +25,18 @@ HETZNER_GATEWAY = ip_network("172.31.1.1/32")
 _SERVICE_HOST_BITS = 20
 
 
-def roles(layout: Layout) -> Iterator[tuple[str, Range]]:
-    """The pod and Service ranges, each with what it is called."""
-    yield from (("pod range", part) for part in layout.pods)
-    yield from (("Service range", part) for part in layout.services)
+class Role(StrEnum):
+    """What a range is for, as people call it."""
+
+    NETWORK = "network"
+    PODS = "pod range"
+    SERVICES = "Service range"
+
+
+def roles(layout: Layout) -> Iterator[tuple[Role, Range]]:
+    """The pod and Service ranges, each with its role."""
+    yield from ((Role.PODS, part) for part in layout.pods)
+    yield from ((Role.SERVICES, part) for part in layout.services)
 
 
 def check(layout: Layout) -> Iterator[Finding]:
@@ -34,8 +44,8 @@ def check(layout: Layout) -> Iterator[Finding]:
     yield from _written(layout)
     yield from _families(layout)
     yield from _dns(layout)
-    for name, part in roles(layout):
-        yield from _usable(name, part, layout)
+    for role, part in roles(layout):
+        yield from _usable(role, part, layout)
     for part in layout.services:
         yield from _service_size(part)
     for part in layout.pods:
@@ -44,17 +54,17 @@ def check(layout: Layout) -> Iterator[Finding]:
 
 def _written(layout: Layout) -> Iterator[Finding]:
     plan = layout.plan
-    values = [("network", plan.network)] if plan.network else []
-    values += [("pod range", value) for value in plan.pods]
-    values += [("Service range", value) for value in plan.services]
+    values: list[tuple[Role | str, Stated]] = [(Role.NETWORK, plan.network)] if plan.network else []
+    values += [(Role.PODS, value) for value in plan.pods]
+    values += [(Role.SERVICES, value) for value in plan.services]
     values += [(f"subnet of {subnet.name}", subnet.cidr) for subnet in plan.subnets]
     for name, stated in values:
         net = parse(stated.value)
-        if name == "network" and plan.hetzner and net and net.version == 6:
+        if name is Role.NETWORK and plan.hetzner and net and net.version == 6:
             yield Finding.of(
                 FindingId.CIDR001, name, f"network {stated.value} is IPv6, and Hetzner's networks are IPv4",
                 (f"network: {stated}",), "The API takes IPv4 ranges only; a server's IPv6 addresses are public ones.",
-                "a network out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+                Fix.of("a network out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             )  # fmt: skip
         if net is None:
             yield _unreadable(name, stated, "a range like 10.42.0.0/16")
@@ -65,7 +75,7 @@ def _written(layout: Layout) -> Iterator[Finding]:
                 f"{name} {stated.value}: {'host bits are set' if host_bits else 'not in canonical form'}",
                 (f"{name}: {stated}", f"canonical form: {net}"),
                 "Some components refuse such a value and others take the range around it, so that they disagree.",
-                f"write {net}",
+                Fix.of(f"write {net}"),
                 severity=Severity.ERROR if host_bits else Severity.INFO,
             )  # fmt: skip
     for stated in (*plan.dns, *(node.address for node in plan.nodes)):
@@ -78,7 +88,7 @@ def _written(layout: Layout) -> Iterator[Finding]:
 def _unreadable(name: str, stated: Stated, wanted: str) -> Finding:
     return Finding.of(
         FindingId.CIDR001, name, f"{name} '{stated.value}' cannot be understood", (f"{name}: {stated}",),
-        "Every component would refuse it, or read something else into it.", f"write {wanted}",
+        "Every component would refuse it, or read something else into it.", Fix.of(f"write {wanted}"),
     )  # fmt: skip
 
 
@@ -100,7 +110,7 @@ def _families(layout: Layout) -> Iterator[Finding]:
             FindingId.CIDR002, "address families", f"address families do not pair: {wrong}", tuple(evidence),
             "With dual-stack each of pods, Services and nodes needs one range or address of each family, in the same "
             "order; k3s refuses to start otherwise (k3s#5781), and other distributions start and then fail.",
-            "give pods and Services the same families in the same order, and each node an address of each",
+            Fix.of("give pods and Services the same families in the same order, and each node an address of each"),
         )  # fmt: skip
 
 
@@ -133,44 +143,48 @@ def _dns(layout: Layout) -> Iterator[Finding]:
                 (f"cluster DNS: {stated}", f"Service range: {mine[0].stated}"),
                 "The DNS Service cannot get this address, so pods ask where nobody answers. A default of 10.43.0.10 "
                 "that stayed when the Service range was changed is the usual cause (kube-hetzner#1691).",
-                f"cluster DNS {host(net, 10) or host(net, 2)}: cluster_dns_ipv4 of kube-hetzner; cluster-dns in "
-                "config.yaml of each k3s or RKE2 server, which is restarted; elsewhere clusterDNS in the kubelet's "
-                "/var/lib/kubelet/config.yaml, and systemctl restart kubelet. Pods have it when they are made anew",
+                Fix.of(
+                    f"cluster DNS {host(net, 10) or host(net, 2)}: cluster_dns_ipv4 of kube-hetzner; cluster-dns in "
+                    "config.yaml of each k3s or RKE2 server, which is restarted; elsewhere clusterDNS in the kubelet's "
+                    "/var/lib/kubelet/config.yaml, and ",
+                    Command("systemctl restart kubelet"),
+                    ". Pods have it when they are made anew",
+                ),
             )  # fmt: skip
 
 
-def _usable(name: str, part: Range, layout: Layout) -> Iterator[Finding]:
-    net, evidence = part.net, (f"{name}: {part.stated}",)
+def _usable(role: Role, part: Range, layout: Layout) -> Iterator[Finding]:
+    net, evidence = part.net, (f"{role}: {part.stated}",)
     for reserved, what in RESERVED.items():
         if overlap(net, reserved):
             yield Finding.of(
-                FindingId.CIDR017, str(net), f"{name} {net} overlaps {reserved}: {what}", evidence,
+                FindingId.CIDR017, str(net), f"{role} {net} overlaps {reserved}: {what}", evidence,
                 "The kernel treats these addresses in its own way, whatever the routes say.",
-                "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+                Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             )  # fmt: skip
     if layout.plan.hetzner and overlap(net, HETZNER_GATEWAY):
         yield Finding.of(
-            FindingId.CIDR018, str(net), f"{name} {net} contains 172.31.1.1, Hetzner's gateway", evidence,
+            FindingId.CIDR018, str(net), f"{role} {net} contains 172.31.1.1, Hetzner's gateway", evidence,
             "The default route of every Hetzner server goes through 172.31.1.1, and the API refuses routes that "
             "contain it.",
-            "take a range without 172.31.1.1, such as one out of 10.0.0.0/8",
+            Fix.of("take a range without 172.31.1.1, such as one out of 10.0.0.0/8"),
         )  # fmt: skip
     routed = layout.plan.hetzner and layout.plan.routes is not False
-    public = name == "pod range" and net.version == 4 and not any(within(net, block) for block in PRIVATE)
+    public = role is Role.PODS and net.version == 4 and not any(within(net, block) for block in PRIVATE)
     shared = overlap(net, SHARED) is not None
     if shared and not (public and routed):  # that says more of the same fact
         yield Finding.of(
-            FindingId.CIDR019, str(net), f"{name} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
+            FindingId.CIDR019, str(net), f"{role} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
             "Tailscale and some providers use these addresses: a node that joins such a network loses routes.",
-            "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+            Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
         )  # fmt: skip
     if public and (routed or not shared) and not any(overlap(net, reserved) for reserved in RESERVED):
         yield Finding.of(
             FindingId.CIDR020, str(net),
-            f"{name} {net} is not private address space (RFC 1918)", evidence,
+            f"{role} {net} is not private address space (RFC 1918)", evidence,
             "Hetzner refuses routes to such destinations, and whoever really owns the addresses cannot be reached "
             "from the pods.",
-            "take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+            Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             severity=Severity.ERROR if routed else Severity.WARNING,
         )  # fmt: skip
 
@@ -182,7 +196,7 @@ def _service_size(part: Range) -> Iterator[Finding]:
             FindingId.CIDR021, str(part.net), f"Service range {part.net} is larger than /{most}",
             (f"Service range: {part.stated}",),
             "kube-apiserver refuses to start: 'specified --service-cluster-ip-range is too large' (hcloud-k8s#383).",
-            f"a Service range of /{most} or smaller, such as {host(part.net, 0)}/{most}",
+            Fix.of(f"a Service range of /{most} or smaller, such as {host(part.net, 0)}/{most}"),
         )  # fmt: skip
 
 
@@ -200,7 +214,7 @@ def _mask(net: Net, stated: Stated, mask: int) -> Iterator[Finding]:
             (f"pod range: {stated}", f"node mask: /{mask}"),
             "kube-controller-manager ends at start: the node mask must be as long as the range's prefix or longer, and "
             "for IPv6 at most 16 bits longer.",
-            _better_mask(net),
+            Fix.of(_better_mask(net)),
         )  # fmt: skip
 
 

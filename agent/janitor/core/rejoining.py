@@ -4,6 +4,7 @@ from typing import Final
 
 from janitor.core.evidence import Evidence, known
 from janitor.core.evidence_node import NodeConfig
+from janitor.core.fix import Command, Part
 from janitor.core.node_view import node_name, own_node
 
 _SERVICES: Final = {
@@ -26,23 +27,32 @@ def service(node: NodeConfig) -> str:
     return _SERVICES.get((node.distribution, node.server), "") if node.server is not None else ""
 
 
-def rejoin(evidence: Evidence) -> str:
+def rejoin(evidence: Evidence) -> tuple[str | Part, ...]:
     """The commands with which this node's Node is made anew; a warning instead where that could end the cluster."""
     node, own = evidence.node_config, own_node(evidence)
     unit = service(node)
     name = own.name if own else node_name(node) or "NAME"
     if node.distribution in ("k3s", "rke2") and node.server is not False:
         return (
-            f"restart {unit or 'its service'}. A Node that has joined already would have to be made anew, but this "
-            f"node is a server, or may be one. Do not delete its Node as it is: {ETCD}. Take a snapshot "
-            f"({node.distribution} etcd-snapshot save), and replace the server by a new one, with two others in health"
+            (
+                f"restart {unit or 'its service'}. A Node that has joined already would have to be made anew, but this "
+                f"node is a server, or may be one. Do not delete its Node as it is: {ETCD}. Take a snapshot ("
+            ),
+            Command.of(node.distribution, "etcd-snapshot", "save"),
+            "), and replace the server by a new one, with two others in health",
         )
     if not unit:
-        return "restart the service that runs its kubelet; a Node that has joined already has to be made anew"
+        return ("restart the service that runs its kubelet; a Node that has joined already has to be made anew",)
     return (
-        "where the node has joined already, make its Node anew, which ends its pods and loses labels and taints that "
-        f"were given by hand{_role(node)}: kubectl drain {name} --ignore-daemonsets && kubectl delete node {name}; "
-        f"on the node: systemctl restart {unit}"
+        (
+            "where the node has joined already, make its Node anew, which ends its pods and loses labels and taints "
+            f"that were given by hand{_role(node)}: "
+        ),
+        Command.of("kubectl", "drain", name, "--ignore-daemonsets").and_then(
+            Command.of("kubectl", "delete", "node", name)
+        ),
+        "; on the node: ",
+        Command.of("systemctl", "restart", unit),
     )
 
 

@@ -87,7 +87,8 @@ class Networkd:
     settings: tuple[Setting, ...]
     network_files: tuple[NetworkFile, ...]
     links: tuple[ManagedLink, ...]
-    problems: tuple[str, ...] = ()  # lines and files that could not be understood
+    problems: tuple[str, ...] = ()  # lines and files of `network_files` that could not be understood
+    setting_problems: tuple[str, ...] = ()  # likewise of `settings`
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def plan_rules(evidence: Evidence) -> Plan:
     for gone in gone_rules(routing, configured):
         missing = _missing(gone, routing, boot_ns, evidence.clock_set_ns)
         if missing:
-            refusals.append(Refusal(gone.rule.words, (*missing, because(Code.BY_HAND, command=gone.rule.command))))
+            refusals.append(Refusal(gone.rule.words, (*missing, because(Code.BY_HAND, command=gone.rule.adding.text))))
             continue
         proof = (
             because(Code.TABLE_NOT_LOOKED_UP, table=gone.rule.table),

@@ -5,13 +5,14 @@ protocol are not part of it: kube-router lets the kernel choose the priority, an
 differ in one of these for different ones (facts of net/core/fib_rules.c, rule_exists).
 """
 
-import shlex
 import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Literal
+
+from janitor.core.fix import Command
 
 RTPROT_UNSPEC, RTPROT_KERNEL, RTPROT_STATIC = 0, 2, 4
 """rtnetlink(7), rtm_protocol. systemd-networkd takes every rule for foreign but those of the kernel."""
@@ -63,18 +64,29 @@ class PolicyRule:
     @property
     def words(self) -> str:
         """The rule without its priority, as `ip rule` has it."""
-        words = [f"{name} {value}".strip() for name, value in self.selectors]
-        if not self.value("from"):
-            words.insert(int(words[:1] == ["not"]), "from all")
-        target = f"lookup {self.table}" if self.action == "lookup" else self.action
-        return f"{' '.join(words)} {target}"
+        return " ".join(self._words())
 
     @property
-    def command(self) -> str:
-        """What makes it, in one line to be pasted."""
-        chosen = f"priority {self.priority} " if self.priority else ""
-        words = " ".join(shlex.quote(word) for word in self.words.split(" "))
-        return f"ip {'-6 ' * (self.family == 6)}rule add {chosen}{words}"
+    def adding(self) -> Command:
+        """What makes it."""
+        return self._command("add")
+
+    @property
+    def removing(self) -> Command:
+        """What deletes it."""
+        return self._command("del")
+
+    def _words(self) -> list[str]:
+        selectors = list(self.selectors)
+        if not self.value("from"):
+            selectors.insert(int(selectors[:1] == [("not", "")]), ("from", "all"))
+        words = [word for selector in selectors for word in selector if word]
+        return [*words, "lookup", str(self.table)] if self.action == "lookup" else [*words, self.action]
+
+    def _command(self, verb: str) -> Command:
+        family = ("-6",) if self.family == 6 else ()
+        priority = ("priority", str(self.priority)) if self.priority else ()
+        return Command.of("ip", *family, "rule", verb, *priority, *self._words())
 
 
 @dataclass(frozen=True, slots=True)

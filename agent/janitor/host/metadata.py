@@ -31,12 +31,17 @@ def vendor(root: str) -> str:
     return printable(text.decode("utf-8", "replace").strip())
 
 
+def is_hetzner(made_by: str, routes: tuple[Route, ...] | Unknown) -> bool:
+    """Whether the machine looks like a server of Hetzner Cloud, by DMI or by its route to the service."""
+    known = () if isinstance(routes, Unknown) else routes
+    return made_by == "Hetzner" or any(route.destination == f"{ADDRESS}/32" for route in known)
+
+
 def machine(made_by: str, routes: tuple[Route, ...] | Unknown, wanted: bool) -> tuple[Machine, ...] | Unknown:
     """What the service says. Unknown, with the reason, where it was not asked or did not answer."""
-    known = () if isinstance(routes, Unknown) else routes
     if not wanted:
         return unseen(Code.METADATA_NOT_ASKED)
-    if made_by != "Hetzner" and not any(route.destination == f"{ADDRESS}/32" for route in known):
+    if not is_hetzner(made_by, routes):
         return unseen(Code.NOT_HETZNER)
     try:
         end = time.monotonic() + _DEADLINE_S

@@ -35,6 +35,7 @@ def read_networkd(node: Node) -> tuple[Networkd, ...] | Unknown:
     if isinstance(proc, Unknown):
         return proc
     problems: list[str] = []
+    setting_problems: list[str] = []
     try:
         pid = find_networkd(proc)
         started = 0
@@ -51,10 +52,11 @@ def read_networkd(node: Node) -> tuple[Networkd, ...] | Unknown:
         pid=pid,
         started_ns=started,
         version=_version(node, proc, pid),
-        settings=tuple(_settings(node, problems)),
+        settings=tuple(_settings(node, setting_problems)),
         network_files=tuple(_network_files(node, problems)),
         links=links,
         problems=tuple(problems),
+        setting_problems=tuple(setting_problems),
     )
     return (found,) if found.pid or found.version or found.links else ()
 

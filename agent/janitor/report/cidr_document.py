@@ -5,12 +5,13 @@ from typing import Literal
 
 import janitor
 from janitor.core.address_plan import AddressPlan, Layout
-from janitor.core.findings import Finding, Severity
+from janitor.core.findings import Severity
 from janitor.core.plan_check import examine
 from janitor.core.plan_limits import Limit, limits, pools
 from janitor.core.proposal import Change, propose
 from janitor.report.cidr_picture import Picture, draw
 from janitor.report.document import schema_of
+from janitor.report.finding_row import FindingRow, finding_row
 from janitor.report.json_bytes import indented
 
 SCHEMA_VERSION = 1
@@ -44,7 +45,7 @@ class PlanReport:
     fail_on: Severity
     clean: bool
     values: tuple[Value, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[FindingRow, ...]
     picture: Picture
     limits: tuple[Limit, ...]
     pools: str
@@ -62,7 +63,7 @@ def make_report(plan: AddressPlan, fail_on: Severity = Severity.WARNING) -> Plan
     return PlanReport(
         SCHEMA_VERSION, janitor.__version__,
         "findings" if any(f.severity.rank >= fail_on.rank for f in findings) else "ok", fail_on, is_clean,
-        _values(plan), findings, draw(layout), limits(layout), pools(layout),
+        _values(plan), tuple(finding_row(finding) for finding in findings), draw(layout), limits(layout), pools(layout),
         Suggestion(better.changes, _values(better.plan), draw(Layout(better.plan))) if better else None,
     )  # fmt: skip
 

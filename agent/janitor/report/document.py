@@ -11,10 +11,11 @@ import msgspec
 from janitor.core.codes import Code
 from janitor.core.evidence import Evidence
 from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Diagnosis, Finding, Severity
+from janitor.core.findings import Diagnosis, Severity
 from janitor.core.judgement import JudgedLease, Verdict
 from janitor.core.reason import Fact, Reason
 from janitor.core.usage import NetworkUsage, usage
+from janitor.report.finding_row import FindingRow, finding_row
 from janitor.report.json_bytes import indented
 from janitor.report.words import text
 
@@ -104,7 +105,7 @@ class Report:
     root: str
     status: Status
     fail_on: Severity
-    findings: tuple[Finding, ...]
+    findings: tuple[FindingRow, ...]
     networks: tuple[NetworkRow, ...]
     leases: tuple[LeaseRow, ...]
     skipped: tuple[SkippedRow, ...] = ()
@@ -123,7 +124,8 @@ def make_report(
     elif any(finding.severity.rank >= fail_on.rank for finding in findings):
         status = "findings"
     return Report(
-        SCHEMA_VERSION, evidence.janitor, evidence.node, evidence.root, status, fail_on, findings,
+        SCHEMA_VERSION, evidence.janitor, evidence.node, evidence.root, status, fail_on,
+        tuple(finding_row(finding) for finding in findings),
         tuple(_network(network) for network in usage(evidence, judgement)),
         tuple(_lease(lease) for lease in judgement.leases),
         tuple(SkippedRow(part.ids, reason_row(part.reason)) for part in diagnosis.skipped),

@@ -1,37 +1,36 @@
 """A fix as lines for a terminal: sentences are broken; commands and files, which are to be pasted, are not."""
 
-import re
 import textwrap
-from typing import Final
 
 from janitor.core.prose import safe
+from janitor.report.finding_row import FixRow
 
-_COMMAND: Final = re.compile(
-    r"(?<![\w/.-])"
-    # Flags and variables for a file: the next line would be another setting, or none.
-    r"(?:(?<=: )--\w|[A-Z_]+=\"|"
-    r"janitor (?:scan|clean|undo|explain|cidr)|(?:kubectl|systemctl|journalctl|crictl|hcloud|curl|apt-get) \S|"
-    r"ip (?:rule|route|link|addr|-)|kubeadm (?:reset|token|join)|networkctl reload|patch -|rm (?:-|/))"
-    # Up to where the sentence goes on.
-    r"(?:(?!; |, |: |[.] |' | \(| and | or |[;,:.)']*$).)*"
-)
-_VERBATIM: Final = re.compile(r"[\[+\-@ \\#]|\w+=")
-"""How lines of unit files and patches begin."""
+_GLUE = "\0"  # no text has it any more once it is safe
 
 
-def fix_lines(fix: str, width: int) -> list[str]:
+def fix_lines(fix: FixRow, width: int) -> list[str]:
     """The lines, at most `width` columns each unless a single command or a file's line is longer."""
-    first, *more = fix.splitlines()
-    lines = _broken(f"  Fix: {safe(first)}", width)
-    for line in more:
-        whole = not line or _VERBATIM.match(line) or _COMMAND.match(line)  # a command may have a comment
-        lines += [f"  {safe(line)}"] if whole else _broken(f"  {safe(line)}", width)
-    return lines
+    lines: list[str] = []
+    line = "Fix: "
+    for part in fix.parts:
+        match part.kind:
+            case "sentence":
+                line += safe(part.text)
+            case "command" | "setting":
+                line += safe(part.text).replace(" ", _GLUE)
+            case "line break":
+                lines += _broken(line, width)
+                line = ""
+            case "file" | "patch":
+                lines += _broken(line, width)
+                line = ""
+                lines += [f"  {safe(verbatim)}" for verbatim in part.text.splitlines()]
+    return lines + _broken(line, width)
 
 
 def _broken(line: str, width: int) -> list[str]:
-    whole = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), line)
     broken = textwrap.wrap(
-        whole, max(width, 20), subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-    )
-    return [part.replace("\0", " ") for part in broken]
+        line, max(width, 20), initial_indent="  ", subsequent_indent="    ", break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    return [part.replace(_GLUE, " ") for part in broken]

@@ -1,39 +1,50 @@
 """The one sentence a paged person needs, for each network."""
 
-from janitor.core.finding_ids import Family, Severity
+from dataclasses import dataclass
+
+from janitor.core.finding_ids import Family, FindingId, Severity
 from janitor.core.judgement import Verdict
 from janitor.core.prose import count, duration, safe
 from janitor.report.document import NetworkRow, Report
 
 _COUNTABLE = 1 << 32
+_BECAUSE_UNSEEN = "because not everything could be looked at (SCAN001)"
 
 
-def headlines(report: Report, *, leases: bool = True) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A sentence, and the finding of what could not be looked at that it names, if it does."""
+
+    text: str
+    unseen: FindingId | None = None
+
+
+def headlines(report: Report, *, leases: bool = True) -> list[Headline]:
     """What is broken first, then one line for each network that CRI uses; one line where there is none.
 
     What is wrong with leases is in their network's line; all else that is bad has one of its own. Without `leases`
     the report is about something else (`--only rules`).
     """
     bad = [f for f in report.findings if f.severity.rank >= Severity.ERROR.rank and f.id.family is not Family.LEASE]
-    alarms = [safe(f"{f.severity.upper()}: {f.summary} ({f.id})") for f in bad if f.status == "problem"]
+    alarms = [Headline(safe(f"{f.severity.upper()}: {f.summary} ({f.id})")) for f in bad if f.status == "problem"]
     if not leases:
-        return alarms or ([] if report.findings else ["nothing to report"])
+        return alarms or ([] if report.findings else [Headline("nothing to report")])
     return alarms + _leases(report)
 
 
-def _leases(report: Report) -> list[str]:
+def _leases(report: Report) -> list[Headline]:
     lines = [_line(network, report) for network in report.networks if network.in_scope]
     if lines:
         return lines
     if report.status == "unknown":
-        return ["nothing can be said about this node's leases, because not everything could be looked at (SCAN001)"]
+        return [Headline(f"nothing can be said about this node's leases, {_BECAUSE_UNSEEN}", FindingId.SCAN001)]
     others = sum(network.files for network in report.networks)
     if others:
-        return [f"no lease of a network that CRI uses; {count(others, 'file')} of others (LEASE008)"]
-    return ["no lease of any host-local network on this node"]
+        return [Headline(f"no lease of a network that CRI uses; {count(others, 'file')} of others (LEASE008)")]
+    return [Headline("no lease of any host-local network on this node")]
 
 
-def _line(network: NetworkRow, report: Report) -> str:
+def _line(network: NetworkRow, report: Report) -> Headline:
     missing = network.verdicts.get(Verdict.MISSING, 0)
     alarm = f"{count(missing, 'address', 'addresses')} in use but NOT RESERVED (LEASE003); " if missing else ""
     foreign = network.verdicts.get(Verdict.FOREIGN, 0)
@@ -48,7 +59,9 @@ def _line(network: NetworkRow, report: Report) -> str:
         sentence = f"{network.name} {used}"
     else:
         sentence = f"{network.name}: {count(network.files - foreign, 'address', 'addresses')} used"
-    return safe(f"{alarm}{sentence}{': ' if held else ''}{held}{beside}; {_outcome(network, report)}")
+    outcome = _outcome(network, report)
+    text = safe(f"{alarm}{sentence}{': ' if held else ''}{held}{beside}; {outcome.text}")
+    return Headline(text, outcome.unseen)
 
 
 def _used(used: int, capacity: int) -> str:
@@ -56,15 +69,15 @@ def _used(used: int, capacity: int) -> str:
     return f"{used} of {capacity}" if capacity < _COUNTABLE else f"{used}"
 
 
-def _outcome(network: NetworkRow, report: Report) -> str:
+def _outcome(network: NetworkRow, report: Report) -> Headline:
     if network.freeable:
-        return f"'janitor clean' would free {network.freeable}"
+        return Headline(f"'janitor clean' would free {network.freeable}")
     pending = [x for x in report.leases if x.verdict == Verdict.PENDING and x.network == network.name]
     if any(lease.unseen for lease in pending) or report.status == "unknown":
-        return "none can be called dead, because not everything could be looked at (SCAN001)"
+        return Headline(f"none can be called dead, {_BECAUSE_UNSEEN}", FindingId.SCAN001)
     waits = [lease.provable_in_s for lease in pending if lease.provable_in_s is not None]
     if waits:
-        return f"none is proven dead yet; 'janitor clean' would watch them for {duration(max(waits))}"
+        return Headline(f"none is proven dead yet; 'janitor clean' would watch them for {duration(max(waits))}")
     if pending:
-        return f"none is proven dead; 'janitor explain {pending[0].address}' says what is missing"
-    return "nothing to free"
+        return Headline(f"none is proven dead; 'janitor explain {pending[0].address}' says what is missing")
+    return Headline("nothing to free")

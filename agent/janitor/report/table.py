@@ -7,10 +7,11 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from janitor.core.findings import Finding, Severity
+from janitor.core.findings import Severity
 from janitor.core.judgement import Verdict
 from janitor.core.prose import id_ranges, safe
 from janitor.report.document import LeaseRow, Report
+from janitor.report.finding_row import FindingRow
 from janitor.report.fixes import fix_lines
 from janitor.report.headline import headlines
 
@@ -39,12 +40,13 @@ def to_table(
     )  # fmt: skip
     first = headlines(report, leases=leases)
     for line in first:
-        console.print(escape(line), style="bold")
-    unseen = ", ".join(sorted({f.id for f in report.findings if f.status == "unknown"}))
-    if report.status == "unknown" and not any(
-        f"not everything could be looked at ({unseen})" in line for line in first
-    ):
-        console.print(f"Not everything could be looked at ({unseen}), so this is not the whole truth.", style="yellow")
+        console.print(escape(line.text), style="bold")
+    unseen = {f.id for f in report.findings if f.status == "unknown"}
+    if report.status == "unknown" and unseen != {line.unseen for line in first} - {None}:
+        console.print(
+            f"Not everything could be looked at ({', '.join(sorted(unseen))}), so this is not the whole truth.",
+            style="yellow",
+        )
     brief = [finding for finding in report.findings if finding.severity is Severity.INFO and not details]
     for finding in report.findings:
         if finding not in brief:
@@ -66,12 +68,12 @@ def to_table(
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def _title(finding: Finding) -> str:
+def _title(finding: FindingRow) -> str:
     kind = "unknown" if finding.status == "unknown" else str(finding.severity)
     return f"[{_STYLES[finding.severity]}]{finding.id} {kind}[/]  {escape(safe(finding.summary))}"
 
 
-def print_finding(console: Console, finding: Finding) -> None:
+def print_finding(console: Console, finding: FindingRow) -> None:
     """All of a finding."""
     console.print(_title(finding))
     for line in finding.evidence:

@@ -1,0 +1,71 @@
+"""A finding as the documents have it: with its fix as text, as commands, as patches, and in parts."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from janitor.core.finding_ids import FindingId, Severity
+from janitor.core.findings import Finding, Status
+from janitor.core.fix import Command, File, Fix, Part, Patch
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """A part of a fix. A `setting` goes into a file; a `file` or a `patch` is for `path`, "" for all others."""
+
+    kind: Literal["sentence", "command", "setting", "line break", "file", "patch"]
+    text: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class FixRow:
+    """`text` is all of it, the texts of its `parts` one after the other.
+
+    `commands` can be pasted into a shell; a word in capitals (NAME, ID) is for people to fill in. `patches` are for
+    `patch -p1 -d /`.
+    """
+
+    text: str
+    commands: tuple[str, ...]
+    patches: tuple[str, ...]
+    parts: tuple[PartRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One answer of one check.
+
+    `status` is `problem`, or `unknown` where the check could not be made. `evidence` holds one plain sentence per thing
+    seen, in the user's own values; `fix` is what to do.
+    """
+
+    id: FindingId
+    severity: Severity
+    subject: str
+    summary: str
+    evidence: tuple[str, ...]
+    explanation: str
+    fix: FixRow
+    status: Status = "problem"
+
+
+def finding_row(finding: Finding) -> FindingRow:
+    """The finding for a document."""
+    return FindingRow(
+        finding.id, finding.severity, finding.subject, finding.summary, finding.evidence, finding.explanation,
+        fix_row(finding.fix), finding.status,
+    )  # fmt: skip
+
+
+def fix_row(fix: Fix) -> FixRow:
+    """The fix for a document."""
+    return FixRow(
+        fix.text,
+        tuple(part.shell for part in fix.parts if isinstance(part, Command)),
+        tuple(part.text for part in fix.parts if isinstance(part, Patch)),
+        tuple(_part(part) for part in fix.parts),
+    )
+
+
+def _part(part: Part) -> PartRow:
+    return PartRow(part.kind, part.text, part.path if isinstance(part, File | Patch) else "")
