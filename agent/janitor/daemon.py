@@ -35,7 +35,7 @@ from janitor.passing import Passing
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family
 from janitor.reporter import Reporter
-from janitor.rule_keeper import RuleKeeper
+from janitor.rule_keeper import RuleKeeper, start_keeper
 from janitor.seen import Endpoints, Overview, Seen, log_server
 from janitor.sole import Sole
 from janitor.standing import Settings, SettingsError, changes, health, metrics, missing, mode, status
@@ -236,10 +236,10 @@ class Daemon:
         if wanted.repair_rules and wanted.no_rules:
             return unseen(Code.RULES_NOT_KEPT, why=wanted.no_rules)
         options = wanted.options
-        return RuleKeeper(options.root, proc, options.profiles, self.log, observe_only=not wanted.repair_rules)
+        return start_keeper(options.root, proc, options.profiles, self.log, observe_only=not wanted.repair_rules)
 
     def _watching(self, keeper: RuleKeeper) -> None:
-        self.log(LogEvent.WATCHING_RULES, learned=len(keeper.mirror.kept), pid=os.getpid())
+        self.log(LogEvent.WATCHING_RULES, learned=len(keeper.memory.mirror.kept), pid=os.getpid())
 
     def _order(self, tidy: bool, postponed: frozenset[str]) -> Order:
         wanted = self.settings
@@ -265,7 +265,7 @@ class Daemon:
         record = leases.record if leases is not None else PassRecord()
         age_s = (clock().boottime_ns - record.looked_ns) / SECOND if record.looked_ns else None
         keeper = rules.keeper if rules is not None else None
-        watched = len(keeper.mirror.kept) if keeper is not None else None
+        watched = len(keeper.memory.mirror.kept) if keeper is not None else None
         return Overview(record.looked, age_s, leases is not None, watched)
 
     def _chores(self) -> None:

@@ -1,12 +1,12 @@
 """The daemon's part that keeps the policy rules: a RuleKeeper, begun again whenever it could not go on."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from janitor.core.evidence import Unknown
 from janitor.core.retry import SECOND, Retry, is_due
+from janitor.core.rule_memory import RuleCounts
 from janitor.host.files import said
 from janitor.host.procfs import clock
 from janitor.part import Health, Part
@@ -21,21 +21,21 @@ _LONGEST_WAIT_S: Final = 60
 
 @dataclass(slots=True)
 class Keeping(Part):
-    """`make` gives a keeper that has not been started, or why there is none. `watching` is told of each beginning."""
+    """`make` gives a keeper at work (OSError), or why there is none. `watching` is told of each beginning."""
 
     make: Callable[[], RuleKeeper | Unknown]
     log: Log
     watching: Callable[[RuleKeeper], None]
     keeper: RuleKeeper | None = None
-    counts_before: Counter[str] = field(default_factory=Counter)  # of the last keeper
+    counts_before: RuleCounts = field(default_factory=RuleCounts)  # of the last keeper
     _next_ns: int = 0  # when to begin, while there is no keeper
     _retry: Retry = field(default_factory=lambda: Retry(1, _LONGEST_WAIT_S))
     _problem: str = ""
 
     @property
-    def counts(self) -> Counter[str]:
+    def counts(self) -> RuleCounts:
         """What was restored and deleted, by whom."""
-        return self.keeper.counts if self.keeper is not None else self.counts_before
+        return self.keeper.memory.counts if self.keeper is not None else self.counts_before
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
@@ -73,13 +73,13 @@ class Keeping(Part):
         """Write the mirror down and stop. Nothing is put back: who comes next may have been told not to."""
         del patience_s
         if self.keeper is not None:
-            self.counts_before = self.keeper.counts
+            self.counts_before = self.keeper.memory.counts
             self.keeper.close()
             self.keeper = None
 
     def metrics(self) -> tuple[Family, ...]:
         """What was restored and deleted, and what is watched."""
-        return rule_metrics(self.counts, len(self.keeper.mirror.kept) if self.keeper is not None else None)
+        return rule_metrics(self.counts, len(self.keeper.memory.mirror.kept) if self.keeper is not None else None)
 
     def health(self, awake_ns: int) -> Health:
         """Whether the rules are watched."""
@@ -97,7 +97,6 @@ class Keeping(Part):
         if isinstance(made, Unknown):
             self._broken(text(made.reason), hint(made.reason))
             return
-        made.start()
         self.keeper, self._problem = made, ""
         self._retry.succeeded()
         self.watching(made)

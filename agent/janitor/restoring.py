@@ -1,13 +1,13 @@
 """Puts back the rules that systemd-networkd has deleted, as far as they are wanted: the hands of core/mirror.py."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 from janitor.core.codes import Code
-from janitor.core.mirror import CHECK_NS, Mirror
+from janitor.core.mirror import CHECK_NS
 from janitor.core.profiles import SECOND
 from janitor.core.reason import Reason, because
-from janitor.core.routing import Match, Profile
+from janitor.core.routing import OwnedRule
+from janitor.core.rule_memory import RuleMemory
 from janitor.core.rules import PolicyRule, Step
 from janitor.core.unknown import Unknown
 from janitor.doubt import Doubt
@@ -17,19 +17,16 @@ from janitor.host.owners import Owners
 from janitor.host.procfs import clock
 from janitor.report.events import Log, LogEvent
 from janitor.report.words import texts
-from janitor.unattributed import Unattributed
 
 
 @dataclass(slots=True)
 class Restoring:
-    """Works for one keeper, with its mirror and its counts. `known` is told of each rule that comes and goes."""
+    """Works for one keeper, on its memory."""
 
-    mirror: Mirror
+    memory: RuleMemory
     socket: RuleSocket
     owners: Owners
     doubt: Doubt
-    known: Unattributed
-    counts: Counter[str]
     log: Log
     observe_only: bool
     _refused: str = ""  # what the kernel refused last
@@ -42,10 +39,10 @@ class Restoring:
         """
         now = clock().boottime_ns
         self._forget_unwanted()
-        if not self.mirror.owed():
+        if not self.memory.mirror.owed():
             return None
         try:
-            steps = self.mirror.due(self.socket.dump(), now)
+            steps = self.memory.mirror.due(self.socket.dump(), now)
         except OSError as error:
             self.log(LogEvent.RULES_NOT_RESTORED, why=f"reading the rules: {said(error)}")
             return now + CHECK_NS
@@ -53,11 +50,11 @@ class Restoring:
             if self._carry_out(step) and step.do == "add":
                 self._is_back(step.rule)
         self._log_postponed(now)
-        return self.mirror.wiped_ns + CHECK_NS
+        return self.memory.mirror.wiped_ns + CHECK_NS
 
     def withdraw(self, now: int) -> None:
         """Forget what nobody wants any more; what we put back a moment ago on older knowledge goes again."""
-        for kept, reasons in self.mirror.unwanted(self._why_not):
+        for kept, reasons in self.memory.mirror.unwanted(self._why_not):
             why = "; ".join(texts(reasons))
             self.log(LogEvent.RULE_FORGOTTEN, rule=str(kept.rule), profile=kept.profile.name, why=why)
             if kept.put_back_lately(now) and not kept.owed_ns:
@@ -70,27 +67,23 @@ class Restoring:
 
     def _forget_unwanted(self) -> None:
         """Of what is owed; where it cannot be told whether anybody wants a rule, that one waits."""
-        for kept in self.mirror.waiting():
-            reasons = (
-                (because(Code.ONLY_OBSERVING),)
-                if self.observe_only
-                else self._why_not(kept.rule, kept.profile, kept.match)
-            )
+        for kept in self.memory.mirror.waiting():
+            reasons = (because(Code.ONLY_OBSERVING),) if self.observe_only else self._why_not(kept.owned)
             # Nothing brings a forgotten rule back, and what was seen before the deletion may be old: an owner that has
             # just been started anew, with other arguments or another range, has made its rules already. The check that
             # follows every deletion looks again first.
             old = bool(reasons) and not self.observe_only and self.owners.looked_ns < kept.owed_ns
             kept.undecided = old or isinstance(reasons, Unknown)
             if reasons and not kept.undecided and not isinstance(reasons, Unknown):
-                self.mirror.forget(kept.rule)
+                self.memory.mirror.forget(kept.rule)
                 why = "; ".join(texts(reasons))
                 self.log(
                     LogEvent.RULE_NOT_RESTORED, rule=str(kept.rule), profile=kept.profile.name, by=kept.by, why=why
                 )
 
-    def _why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[Reason, ...] | Unknown:
+    def _why_not(self, owned: OwnedRule) -> tuple[Reason, ...] | Unknown:
         """Why nobody wants the rule any more; nothing if somebody does."""
-        reasons = self.owners.why_not(rule, profile, match)
+        reasons = self.owners.why_not(owned)
         if isinstance(reasons, Unknown):
             self.doubt.about(reasons)
         return reasons
@@ -112,19 +105,19 @@ class Restoring:
             self._refused = sentence
             return False
         if step.do == "remove":
-            self.known.deleted(rule)
+            self.memory.deleted(rule)
         else:
-            self.known.made(rule)
+            self.memory.made(rule)
         return True
 
     def _is_back(self, rule: PolicyRule) -> None:
         """Note that it has been made; say so, unless it was only moved behind another one."""
-        kept, now = self.mirror.find(rule), clock().boottime_ns
+        kept, now = self.memory.mirror.find(rule), clock().boottime_ns
         owed_ns = kept.owed_ns if kept is not None else 0
-        self.mirror.restored(rule, now)
+        self.memory.mirror.restored(rule, now)
         if kept is None or not owed_ns:
             return
-        self.counts[f"restored {kept.profile.name}"] += 1
+        self.memory.counts.restored[kept.profile.name] += 1
         late = f"{(now - owed_ns) / 1e6:.2f}"
         self.log(LogEvent.RULE_RESTORED, rule=str(rule), profile=kept.profile.name, deleted_by=kept.by, after_ms=late)
         if kept.broken_ns:
@@ -136,12 +129,12 @@ class Restoring:
             )
 
     def _log_postponed(self, now: int) -> None:
-        due_ns = self.mirror.due_ns(now)
+        due_ns = self.memory.mirror.due_ns(now)
         if due_ns is not None and due_ns > now + CHECK_NS and due_ns != self._postponed_ns:
             seconds = f"{(due_ns - now) / SECOND:.1f}"
             self.log(
                 LogEvent.RESTORING_POSTPONED,
-                rules=len(self.mirror.owed()),
+                rules=len(self.memory.mirror.owed()),
                 for_s=seconds,
                 why="deleted again and again",
             )

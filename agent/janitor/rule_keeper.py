@@ -5,7 +5,6 @@ in unattributed.py. One object, driven by a loop: call `readable` when its socke
 """
 
 import select
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,18 +13,20 @@ from janitor.core.codes import Code
 from janitor.core.mirror import CHECK_NS, Mirror
 from janitor.core.retry import SECOND, earliest, is_due
 from janitor.core.routing import Profile
-from janitor.core.rules import Exact, PolicyRule
+from janitor.core.rule_memory import RuleMemory
+from janitor.core.rules import PolicyRule
 from janitor.doubt import Doubt
 from janitor.host import mirror_note
 from janitor.host.attribution import Attribution, Doer
 from janitor.host.files import said, unknown
 from janitor.host.namespaces import in_network
 from janitor.host.netlink import Interrupted, RuleSocket
-from janitor.host.node import Node
+from janitor.host.node import node_with
 from janitor.host.owners import Owners
-from janitor.host.procfs import Proc, boot_id, clock
+from janitor.host.procfs import Proc, clock
 from janitor.report.events import Log, LogEvent
 from janitor.restoring import Restoring
+from janitor.rule_log import RuleLog
 from janitor.unattributed import Unattributed
 
 QUIET_S: Final = 0.001
@@ -35,64 +36,49 @@ BURST_S: Final = 0.01
 SUSPECT_NS: Final = 100_000_000
 RESYNC_NS: Final = 60 * SECOND
 _ATTEMPTS: Final = 5
-_LINES: Final = 500
-"""So many lines of what becomes of one rule are written in a minute; the rest are counted."""
 
 
 @dataclass(slots=True)
 class RuleKeeper:
-    """The rules of one node. OSError from `start` where the kernel does not let us watch."""
+    """The rules of one network namespace. Its hands and its judge work on the same memory."""
 
-    root: str
-    proc: Proc
-    profiles: tuple[Profile, ...]
+    place: mirror_note.Place
+    socket: RuleSocket
+    who: Attribution
+    owners: Owners
+    memory: RuleMemory
     log: Log
     observe_only: bool = False
-    counts: Counter[str] = field(default_factory=Counter)  # "restored kube-router", "deleted by systemd-networkd", …
-    mirror: Mirror = field(init=False)
-    _socket: RuleSocket = field(init=False)
-    _who: Attribution = field(init=False)
-    _owners: Owners = field(init=False)
-    _doubt: Doubt = field(init=False)
-    _unattributed: Unattributed = field(init=False)
-    _restoring: Restoring = field(init=False)
-    _boot_id: str = ""  # "" where it cannot be read: then nothing is written down
-    _namespace: int = 0  # the network namespace's inode
+    doubt: Doubt = field(init=False)
+    unattributed: Unattributed = field(init=False)
+    restoring: Restoring = field(init=False)
+    _rule_log: RuleLog = field(init=False)
     _check_ns: int | None = None  # when to compare with the kernel on account of a deletion
     _resync_ns: int = 0  # when to do so whatever happens
     _save_ns: int | None = None  # when to write the mirror down; None where nothing is new
     _missed: tuple[str, ...] = ()
-    _lines: Counter[Exact] = field(default_factory=Counter)  # about each rule, since the last comparison
+
+    def __post_init__(self) -> None:
+        """Those who work for it."""
+        self.doubt, self._rule_log = Doubt(self.log), RuleLog(self.log)
+        self.unattributed = Unattributed(self.memory, self.owners, self.who, self.doubt, self.log)
+        self.restoring = Restoring(self.memory, self.socket, self.owners, self.doubt, self.log, self.observe_only)
 
     # Beginning and end.
 
     def start(self) -> None:
         """Learn what is there, and look at what has happened since an earlier janitor stopped watching."""
-        found = boot_id(self.proc)
-        self._boot_id = found if isinstance(found, str) else ""
-        path = f"{self.proc.path}/1/ns/net"
-        self._namespace = Path(path).stat().st_ino
-        self._socket = in_network(path, lambda: RuleSocket(watch=True))
-        self._who = who = Attribution(self.proc)
-        self._owners = owners = Owners(self.root, self.proc, self.profiles, blind=who.blind())
-        if owners.blind:
-            self.log(
-                LogEvent.DELETERS_OUT_OF_SIGHT, why="no host PID namespace", then="judged by what goes and by traces"
-            )
-        self.mirror = mirror = Mirror(self.profiles)
-        self._doubt = doubt = Doubt(self.log)
-        self._unattributed = judge = Unattributed(mirror, owners, who, doubt, self.counts, self.log)
-        self._restoring = Restoring(
-            mirror, self._socket, owners, doubt, judge, self.counts, self.log, self.observe_only
-        )
+        if self.owners.blind:
+            then = "judged by what goes and by traces"
+            self.log(LogEvent.DELETERS_OUT_OF_SIGHT, why="no host PID namespace", then=then)
         self._look()
-        there = self._socket.dump()
-        mirror.compare(there, declared=owners.declared)
-        judge.remember(there)
+        there = self.socket.dump()
+        self.memory.mirror.compare(there, declared=self.owners.declared)
+        self.memory.remember(there, clock())
         note = self._note()
         if note is not None:
-            judge.go_on_from(note, there)
-            if mirror.waiting():  # which is decided on a look that comes after it
+            self.unattributed.go_on_from(note, there)
+            if self.memory.mirror.waiting():  # which is decided on a look that comes after it
                 self._check_ns = clock().boottime_ns + CHECK_NS
         self._resync_ns = clock().boottime_ns + RESYNC_NS
         self._save()
@@ -100,22 +86,22 @@ class RuleKeeper:
     def close(self) -> None:
         """Write the mirror down, with what is owed, for the next one; and stop watching."""
         self._save()
-        self._socket.close()
+        self.socket.close()
 
     def last_round(self) -> None:
         """There may be no next one: put back what is owed, as far as the bounds allow it now."""
-        if self.mirror.owed():
-            self._restoring.restore()
+        if self.memory.mirror.owed():
+            self.restoring.restore()
 
     def fileno(self) -> int:
         """What to select on."""
-        return self._socket.fileno()
+        return self.socket.fileno()
 
     @property
     def due_ns(self) -> int | None:
         """When to call `tick` at the latest, on CLOCK_BOOTTIME."""
-        due_ns = self.mirror.due_ns(clock().boottime_ns) if self._check_ns is None else None
-        return earliest(self._resync_ns, self._check_ns, self._doubt.again_ns, self._save_ns, due_ns)
+        due_ns = self.memory.mirror.due_ns(clock().boottime_ns) if self._check_ns is None else None
+        return earliest(self._resync_ns, self._check_ns, self.doubt.again_ns, self._save_ns, due_ns)
 
     # Hearing.
 
@@ -124,29 +110,29 @@ class RuleKeeper:
         began = clock().boottime_ns
         try:
             self._take()
-            while self.mirror.owed() and clock().boottime_ns - began < BURST_S * SECOND:
-                if not select.select([self._socket], [], [], QUIET_S)[0]:
+            while self.memory.mirror.owed() and clock().boottime_ns - began < BURST_S * SECOND:
+                if not select.select([self.socket], [], [], QUIET_S)[0]:
                     break
                 self._take()
         except Interrupted as error:
             self.log(LogEvent.EVENTS_LOST, reason=said(error), then="all rules are compared anew")
             self._look()
             self._resync()
-        if self.mirror.owed():
+        if self.memory.mirror.owed():
             self._restore()
 
     def _take(self) -> bool:
         """Take in what is there to read; whether there was anything."""
         doers: dict[int, Doer] = {}
         anything = False
-        for event in self._socket.events():
-            if event.port == self._socket.port:
+        for event in self.socket.events():
+            if event.port == self.socket.port:
                 continue
             anything = True
             now = clock().boottime_ns
             self._save_ns = now + SECOND if self._save_ns is None else self._save_ns
             if event.port not in doers:
-                doers[event.port] = self._who.who(event.port)
+                doers[event.port] = self.who.who(event.port)
             if event.made:
                 self._made(event.rule, doers[event.port], now)
             else:
@@ -154,57 +140,42 @@ class RuleKeeper:
         return anything
 
     def _made(self, rule: PolicyRule, doer: Doer, now: int) -> None:
-        self._unattributed.made(rule)
-        fresh = self.mirror.find(rule) is None
-        for step in self.mirror.added(rule, now, by_networkd=doer.kind == "networkd"):
-            self._restoring.take_away(step.rule, "its owner has made it again")
-        kept = self.mirror.find(rule)
+        self.memory.made(rule)
+        fresh = self.memory.mirror.find(rule) is None
+        for step in self.memory.mirror.added(rule, now, by_networkd=doer.kind == "networkd"):
+            self.restoring.take_away(step.rule, "its owner has made it again")
+        kept = self.memory.mirror.find(rule)
         if fresh and kept is not None:
             likely = self._likely(doer, kept.profile)
-            self._log_rule(rule, LogEvent.RULE_LEARNED, made_by=str(doer), likely=likely)
+            self._rule_log.log_rule(rule, LogEvent.RULE_LEARNED, made_by=str(doer), likely=likely)
 
     def _deleted(self, rule: PolicyRule, doer: Doer, now: int) -> None:
         if doer.kind == "unseen":
-            self._unattributed.suspect(rule)
+            self.memory.suspects.append(rule)
             self._check_ns = now + SUSPECT_NS
             return
-        self._unattributed.deleted(rule)
+        self.memory.deleted(rule)
         if doer.kind == "networkd":
-            kept = self.mirror.wiped(rule, now, str(doer))
+            kept = self.memory.mirror.wiped(rule, now, str(doer))
             if kept is not None:
-                self.counts["deleted by systemd-networkd"] += 1
+                self.memory.counts.deleted["systemd-networkd"] += 1
                 self._check_ns = now + CHECK_NS
                 if kept.watched_only:
-                    self._log_rule(rule, LogEvent.RULE_DELETED, by=str(doer), left=kept.left_alone)
-        elif (kept := self.mirror.forget(rule)) is not None:
-            self.counts["deleted by others"] += 1
+                    self._rule_log.log_rule(rule, LogEvent.RULE_DELETED, by=str(doer), left=kept.left_alone)
+        elif (kept := self.memory.mirror.forget(rule)) is not None:
+            self.memory.counts.deleted["others"] += 1
             self._save_ns = now  # a janitor that ends now must not restore it in its next life
             likely = self._likely(doer, kept.profile)
-            self._log_rule(rule, LogEvent.RULE_DELETED, by=str(doer), likely=likely, left="that is respected")
+            self._rule_log.log_rule(rule, LogEvent.RULE_DELETED, by=str(doer), likely=likely, left="that is respected")
 
     def _likely(self, doer: Doer, profile: Profile) -> str:
         """Who it was in all likelihood, where all that is known is that the socket is closed: kube-router's lives for
         one request."""
-        maker = self._owners.likely(profile) if doer.kind == "gone" else None
+        maker = self.owners.likely(profile) if doer.kind == "gone" else None
         return str(Doer("process", maker.pid, maker.name)) if maker is not None else ""
 
-    def _log_rule(self, rule: PolicyRule, event: LogEvent, /, **fields: str) -> None:
-        """Log it, unless this rule comes and goes so fast that nobody could read it."""
-        self._lines[rule.exact] += 1
-        if self._lines[rule.exact] <= _LINES:
-            self.log(event, rule=str(rule), **fields)
-
-    def _log_untold(self) -> None:
-        """Once a minute: how often rules came and went of which no line was written."""
-        untold = sum(times - _LINES for times in self._lines.values() if times > _LINES)
-        if untold:
-            self.log(
-                LogEvent.RULES_COME_AND_GO, not_told=untold, then="somebody makes and deletes them again and again"
-            )
-        self._lines.clear()
-
     def _restore(self) -> None:
-        check_ns = self._restoring.restore()
+        check_ns = self.restoring.restore()
         if check_ns is not None:
             self._check_ns = max(self._check_ns or 0, check_ns)
 
@@ -213,54 +184,54 @@ class RuleKeeper:
     def tick(self) -> None:
         """Whatever is due: the check after a burst, tokens that have come, the regular comparison, the saving."""
         now = clock().boottime_ns
-        compared = is_due(earliest(self._check_ns, self._doubt.again_ns, self._resync_ns), now)
+        compared = is_due(earliest(self._check_ns, self.doubt.again_ns, self._resync_ns), now)
         if compared:
             self._compare(now)
-        if self.mirror.owed() or (compared and self.mirror.waiting()):
+        if self.memory.mirror.owed() or (compared and self.memory.mirror.waiting()):
             self._restore()
-        self._doubt.end_unless_still()
+        self.doubt.end_unless_still()
         self._save_ns = None
         self._save()
 
     def _compare(self, now: int) -> None:
         """With what the owners of the rules want, and with what the kernel has."""
         if now >= self._resync_ns:
-            self._log_untold()
+            self._rule_log.log_untold()
         self._check_ns, self._resync_ns = None, now + RESYNC_NS
-        doubted = self._doubt.look_again()
+        doubted = self.doubt.look_again()
         self._look()
         if doubted:
-            self._owners.blind = self._who.blind()
-        self._restoring.withdraw(now)
+            self.owners.blind = self.who.blind()
+        self.restoring.withdraw(now)
         self._resync()
-        self.mirror.close_breakers(now)
+        self.memory.mirror.close_breakers(now)
 
     def _look(self) -> None:
         """Look anew at the owners; say it once if a rule of theirs is gone that nobody saw being deleted."""
-        self._owners.refresh()
-        missed = tuple(gone.rule.words for gone in self._owners.gone())
+        self.owners.refresh()
+        missed = tuple(gone.rule.words for gone in self.owners.gone())
         for words in set(missed) - set(self._missed):
             self.log(LogEvent.RULE_MISSING, rule=words, do="see 'janitor scan --only rules'")
         self._missed = missed
-        self._who.remember(self._owners.networkd)
+        self.who.remember(self.owners.networkd)
 
     def _resync(self) -> None:
         there = self._settled()
         if there is not None:
-            self._unattributed.compare(there)
+            self.unattributed.compare(there)
 
     def _settled(self) -> tuple[PolicyRule, ...] | None:
         """The kernel's rules, with no change on its way to us that they do not show yet; None where that never is."""
         for _ in range(_ATTEMPTS):
             try:
                 self._take()
-                there = self._socket.dump()
+                there = self.socket.dump()
                 if not self._take():
                     return there
             except Interrupted:
                 continue
             except OSError as error:
-                self._doubt.about(unknown(Code.CANNOT_READ_RULES, error))
+                self.doubt.about(unknown(Code.CANNOT_READ_RULES, error))
                 return None
         self._check_ns = clock().boottime_ns + CHECK_NS
         return None
@@ -269,16 +240,28 @@ class RuleKeeper:
 
     def _save(self) -> None:
         try:
-            if self._boot_id:
-                self._unattributed.save(Node(self.root, self.proc, self._boot_id), self._namespace)
+            mirror_note.write(self.place, self.memory, clock())
         except OSError as error:
             self.log(LogEvent.MIRROR_NOT_SAVED, why=said(error))
 
     def _note(self) -> mirror_note.Note | None:
         """What an earlier janitor wrote down in this boot, of this network namespace."""
         try:
-            note = mirror_note.read(Node(self.root, self.proc, self._boot_id)) if self._boot_id else None
+            return mirror_note.read_here(self.place)
         except ValueError as error:
             self.log(LogEvent.MIRROR_NOT_READ, why=str(error))
             return None
-        return note if note is not None and note.namespace == self._namespace else None
+
+
+def start_keeper(
+    root: str, proc: Proc, profiles: tuple[Profile, ...], log: Log, *, observe_only: bool = False
+) -> RuleKeeper:
+    """A keeper at work, for the network namespace of process 1. OSError where the kernel does not let us watch."""
+    path = f"{proc.path}/1/ns/net"
+    place = mirror_note.Place(node_with(root, proc), Path(path).stat().st_ino)
+    socket = in_network(path, lambda: RuleSocket(watch=True))
+    who = Attribution(proc)
+    owners = Owners(root, proc, profiles, blind=who.blind())
+    keeper = RuleKeeper(place, socket, who, owners, RuleMemory(Mirror(profiles), clock()), log, observe_only)
+    keeper.start()
+    return keeper

@@ -7,11 +7,22 @@ from typing import Any
 
 import pytest
 
-from janitor.core.corroboration import DYNAMIC_S, missing_evidence
+from janitor.core.corroboration import DYNAMIC_S, Unwatched, missing_evidence
 from janitor.core.mirror import CHECK_NS, COPY_NS, HOUR_NS, MANY, ROUNDS, TOKEN_NS, TOKENS, Mirror
-from janitor.core.profiles import GONE_S, bridge_ranges, not_wanted, profile_of
+from janitor.core.profiles import GONE_S, OwnersSeen, bridge_ranges, not_wanted, profile_of
 from janitor.core.reason import Reason
-from janitor.core.routing import Link, ManagedLink, Match, Networkd, Profile, Route, Routing, RuleMaker, Setting
+from janitor.core.routing import (
+    Link,
+    ManagedLink,
+    Match,
+    Networkd,
+    OwnedRule,
+    Profile,
+    Route,
+    Routing,
+    RuleMaker,
+    Setting,
+)
 from janitor.core.rules import RTPROT_KERNEL, RTPROT_STATIC, PolicyRule, derived
 from janitor.host import profiles
 from tests.reasons import recorded, words
@@ -236,7 +247,8 @@ TUNNEL, BRIDGE = WHOLE.links  # type: ignore[misc]
 def why_not(
     gone_s: float = 0.0, last: RuleMaker | None = None, rule: PolicyRule = RULE, **other: Any
 ) -> tuple[Reason, ...]:
-    found = not_wanted(rule, KUBE_ROUTER, KUBE_ROUTER.rules[0], replace(WHOLE, **other), (RANGE,), gone_s, last)
+    owned = OwnedRule(rule, KUBE_ROUTER, KUBE_ROUTER.rules[0])
+    found = not_wanted(owned, OwnersSeen(replace(WHOLE, **other), (RANGE,)), gone_s, last)
     assert isinstance(found, tuple)
     return found
 
@@ -278,9 +290,8 @@ def speaks_against(
     before: tuple[PolicyRule, ...] = (), there: tuple[PolicyRule, ...] = (), profile: Profile = KUBE_ROUTER,
     rule: PolicyRule = RULE, now_ns: int = 3_000, clock_set: bool = False, blind: bool = False, **other: Any,
 ) -> object:  # fmt: skip
-    routing = replace(WHOLE, **other)
-    return missing_evidence(rule, profile, KUBE_ROUTER.rules[0], routing, (RANGE,), before, there, 1_000, now_ns,
-                            blind=blind, clock_set=clock_set)  # fmt: skip
+    owned, seen = OwnedRule(rule, profile, KUBE_ROUTER.rules[0]), OwnersSeen(replace(WHOLE, **other), (RANGE,), blind)
+    return missing_evidence(owned, seen, Unwatched(before, there, 1_000, now_ns, clock_set))
 
 
 def networkd(*links: ManagedLink, **other: Any) -> tuple[Networkd, ...]:

@@ -6,6 +6,7 @@ Who has done something is said to the keeper as a value; that a deletion is reco
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,21 +16,21 @@ import pytest
 
 from janitor.core.mirror import COPY_NS, MANY, Mirror
 from janitor.core.routing import Link, Match, Networkd, Profile, Route, Routing, RuleMaker
+from janitor.core.rule_memory import RuleCounts, RuleMemory
 from janitor.core.rules import PolicyRule, derived
-from janitor.doubt import Doubt
 from janitor.host import profiles
 from janitor.host.attribution import Attribution, Doer
-from janitor.host.mirror_note import KeptNote, Note
+from janitor.host.mirror_note import KeptNote, Note, Place
 from janitor.host.namespaces import CLONE_NEWNET, call, in_thread
 from janitor.host.netlink import RuleSocket
+from janitor.host.node import files_only
 from janitor.host.owners import Owners
 from janitor.host.procfs import Proc, clock
 from janitor.report.events import LogEvent
 from janitor.report.page import Deed, deed
-from janitor.restoring import Restoring
 from janitor.rule_keeper import RuleKeeper
-from janitor.unattributed import Unattributed
 from tests.log import Log
+from tests.nodes import booted
 from tests.reasons import not_seen
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="not root: no network namespace of its own")
@@ -70,19 +71,13 @@ class Node:
     keeper: RuleKeeper = field(init=False)
 
     def __post_init__(self) -> None:
-        known = (KUBE_ROUTER, GENERIC)
-        proc = Proc("/proc")
-        made = self.keeper = RuleKeeper(self.root, proc, known, self.log, self.observe_only)
-        self.mirror, self.doubt = made.mirror, made._doubt = Mirror(known), Doubt(self.log)
-        self.owners = made._owners = Owners(self.root, proc, known)
-        self.who = made._who = Attribution(not_seen("nobody is looked for here"))
-        made._socket = self.socket
-        self.judge = made._unattributed = Unattributed(
-            self.mirror, self.owners, self.who, self.doubt, made.counts, self.log
-        )
-        self.restoring = made._restoring = Restoring(
-            self.mirror, self.socket, self.owners, self.doubt, self.judge, made.counts, self.log, self.observe_only
-        )
+        known, proc = (KUBE_ROUTER, GENERIC), Proc("/proc")
+        memory = RuleMemory(Mirror(known), clock())
+        owners, nobody = Owners(self.root, proc, known), Attribution(not_seen("nobody is looked for here"))
+        place = Place(files_only(self.root), 0)
+        made = self.keeper = RuleKeeper(place, self.socket, nobody, owners, memory, self.log, self.observe_only)
+        self.memory, self.mirror, self.owners = memory, memory.mirror, owners
+        self.judge, self.restoring = made.unattributed, made.restoring
         self.look(WANTED)
 
     def look(self, routing: Routing) -> None:
@@ -138,7 +133,7 @@ def test_what_networkd_deletes_is_put_back(node: Node) -> None:
     assert node.log.events() == [LogEvent.RULE_LEARNED, LogEvent.RULE_RESTORED]
     listed = deed(1, *node.log[-1])
     assert listed == Deed(1, f"rule restored: {rule}", "deleted by systemd-networkd (process 5)")
-    assert node.keeper.counts == {"restored kube-router": 1, "deleted by systemd-networkd": 1}
+    assert node.memory.counts == RuleCounts(Counter({"kube-router": 1}), Counter({"systemd-networkd": 1}))
 
 
 @pytest.mark.parametrize("doer", [SOMEBODY, Doer("kernel"), Doer("gone")])
@@ -165,7 +160,8 @@ def test_of_a_closed_socket_the_owner_that_runs_on_is_the_likely_deleter(node: N
     assert [fields["likely"] for _, fields in node.log] == [f"kube-router (process {here})"] * 2
     assert node.log[-1][1]["by"] == "somebody whose socket is closed"
     node.restoring.restore()
-    assert (node.there(rule), node.mirror.find(rule), node.keeper.counts) == (False, None, {"deleted by others": 1})
+    assert (node.there(rule), node.mirror.find(rule)) == (False, None)
+    assert node.memory.counts == RuleCounts(deleted=Counter({"others": 1}))
 
 
 @pytest.mark.parametrize("doer", [SOMEBODY, Doer("gone"), NETWORKD], ids=str)
@@ -188,7 +184,7 @@ def test_what_networkd_has_made_itself_stays_away(node: Node) -> None:
 @pytest.mark.parametrize(("routing", "back"), [(WANTED, True), (ELSEWHERE, False)], ids=["networkd", "no networkd"])
 def test_what_somebody_out_of_sight_deletes_is_judged(node: Node, routing: Routing, back: bool) -> None:
     rule = node.makes(RULE)
-    node.judge.remember((rule,))
+    node.memory.remember((rule,), clock())
     node.deletes(rule, Doer("unseen"))
     assert node.mirror.find(rule) is not None, "nothing is known yet"
     node.look(routing)
@@ -296,7 +292,7 @@ def test_what_the_kernel_refuses_is_not_restored(node: Node) -> None:
     broken.rule = replace(rule, payload=bytes([99]) + rule.payload[1:])  # of no family that there is
     node.look(WANTED)
     node.restoring.restore()
-    assert (len(node.mirror.owed()), node.keeper.counts["restored kube-router"]) == (1, 0)
+    assert (len(node.mirror.owed()), node.memory.counts.restored["kube-router"]) == (1, 0)
     assert node.log[-1][0] == LogEvent.RULE_NOT_RESTORED
 
 
@@ -306,7 +302,7 @@ def test_what_the_kernel_refuses_is_not_restored(node: Node) -> None:
 def gone(node: Node, routing: Routing) -> PolicyRule:
     """A rule that is gone, though nobody was heard to delete it, and what is seen then."""
     rule = node.makes(RULE)
-    node.judge.remember(node.operator.dump())
+    node.memory.remember(node.operator.dump(), clock())
     node.operator.remove(rule)
     node.look(routing)
     node.judge.compare(node.operator.dump())
@@ -348,7 +344,7 @@ def test_what_was_put_back_a_moment_ago_was_not_spared(node: Node, whose: str) -
 
 
 def note(*kept: KeptNote, foreign: tuple[PolicyRule, ...] = ()) -> Note:
-    return Note(1, clock(), foreign, kept, {"restored kube-router": 3})
+    return Note(1, clock(), foreign, kept, RuleCounts(Counter({"kube-router": 3})))
 
 
 def test_the_next_janitor_owes_what_this_one_owed(node: Node) -> None:
@@ -356,7 +352,7 @@ def test_the_next_janitor_owes_what_this_one_owed(node: Node) -> None:
     node.look(ELSEWHERE)
     node.judge.go_on_from(note(KeptNote(RULE, False, True, (), 0)), node.operator.dump())
     assert [one.rule for one in node.mirror.owed()] == [RULE]
-    assert node.keeper.counts["restored kube-router"] == 3
+    assert node.memory.counts.restored["kube-router"] == 3
 
 
 @pytest.mark.parametrize(("routing", "owed"), [(WANTED, [RULE]), (ELSEWHERE, [])], ids=["networkd", "no networkd"])
@@ -378,15 +374,17 @@ def test_what_was_given_up_stays_given_up_in_the_next_janitor(node: Node) -> Non
 def test_what_was_written_down_is_of_that_boot_and_that_network_namespace(node: Node) -> None:
     """In another one those rules were never there."""
     keeper = node.keeper
-    keeper._boot_id, keeper._namespace = "this-boot", 1
+    keeper.place = Place(booted(node.root, "this-boot"), 1)
     rule = node.makes(RULE)
+    counted = node.memory.counts = RuleCounts(Counter({"kube-router": 3}), Counter({"others": 2}))
     keeper._save()
     found = keeper._note()
     assert found is not None
     assert [one.rule for one in found.kept] == [rule]
-    keeper._namespace = 2
+    assert found.counts == counted
+    keeper.place = Place(booted(node.root, "this-boot"), 2)
     assert keeper._note() is None
-    keeper._boot_id, keeper._namespace = "the-next-boot", 1
+    keeper.place = Place(booted(node.root, "the-next-boot"), 1)
     assert keeper._note() is None
 
 
@@ -419,7 +417,7 @@ def test_a_rule_that_comes_and_goes_does_not_fill_the_log(node: Node) -> None:
     rule = node.makes(RULE)
     node.deletes(rule, NETWORKD)
     assert node.log.events()[-1] == LogEvent.RULE_LEARNED, "another rule has its own lines"
-    node.keeper._log_untold()
+    node.keeper._rule_log.log_untold()
     assert node.log[-1] == (LogEvent.RULES_COME_AND_GO, {"not_told": 100, "then": node.log[-1][1]["then"]})
     node.makes(OTHER)
     assert node.log.events()[-1] == LogEvent.RULE_LEARNED

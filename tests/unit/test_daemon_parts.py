@@ -21,6 +21,7 @@ from janitor.config import ConfigError, address, load
 from janitor.core.findings import Severity
 from janitor.core.forecast import exhaustion_s
 from janitor.core.judgement import Verdict
+from janitor.core.rule_memory import RuleCounts
 from janitor.part import Health
 from janitor.pass_record import PassRecord
 from janitor.pipeline import diagnose
@@ -47,7 +48,7 @@ RECORD = PassRecord(
 )
 METRICS = (
     *RECORD.metrics(60),
-    *rule_metrics(Counter({"restored kube-router": 2, "deleted by systemd-networkd": 2}), 2),
+    *rule_metrics(RuleCounts(Counter({"kube-router": 2}), Counter({"systemd-networkd": 2})), 2),
     *synced(5, 0.25),
 )
 OVERVIEW = Overview(LOOKED, leases=True, watched=2)

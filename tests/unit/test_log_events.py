@@ -19,7 +19,7 @@ from janitor.report.pass_lines import LogLine, decode, encode
 
 PACKAGE = Path(janitor.__file__).parent
 DOCUMENT = Path(__file__).parents[2] / "docs/log-events.md"
-FORWARDERS = {("reporter.py", "log"), ("clock_watch.py", "_log_seldom"), ("rule_keeper.py", "_log_rule"),
+FORWARDERS = {("reporter.py", "log"), ("clock_watch.py", "_log_seldom"), ("rule_log.py", "log_rule"),
               ("passing.py", "_heard")}  # fmt: skip
 """Functions that pass on an event and fields of somebody else, who is checked himself."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from janitor.core.action import Policy
 from janitor.core.retry import SECOND
+from janitor.core.rule_memory import RuleCounts
 from janitor.daemon import Daemon
 from janitor.host.procfs import clock
 from janitor.keeping import Keeping
@@ -148,8 +149,8 @@ def test_a_part_that_is_begun_anew_knows_what_it_knew() -> None:
     assert slot.part is made[1]
     assert made[1].record == PassRecord(ended_ns=5, complete_at=6.0, done=Counter({LogEvent.LEASE_FREED: 3}))
     keeping = Keeping(lambda: pytest.fail(), Log(), lambda _: None)
-    keeping.take_over(Keeping(keeping.make, Log(), keeping.watching, None, Counter({"restored x": 2})))
-    assert keeping.counts == {"restored x": 2}
+    keeping.take_over(Keeping(keeping.make, Log(), keeping.watching, None, RuleCounts(Counter({"x": 2}))))
+    assert keeping.counts == RuleCounts(Counter({"x": 2}))
     syncing = Syncing("/", (), Log())
     syncing.take_over(Syncing("/", (), Log(), 7, 0.5))
     assert (syncing.files, syncing.seconds) == (7, 0.5)

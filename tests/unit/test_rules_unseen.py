@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from janitor.core.codes import Code
-from janitor.core.corroboration import missing_evidence
+from janitor.core.corroboration import Unwatched, missing_evidence
 from janitor.core.evidence import Network, Unknown
 from janitor.core.mirror import Mirror
-from janitor.core.profiles import configured_ranges, not_in_use, not_wanted
+from janitor.core.profiles import OwnersSeen, configured_ranges, not_in_use, not_wanted
 from janitor.core.reason import Reason, because
-from janitor.core.routing import Link, ManagedLink, Networkd, Profile, Route, Routing, RuleMaker
+from janitor.core.routing import Link, ManagedLink, Networkd, OwnedRule, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule, derived
 from janitor.host import profiles
 from janitor.host.node import node_with
@@ -29,6 +29,8 @@ KUBE_ROUTER: Profile = next(profile for profile in profiles.load() if profile.na
 MATCH = KUBE_ROUTER.rules[0]
 RULE: PolicyRule = replace(derived("10.244.0.0/24", 77), priority=32765)
 NETWORKD = Networkd(5, 2_000, "252", (), (), ())
+OWNED = OwnedRule(RULE, KUBE_ROUTER, MATCH)
+UNWATCHED = Unwatched((), (), 1_000, 3_000)
 WHOLE = Routing(
     rules=(),
     routes=(Route(4, 77, "198.51.100.7/32", "tun-0123456789a", "", 0, "unicast"),),
@@ -50,7 +52,7 @@ def unseen(part: str) -> Routing:
 def judged(
     routing: Routing, configured: tuple[str, ...] | Unknown, gone_s: float = 0.0
 ) -> tuple[Reason, ...] | Unknown:
-    return not_wanted(RULE, KUBE_ROUTER, MATCH, routing, configured, gone_s)
+    return not_wanted(OWNED, OwnersSeen(routing, configured), gone_s)
 
 
 def test_with_all_of_it_seen_there_is_an_answer() -> None:
@@ -88,10 +90,9 @@ def test_ranges_of_a_configuration_that_cannot_be_read() -> None:
 @pytest.mark.parametrize("part", ["links", "routes", "makers", "networkd"])
 def test_nothing_is_held_against_networkd_that_was_not_seen(part: str) -> None:
     routing = unseen(part)
-    found = missing_evidence(RULE, KUBE_ROUTER, MATCH, routing, ("10.244.0.0/24",), (), (), 1_000, 3_000)
-    assert found == UNSEEN
+    assert missing_evidence(OWNED, OwnersSeen(routing, ("10.244.0.0/24",)), UNWATCHED) == UNSEEN
     assert part == "networkd" or not_in_use(KUBE_ROUTER, routing) == UNSEEN
-    assert missing_evidence(RULE, KUBE_ROUTER, MATCH, WHOLE, ("10.244.0.0/24",), (), (), 1_000, 3_000) == ()
+    assert missing_evidence(OWNED, OwnersSeen(WHOLE, ("10.244.0.0/24",)), UNWATCHED) == ()
 
 
 def test_what_networkd_wrote_of_a_link_by_another_clock_says_nothing() -> None:
@@ -99,10 +100,8 @@ def test_what_networkd_wrote_of_a_link_by_another_clock_says_nothing() -> None:
     configured = ManagedLink(2, "/x.network", "configured", 9_000)
     old = replace(NETWORKD, started_ns=500, links=(configured,))
     for networkd, clock_set, guilty in ((old, False, True), (old, True, False), (NETWORKD, True, True)):
-        reasons = missing_evidence(
-            RULE, KUBE_ROUTER, MATCH, replace(WHOLE, networkd=(networkd,)), ("10.244.0.0/24",), (), (), 1_000, 3_000,
-            clock_set=clock_set,
-        )  # fmt: skip
+        seen = OwnersSeen(replace(WHOLE, networkd=(networkd,)), ("10.244.0.0/24",))
+        reasons = missing_evidence(OWNED, seen, replace(UNWATCHED, clock_set=clock_set))
         assert (reasons == ()) is guilty, reasons
 
 
@@ -140,8 +139,8 @@ def test_without_a_descriptor_nobody_is_missed() -> None:
     owners = Owners("/", Proc("/proc"), (KUBE_ROUTER,))
     with no_descriptor_left():
         owners.refresh()
-        assert isinstance(owners.why_not(RULE, KUBE_ROUTER, MATCH), Unknown)
-        assert isinstance(owners.why_not_networkd(RULE, KUBE_ROUTER, MATCH, (), (), clock()), Unknown)
+        assert isinstance(owners.why_not(OWNED), Unknown)
+        assert isinstance(owners.why_not_networkd(OWNED, (), (), clock()), Unknown)
         assert owners.gone() == []
 
 

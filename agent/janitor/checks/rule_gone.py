@@ -8,7 +8,7 @@ from janitor.core.findings import Finding
 from janitor.core.fix import NEW_LINE, Command, Fix, Part
 from janitor.core.judgement import Judgement
 from janitor.core.networkd import RULES, is_off
-from janitor.core.profiles import configured_ranges, makers
+from janitor.core.profiles import OwnersSeen, configured_ranges, makers
 from janitor.core.prose import count
 from janitor.core.routing import Routing
 from janitor.core.rule_plan import GoneRule, gone_rules, plan_rules
@@ -18,7 +18,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     """One finding for each profile."""
     routing = evidence.routing
     by_profile: dict[str, list[GoneRule]] = {}
-    for gone in gone_rules(routing, configured_ranges(routing, evidence.networks)):
+    for gone in gone_rules(OwnersSeen(routing, configured_ranges(routing, evidence.networks))):
         by_profile.setdefault(gone.profile.title, []).append(gone)
     would = {action.name for action in plan_rules(evidence).actions}
     for title, rules in by_profile.items():

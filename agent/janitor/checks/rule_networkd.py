@@ -22,7 +22,7 @@ from janitor.core.networkd import (
     setting,
     wipes,
 )
-from janitor.core.profiles import configured_ranges, known_rules, makers
+from janitor.core.profiles import OwnersSeen, configured_ranges, known_rules, makers
 from janitor.core.prose import count, listing
 from janitor.core.routing import Link, Networkd, Routing
 from janitor.core.rule_plan import gone_rules
@@ -46,7 +46,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 def _threatened(routing: Routing, configured: tuple[str, ...] | Unknown) -> list[str]:
     """The rules that a profile knows; where they are gone already, those that there should be."""
     rules = [str(rule) for rule in known_rules(routing)]
-    return rules or [f"{gone.rule.words} (again)" for gone in gone_rules(routing, configured)]
+    return rules or [f"{gone.rule.words} (again)" for gone in gone_rules(OwnersSeen(routing, configured))]
 
 
 def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:

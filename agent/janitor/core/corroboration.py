@@ -6,13 +6,14 @@ it would have deleted, and the owner of the rule is alive and has a use for it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.networkd import deletes
-from janitor.core.profiles import not_in_use, not_wanted, profile_of
+from janitor.core.profiles import OwnersSeen, not_in_use, not_wanted, profile_of
 from janitor.core.reason import Reason, because
-from janitor.core.routing import Match, Networkd, Profile, Routing
+from janitor.core.routing import Networkd, OwnedRule, Routing
 from janitor.core.rules import RTPROT_STATIC, PolicyRule
 
 _CONFIGURED = ("configuring", "configured", "failed")
@@ -20,26 +21,21 @@ DYNAMIC_S = 600
 """How old a note of rules may be that come and go with pods."""
 
 
-def missing_evidence(
-    rule: PolicyRule,
-    profile: Profile,
-    match: Match,
-    routing: Routing,
-    configured: tuple[str, ...] | Unknown,
-    before: Sequence[PolicyRule],
-    there: Sequence[PolicyRule],
-    since_ns: int,
-    now_ns: int,
-    *,
-    blind: bool = False,
-    clock_set: bool = False,
-) -> tuple[Reason, ...] | Unknown:
-    """What speaks against networkd; nothing if all speaks for it. Unknown where not all could be seen.
+@dataclass(frozen=True, slots=True)
+class Unwatched:
+    """The time in which nobody watched, and the rules at both of its ends. Times are since the epoch."""
 
-    `before` are all foreign rules as they were at `since_ns` (since the epoch, as `now_ns`), `there` what is there now.
-    `blind`: the host's processes cannot be seen. `clock_set`: the wall clock was set since then.
-    """
-    wanted, used = not_wanted(rule, profile, match, routing, configured), not_in_use(profile, routing, blind=blind)
+    before: tuple[PolicyRule, ...]  # all foreign rules as they were at `since_ns`
+    there: tuple[PolicyRule, ...]  # and what is there now
+    since_ns: int
+    now_ns: int
+    clock_set: bool = False  # the wall clock was set since then
+
+
+def missing_evidence(owned: OwnedRule, seen: OwnersSeen, unwatched: Unwatched) -> tuple[Reason, ...] | Unknown:
+    """What speaks against networkd; nothing if all speaks for it. Unknown where not all could be seen."""
+    profile, routing, since_ns = owned.profile, seen.routing, unwatched.since_ns
+    wanted, used = not_wanted(owned, seen), not_in_use(profile, routing, blind=seen.blind)
     if isinstance(routing.networkd, Unknown):
         return routing.networkd
     if isinstance(wanted, Unknown):
@@ -47,11 +43,11 @@ def missing_evidence(
     if isinstance(used, Unknown):
         return used
     reasons: list[Reason] = []
-    if profile.dynamic and now_ns - since_ns > DYNAMIC_S * 1_000_000_000:
+    if profile.dynamic and unwatched.now_ns - since_ns > DYNAMIC_S * 1_000_000_000:
         reasons.append(because(Code.RULE_NOTE_TOO_OLD, seconds=DYNAMIC_S, owner=profile.title))
-    reasons += not_at_work(routing, since_ns, "", clock_set=clock_set)
-    present = {one.exact for one in there}
-    reasons += left_over([one for one in before if one.exact in present], routing)
+    reasons += not_at_work(routing, since_ns, "", clock_set=unwatched.clock_set)
+    present = {one.exact for one in unwatched.there}
+    reasons += left_over([one for one in unwatched.before if one.exact in present], routing)
     return tuple(dict.fromkeys([*reasons, *wanted, *used]))
 
 

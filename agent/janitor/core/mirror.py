@@ -12,7 +12,7 @@ from typing import Final
 
 from janitor.core.profiles import SECOND, profile_of
 from janitor.core.reason import Reason
-from janitor.core.routing import Match, Profile
+from janitor.core.routing import Match, OwnedRule, Profile
 from janitor.core.rules import RTPROT_KERNEL, RTPROT_STATIC, Exact, PolicyRule, Step, replay
 from janitor.core.unknown import Unknown
 
@@ -30,7 +30,7 @@ COPY_NS: Final = 5 * SECOND
 OBSERVE_ONLY_S: Final = 10
 """What its owner restores by itself within so many seconds is left to it."""
 
-Wanted = Callable[[PolicyRule, Profile, Match], tuple[Reason, ...] | Unknown]
+Wanted = Callable[[OwnedRule], tuple[Reason, ...] | Unknown]
 """Says why nobody wants a rule any more; nothing if somebody does; Unknown if it cannot be told (core/profiles.py)."""
 
 
@@ -50,6 +50,11 @@ class Kept:
     times: tuple[int, ...] = ()  # when it was restored, within the last hour
     broken_ns: int = 0
     place: int = 0  # among those of its priority, which the kernel has in the order in which they were made
+
+    @property
+    def owned(self) -> OwnedRule:
+        """The rule with its owner."""
+        return OwnedRule(self.rule, self.profile, self.match)
 
     def put_back_lately(self, now_ns: int) -> bool:
         """Whether we made it, and only a moment ago."""
@@ -220,7 +225,7 @@ class Mirror:
 
     def unwanted(self, why_not: Wanted) -> list[tuple[Kept, tuple[Reason, ...]]]:
         """Forget what nobody wants any more; with the reasons."""
-        reasons = [(kept, why_not(kept.rule, kept.profile, kept.match)) for kept in self.kept]
+        reasons = [(kept, why_not(kept.owned)) for kept in self.kept]
         gone = [(kept, why) for kept, why in reasons if why and not isinstance(why, Unknown)]
         for kept, _ in gone:
             del self.by_exact[kept.rule.exact]

@@ -6,12 +6,13 @@ learned and never restored.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import ip_network
 
 from janitor.core.codes import Code
 from janitor.core.evidence import Network
 from janitor.core.reason import Reason, because
-from janitor.core.routing import Match, Profile, Routing, RuleMaker
+from janitor.core.routing import Match, OwnedRule, Profile, Routing, RuleMaker
 from janitor.core.rules import RTPROT_STATIC, PolicyRule
 from janitor.core.unknown import Unknown, known, unseen
 
@@ -19,6 +20,15 @@ GONE_S = 600
 """How long the owner's process may be away, as while it is upgraded, before its rules count as left over."""
 
 SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class OwnersSeen:
+    """What one look saw of the rules' owners."""
+
+    routing: Routing
+    configured: tuple[str, ...] | Unknown  # the ranges of their CNI configuration
+    blind: bool = False  # the host's processes cannot be seen, so none is missed
 
 
 def profile_of(rule: PolicyRule, profiles: Sequence[Profile]) -> tuple[Profile, Match] | None:
@@ -113,20 +123,16 @@ def makers(profile: Profile, routing: Routing) -> tuple[RuleMaker, ...]:
 
 
 def not_wanted(
-    rule: PolicyRule,
-    profile: Profile,
-    match: Match,
-    routing: Routing,
-    configured: tuple[str, ...] | Unknown,
-    gone_s: float = 0.0,
-    last: RuleMaker | None = None,
+    owned: OwnedRule, seen: OwnersSeen, gone_s: float = 0.0, last: RuleMaker | None = None
 ) -> tuple[Reason, ...] | Unknown:
     """Why nobody would miss the rule: each thing that speaks against it; nothing if it is wanted.
 
-    `configured` are the ranges of the owner's CNI configuration; `gone_s` is for how long its process has been away,
-    and `last` what it was when last seen: one that is being restarted still means what its arguments said.
+    `gone_s` is for how long the owner's process has been away, and `last` what it was when last seen: one that is being
+    restarted still means what its arguments said.
     Unknown where something that the answer rests on could not be seen: nothing may be done on that, either way.
     """
+    rule, profile, match = owned.rule, owned.profile, owned.match
+    routing, configured = seen.routing, seen.configured
     if profile.alive.process and isinstance(routing.makers, Unknown):
         return routing.makers
     if match.source == "pod-range" and rule.value("from") not in pod_ranges(routing, configured):
@@ -147,8 +153,9 @@ def not_wanted(
     if match.source == "pod-range":
         ranges = pod_ranges(routing, configured)
         if rule.value("from") not in ranges:
-            source = str(rule.value("from"))
-            reasons.append(because(Code.NOT_A_POD_RANGE, range=source, ranges=ranges or ("none known",)))
+            reasons.append(
+                because(Code.NOT_A_POD_RANGE, range=str(rule.value("from")), ranges=ranges or ("none known",))
+            )
     return tuple(reasons)
 
 

@@ -150,6 +150,15 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnedRule:
+    """A rule, the profile of its owner, and which of the profile's kinds it is."""
+
+    rule: PolicyRule
+    profile: Profile
+    match: Match
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
     """Policy routing, at one instant."""
 

@@ -4,29 +4,30 @@ Nobody has watched here, so a rule is derived: from the node's pod ranges, and t
 nothing looks up any more. That takes more evidence than a live mirror needs, and every piece that is missing is said.
 """
 
-from dataclasses import dataclass
-
 from janitor.core.action import Action, Plan, Refusal, RestoreRule
 from janitor.core.codes import Code
 from janitor.core.corroboration import left_over, not_at_work
 from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.profiles import bridge_ranges, configured_ranges, makers, not_asked_for, not_in_use, not_wanted
+from janitor.core.profiles import (
+    OwnersSeen,
+    bridge_ranges,
+    configured_ranges,
+    makers,
+    not_asked_for,
+    not_in_use,
+    not_wanted,
+)
 from janitor.core.reason import Reason, because
-from janitor.core.routing import Match, Profile, Routing
-from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, PolicyRule, derived
+from janitor.core.routing import OwnedRule, Routing
+from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, derived
+
+GoneRule = OwnedRule
+"""A rule of a profile that leads a pod range to a populated table, and is not there; as it would be made."""
 
 
-@dataclass(frozen=True, slots=True)
-class GoneRule:
-    """A rule of a profile that leads a pod range to a populated table, and is not there."""
-
-    rule: PolicyRule  # as it would be made
-    profile: Profile
-    match: Match
-
-
-def gone_rules(routing: Routing, configured: tuple[str, ...] | Unknown) -> list[GoneRule]:
+def gone_rules(seen: OwnersSeen) -> list[GoneRule]:
     """Every rule that its owner must have made, by the routes that it serves, and that is not there."""
+    routing, configured = seen.routing, seen.configured
     if isinstance(routing.rules, Unknown) or isinstance(routing.routes, Unknown):
         return []
     found: list[GoneRule] = []
@@ -40,12 +41,12 @@ def gone_rules(routing: Routing, configured: tuple[str, ...] | Unknown) -> list[
                 ranges = [source for source in bridge_ranges(routing) if source in known(configured)]
                 protocol = RTPROT_KERNEL if profile.protocol == "kernel" else RTPROT_UNSPEC
                 wanted = [derived(source, table, protocol) for source in ranges]
+                owned = [GoneRule(rule, profile, match) for rule in wanted if rule.family in families]
                 found += [
-                    GoneRule(rule, profile, match)
-                    for rule in wanted
-                    if rule.family in families
-                    and not any(one.identity == rule.identity for one in routing.rules)
-                    and not_wanted(rule, profile, match, routing, configured) == ()
+                    one
+                    for one in owned
+                    if not any(there.identity == one.rule.identity for there in routing.rules)
+                    and not_wanted(one, seen) == ()
                 ]
     return found
 
@@ -53,11 +54,11 @@ def gone_rules(routing: Routing, configured: tuple[str, ...] | Unknown) -> list[
 def plan_rules(evidence: Evidence) -> Plan:
     """An action for each rule that is gone, if everything speaks for networkd; else a refusal with what does not."""
     routing = evidence.routing
-    configured = configured_ranges(routing, evidence.networks)
+    seen = OwnersSeen(routing, configured_ranges(routing, evidence.networks))
     boot_ns = evidence.started.realtime_ns - evidence.started.boottime_ns
     actions: list[Action] = []
     refusals: list[Refusal] = []
-    for gone in gone_rules(routing, configured):
+    for gone in gone_rules(seen):
         missing = _missing(gone, routing, boot_ns, evidence.clock_set_ns)
         if missing:
             refusals.append(Refusal(gone.rule.words, (*missing, because(Code.BY_HAND, command=gone.rule.adding.text))))

@@ -1,16 +1,20 @@
 """What the daemon writes down of the policy rules it keeps, for its successor in the same boot, and for `scan`."""
 
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final, get_args
 
-from janitor.core.evidence import Clock
-from janitor.core.mirror import Kept
+from janitor.core.evidence import Clock, Unknown
 from janitor.core.routing import Breaker
+from janitor.core.rule_memory import Deleter, RuleCounts, RuleMemory
 from janitor.core.rules import PolicyRule
 from janitor.host import state
 from janitor.host.netlink import decode, whole
 from janitor.host.node import Node
+
+_RESTORED: Final = "restored "
+_DELETED: Final = "deleted by "
+"""How the counts are named in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +36,27 @@ class Note:
     at: Clock
     foreign: tuple[PolicyRule, ...]
     kept: tuple[KeptNote, ...]
-    counts: dict[str, int]
+    counts: RuleCounts
 
 
-def write(
-    node: Node,
-    namespace: int,
-    at: Clock,
-    foreign: Iterable[PolicyRule],
-    kept: Iterable[Kept],
-    counts: dict[str, int],
-) -> None:
-    """Write it down, whole or not at all. OSError where that fails."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a note belongs: the node, in this boot, and the inode of its network namespace."""
+
+    node: Node
+    namespace: int
+
+
+def write(place: Place, memory: RuleMemory, now: Clock) -> None:
+    """Write it down, whole or not at all; nothing where the boot is not known. OSError where that fails."""
+    if isinstance(place.node.boot_id, Unknown):
+        return
+    at = memory.since if memory.undecided else now
     document = {
-        "namespace": namespace,
+        "namespace": place.namespace,
         "at": at.realtime_ns,
         "boottime": at.boottime_ns,
-        "foreign": [rule.payload.hex() for rule in foreign],
+        "foreign": [rule.payload.hex() for rule in memory.before.values()],
         "kept": [
             {
                 "rule": one.rule.payload.hex(),
@@ -57,11 +65,11 @@ def write(
                 "times": one.times,
                 "broken_ns": one.broken_ns,
             }
-            for one in kept
+            for one in memory.mirror.kept
         ],
-        "counts": counts,
+        "counts": _counted(memory.counts),
     }
-    state.write_rules(node, document)
+    state.write_rules(place.node, document)
 
 
 def read(node: Node) -> Note | None:
@@ -81,10 +89,32 @@ def read(node: Node) -> Note | None:
                 )
                 for one in document["kept"]
             ),
-            {str(name): int(number) for name, number in document["counts"].items()},
+            _counts(document["counts"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, struct.error) as error:
         raise ValueError(f"{state.RULES} is none of janitor's: {error!r}") from None
+
+
+def read_here(place: Place) -> Note | None:
+    """The note of this boot and of this network namespace; None where there is none. ValueError as above."""
+    note = None if isinstance(place.node.boot_id, Unknown) else read(place.node)
+    return note if note is not None and note.namespace == place.namespace else None
+
+
+def _counted(counts: RuleCounts) -> dict[str, int]:
+    restored = {f"{_RESTORED}{profile}": number for profile, number in counts.restored.items()}
+    return restored | {f"{_DELETED}{by}": number for by, number in counts.deleted.items()}
+
+
+def _counts(document: dict[str, int]) -> RuleCounts:
+    counts = RuleCounts()
+    for name, number in document.items():
+        if name.startswith(_RESTORED):
+            counts.restored[name.removeprefix(_RESTORED)] = int(number)
+    for by in get_args(Deleter):
+        if f"{_DELETED}{by}" in document:
+            counts.deleted[by] = int(document[f"{_DELETED}{by}"])
+    return counts
 
 
 def _rule(text: str) -> PolicyRule:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from janitor.core.corroboration import missing_evidence
+from janitor.core.corroboration import Unwatched, missing_evidence
 from janitor.core.evidence import Clock, Unknown, known
-from janitor.core.profiles import SECOND, configured_ranges, not_wanted
+from janitor.core.profiles import SECOND, OwnersSeen, configured_ranges, not_wanted
 from janitor.core.reason import Reason
-from janitor.core.routing import Match, Profile, Routing, RuleMaker
+from janitor.core.routing import OwnedRule, Profile, Routing, RuleMaker
 from janitor.core.rule_plan import GoneRule, gone_rules
 from janitor.core.rules import PolicyRule
 from janitor.host import cni
@@ -89,27 +89,24 @@ class Owners:
 
     def gone(self) -> list[GoneRule]:
         """Rules that their owner must have made, and that are not there."""
-        return gone_rules(self.routing, self._configured)
+        return gone_rules(self._view())
 
-    def why_not(self, rule: PolicyRule, profile: Profile, match: Match) -> tuple[Reason, ...] | Unknown:
+    def why_not(self, owned: OwnedRule) -> tuple[Reason, ...] | Unknown:
         """Why nobody wants the rule any more; nothing if somebody does. Unknown where not all could be seen."""
+        profile = owned.profile
         away = 0.0 if self.blind else (clock().boottime_ns - self._seen.get(profile.alive.process, 0)) / SECOND
         last = self._last.get(profile.alive.process)
-        return not_wanted(rule, profile, match, self.routing, self._configured, away, last)
+        return not_wanted(owned, self._view(), away, last)
 
     def why_not_networkd(
-        self,
-        rule: PolicyRule,
-        profile: Profile,
-        match: Match,
-        before: Sequence[PolicyRule],
-        there: Sequence[PolicyRule],
-        since: Clock,
+        self, owned: OwnedRule, before: Sequence[PolicyRule], there: Sequence[PolicyRule], since: Clock
     ) -> tuple[Reason, ...] | Unknown:
         """What speaks against networkd having deleted a rule that nobody saw being deleted (core/corroboration.py)."""
         now = clock()
         since_ns = since.boottime_ns + now.realtime_ns - now.boottime_ns  # by today's wall clock
-        return missing_evidence(
-            rule, profile, match, self.routing, self._configured, before, there, since_ns, now.realtime_ns,
-            blind=self.blind, clock_set=abs(since_ns - since.realtime_ns) > _STEP_NS,
-        )  # fmt: skip
+        clock_set = abs(since_ns - since.realtime_ns) > _STEP_NS
+        unwatched = Unwatched(tuple(before), tuple(there), since_ns, now.realtime_ns, clock_set)
+        return missing_evidence(owned, self._view(), unwatched)
+
+    def _view(self) -> OwnersSeen:
+        return OwnersSeen(self.routing, self._configured, self.blind)
