@@ -157,7 +157,7 @@ def test_08_a_pod_with_the_whole_range_on_its_interface_is_named(node: NodeFacto
     (finding,) = [finding for finding in said["findings"] if finding["id"] == "SCAN003"]
     name = next(lease["pod"] for lease in said["leases"] if lease["address"] == pod.ip)
     assert name in finding["summary"]
-    assert f'ignore_namespaces = ["{name}"]' in finding["fix"]
+    assert f'ignore_namespaces = ["{name}"]' in finding["fix"]["text"]
     machine.machine.configure(f'[scope]\nignore_namespaces = ["{name}"]\n')
     decided = report(machine)
     assert verdicts(decided) == {OLD: "orphaned", pod.ip: "live"}

@@ -289,7 +289,7 @@ def test_flannel(node: NodeFactory, containerd_version: Containerd) -> None:
     # Before flanneld has written its file the range is not known, and that is said.
     (machine.root / "run/flannel/subnet.env").unlink()
     network = scan(machine)["networks"][0]
-    assert (network["capacity"], "has not written" in network["note"]) == (None, True)
+    assert (network["capacity"], "has not written" in network["note"]["text"]) == (None, True)
 
 
 def test_two_networks_and_a_custom_data_directory(node: NodeFactory, containerd_version: Containerd) -> None:

@@ -181,5 +181,5 @@ def test_a_plain_host(tmp_path: Path) -> None:
     docker = "\nip link add docker0 type bridge\nip address add 172.17.0.1/16 dev docker0\nip link set docker0 up\n"
     found = scan(tmp_path, NETWORK + docker, files={}, only="cidr,kubelet,node,cni,csi,autoscaler,metadata,hccm")
     assert set(found) == {"skipped"}
-    assert [part["reason"] for part in found["skipped"]] == ["no Kubernetes was found on this node"]
+    assert [part["reason"]["code"] for part in found["skipped"]] == ["NoKubernetes"]
     assert len(found["skipped"][0]["ids"]) > 50
