@@ -161,6 +161,10 @@ def _unseen(evidence: Evidence) -> Iterator[Unknown]:
     ):  # fmt: skip
         if isinstance(part, Unknown):
             yield part
+    # Notes that are damaged prove nothing; those of a newer janitor may say what this one must not do.
+    for note in (evidence.ledger, evidence.observations):
+        if isinstance(note, Unknown) and note.reason.code is Code.NEWER_NOTE:
+            yield note
     if not isinstance(evidence.endpoints, Unknown):
         yield from _unseen_owners(evidence.endpoints)
     if evidence.namespaces == ():
