@@ -18,7 +18,6 @@ from janitor.core.evidence_node import (
     NodeConfig,
     Objects,
     PrivateNetwork,
-    Route,
     Setting,
     Unit,
     Workload,
@@ -26,6 +25,7 @@ from janitor.core.evidence_node import (
 from janitor.core.finding_ids import matching_ids
 from janitor.core.findings import Finding
 from janitor.core.prose import id_ranges
+from janitor.core.routing import Route
 from janitor.pipeline import diagnose, select
 from janitor.report.document import make_report
 from janitor.report.evidence_json import decode, encode

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from janitor.core.evidence import Endpoint, Unknown
-from janitor.core.evidence_node import CniFile, Condition, EnvironmentFile, Route, Setting, Unit
+from janitor.core.evidence_node import CniFile, Condition, EnvironmentFile, Setting, Unit
 from janitor.core.kubelet_unit import mended, overruled
 from janitor.core.plan_check import examine
-from janitor.core.routing import Link
+from janitor.core.routing import Link, Route
 from janitor.core.systemd_syntax import environment_file
 from janitor.pipeline import diagnose
 from tests.address_plans import by_hand

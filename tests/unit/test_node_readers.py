@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Route, Unit
+from janitor.core.evidence_node import Unit
+from janitor.core.routing import Route
 from janitor.host import kubelet, metadata, systemd_units, yaml_files
 from janitor.host.components import components
 from janitor.host.node_config import PLAIN, read

@@ -7,6 +7,7 @@ options whose names speak of tokens, passwords or secrets are replaced before th
 from dataclasses import dataclass
 from typing import Literal
 
+from janitor.core.routing import Route
 from janitor.core.unknown import Unknown
 
 NOT_COLLECTED = Unknown("the janitor that collected this did not look at it")
@@ -83,16 +84,6 @@ class Unit:
 
 
 # --- the node's own network --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route of the node's main table; `gateway` is "" for what is reached directly."""
-
-    destination: str
-    gateway: str
-    interface: str
-    metric: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +194,7 @@ class NodeConfig:
     settings: tuple[Setting, ...] | Unknown = NOT_COLLECTED
     components: tuple[Component, ...] | Unknown = NOT_COLLECTED
     units: tuple[Unit, ...] | Unknown = NOT_COLLECTED
-    routes: tuple[Route, ...] | Unknown = NOT_COLLECTED
+    routes: tuple[Route, ...] | Unknown = NOT_COLLECTED  # the main table
     addresses: tuple[str, ...] | Unknown = NOT_COLLECTED
     cni_files: tuple[CniFile, ...] | Unknown = NOT_COLLECTED
     cni_directories: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Route
+from janitor.core.routing import Route
 from janitor.host import netns
 from janitor.host.files import printable, read_bounded, unknown
 from janitor.host.procfs import Proc

@@ -8,7 +8,8 @@ import time
 from typing import Any, Final, cast
 
 from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Machine, PrivateNetwork, Route
+from janitor.core.evidence_node import Machine, PrivateNetwork
+from janitor.core.routing import Route
 from janitor.host import yaml_files
 from janitor.host.files import inside, printable, read_bounded
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from janitor.core.evidence import Network, Unknown, known
 from janitor.core.profiles import bridge_ranges, configured_ranges
-from janitor.core.routing import Breaker, Link, Profile, Route, Routing, RuleMaker
+from janitor.core.routing import MAIN, Breaker, Link, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule
 from janitor.host import iproute, netlink, patience
 from janitor.host.cni import SHARED
@@ -79,7 +79,7 @@ def _kernel(
     except OSError as error:
         rules = unknown("reading the policy rules", error)
     tables = {table for profile in profiles for match in profile.rules for table in match.table}
-    tables |= {rule.table for rule in known(rules)} | {iproute.MAIN}
+    tables |= {rule.table for rule in known(rules)} | {MAIN}
     try:
         links = iproute.links()
         routes = iproute.routes(frozenset(tables) - {iproute.LOCAL}, known(links))
