@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from janitor.core.evidence import Evidence, Holder, LeaseDirectory, NetworkNamespace, Pod
-from janitor.core.evidence_node import Route
-from janitor.core.routing import Breaker
+from janitor.core.routing import Breaker, Route
 from janitor.core.rules import PolicyRule
 from janitor.pipeline import diagnose
 from janitor.report.finding_row import fix_row

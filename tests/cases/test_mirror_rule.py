@@ -16,12 +16,12 @@ from janitor.core.routing import (
     ManagedLink,
     Match,
     Networkd,
+    NetworkdSetting,
     OwnedRule,
     Profile,
     Route,
     Routing,
     RuleMaker,
-    Setting,
 )
 from janitor.core.rules import RTPROT_KERNEL, RTPROT_STATIC, PolicyRule, derived
 from janitor.host import profiles
@@ -232,7 +232,7 @@ FILE = "/etc/cni/net.d/10-kuberouter.conflist"
 MAKER = RuleMaker("kube-router", 9, 1, (), FILE)
 WHOLE = Routing(
     rules=(),
-    routes=(Route(4, 77, "198.51.100.7/32", "tun-0123456789a", "", 0, "unicast"),),
+    routes=(Route("198.51.100.7/32", "", "tun-0123456789a", table=77),),
     links=(
         Link(2, "tun-0123456789a", True, "ipip", ()),
         Link(3, "kube-bridge", True, "bridge", ("10.244.0.1/24",)),
@@ -302,7 +302,7 @@ def networkd(*links: ManagedLink, **other: Any) -> tuple[Networkd, ...]:
 
 CONFIGURED = ManagedLink(2, "/x.network", "configured", 2_000)
 NOT_AT_WORK = "systemd-networkd has neither started nor configured a link since then"
-TOLD = Setting("ManageForeignRoutingPolicyRules", "no", "/x.conf", 2, 0)
+TOLD = NetworkdSetting("ManageForeignRoutingPolicyRules", "no", "/x.conf", 2, 0)
 HEALS = PolicyRule(4, 32764, 0, (("fwmark", "0x3e9"),), "lookup", 78, b"")
 
 
@@ -342,7 +342,7 @@ HEALS = PolicyRule(4, 32764, 0, (("fwmark", "0x3e9"),), "lookup", 78, b"")
         ({"links": (replace(TUNNEL, up=False), BRIDGE)},
          "no link like tun-[0-9a-f]{11} is up; no route of table 77 is on a link that is up"),
         ({"routes": ()}, "table 77 is empty"),
-        ({"routes": (Route(4, 77, "198.51.100.7/32", "eth9", "", 0, "unicast"),)},
+        ({"routes": (Route("198.51.100.7/32", "", "eth9", table=77),)},
          "no route of table 77 is on a link that is up"),
         # Is what was known of it still true?
         ({"profile": replace(KUBE_ROUTER, dynamic=True), "now_ns": 1_000 + DYNAMIC_S * 1_000_000_000}, None),

@@ -19,7 +19,6 @@ from janitor.core.evidence_node import (
     NodeConfig,
     Objects,
     PrivateNetwork,
-    Route,
     Setting,
     Unit,
     Workload,
@@ -28,6 +27,7 @@ from janitor.core.finding_ids import matching_ids
 from janitor.core.findings import Finding
 from janitor.core.prose import id_ranges
 from janitor.core.reason import because
+from janitor.core.routing import Route
 from janitor.core.unknown import unseen
 from janitor.pipeline import diagnose, select
 from janitor.report.document import make_report

@@ -9,10 +9,10 @@ import pytest
 
 from janitor.core.codes import Code
 from janitor.core.evidence import Endpoint
-from janitor.core.evidence_node import CniFile, Condition, EnvironmentFile, Route, Setting, Unit
+from janitor.core.evidence_node import CniFile, Condition, EnvironmentFile, Setting, Unit
 from janitor.core.kubelet_unit import mended, overruled
 from janitor.core.plan_check import examine
-from janitor.core.routing import Link
+from janitor.core.routing import Link, Route
 from janitor.core.systemd_syntax import environment_file
 from janitor.core.unknown import unseen
 from janitor.pipeline import diagnose

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from janitor.core.codes import Code
-from janitor.core.evidence_node import EnvironmentFile, Route, Unit
+from janitor.core.evidence_node import EnvironmentFile, Unit
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
 from janitor.core.fix import Fix
 from janitor.core.node_view import HCCM
+from janitor.core.routing import Route
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report
 from janitor.report.finding_row import finding_row

@@ -17,12 +17,12 @@ from janitor.core.routing import (
     Link,
     ManagedLink,
     Networkd,
+    NetworkdSetting,
     NetworkFile,
     Probe,
     Route,
     Routing,
     RuleMaker,
-    Setting,
 )
 from janitor.core.rule_plan import plan_rules
 from janitor.core.rules import PolicyRule, derived
@@ -55,8 +55,8 @@ def routing(*rules: PolicyRule, **other: Any) -> Routing:
     values: dict[str, Any] = {
         "rules": (*KERNEL, *rules),
         "routes": (
-            Route(4, 77, "198.51.100.7/32", "tun-0123456789a", "", 3, "unicast"),
-            Route(4, 254, "0.0.0.0/0", "eth0", "192.0.2.1", 16, "unicast"),
+            Route("198.51.100.7/32", "", "tun-0123456789a", table=77, protocol=3),
+            Route("0.0.0.0/0", "192.0.2.1", "eth0", protocol=16),
         ),
         "links": (
             Link(2, "eth0", True, "", ("192.0.2.10/24",)),
@@ -82,8 +82,8 @@ def found(what: Evidence) -> dict[str, Finding]:
     return {finding.id: finding for finding in select(diagnose(what), "rules").findings}
 
 
-def setting(value: str, at: int = BOOT) -> Setting:
-    return Setting("ManageForeignRoutingPolicyRules", value, "/etc/systemd/networkd.conf.d/k8s.conf", 2, at)
+def setting(value: str, at: int = BOOT) -> NetworkdSetting:
+    return NetworkdSetting("ManageForeignRoutingPolicyRules", value, "/etc/systemd/networkd.conf.d/k8s.conf", 2, at)
 
 
 def test_a_healthy_node_has_one_remark() -> None:
@@ -186,7 +186,7 @@ def test_ipv6_only_where_kube_router_was_asked_for_it() -> None:
     what = node(RULE, networkd=(networkd(),))
     seen = replace(
         what.routing,
-        routes=(*what.routing.routes, Route(6, 77, "2001:db8::7/128", "tun-0123456789a", "", 3, "unicast")),  # type: ignore[misc]
+        routes=(*what.routing.routes, Route("2001:db8::7/128", "", "tun-0123456789a", table=77, protocol=3)),  # type: ignore[misc]
         links=(Link(3, "kube-bridge", True, "bridge", ("fd00:10:244::1/64",)), *what.routing.links[1:]),  # type: ignore[index]
         rules=KERNEL,
         makers=(RuleMaker("kube-router", 900, 6_000 * SECOND, ("--run-router=true",), FILE),),
@@ -230,7 +230,7 @@ def test_keep_configuration() -> None:
 
 
 def test_foreign_routes() -> None:
-    mine = Route(4, 254, "10.244.1.0/24", "eth0", "192.0.2.2", 17, "unicast")
+    mine = Route("10.244.1.0/24", "192.0.2.2", "eth0", protocol=17)
     what = node(RULE)
     seen = replace(what.routing, routes=(*what.routing.routes, mine))  # type: ignore[misc]
     finding = found(replace(what, routing=seen))["RULE005"]

@@ -16,11 +16,11 @@ from janitor.core.evidence_node import (
     NodeConfig,
     Objects,
     PrivateNetwork,
-    Route,
     Setting,
     Unit,
     Workload,
 )
+from janitor.core.routing import Route
 from janitor.pipeline import diagnose
 from janitor.report.document import make_report, to_json
 from janitor.report.evidence_json import decode, encode

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from janitor.core.fix import NEW_LINE, Command, File, Fix, Patch, Setting
+from janitor.core.fix import NEW_LINE, Command, File, Fix, Patch, Snippet
 from janitor.report.finding_row import FixRow, PartRow, fix_row
 from janitor.report.fixes import fix_lines
 from tests.lab.cache import REPOSITORY
@@ -34,7 +34,7 @@ def test_of_every_golden_node(fix: FixRow, width: int) -> None:
     assert " ".join(" ".join(lines).split()) == " ".join(f"Fix: {fix.text}".split()), "nothing is lost"
     assert "".join(part.text for part in fix.parts) == fix.text
     for part in fix.parts:
-        if part.kind in ("command", "setting"):
+        if part.kind in ("command", "snippet"):
             assert any(part.text in line for line in lines), f"{part.text} was broken"
         if part.kind in ("file", "patch"):
             assert [f"  {line}" for line in part.text.splitlines()] == [x for x in lines if x[2:] in part.text]
@@ -55,7 +55,7 @@ def test_at_80_columns_only_commands_are_longer() -> None:
         (Fix.of("x " * 20 + "or by hand: ", Command("crictl stopp ID && crictl rmp ID")),
          "crictl stopp ID && crictl rmp ID"),
         (Fix.of("in /etc/default/kubelet, add to KUBELET_EXTRA_ARGS: ",
-                Setting("--a-long-flag=1 --node-ip 10.0.0.3 --b"), NEW_LINE, "then: ", Command("reboot")),
+                Snippet("--a-long-flag=1 --node-ip 10.0.0.3 --b"), NEW_LINE, "then: ", Command("reboot")),
          "--a-long-flag=1 --node-ip 10.0.0.3 --b"),
         (Fix.of("x " * 20 + "('", Command("janitor clean --only rules --dry-run"), "' says why)"),
          "'janitor clean --only rules --dry-run'"),

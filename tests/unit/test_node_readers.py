@@ -12,7 +12,8 @@ import pytest
 
 from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Route, Unit
+from janitor.core.evidence_node import Unit
+from janitor.core.routing import Route
 from janitor.host import kubelet, metadata, systemd_units, yaml_files
 from janitor.host.cni_reader import read_configuration
 from janitor.host.components import components

@@ -33,7 +33,7 @@ OWNED = OwnedRule(RULE, KUBE_ROUTER, MATCH)
 UNWATCHED = Unwatched((), (), 1_000, 3_000)
 WHOLE = Routing(
     rules=(),
-    routes=(Route(4, 77, "198.51.100.7/32", "tun-0123456789a", "", 0, "unicast"),),
+    routes=(Route("198.51.100.7/32", "", "tun-0123456789a", table=77),),
     links=(
         Link(2, "tun-0123456789a", True, "ipip", ()),
         Link(3, "kube-bridge", True, "bridge", ("10.244.0.1/24",)),

@@ -14,7 +14,7 @@ import pytest
 from janitor.core.action import DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
 from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
-from janitor.core.judgement import judge
+from janitor.core.judgement import Verdict, judge
 from janitor.core.reason import because
 from janitor.host import quarantine, state
 from janitor.host.journal import JOURNAL, VERSION, Journal
@@ -109,7 +109,8 @@ def test_a_note_of_a_later_version_frees_nothing_and_is_named(tmp_path: Path) ->
     assert isinstance(found, Unknown)
     assert found.reason.code is Code.NEWER_NOTE
     judged = judge(evidence(lease("10.52.0.9", b""), ledger=found))
-    assert (judged.leases[0].verdict, judged.unseen) == ("pending", (found,))
+    verdicts = {one.address: one.verdict for one in judged.leases}
+    assert (verdicts["10.52.0.9"], judged.unseen) == (Verdict.PENDING, (found,))
     assert judge(evidence(lease(), observations=found)).unseen == (found,)
 
 

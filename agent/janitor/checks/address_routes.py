@@ -17,7 +17,6 @@ from janitor.core.address_plan import (
 )
 from janitor.core.codes import Code
 from janitor.core.evidence import Evidence, Unknown
-from janitor.core.evidence_node import Route
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding, Skipped
 from janitor.core.fix import Command, Fix, Part
@@ -26,6 +25,7 @@ from janitor.core.node_plan import connected, is_foreign_bridge, is_pod_interfac
 from janitor.core.node_view import kubernetes_missing, node_ips
 from janitor.core.plan_rules import adding_route
 from janitor.core.reason import because
+from janitor.core.routing import Route
 
 _IDS = (FindingId.CIDR008, FindingId.CIDR016)
 
@@ -47,7 +47,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 def _foreign(plan: AddressPlan, routes: tuple[Route, ...], evidence: Evidence) -> Iterator[Finding]:
     layout = Layout(plan)
     mine = {address for s in node_ips(evidence) if (address := as_address(s.value))}
-    outside = [r for r in routes if not is_pod_interface(evidence, r.interface)]
+    outside = [r for r in routes if not is_pod_interface(evidence, r.device)]
     hops = {address for r in outside if (address := as_address(r.gateway))}
     for name, part in (*(("pod", p) for p in layout.pods), *(("Service", p) for p in layout.services)):
         hit = [(r, common) for r in routes if (common := _collides(r, part.net, plan, evidence))]
@@ -57,7 +57,7 @@ def _foreign(plan: AddressPlan, routes: tuple[Route, ...], evidence: Evidence) -
         route, common = hit[0]
         yield Finding.of(
             FindingId.CIDR016, str(common),
-            f"{name} range {part} overlaps {route.destination} of {route.interface} on this node",
+            f"{name} range {part} overlaps {route.destination} of {route.device} on this node",
             (
                 f"{name} range: {part.stated}",
                 *(f"route: {_told(r)}" for r, _ in hit[:8]),
@@ -80,21 +80,21 @@ def _collides(route: Route, net: Net, plan: AddressPlan, evidence: Evidence) -> 
     if (
         destination is None
         or destination.prefixlen == 0
-        or is_pod_interface(evidence, route.interface)
-        or route.interface == "lo"
+        or is_pod_interface(evidence, route.device)
+        or route.device == "lo"
     ):
         return None
-    if is_tunnel(evidence, route.interface):
-        return overlap(destination, net) if destination in connected(evidence, route.interface) else None
+    if is_tunnel(evidence, route.device):
+        return overlap(destination, net) if destination in connected(evidence, route.device) else None
     if route.gateway and (within(net, destination) or destination.prefixlen >= plan.mask(net)):
         return None  # towards the network that holds it all, or to the pods of one other node (host-gw)
-    if not route.gateway and not is_foreign_bridge(route.interface):
+    if not route.gateway and not is_foreign_bridge(route.device):
         return None  # the node's own network: CIDR006 and CIDR007 are about that
     return overlap(destination, net)
 
 
 def _told(route: Route) -> str:
-    return f"{route.destination}{f' via {route.gateway}' if route.gateway else ''} dev {route.interface}"
+    return f"{route.destination}{f' via {route.gateway}' if route.gateway else ''} dev {route.device}"
 
 
 def _moves(routes: list[Route], net: Net) -> Fix:
@@ -104,15 +104,15 @@ def _moves(routes: list[Route], net: Net) -> Fix:
 
 
 def _move(route: Route, net: Net) -> tuple[str | Part, ...]:
-    if route.interface.startswith(("docker", "br-")):
+    if route.device.startswith(("docker", "br-")):
         return (
             ('give Docker another range: "bip" and "default-address-pools" in /etc/docker/daemon.json, outside '
             f"{net}; or, where nothing needs Docker here: "), Command("apt-get remove docker.io"), "; ",
-            Command.of("ip", "link", "delete", route.interface),
+            Command.of("ip", "link", "delete", route.device),
         )  # fmt: skip
     via = ("via", route.gateway) if route.gateway else ()
-    removing = Command.of("ip", "route", "del", route.destination, *via, "dev", route.interface)
-    return (f"give {route.interface} a range outside {net}, or remove it: ", removing)
+    removing = Command.of("ip", "route", "del", route.destination, *via, "dev", route.device)
+    return (f"give {route.device} a range outside {net}, or remove it: ", removing)
 
 
 def _reached(plan: AddressPlan, routes: tuple[Route, ...]) -> Iterator[Finding | Skipped]:

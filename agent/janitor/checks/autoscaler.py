@@ -9,7 +9,7 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, NodeConfig
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix, Setting
+from janitor.core.fix import Command, Fix, Snippet
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import flags, kubernetes_missing, objects, own_node
 from janitor.core.prose import duration
@@ -61,7 +61,7 @@ def _clocks(own: KubeNode, limits: _Limits, evidence: Evidence) -> Iterator[Find
             own, "C2, registration", begun, limits.provision_s, now, "it has no providerID",
             (f"C2 began at {_clock(begun)}, with {with_what}, or a little later",
              f"--max-node-provision-time: {duration(limits.provision_s)}", creation, assumed),
-            Fix.of("see NODE001: the kubelet must register with ", Setting("--cloud-provider=external")),
+            Fix.of("see NODE001: the kubelet must register with ", Snippet("--cloud-provider=external")),
         )  # fmt: skip
     changed_ns = _unready_since(own)
     if changed_ns:

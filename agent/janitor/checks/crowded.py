@@ -6,7 +6,7 @@ from janitor.core.addresses import in_ranges
 from janitor.core.evidence import Evidence, NetworkNamespace, known
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix, Setting
+from janitor.core.fix import Command, Fix, Snippet
 from janitor.core.judgement import Judgement
 from janitor.core.lease import canonical_address
 from janitor.core.prose import listing
@@ -46,7 +46,7 @@ def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str]) -> 
         fix = Fix.of(
             Command.of("kubectl", "delete", "pod", "-n", space, name),
             "; or, so that its network namespace keeps no lease any more, in /etc/janitor/janitor.toml: ",
-            Setting(f'[scope] ignore_namespaces = ["{pods[0]}"]'),
+            Snippet(f'[scope] ignore_namespaces = ["{pods[0]}"]'),
         )
     else:
         fix = Fix.of(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding
-from janitor.core.fix import Fix, Setting
+from janitor.core.fix import Fix, Snippet
 from janitor.core.judgement import Judgement
 from janitor.core.prose import count
 from janitor.report.words import text
@@ -30,7 +30,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         ),
         fix=Fix.of(
             "if one is what this node's kubelet uses, name its socket: ",
-            Setting("--cri-endpoint unix:///…"),
+            Snippet("--cri-endpoint unix:///…"),
             ", or cri_endpoints in /etc/janitor/janitor.toml; otherwise none is needed",
         ),
     )

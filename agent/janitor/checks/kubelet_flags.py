@@ -7,7 +7,7 @@ from janitor.core.evidence import Evidence
 from janitor.core.evidence_node import Component, NodeConfig
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix, Setting
+from janitor.core.fix import Command, Fix, Snippet
 from janitor.core.judgement import Judgement
 from janitor.core.kubelet_unit import wanted
 from janitor.core.node_view import component, flag, flags, kubelet_unit, kubernetes_missing
@@ -69,7 +69,7 @@ def _provider(kubelet: Component) -> Iterator[Finding]:
             FindingId.KUB008, f"kubelet ({kubelet.source})", f"the kubelet has --cloud-provider={value}",
             (f"it runs as: {' '.join(kubelet.argv)}",),
             "Providers inside Kubernetes were removed in 1.31; only 'external' and nothing are left.",
-            Fix.of(Setting("--cloud-provider=external"), ", and the provider's own cloud controller manager"),
+            Fix.of(Snippet("--cloud-provider=external"), ", and the provider's own cloud controller manager"),
         )  # fmt: skip
 
 

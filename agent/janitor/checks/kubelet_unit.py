@@ -8,7 +8,7 @@ from janitor.core.evidence import Evidence, Unknown
 from janitor.core.evidence_node import Assignment, Unit
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import NEW_LINE, Command, Fix, Part, Patch, Setting
+from janitor.core.fix import NEW_LINE, Command, Fix, Part, Patch, Snippet
 from janitor.core.judgement import Judgement
 from janitor.core.kubelet_unit import Overruled, counting, mended, overruled, unreached
 from janitor.core.node_view import component, kubelet_unit, kubernetes_missing
@@ -81,7 +81,7 @@ def _diff(unit: Unit, one: Overruled) -> tuple[str | Part, ...]:
     text = dict(unit.written).get(one.file.source)
     new = mended(text, one) if text is not None else None
     if text is None or new is None:
-        return (f"in {one.file.source}, add to {one.variable}: ", Setting(" ".join(one.lost)), NEW_LINE)
+        return (f"in {one.file.source}, add to {one.variable}: ", Snippet(" ".join(one.lost)), NEW_LINE)
     old, changed = text.splitlines(keepends=True), new.splitlines(keepends=True)
     lines = difflib.unified_diff(old, changed, f"a{one.file.source}", f"b{one.file.source}")
     patch = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
@@ -130,7 +130,7 @@ def _strays(unit: Unit, running: tuple[str, ...]) -> Iterator[Finding]:
 
 def _moved(unit: Unit, path: str, lost: tuple[str, ...]) -> Fix:
     """Where the words belong. Never the file over another: that one may hold all that the kubelet runs with."""
-    words = Setting(" ".join(lost))
+    words = Snippet(" ".join(lost))
     if_wanted = f"if they are still wanted ({path} may be left over from another installation), "
     counts = counting(unit, _EXTRA)
     if _EXTRA not in unit.exec_start:
@@ -140,10 +140,10 @@ def _moved(unit: Unit, path: str, lost: tuple[str, ...]) -> Fix:
     files = [file for file in unit.environment_files if file.path.endswith("/kubelet")]
     target = counts.source if counts and counts.from_file else next((f.path for f in files), "")
     if not target:
-        drop_in = Setting(f"EnvironmentFile=-{path}")
+        drop_in = Snippet(f"EnvironmentFile=-{path}")
         return Fix.of(f"{if_wanted}add a drop-in to {unit.name} with ", drop_in, "; then: ", _RESTART)
     if any(file.path == target and file.state == "missing" for file in files):
-        line = Setting(f'{_EXTRA}="{words.text}"')
+        line = Snippet(f'{_EXTRA}="{words.text}"')
         return Fix.of(f"{if_wanted}make {target} with the line ", line, "; then: ", _RESTART)
     nothing = Assignment(_EXTRA, "", target, True)
     file = counts if counts and counts.from_file else nothing

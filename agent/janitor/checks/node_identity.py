@@ -8,7 +8,7 @@ from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.evidence_node import KubeNode, Machine, NodeConfig
 from janitor.core.finding_ids import FindingId
 from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix, Setting
+from janitor.core.fix import Command, Fix, Snippet
 from janitor.core.judgement import Judgement
 from janitor.core.node_view import (
     component,
@@ -196,7 +196,7 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
                 FindingId.NODE004, told.value, f"the node's address {told.value} is none of its server's",
                 (f"node address: {told}", f"the server's: {', '.join(sorted(has))} (the metadata service)"),
                 "The cloud controller refuses it: 'failed to get node address from cloud provider that matches ip'.",
-                Fix.of(Setting(f"--node-ip={server.networks[0].ip}")),
+                Fix.of(Snippet(f"--node-ip={server.networks[0].ip}")),
             )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from janitor.core.evidence import Evidence, Unknown, known
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding
-from janitor.core.fix import NEW_LINE, Command, File, Fix, Part, Setting
+from janitor.core.fix import NEW_LINE, Command, File, Fix, Part, Snippet
 from janitor.core.judgement import Judgement
 from janitor.core.networkd import (
     DROP_IN,
@@ -100,7 +100,7 @@ def _telling(networkd: Networkd, opt_out: bool | None) -> Fix:
         )  # fmt: skip
     pinning: tuple[str | Part, ...] = (
         "it has no switch for this; pin the rules in janitor.toml: ",
-        Setting('[rules.protocol] kube-router = "kernel"'),
+        Snippet('[rules.protocol] kube-router = "kernel"'),
     )
     newer = (NEW_LINE, "or, if it is 247.10, 248.8 or newer, the drop-in of '", change, "'") if opt_out is None else ()
     return Fix.of(*pinning, *newer)
@@ -127,7 +127,7 @@ def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
                 "Routes on links that it manages go when it configures them. kube-router makes its own again within a "
                 "minute; until then pods on other nodes cannot be reached."
             ),
-            fix=Fix.of(f"the same drop-in as for RULE003 ({DROP_IN}), with ", Setting(f"{ROUTES}=no")),
+            fix=Fix.of(f"the same drop-in as for RULE003 ({DROP_IN}), with ", Snippet(f"{ROUTES}=no")),
             severity=Severity.WARNING if default else Severity.INFO,
         )
 

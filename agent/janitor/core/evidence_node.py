@@ -9,6 +9,7 @@ from typing import Literal
 
 from janitor.core.codes import Code
 from janitor.core.reason import Reason
+from janitor.core.routing import Route
 from janitor.core.unknown import Unknown, unseen
 
 NOT_COLLECTED = unseen(Code.NOT_COLLECTED)
@@ -85,16 +86,6 @@ class Unit:
 
 
 # --- the node's own network --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route of the node's main table; `gateway` is "" for what is reached directly."""
-
-    destination: str
-    gateway: str
-    interface: str
-    metric: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +196,7 @@ class NodeConfig:
     settings: tuple[Setting, ...] | Unknown = NOT_COLLECTED
     components: tuple[Component, ...] | Unknown = NOT_COLLECTED
     units: tuple[Unit, ...] | Unknown = NOT_COLLECTED
-    routes: tuple[Route, ...] | Unknown = NOT_COLLECTED
+    routes: tuple[Route, ...] | Unknown = NOT_COLLECTED  # the main table
     addresses: tuple[str, ...] | Unknown = NOT_COLLECTED
     cni_files: tuple[CniFile, ...] | Unknown = NOT_COLLECTED
     cni_directories: tuple[str, ...] = ()

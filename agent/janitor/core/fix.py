@@ -48,10 +48,10 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class Snippet:
     """Flags or a line for a file, word by word as they have to stand there."""
 
-    kind: ClassVar[Literal["setting"]] = "setting"
+    kind: ClassVar[Literal["snippet"]] = "snippet"
     text: str
 
 
@@ -82,7 +82,7 @@ class Patch:
 
 
 Block = File | Patch
-Part = Sentence | Command | Setting | LineBreak | Block
+Part = Sentence | Command | Snippet | LineBreak | Block
 NEW_LINE = LineBreak()
 
 

@@ -16,7 +16,7 @@ from janitor.core.evidence import Evidence, LeaseDirectory, LeaseFile, Unknown, 
 from janitor.core.lease import ParsedLease, canonical_address, parse_lease
 from janitor.core.reason import Reason, because
 from janitor.core.scope import Scope, scope_of
-from janitor.core.sightings import Sightings, look
+from janitor.core.sightings import Sightings, sightings_of
 
 
 class Verdict(StrEnum):
@@ -66,7 +66,7 @@ class Judgement:
 
 def judge(evidence: Evidence, grace_s: int = GRACE_S) -> Judgement:
     """Give every lease its verdict. Pure, and never raises, whatever the evidence."""
-    sightings, records = look(evidence), gather(evidence)
+    sightings, records = sightings_of(evidence), gather(evidence)
     _spread(evidence, sightings)
     leases: list[JudgedLease] = []
     for directory in known(evidence.lease_directories):

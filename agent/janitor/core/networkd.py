@@ -7,7 +7,7 @@ came with v249, and was brought to v248.8 and v247.10 (systemd/systemd#19287). I
 import re
 from fnmatch import fnmatchcase
 
-from janitor.core.routing import Link, Networkd, NetworkFile, Setting
+from janitor.core.routing import Link, Networkd, NetworkdSetting, NetworkFile
 
 DROP_IN = "/etc/systemd/networkd.conf.d/50-janitor.conf"
 DROP_IN_TEXT = """\
@@ -53,7 +53,7 @@ def drop_in_text(version: str) -> str:
     return DROP_IN_TEXT + NEXT_HOPS * (release(version)[0] >= 256)
 
 
-def setting(networkd: Networkd, name: str) -> Setting | None:
+def setting(networkd: Networkd, name: str) -> NetworkdSetting | None:
     """The assignment of a setting that counts; None where nobody has set it, which means yes."""
     return next((one for one in networkd.settings if one.name == name), None)
 

@@ -139,7 +139,7 @@ def _subnets(evidence: Evidence) -> tuple[NodeSubnet, ...]:
     bridges = {link.name for link in known(evidence.routing.links) if link.kind == "bridge"}
     found = {}
     for route in known(node.routes):
-        net, name = parse(route.destination), route.interface
+        net, name = parse(route.destination), route.device
         if net is None or route.gateway or is_pod_interface(evidence, name) or is_foreign_bridge(name):
             continue
         owned = is_tunnel(evidence, name) or name in bridges or any(overlap(net, part) for part in pods)
@@ -147,7 +147,7 @@ def _subnets(evidence: Evidence) -> tuple[NodeSubnet, ...]:
             continue
         if net.prefixlen not in (0, net.max_prefixlen):
             found[route.destination] = NodeSubnet(
-                f"interface {route.interface}", Stated(route.destination, "the node's routes")
+                f"interface {route.device}", Stated(route.destination, "the node's routes")
             )
     server = machine(node)
     for one in server.networks if server and not isinstance(server.networks, Unknown) else ():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from janitor.core.address_plan import KUBE_HETZNER, Layout, agent_pools_free, scheme_mask, slot_count
 from janitor.core.finding_ids import FindingId, Severity
 from janitor.core.findings import Finding
-from janitor.core.fix import Fix, Setting
+from janitor.core.fix import Fix, Snippet
 from janitor.core.plan_rules import latent_slots
 from janitor.core.prose import count
 
@@ -102,7 +102,7 @@ def _pods_of_a_node(layout: Layout) -> Iterator[Finding]:
                 f"{count(layout.plan.max_pods, 'pod')}",
                 (f"pod range: {part.stated}", f"node mask: /{mask}", f"max pods: {layout.plan.max_pods}"),
                 "Pods beyond that find no address. Leaked leases make it sooner: keep some addresses spare.",
-                Fix.of(Setting(f"--max-pods={usable}"), ", or a shorter node mask")
+                Fix.of(Snippet(f"--max-pods={usable}"), ", or a shorter node mask")
                 if usable > 0
                 else Fix.of("a shorter node mask, such as 24"),
             )  # fmt: skip

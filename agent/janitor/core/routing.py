@@ -4,23 +4,31 @@ All of it as values, and part of the evidence (core/evidence.py). Nothing here d
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from janitor.core.rules import Family, PolicyRule
 from janitor.core.unknown import Unknown
 
+MAIN: Final = 254
+"""The main routing table (rtnetlink(7))."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route. `destination` is a prefix (`0.0.0.0/0` for the default); `device` "" where it has none."""
+    """One route. `destination` is a prefix (`0.0.0.0/0` for the default); `gateway` and `device` are "" for none."""
 
-    family: Family
-    table: int
     destination: str
-    device: str
     gateway: str
-    protocol: int
-    kind: str  # unicast, blackhole, …
+    device: str
+    metric: int = 0
+    table: int = MAIN
+    protocol: int = 0  # rtnetlink(7), rtm_protocol; /proc/net does not say it
+    kind: str = "unicast"  # or blackhole, …
+
+    @property
+    def family(self) -> Family:
+        """By its destination."""
+        return 6 if ":" in self.destination else 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ class RuleMaker:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class NetworkdSetting:
     """One setting of networkd.conf, as systemd reads its directories: the last file that has it wins."""
 
     name: str
@@ -84,7 +92,7 @@ class Networkd:
     pid: int
     started_ns: int  # since the epoch, by today's wall clock
     version: str  # "252.38-1~deb12u1", or what of it could be had; "" unknown
-    settings: tuple[Setting, ...]
+    settings: tuple[NetworkdSetting, ...]
     network_files: tuple[NetworkFile, ...]
     links: tuple[ManagedLink, ...]
     problems: tuple[str, ...] = ()  # lines and files of `network_files` that could not be understood

@@ -43,7 +43,7 @@ def decisive(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
     return named or endpoints
 
 
-def look(evidence: Evidence) -> Sightings:
+def sightings_of(evidence: Evidence) -> Sightings:
     """Index one pass. Never raises."""
     sandboxes: dict[str, Sandbox] = {}
     listed: list[Sandbox] = []

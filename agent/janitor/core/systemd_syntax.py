@@ -18,7 +18,7 @@ _BRACED: Final = re.compile(r"\$\$|\$\{([^}]*)\}|\$\{.*", re.DOTALL)  # what is 
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class UnitLine:
     """`key = value` in a section of a unit file; `number` is where it begins, from 1."""
 
     section: str
@@ -27,12 +27,12 @@ class Line:
     number: int
 
 
-def unit_lines(text: str, ignored: list[Line] | None = None) -> list[Line]:
+def unit_lines(text: str, ignored: list[UnitLine] | None = None) -> list[UnitLine]:
     """The assignments of a unit file. Lines that end in a backslash go on; comments between them are left out.
 
     What is neither a section, an assignment nor a comment, which systemd passes over, goes to `ignored`.
     """
-    found: list[Line] = []
+    found: list[UnitLine] = []
     section, pending, begun = "", "", 0
     for number, raw in enumerate(text.replace("\ufeff", "", 1).split("\n"), 1):  # a byte order mark is passed over
         if raw.lstrip(_SPACE).startswith(("#", ";")):
@@ -47,9 +47,9 @@ def unit_lines(text: str, ignored: list[Line] | None = None) -> list[Line]:
             section = line[1:-1]
         elif "=" in line:
             key, _, value = line.partition("=")
-            found.append(Line(section, key.strip(_SPACE), value.strip(_SPACE), begun))
+            found.append(UnitLine(section, key.strip(_SPACE), value.strip(_SPACE), begun))
         elif line and ignored is not None:
-            ignored.append(Line(section, line, "", begun))
+            ignored.append(UnitLine(section, line, "", begun))
         pending, begun = "", 0
     return found
 

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Route
+from janitor.core.routing import Route
 from janitor.core.unknown import unseen
 from janitor.host import netns
 from janitor.host.files import printable, read_bounded, unknown

@@ -15,7 +15,6 @@ from janitor.core.routing import Link, Probe, Route
 from janitor.core.rules import Family
 from janitor.host.files import printable
 
-MAIN: Final = 254
 LOCAL: Final = 255
 _FAMILIES: Final[dict[int, Family]] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 _IFF_UP: Final = 1
@@ -64,11 +63,11 @@ def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route
     def route(message: Any) -> Route:
         everywhere = "::" if message["family"] == socket.AF_INET6 else "0.0.0.0"
         return Route(
-            _FAMILIES[message["family"]],
-            _table(message),
             f"{message.get_attr('RTA_DST') or everywhere}/{message['dst_len']}",
-            by_index.get(message.get_attr("RTA_OIF"), ""),
             str(message.get_attr("RTA_GATEWAY") or ""),
+            by_index.get(message.get_attr("RTA_OIF"), ""),
+            int(message.get_attr("RTA_PRIORITY") or 0),
+            _table(message),
             message["proto"],
             _KINDS.get(message["type"], f"type {message['type']}"),
         )

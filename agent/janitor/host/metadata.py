@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 
 from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Machine, PrivateNetwork, Route
+from janitor.core.evidence_node import Machine, PrivateNetwork
+from janitor.core.routing import Route
 from janitor.core.unknown import unseen
 from janitor.host import yaml_files
 from janitor.host.files import inside, printable, read_bounded

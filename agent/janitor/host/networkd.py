@@ -12,8 +12,8 @@ from typing import Final
 from janitor.core.codes import Code
 from janitor.core.evidence import Unknown
 from janitor.core.networkd import DROP_IN
-from janitor.core.routing import ManagedLink, Networkd, NetworkFile, Setting
-from janitor.core.systemd_syntax import Line, unit_lines
+from janitor.core.routing import ManagedLink, Networkd, NetworkdSetting, NetworkFile
+from janitor.core.systemd_syntax import UnitLine, unit_lines
 from janitor.host.attribution import find_networkd
 from janitor.host.files import names, printable, read_bounded, said, unknown
 from janitor.host.node import Node
@@ -101,9 +101,9 @@ def _packaged(node: Node) -> str:
     return match[1] if match else ""
 
 
-def _settings(node: Node, problems: list[str]) -> Iterator[Setting]:
+def _settings(node: Node, problems: list[str]) -> Iterator[NetworkdSetting]:
     """The last valid assignment of each setting that matters here."""
-    effective: dict[str, Setting] = {}
+    effective: dict[str, NetworkdSetting] = {}
     main = [f"{d}/networkd.conf" for d in _DIRECTORIES if os.path.lexists(node.path(f"{d}/networkd.conf"))][:1]
     for path in [*main, *_in_order(node, "networkd.conf.d", ".conf", problems)]:
         content, changed = _read(node, path, problems)
@@ -115,7 +115,7 @@ def _settings(node: Node, problems: list[str]) -> Iterator[Setting]:
                 problems.append(f"{where}: {line.key}={line.value} is neither yes nor no, so systemd ignores it")
                 continue
             yes = "yes" if value in _TRUE else "no"
-            effective[line.key] = Setting(line.key, yes, path, line.number, changed)
+            effective[line.key] = NetworkdSetting(line.key, yes, path, line.number, changed)
     yield from effective.values()
 
 
@@ -181,8 +181,8 @@ def _read(node: Node, path: str, problems: list[str]) -> tuple[str, int]:
         return "", 0
 
 
-def _parse(path: str, content: str, problems: list[str]) -> Iterator[Line]:
-    ignored: list[Line] = []
+def _parse(path: str, content: str, problems: list[str]) -> Iterator[UnitLine]:
+    ignored: list[UnitLine] = []
     lines = unit_lines(content, ignored)
     ignored += [line for line in lines if not line.section]
     problems += [

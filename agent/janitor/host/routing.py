@@ -15,7 +15,7 @@ from typing import Final
 from janitor.core.codes import Code
 from janitor.core.evidence import Network, Unknown, known
 from janitor.core.profiles import bridge_ranges, configured_ranges
-from janitor.core.routing import Breaker, Link, Profile, Route, Routing, RuleMaker
+from janitor.core.routing import MAIN, Breaker, Link, Profile, Route, Routing, RuleMaker
 from janitor.core.rules import PolicyRule
 from janitor.core.unknown import unseen
 from janitor.host import iproute, netlink, patience
@@ -82,7 +82,7 @@ def _kernel(
     except OSError as error:
         rules = unknown(Code.CANNOT_READ_RULES, error)
     tables = {table for profile in profiles for match in profile.rules for table in match.table}
-    tables |= {rule.table for rule in known(rules)} | {iproute.MAIN}
+    tables |= {rule.table for rule in known(rules)} | {MAIN}
     try:
         links = iproute.links()
         routes = iproute.routes(frozenset(tables) - {iproute.LOCAL}, known(links))

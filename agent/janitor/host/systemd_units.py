@@ -11,8 +11,8 @@ from typing import Final
 
 from janitor.core.evidence_node import Assignment, EnvironmentFile, Unit
 from janitor.core.systemd_syntax import (
-    Line,
     Unbalanced,
+    UnitLine,
     command_words,
     environment_file,
     expand,
@@ -128,7 +128,7 @@ def _drop_ins(node: Node, name: str) -> tuple[tuple[str, ...], tuple[tuple[str, 
     return read, tuple((path, by) for path, by in shadowed if "/service.d/" not in path)
 
 
-def _take(node: Node, line: Line, source: str, unit: str, merged: _Merged) -> None:
+def _take(node: Node, line: UnitLine, source: str, unit: str, merged: _Merged) -> None:
     value = line.value.replace("%n", unit).replace("%N", unit.rpartition(".")[0]).replace("%%", "%")
     match line.key:
         case "Environment" if not value:

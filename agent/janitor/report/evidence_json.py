@@ -18,6 +18,7 @@ from janitor.report.words import text
 
 _SENTENCES: Final = {"damage": "", "mismatch": "", "why": "role", "problem": "usable"}
 """Fields that held a sentence in version 1, and by which other field of theirs they are known; "" for any."""
+_MAIN_ROUTE: Final = {"destination", "gateway", "interface", "metric"}
 
 
 def encode(evidence: Evidence) -> bytes:
@@ -34,7 +35,7 @@ def decode(data: bytes) -> Evidence:
                 f"it has version {version} and this janitor reads versions 1 to {EVIDENCE_VERSION}: use the janitor "
                 "that collected it"
             )
-        document = _walk(msgspec.json.decode(data), _from_sentences if version == 1 else _without_text)
+        document = _walk(msgspec.json.decode(data), _from_version_1 if version == 1 else _without_text)
         evidence = msgspec.convert(document, type=Evidence)
         for network in known(evidence.networks):
             if not isinstance(network.range_sets, Unknown):
@@ -81,8 +82,10 @@ def _without_text(part: dict[str, Any]) -> dict[str, Any]:
     return {"code": part["code"], "facts": list(part["facts"].items()), "cause": part["cause"]}
 
 
-def _from_sentences(part: dict[str, Any]) -> dict[str, Any]:
-    """What version 1 had: `Unknown` as a sentence and a hint, and other sentences that are reasons now."""
+def _from_version_1(part: dict[str, Any]) -> dict[str, Any]:
+    """What version 1 had: `Unknown` as a sentence and a hint, other sentences that are reasons now, and `interface`."""
+    if part.keys() == _MAIN_ROUTE:
+        return {name: value for name, value in part.items() if name != "interface"} | {"device": part["interface"]}
     if part.keys() in ({"reason"}, {"reason", "hint"}) and isinstance(part["reason"], str):
         return {"reason": _recorded(part["reason"], part.get("hint") or "")}
     for name, beside in _SENTENCES.items():

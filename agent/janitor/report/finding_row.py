@@ -10,9 +10,9 @@ from janitor.core.fix import Command, File, Fix, Part, Patch
 
 @dataclass(frozen=True, slots=True)
 class PartRow:
-    """A part of a fix. A `setting` goes into a file; a `file` or a `patch` is for `path`, "" for all others."""
+    """A part of a fix. A `snippet` goes into a file; a `file` or a `patch` is for `path`, "" for all others."""
 
-    kind: Literal["sentence", "command", "setting", "line break", "file", "patch"]
+    kind: Literal["sentence", "command", "snippet", "line break", "file", "patch"]
     text: str
     path: str
 

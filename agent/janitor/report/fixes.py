@@ -16,7 +16,7 @@ def fix_lines(fix: FixRow, width: int) -> list[str]:
         match part.kind:
             case "sentence":
                 line += safe(part.text)
-            case "command" | "setting":
+            case "command" | "snippet":
                 line += safe(part.text).replace(" ", _GLUE)
             case "line break":
                 lines += _broken(line, width)
