@@ -48,7 +48,7 @@ format: $(VENV)/.ready ## rewrite the sources as ruff likes them
 	@$(BIN)/ruff format .
 
 protos: $(VENV)/.ready ## the protobuf stubs, after a change in protos/
-	@$(BIN)/python -m grpc_tools.protoc -Ijanitor/host=protos --python_out=agent --pyi_out=agent protos/cri.proto protos/containerd.proto
+	@$(BIN)/python -m grpc_tools.protoc -Ijanitor/host/runtime=protos --python_out=agent --pyi_out=agent protos/cri.proto protos/containerd.proto
 
 schema: $(VENV)/.ready ## the published JSON schemas, after a change of the report's types
 	@$(BIN)/python -m janitor.report.document > agent/janitor/report/schema.json

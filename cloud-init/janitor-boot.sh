@@ -2,7 +2,7 @@
 # janitor-boot.sh [--root DIR] [--ledger-only] [--strict]
 #
 # The boot stage for hosts and initramfs without Python: before any container runtime has started, free the pod addresses
-# that earlier boots left behind. The rule is that of agent/janitor/core/boot.py, the order that of agent/janitor/boot.py,
+# that earlier boots left behind. The rule is that of agent/janitor/core/leases/boot.py, the order that of agent/janitor/boot.py,
 # and one table of cases holds the three together (tests/system/test_boot_table.py). Files go to the same quarantine,
 # with the same journal: 'janitor undo' puts them back.
 #
@@ -77,7 +77,7 @@ said_ours() {
 }
 
 # Whose the file $1 says a directory, or this node, is: $his_number, $his_machine and $his_kind. 1 where there is none, or a copy,
-# or a blank one, 2 where it cannot be understood. The same file as agent/janitor/host/node_mark.py writes.
+# or a blank one, 2 where it cannot be understood. The same file as agent/janitor/host/cni/node_mark.py writes.
 read_owner() {
     his_number='' his_machine='' his_kind=''
     [ -e "$1" ] || [ -L "$1" ] || return 1
@@ -91,7 +91,7 @@ read_owner() {
     his_number=$3 his_machine=$4 his_kind=$5
 }
 
-# Why the data directory $1 is another node's, by the mark in it; nothing if the mark does not say so. core/node_mark.py has the rule.
+# Why the data directory $1 is another node's, by the mark in it; nothing if the mark does not say so. core/model/node_mark.py has the rule.
 another() {
     read_owner "$(inside "$base" "$1")/.janitor-node"
     case $? in
@@ -388,7 +388,7 @@ four($0) || six($0) { print; next }
 { print >others }'
 
 # stdin: what head -v shows of leases, as od -tu1 shows it; $sizes has a line 'SIZE NAME' for each. Prints NAME SHAPE ID INTERFACE,
-# where SHAPE is whole, lease (anything else that names a CRI sandbox), corrupt or foreign: agent/janitor/core/lease.py.
+# where SHAPE is whole, lease (anything else that names a CRI sandbox), corrupt or foreign: agent/janitor/core/model/lease.py.
 # shellcheck disable=SC2016
 shapes='
 function strip(s) { sub("^" WS, "", s); sub(WS "$", "", s); return s }
@@ -589,7 +589,7 @@ read_configuration() {
 
 # Why the directory $1 is not this node's alone, by its file system and by the mark in its data directory; nothing if it is.
 foreign() {
-    # File systems that one kernel alone writes to, as in core/scope.py; on any other the leases may be another machine's.
+    # File systems that one kernel alone writes to, as in core/leases/scope.py; on any other the leases may be another machine's.
     filesystem=$(mount_above "$(inside "$base" "$1")" | head -n 1)
     case ${filesystem##* } in
     ext2 | ext3 | ext4 | xfs | btrfs | bcachefs | f2fs | jfs | nilfs2 | reiserfs | ubifs | zfs | tmpfs | ramfs | overlay) ;;

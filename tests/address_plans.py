@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from janitor.core.address_plan import (
+from janitor.core.address_plan.check import examine
+from janitor.core.address_plan.plan import (
     KUBE_HETZNER,
     AddressPlan,
     NodeSubnet,
@@ -11,8 +12,7 @@ from janitor.core.address_plan import (
     kube_hetzner,
     listed,
 )
-from janitor.core.findings import Finding
-from janitor.core.plan_check import examine
+from janitor.core.model.findings import Finding
 
 POOLS = ((1, 1, 1), (1, 1, 1))
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from janitor.core.codes import Code
-from janitor.core.reason import Reason, because
-from janitor.core.unknown import Unknown, unseen
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.unknown import Unknown, unseen
 from janitor.report.words import text
 
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
-from janitor.core.addresses import make_range
-from janitor.core.age import identity
-from janitor.core.evidence import (
+from janitor.core.leases.judgement import JudgedLease, judge
+from janitor.core.model.addresses import make_range
+from janitor.core.model.evidence import (
     EVIDENCE_VERSION,
     CacheEntry,
     Clock,
@@ -21,8 +21,8 @@ from janitor.core.evidence import (
     Sandbox,
     Unknown,
 )
-from janitor.core.judgement import JudgedLease, judge
-from janitor.core.node_mark import Owner
+from janitor.core.model.lease import identity
+from janitor.core.model.node_mark import Owner
 
 SECOND = 1_000_000_000
 BOOT = 1_790_000_000 * SECOND  # the wall clock at the boot

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from janitor.core.prose import nearest
+from janitor.core.model.text import nearest
 from janitor.host.files import read_bounded
 
 DEFAULT: Final = Path("/etc/janitor/janitor.toml")
@@ -40,7 +40,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cri_endpoints: tuple[str, ...] = ()  # CRI sockets that must all answer, unix:///…
     data_dirs: tuple[str, ...] = ()  # host-local data directories to judge though no CNI configuration names them
     data_dirs_are_ours: bool = (
-        False  # no other node of the machine uses them: for nodes in containers (core/node_mark.py)
+        False  # no other node of the machine uses them: for nodes in containers (core/model/node_mark.py)
     )
     grace: int = 600  # seconds a lease must be watched before it may be called dead; never less than 60
     deadline: float = 5.0  # seconds a single call to a runtime may take

@@ -16,7 +16,10 @@ from pathlib import Path
 
 from tests.lab.networkd import RoutedNode, missing, wait_for
 
-DEBOUNCED = "import janitor.rule_keeper as r; r.QUIET_S = 0.25; r.BURST_S = 1.0; import janitor.cli as c; c.main()"
+DEBOUNCED = (
+    "import janitor.daemon.rule_keeper as r; r.QUIET_S = 0.25; r.BURST_S = 1.0; "
+    "import janitor.commands.cli as c; c.main()"
+)
 OBSERVER = """
 import json, select, sys, time
 from janitor.host.netlink import RuleSocket

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from janitor.core.address_plan import AddressPlan, Layout
-from janitor.core.finding_ids import FindingId
-from janitor.core.plan_check import examine
-from janitor.core.plan_limits import limits
-from janitor.core.proposal import propose
+from janitor.core.address_plan.check import examine
+from janitor.core.address_plan.limits import limits
+from janitor.core.address_plan.plan import AddressPlan, Layout
+from janitor.core.address_plan.proposal import propose
+from janitor.core.model.finding_ids import FindingId
 from janitor.report.cidr_document import make_report
 from janitor.report.cidr_table import to_table
 from tests.address_plans import DEFAULT, by_hand, by_scheme

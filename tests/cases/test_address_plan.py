@@ -2,10 +2,10 @@
 
 import pytest
 
-from janitor.core.address_plan import AddressPlan, Layout
-from janitor.core.plan_check import examine
-from janitor.core.plan_limits import limits, pools
-from janitor.core.proposal import clean, propose
+from janitor.core.address_plan.check import examine
+from janitor.core.address_plan.limits import limits, pools
+from janitor.core.address_plan.plan import AddressPlan, Layout
+from janitor.core.address_plan.proposal import clean, propose
 from tests.address_plans import (
     BROKEN,
     DEFAULT,

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from janitor.core.action import FreeLease, Plan
-from janitor.core.boot import Configured, plan_at_boot
-from janitor.core.codes import Code
-from janitor.core.evidence import CacheEntry, LeaseDirectory, LeaseFile, Network, Unknown
-from janitor.core.node_mark import Owner
-from janitor.core.reason import Reason, because
+from janitor.core.leases.boot import Configured, plan_at_boot
+from janitor.core.model.action import FreeLease, Plan
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import CacheEntry, LeaseDirectory, LeaseFile, Network, Unknown
+from janitor.core.model.node_mark import Owner
+from janitor.core.model.reason import Reason, because
 from tests.reasons import not_seen, words
 
 ID = "ab" * 32

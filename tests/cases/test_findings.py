@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from janitor.core.action import Plan, Refusal
-from janitor.core.addresses import make_range
-from janitor.core.codes import Code
-from janitor.core.evidence import (
+from janitor.core.leases.plan import plan
+from janitor.core.model.action import Plan, Refusal
+from janitor.core.model.addresses import make_range
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import (
     Clock,
     Evidence,
     Holder,
@@ -18,10 +19,9 @@ from janitor.core.evidence import (
     Overlooked,
     known,
 )
-from janitor.core.findings import Finding
-from janitor.core.plan import plan
-from janitor.core.reason import because
-from janitor.pipeline import diagnose, select
+from janitor.core.model.findings import Finding
+from janitor.core.model.reason import because
+from janitor.passes.scan import diagnose, select
 from janitor.report.changes import plan_text
 from janitor.report.document import make_report
 from janitor.report.explain import explain

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from janitor.core.evidence import Evidence, Holder, LeaseDirectory, NetworkNamespace, Pod
-from janitor.core.routing import Breaker, Route
-from janitor.core.rules import PolicyRule
-from janitor.pipeline import diagnose
+from janitor.core.model.evidence import Evidence, Holder, LeaseDirectory, NetworkNamespace, Pod
+from janitor.core.model.routing import Breaker, Route
+from janitor.core.model.rules import PolicyRule
+from janitor.passes.scan import diagnose
 from janitor.report.finding_row import fix_row
 from tests.cases import test_node_checks as nodes
 from tests.cases import test_rule_findings as rules

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from janitor.core.action import Action, FreeLease, ReserveLease
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.outcome import Entry, Outcome, Restored
-from janitor.core.reason import because
-from janitor.core.watched import identity_of
-from janitor.host.apply import BATCH, Hands, Witness, apply
-from janitor.host.journal import JOURNAL, Journal
-from janitor.host.leases import read_entry
-from janitor.host.locks import Busy, network_lock
-from janitor.host.mounts import own_mounts
-from janitor.host.quarantine import QUARANTINE, move
-from janitor.host.undo import recover, undo
+from janitor.core.leases.file_identity import identity_of
+from janitor.core.model.action import Action, FreeLease, ReserveLease
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.outcome import Entry, Outcome, Restored
+from janitor.core.model.reason import because
+from janitor.host.changes.apply import BATCH, Hands, Witness, apply
+from janitor.host.changes.journal import JOURNAL, Journal
+from janitor.host.changes.quarantine import QUARANTINE, move
+from janitor.host.changes.undo import recover, undo
+from janitor.host.cni.leases import read_entry
+from janitor.host.cni.locks import Busy, network_lock
+from janitor.host.kernel.mounts import own_mounts
 from tests.reasons import not_seen, recorded, words
 
 NETWORK = "/var/lib/cni/networks/net"

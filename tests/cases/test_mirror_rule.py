@@ -7,11 +7,8 @@ from typing import Any
 
 import pytest
 
-from janitor.core.corroboration import DYNAMIC_S, Unwatched, missing_evidence
-from janitor.core.mirror import CHECK_NS, COPY_NS, HOUR_NS, MANY, ROUNDS, TOKEN_NS, TOKENS, Mirror
-from janitor.core.profiles import GONE_S, OwnersSeen, bridge_ranges, not_wanted, profile_of
-from janitor.core.reason import Reason
-from janitor.core.routing import (
+from janitor.core.model.reason import Reason
+from janitor.core.model.routing import (
     Link,
     ManagedLink,
     Match,
@@ -23,7 +20,10 @@ from janitor.core.routing import (
     Routing,
     RuleMaker,
 )
-from janitor.core.rules import RTPROT_KERNEL, RTPROT_STATIC, PolicyRule, derived
+from janitor.core.model.rules import RTPROT_KERNEL, RTPROT_STATIC, PolicyRule, derived
+from janitor.core.rules.corroboration import DYNAMIC_S, Unwatched, missing_evidence
+from janitor.core.rules.mirror import CHECK_NS, COPY_NS, HOUR_NS, MANY, ROUNDS, TOKEN_NS, TOKENS, Mirror
+from janitor.core.rules.profiles import GONE_S, OwnersSeen, bridge_ranges, not_wanted, profile_of
 from janitor.host import profiles
 from tests.reasons import recorded, words
 

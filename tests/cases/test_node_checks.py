@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence
-from janitor.core.evidence_node import (
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence
+from janitor.core.model.evidence_node import (
     Assignment,
     CniFile,
     Component,
@@ -23,13 +23,13 @@ from janitor.core.evidence_node import (
     Unit,
     Workload,
 )
-from janitor.core.finding_ids import matching_ids
-from janitor.core.findings import Finding
-from janitor.core.prose import id_ranges
-from janitor.core.reason import because
-from janitor.core.routing import Route
-from janitor.core.unknown import unseen
-from janitor.pipeline import diagnose, select
+from janitor.core.model.finding_ids import matching_ids
+from janitor.core.model.findings import Finding
+from janitor.core.model.reason import because
+from janitor.core.model.routing import Route
+from janitor.core.model.text import id_ranges
+from janitor.core.model.unknown import unseen
+from janitor.passes.scan import diagnose, select
 from janitor.report.document import make_report
 from janitor.report.evidence_json import decode, encode
 from janitor.report.table import to_table

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Endpoint
-from janitor.core.evidence_node import CniFile, Condition, EnvironmentFile, Setting, Unit
-from janitor.core.kubelet_unit import mended, overruled
-from janitor.core.plan_check import examine
-from janitor.core.routing import Link, Route
-from janitor.core.systemd_syntax import environment_file
-from janitor.core.unknown import unseen
-from janitor.pipeline import diagnose
+from janitor.core.address_plan.check import examine
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Endpoint
+from janitor.core.model.evidence_node import CniFile, Condition, EnvironmentFile, Setting, Unit
+from janitor.core.model.routing import Link, Route
+from janitor.core.model.unknown import unseen
+from janitor.core.node.kubelet_unit import mended, overruled
+from janitor.core.node.systemd_syntax import environment_file
+from janitor.passes.scan import diagnose
 from tests.address_plans import by_hand
 from tests.cases.test_node_checks import (
     EXTRA,

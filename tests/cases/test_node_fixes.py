@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from janitor.core.codes import Code
-from janitor.core.evidence_node import EnvironmentFile, Unit
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import Fix
-from janitor.core.node_view import HCCM
-from janitor.core.routing import Route
-from janitor.pipeline import diagnose
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence_node import EnvironmentFile, Unit
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Fix
+from janitor.core.model.routing import Route
+from janitor.core.node.node_view import HCCM
+from janitor.passes.scan import diagnose
 from janitor.report.document import make_report
 from janitor.report.finding_row import finding_row
 from janitor.report.npd import to_line

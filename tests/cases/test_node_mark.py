@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from janitor.core.boot import Configured, plan_at_boot
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence
-from janitor.core.judgement import Verdict, judge
-from janitor.core.node_mark import KEY, MARK, Owner, another, not_shown, same
-from janitor.core.plan import plan
-from janitor.core.reason import because
-from janitor.core.second_look import observe_again
+from janitor.core.leases.boot import Configured, plan_at_boot
+from janitor.core.leases.confirmation import observe_again
+from janitor.core.leases.judgement import Verdict, judge
+from janitor.core.leases.plan import plan
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence
+from janitor.core.model.node_mark import KEY, MARK, Owner, another, not_shown, same
+from janitor.core.model.reason import because
 from tests.reasons import not_seen, words
 from tests.situations import (
     ADDRESS,

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from janitor.core.action import Action, Policy
-from janitor.core.age import identity
-from janitor.core.codes import Code
-from janitor.core.evidence import (
+from janitor.core.leases.confirmation import observe_again
+from janitor.core.leases.file_identity import entry_file, identity_of
+from janitor.core.leases.judgement import judge
+from janitor.core.leases.plan import plan
+from janitor.core.model.action import Action, Policy
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import (
     CacheEntry,
     Evidence,
     LeaseDirectory,
@@ -20,11 +23,8 @@ from janitor.core.evidence import (
     TaskDirectory,
     known,
 )
-from janitor.core.judgement import judge
-from janitor.core.plan import plan
-from janitor.core.reason import because
-from janitor.core.second_look import observe_again
-from janitor.core.watched import entry_file, identity_of
+from janitor.core.model.lease import identity
+from janitor.core.model.reason import because
 from tests.reasons import not_seen, words
 from tests.situations import (
     ADDRESS,

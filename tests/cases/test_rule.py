@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from janitor.core.addresses import make_range
-from janitor.core.age import identity
-from janitor.core.codes import Code
-from janitor.core.evidence import (
+from janitor.core.leases.judgement import FREEABLE, Verdict, judge
+from janitor.core.model.addresses import make_range
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import (
     ContainerRecord,
     Evidence,
     LeaseDirectory,
@@ -21,8 +21,8 @@ from janitor.core.evidence import (
     Unknown,
     known,
 )
-from janitor.core.judgement import FREEABLE, Verdict, judge
-from janitor.core.reason import because
+from janitor.core.model.lease import identity
+from janitor.core.model.reason import because
 from tests.reasons import not_seen, recorded, words
 from tests.situations import (
     ADDRESS,

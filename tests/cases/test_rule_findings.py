@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from janitor.core import networkd as networkd_facts
-from janitor.core.action import RestoreRule
-from janitor.core.addresses import make_range
-from janitor.core.evidence import Evidence, Unknown
-from janitor.core.findings import Finding
-from janitor.core.routing import (
+from janitor.core.model.action import RestoreRule
+from janitor.core.model.addresses import make_range
+from janitor.core.model.evidence import Evidence, Unknown
+from janitor.core.model.findings import Finding
+from janitor.core.model.routing import (
     Breaker,
     Link,
     ManagedLink,
@@ -24,10 +23,11 @@ from janitor.core.routing import (
     Routing,
     RuleMaker,
 )
-from janitor.core.rule_plan import plan_rules
-from janitor.core.rules import PolicyRule, derived
+from janitor.core.model.rules import PolicyRule, derived
+from janitor.core.rules import networkd as networkd_facts
+from janitor.core.rules.rule_plan import plan_rules
 from janitor.host import profiles
-from janitor.pipeline import diagnose, select
+from janitor.passes.scan import diagnose, select
 from tests.reasons import not_seen, words
 from tests.situations import BOOT, NOW, SECOND, evidence, network
 

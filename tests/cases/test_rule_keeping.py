@@ -14,21 +14,21 @@ from typing import Any
 
 import pytest
 
-from janitor.core.mirror import COPY_NS, MANY, Mirror
-from janitor.core.routing import Link, Match, Networkd, Profile, Route, Routing, RuleMaker
-from janitor.core.rule_memory import RuleCounts, RuleMemory
-from janitor.core.rules import PolicyRule, derived
+from janitor.core.model.routing import Link, Match, Networkd, Profile, Route, Routing, RuleMaker
+from janitor.core.model.rules import PolicyRule, derived
+from janitor.core.rules.mirror import COPY_NS, MANY, Mirror
+from janitor.core.rules.rule_memory import RuleCounts, RuleMemory
+from janitor.daemon.rule_keeper import RuleKeeper
 from janitor.host import profiles
-from janitor.host.attribution import Attribution, Doer
-from janitor.host.mirror_note import KeptNote, Note, Place
-from janitor.host.namespaces import CLONE_NEWNET, call, in_thread
-from janitor.host.netlink import RuleSocket
+from janitor.host.changes.saved_rules import KeptNote, Note, Place
+from janitor.host.kernel.attribution import Attribution, Doer
+from janitor.host.kernel.namespaces import CLONE_NEWNET, call, in_thread
+from janitor.host.kernel.netlink import RuleSocket
+from janitor.host.kernel.procfs import Proc, clock
 from janitor.host.node import files_only
-from janitor.host.owners import Owners
-from janitor.host.procfs import Proc, clock
+from janitor.host.rule_owners import Owners
 from janitor.report.events import LogEvent
 from janitor.report.page import Deed, deed
-from janitor.rule_keeper import RuleKeeper
 from tests.log import Log
 from tests.nodes import booted
 from tests.reasons import not_seen

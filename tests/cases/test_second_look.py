@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from janitor.core.action import Plan
-from janitor.core.codes import Code
-from janitor.core.evidence import (
+from janitor.core.leases.confirmation import agreed, observe_again, without_stale_rules
+from janitor.core.leases.judgement import judge
+from janitor.core.leases.plan import plan
+from janitor.core.model.action import Plan
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import (
     CacheEntry,
     Clock,
     Evidence,
@@ -21,10 +24,7 @@ from janitor.core.evidence import (
     Unknown,
     known,
 )
-from janitor.core.judgement import judge
-from janitor.core.plan import plan
-from janitor.core.reason import because
-from janitor.core.second_look import agreed, observe_again, without_stale_rules
+from janitor.core.model.reason import because
 from tests.reasons import not_seen, words
 from tests.situations import (
     ADDRESS,

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from janitor.core.addresses import make_range
-from janitor.core.age import identity
-from janitor.core.evidence import (
+from janitor.core.leases.judgement import judge
+from janitor.core.leases.plan import plan
+from janitor.core.model.addresses import make_range
+from janitor.core.model.evidence import (
     CacheEntry,
     Evidence,
     LeaseDirectory,
@@ -20,8 +21,7 @@ from janitor.core.evidence import (
     RuntimeProcess,
     known,
 )
-from janitor.core.judgement import judge
-from janitor.core.plan import plan
+from janitor.core.model.lease import identity
 from tests.reasons import not_seen
 from tests.situations import (
     ADDRESS,

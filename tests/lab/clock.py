@@ -6,9 +6,9 @@ are; nothing else is different: files, processes and their start times are those
 
 import sys
 
-from janitor.cli import main
-from janitor.core.evidence import Clock
-from janitor.host import procfs
+from janitor.commands.cli import main
+from janitor.core.model.evidence import Clock
+from janitor.host.kernel import procfs
 
 if __name__ == "__main__":
     ahead_ns = int(sys.argv.pop(1)) * 1_000_000_000

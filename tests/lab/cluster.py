@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 
 import grpc
 
-from janitor.core.action import SETTLE_S
+from janitor.core.model.action import SETTLE_S
 from tests.lab import cgroups, control_plane, image, programs, runtimes
 from tests.lab import node as lab
 from tests.lab.control_plane import PKI, ControlPlane, Object, Release

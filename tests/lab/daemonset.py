@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from janitor.host import cri_pb2 as cri
+from janitor.host.runtime import cri_pb2 as cri
 from tests.lab.daemon import GET
 from tests.lab.machine import OURS
 from tests.lab.networkd import wait_for

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from janitor.host import cri_pb2 as cri
+from janitor.host.runtime import cri_pb2 as cri
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from janitor.host import cri_pb2 as cri
+from janitor.host.runtime import cri_pb2 as cri
 
 Answer = TypeVar("Answer")
 RpcError = grpc.RpcError

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 
 import grpc
 
-from janitor.host.mounts import own_mounts
+from janitor.host.kernel.mounts import own_mounts
 from tests.lab import image, namespaces, plugins, runtimes
 from tests.lab.kubelet import Kubelet, Pod
 from tests.lab.machine import PATH, Machine

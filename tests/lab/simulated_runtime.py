@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 import grpc
 
-from janitor.host import containerd_pb2 as ctrd
-from janitor.host import cri_pb2 as cri
+from janitor.host.runtime import containerd_pb2 as ctrd
+from janitor.host.runtime import cri_pb2 as cri
 from tests.lab.simulated_network import NetworkError
 
 VERSION = "1.7.24-simulated"

@@ -21,14 +21,13 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from janitor.core.addresses import in_ranges, make_range
-from janitor.core.age import identity
-from janitor.core.evidence import FileIdentity, LeaseDirectory, LeaseFile, Process, RuntimeProcess, known
-from janitor.core.lease import parse_lease
-from janitor.host import state
-from janitor.host.journal import Journal
-from janitor.host.leases import read_directory
-from janitor.host.mounts import own_mounts
+from janitor.core.model.addresses import in_ranges, make_range
+from janitor.core.model.evidence import FileIdentity, LeaseDirectory, LeaseFile, Process, RuntimeProcess, known
+from janitor.core.model.lease import identity, parse_lease
+from janitor.host.changes import state
+from janitor.host.changes.journal import Journal
+from janitor.host.cni.leases import read_directory
+from janitor.host.kernel.mounts import own_mounts
 from janitor.host.node import files_only
 from tests.nodes import booted
 

@@ -22,8 +22,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from janitor.core.action import FreeLease, Plan, Policy
-from janitor.core.evidence import (
+from janitor.core.leases.confirmation import agreed, observe_again
+from janitor.core.leases.judgement import judge
+from janitor.core.leases.plan import plan
+from janitor.core.model.action import FreeLease, Plan, Policy
+from janitor.core.model.evidence import (
     EVIDENCE_VERSION,
     Clock,
     Endpoint,
@@ -37,15 +40,12 @@ from janitor.core.evidence import (
     RuntimeProcess,
     Sandbox,
 )
-from janitor.core.judgement import judge
-from janitor.core.node_mark import Owner
-from janitor.core.plan import plan
-from janitor.core.second_look import agreed, observe_again
-from janitor.host.apply import Hands, Witness, apply
-from janitor.host.journal import Journal
-from janitor.host.leases import read_directory
+from janitor.core.model.node_mark import Owner
+from janitor.host.changes.apply import Hands, Witness, apply
+from janitor.host.changes.journal import Journal
+from janitor.host.changes.undo import undo
+from janitor.host.cni.leases import read_directory
 from janitor.host.node import files_only
-from janitor.host.undo import undo
 from tests.property.schedule_node import DATA_DIR, DIRECTORY, MOUNTS, NETWORK, RANGES, host_local
 
 FASTER = 400

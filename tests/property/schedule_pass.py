@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from janitor.core import node_mark
-from janitor.core.action import Action, DiscardEntry, FreeLease, Plan, Policy, ReserveLease
-from janitor.core.age import GRACE_FLOOR_S
-from janitor.core.evidence import (
+from janitor.core.leases.age import GRACE_FLOOR_S
+from janitor.core.leases.confirmation import agreed, observe_again
+from janitor.core.leases.judgement import Judgement, judge
+from janitor.core.leases.plan import plan
+from janitor.core.model import node_mark
+from janitor.core.model.action import Action, DiscardEntry, FreeLease, Plan, Policy, ReserveLease
+from janitor.core.model.evidence import (
     EVIDENCE_VERSION,
     CacheEntry,
     Clock,
@@ -30,14 +33,11 @@ from janitor.core.evidence import (
     Unknown,
     known,
 )
-from janitor.core.judgement import Judgement, judge
-from janitor.core.outcome import Outcome
-from janitor.core.plan import plan
-from janitor.core.second_look import agreed, observe_again
-from janitor.host import state
-from janitor.host.apply import Hands, Witness, apply
-from janitor.host.cni_cache import read_cache
-from janitor.host.undo import undo
+from janitor.core.model.outcome import Outcome
+from janitor.host.changes import state
+from janitor.host.changes.apply import Hands, Witness, apply
+from janitor.host.changes.undo import undo
+from janitor.host.cni.cache import read_cache
 from tests.nodes import booted
 from tests.property.schedule_node import (
     BOOKKEEPING,

@@ -5,9 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from janitor.core.age import identity
-from janitor.core.codes import Code
-from janitor.core.evidence import (
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import (
     ContainerRecord,
     Evidence,
     LeaseDirectory,
@@ -17,7 +16,8 @@ from janitor.core.evidence import (
     RuntimeProcess,
     TaskDirectory,
 )
-from janitor.core.reason import because
+from janitor.core.model.lease import identity
+from janitor.core.model.reason import because
 from tests import situations as s
 from tests.reasons import not_seen
 

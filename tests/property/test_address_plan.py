@@ -6,9 +6,9 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from janitor.core.address_plan import KUBE_HETZNER, AddressPlan, NodeSubnet, PlannedNode, Stated, kube_hetzner
-from janitor.core.plan_check import examine
-from janitor.core.proposal import clean, propose
+from janitor.core.address_plan.check import examine
+from janitor.core.address_plan.plan import KUBE_HETZNER, AddressPlan, NodeSubnet, PlannedNode, Stated, kube_hetzner
+from janitor.core.address_plan.proposal import clean, propose
 
 SPACE = int(IPv4Network("10.0.0.0/22").network_address)  # 1024 addresses, and every range of a plan in them
 BITS = 10

@@ -5,10 +5,10 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from janitor.core.codes import Code
-from janitor.core.evidence import EVIDENCE_VERSION, AddressRange, Evidence, known
-from janitor.core.reason import Fact, Reason
-from janitor.pipeline import diagnose
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import EVIDENCE_VERSION, AddressRange, Evidence, known
+from janitor.core.model.reason import Fact, Reason
+from janitor.passes.scan import diagnose
 from janitor.report.document import make_report, to_json
 from janitor.report.evidence_json import decode, encode
 from tests.property.strategies import evidences

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from hypothesis import event, given, settings
 
-from janitor.core.evidence import Evidence, LeaseFile, Unknown, known
-from janitor.core.judgement import FREEABLE, JudgedLease, judge
-from janitor.core.sightings import decisive
+from janitor.core.leases.judgement import FREEABLE, JudgedLease, judge
+from janitor.core.leases.sightings import decisive
+from janitor.core.model.evidence import Evidence, LeaseFile, Unknown, known
 from tests.property.strategies import evidences
 
 

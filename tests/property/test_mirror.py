@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from janitor.core.mirror import MANY, TOKEN_NS, TOKENS, Mirror
-from janitor.core.routing import Match, Profile
-from janitor.core.rules import PolicyRule, Step, derived, replay
+from janitor.core.model.routing import Match, Profile
+from janitor.core.model.rules import PolicyRule, Step, derived, replay
+from janitor.core.rules.mirror import MANY, TOKEN_NS, TOKENS, Mirror
 
 MS = 1_000_000
 GENERIC = Profile("generic", "any rule", enabled=True, rules=(Match(),))

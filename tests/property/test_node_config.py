@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import (
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.evidence_node import (
     Assignment,
     CniFile,
     Component,
@@ -20,8 +20,8 @@ from janitor.core.evidence_node import (
     Unit,
     Workload,
 )
-from janitor.core.routing import Route
-from janitor.pipeline import diagnose
+from janitor.core.model.routing import Route
+from janitor.passes.scan import diagnose
 from janitor.report.document import make_report, to_json
 from janitor.report.evidence_json import decode, encode
 from janitor.report.table import to_table

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from janitor.host import cri_pb2 as cri
+from janitor.host.runtime import cri_pb2 as cri
 from tests.lab import cgroups, image, silent_disk
 from tests.lab.node import JANITOR, Node, NodeFactory
 from tests.system.conftest import of_series

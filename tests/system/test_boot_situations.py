@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from janitor.host.sockets import CRI
+from janitor.host.runtime.sockets import CRI
 from tests.lab import boot_stages
 from tests.lab.boot_stages import PYTHON, SCRIPT, SHELLS, STAGES, EarlyMachine, Stage
 from tests.lab.networks import calico

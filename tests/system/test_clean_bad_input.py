@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.action import Plan
-from janitor.core.codes import Code
-from janitor.core.evidence import Clock, Evidence
-from janitor.core.judgement import judge
-from janitor.core.plan import plan
-from janitor.core.reason import because
-from janitor.core.second_look import agreed
+from janitor.core.leases.confirmation import agreed
+from janitor.core.leases.judgement import judge
+from janitor.core.leases.plan import plan
+from janitor.core.model.action import Plan
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Clock, Evidence
+from janitor.core.model.reason import because
 from janitor.report.evidence_json import decode
 from tests.lab import clock
 from tests.lab.node import Node, NodeFactory

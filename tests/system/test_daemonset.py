@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from janitor import __version__
-from janitor.host import cri_pb2 as cri
+from janitor.host.runtime import cri_pb2 as cri
 from tests.lab import container_image, kustomize, networkd
 from tests.lab import node as lab
 from tests.lab.daemonset import DaemonPod

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.evidence import Unknown
-from janitor.core.node_view import cluster_cidrs, component, flag
-from janitor.host import node_config
-from janitor.host.cni_reader import read_configuration
+from janitor.core.model.evidence import Unknown
+from janitor.core.node.node_view import cluster_cidrs, component, flag
+from janitor.host.cni.reader import read_configuration
+from janitor.host.kubernetes import node_config
 from janitor.host.node import find_node
 from tests.lab.trees import k3s_server
 

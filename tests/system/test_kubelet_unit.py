@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from janitor.host.node import files_only
-from janitor.host.systemd_units import read_unit
+from janitor.host.systemd.systemd_units import read_unit
 from tests.lab import systemd
 from tests.lab.systemd import Systemd
 from tests.lab.trees import KUBEADM_DROP_IN, KUBELET_UNIT

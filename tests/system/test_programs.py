@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.evidence import Unknown
-from janitor.host.programs import NotRun, Programs, programs_here
-from janitor.host.trusted import Exposed
+from janitor.core.model.evidence import Unknown
+from janitor.host.kernel.programs import NotRun, Programs, programs_here
+from janitor.host.kernel.trusted import Exposed
 from tests.lab.kubelet import Pod
 from tests.lab.networks import calico
 from tests.lab.node import Node, NodeFactory

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.evidence import Unknown
-from janitor.host import exposed, nsfile
-from janitor.host.exposed import exposed_mounts
-from janitor.host.procfs import Proc
-from janitor.host.trusted import Exposed, Untrusted, open_trusted
+from janitor.core.model.evidence import Unknown
+from janitor.host.kernel import exposed, nsfile
+from janitor.host.kernel.exposed import exposed_mounts
+from janitor.host.kernel.procfs import Proc
+from janitor.host.kernel.trusted import Exposed, Untrusted, open_trusted
 from tests.lab.machine import Machine
 
 pytestmark = pytest.mark.system

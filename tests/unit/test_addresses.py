@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.addresses import capacity, describe, in_ranges, make_range
-from janitor.core.lease import parse_lease
-from janitor.host.leases import read_directory
-from janitor.host.mounts import own_mounts
+from janitor.core.model.addresses import capacity, describe, in_ranges, make_range
+from janitor.core.model.lease import parse_lease
+from janitor.host.cni.leases import read_directory
+from janitor.host.kernel.mounts import own_mounts
 from janitor.host.node import files_only
 
 HOST_LOCAL = Path("/usr/lib/cni/host-local")

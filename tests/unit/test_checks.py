@@ -9,7 +9,7 @@ from collections import defaultdict
 import pytest
 
 from janitor import checks
-from janitor.core.finding_ids import Family, FindingId, Severity
+from janitor.core.model.finding_ids import Family, FindingId, Severity
 from tests.lab.cache import REPOSITORY
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(checks.__path__))

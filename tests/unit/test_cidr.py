@@ -8,9 +8,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from janitor.core.address_plan import Layout
-from janitor.core.plan_settings import plan_from
-from janitor.host import plan_files, terraform
+from janitor.core.address_plan.plan import Layout
+from janitor.core.address_plan.settings import plan_from
+from janitor.host.kubernetes import plan_files, terraform
 from janitor.report.cidr_document import make_report
 from janitor.report.cidr_html import to_html
 from janitor.report.cidr_picture import LEGEND, draw

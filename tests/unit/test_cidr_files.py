@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.plan_settings import plan_from
-from janitor.host import plan_files, terraform
+from janitor.core.address_plan.settings import plan_from
+from janitor.host.kubernetes import plan_files, terraform
 from janitor.report.cidr_document import make_report
 from janitor.report.cidr_table import to_table
 from tests.address_plans import by_hand

@@ -13,23 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from janitor.cleaning import Look
-from janitor.clock_watch import ClockWatch
-from janitor.core.action import Policy
-from janitor.core.evidence import Clock, FileIdentity, Observation, Unknown
-from janitor.core.findings import Diagnosis
-from janitor.core.judgement import judge
-from janitor.core.mark import Mark
-from janitor.core.plan import plan
-from janitor.core.watched import identity_of
-from janitor.daemon import Daemon
-from janitor.host import state
-from janitor.host.clock_set import ClockSet
-from janitor.host.procfs import boot_id, clock, find_proc
-from janitor.host.signals import Signals
-from janitor.host.state import ClockNote
-from janitor.lease_pass import _looked
-from janitor.pipeline import Options, observe
+from janitor.core.leases.diagnosis import Diagnosis
+from janitor.core.leases.file_identity import identity_of
+from janitor.core.leases.judgement import judge
+from janitor.core.leases.plan import plan
+from janitor.core.model.action import Policy
+from janitor.core.model.evidence import Clock, FileIdentity, Observation, Unknown
+from janitor.core.model.fingerprint import Mark
+from janitor.daemon.clock_watch import ClockWatch
+from janitor.daemon.lease_pass import _looked
+from janitor.daemon.loop import Daemon
+from janitor.host.changes import state
+from janitor.host.changes.state import ClockNote
+from janitor.host.kernel.clock_set import ClockSet
+from janitor.host.kernel.procfs import boot_id, clock, find_proc
+from janitor.host.kernel.signals import Signals
+from janitor.passes.clean import Look
+from janitor.passes.scan import Options, observe
 from janitor.report.events import LogEvent
 from tests.limits import no_descriptor_left
 from tests.log import Log

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from janitor.core.addresses import describe
-from janitor.core.evidence import Network, Unknown
-from janitor.host.cni import read_networks
-from janitor.host.cni_reader import read_configuration
+from janitor.core.model.addresses import describe
+from janitor.core.model.evidence import Network, Unknown
+from janitor.host.cni.config import read_networks
+from janitor.host.cni.reader import read_configuration
 from janitor.host.node import files_only
 from tests.reasons import words
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.codes import Code
-from janitor.core.evidence import CacheEntry, Pod, Unknown
-from janitor.core.reason import because
-from janitor.host.cni_cache import read_cache
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import CacheEntry, Pod, Unknown
+from janitor.core.model.reason import because
+from janitor.host.cni.cache import read_cache
 from janitor.host.node import files_only
 from tests.reasons import words
 

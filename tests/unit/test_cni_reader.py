@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from janitor.core.addresses import describe
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown
-from janitor.core.evidence_node import CniFile, NodeConfig, Setting
-from janitor.core.reason import because
-from janitor.host import cni_directories, cni_doubts
-from janitor.host.cni import read_networks, subnet_files
-from janitor.host.cni_cache import read_cache
-from janitor.host.cni_files import cni_files
-from janitor.host.cni_reader import Configuration, read_configuration
-from janitor.host.flannel import settings
-from janitor.host.glance import places
+from janitor.core.model.addresses import describe
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown
+from janitor.core.model.evidence_node import CniFile, NodeConfig, Setting
+from janitor.core.model.reason import because
+from janitor.host.cni import directories as cni_directories
+from janitor.host.cni import unparsed as cni_doubts
+from janitor.host.cni.cache import read_cache
+from janitor.host.cni.config import read_networks, subnet_files
+from janitor.host.cni.flannel import settings
+from janitor.host.cni.plugins import cni_files
+from janitor.host.cni.reader import Configuration, read_configuration
+from janitor.host.fingerprint import places
 from janitor.host.node import files_only
 from tests.lab.boot_stages import SCRIPT
 from tests.reasons import words

@@ -18,7 +18,7 @@ import grpc
 import jsonschema
 import pytest
 
-from janitor.host.locks import only_janitor
+from janitor.host.cni.locks import only_janitor
 from janitor.report.evidence_json import encode
 from tests.situations import evidence, lease
 
@@ -317,7 +317,7 @@ def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
 
 
 def test_a_bug_is_said_to_be_one() -> None:
-    line = "import janitor.cli as c, janitor.pipeline as p; p.observe = lambda *a: 1 // 0; c.main()"
+    line = "import janitor.commands.cli as c, janitor.passes.scan as p; p.observe = lambda *a: 1 // 0; c.main()"
     for words, traceback in ([], False), (["--debug"], True):
         argv: list[Any] = [BIN / "python", "-c", line, *words, "scan"]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from janitor.host.control_groups import place, top
+from janitor.host.kernel.control_groups import place, top
 
 ID = "4f" * 32
 POD = "0a1b2c3d-0000-4000-8000-000000000000"

@@ -18,23 +18,23 @@ from typing import Any
 import pytest
 
 from janitor.config import ConfigError, load
-from janitor.core.action import Policy
-from janitor.core.mark import Mark
-from janitor.core.retry import SECOND
-from janitor.daemon import Daemon
+from janitor.core.model.action import Policy
+from janitor.core.model.fingerprint import Mark
+from janitor.core.model.retry import SECOND
+from janitor.daemon.component import Part
+from janitor.daemon.fsync_worker import Syncing
+from janitor.daemon.lease_pass import Order
+from janitor.daemon.lease_worker import Passing
+from janitor.daemon.loop import Daemon
+from janitor.daemon.pass_record import PassRecord
+from janitor.daemon.status import Settings
+from janitor.daemon.textfile import Textfile
 from janitor.host.http import Answer, Server, ServerEvent
-from janitor.host.procfs import clock
-from janitor.host.signals import Signals
-from janitor.lease_pass import Order
-from janitor.part import Part
-from janitor.pass_record import PassRecord
-from janitor.passing import Passing
-from janitor.pipeline import Options
+from janitor.host.kernel.procfs import clock
+from janitor.host.kernel.signals import Signals
+from janitor.passes.scan import Options
 from janitor.report.events import LogEvent
 from janitor.report.pass_metrics import synced
-from janitor.standing import Settings
-from janitor.syncing import Syncing
-from janitor.textfile import Textfile
 from tests.limits import no_descriptor_left
 from tests.log import Log
 

@@ -18,13 +18,15 @@ import pytest
 
 from janitor.commands.run import _settings
 from janitor.config import ConfigError, address, load
-from janitor.core.findings import Severity
-from janitor.core.forecast import exhaustion_s
-from janitor.core.judgement import Verdict
-from janitor.core.rule_memory import RuleCounts
-from janitor.part import Health
-from janitor.pass_record import PassRecord
-from janitor.pipeline import diagnose
+from janitor.core.leases.forecast import exhaustion_s
+from janitor.core.leases.judgement import Verdict
+from janitor.core.model.findings import Severity
+from janitor.core.rules.rule_memory import RuleCounts
+from janitor.daemon.component import Health
+from janitor.daemon.endpoints import Overview, Seen
+from janitor.daemon.pass_record import PassRecord
+from janitor.daemon.status import mode
+from janitor.passes.scan import diagnose
 from janitor.report.document import make_report
 from janitor.report.events import LogEvent
 from janitor.report.logline import bounded, line
@@ -33,8 +35,6 @@ from janitor.report.page import Deed, deed, page
 from janitor.report.pass_lines import Failed, FindingFigures, Looked, NetworkFigures, decode, encode
 from janitor.report.pass_metrics import synced
 from janitor.report.rule_metrics import rule_metrics
-from janitor.seen import Overview, Seen
-from janitor.standing import mode
 from tests import situations
 
 LOOKED = Looked(

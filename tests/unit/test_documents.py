@@ -14,10 +14,10 @@ import pytest
 
 from janitor.commands.run import _settings
 from janitor.config import Config, Rules, Scope, load
-from janitor.core.finding_ids import FindingId
-from janitor.core.profiles import profile_of
-from janitor.core.routing import Profile
-from janitor.core.rules import PolicyRule
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.routing import Profile
+from janitor.core.model.rules import PolicyRule
+from janitor.core.rules.profiles import profile_of
 from janitor.host import profiles
 from janitor.report.findings_page import markdown
 from tests.lab.cache import REPOSITORY

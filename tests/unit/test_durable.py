@@ -1,4 +1,4 @@
-"""host/durable.py by itself: bursts, more than can be queued, and what is gone before it is synced."""
+"""host/cni/durable.py by itself: bursts, more than can be queued, and what is gone before it is synced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from janitor.host.durable import keep_durable
+from janitor.host.cni.durable import keep_durable
 from janitor.host.node import files_only
 from tests.lab.networkd import wait_for
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from janitor.core.fix import NEW_LINE, Command, File, Fix, Patch, Snippet
+from janitor.core.model.fix import NEW_LINE, Command, File, Fix, Patch, Snippet
 from janitor.report.finding_row import FixRow, PartRow, fix_row
 from janitor.report.fixes import fix_lines
 from tests.lab.cache import REPOSITORY

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from janitor.core.evidence import Unknown
-from janitor.host import kube_api, kube_objects
+from janitor.core.model.evidence import Unknown
+from janitor.host.kubernetes import kube_api, kube_objects
 from tests.reasons import words
 from tests.unit.test_commands import janitor
 

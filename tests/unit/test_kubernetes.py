@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from janitor.core.forecast import exhaustion_s
-from janitor.pipeline import diagnose
+from janitor.core.leases.forecast import exhaustion_s
+from janitor.passes.scan import diagnose
 from janitor.report.document import make_report
 from janitor.report.npd import to_line
 from tests import situations

@@ -2,7 +2,7 @@
 
 import pytest
 
-from janitor.core.lease import canonical_address, parse_lease
+from janitor.core.model.lease import canonical_address, parse_lease
 from tests.reasons import not_seen, words
 from tests.situations import lease
 

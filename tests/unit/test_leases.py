@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.evidence import LeaseFile, Unknown
-from janitor.core.lease import parse_lease
-from janitor.host.leases import lease_directories, read_directory
-from janitor.host.mounts import own_mounts
+from janitor.core.model.evidence import LeaseFile, Unknown
+from janitor.core.model.lease import parse_lease
+from janitor.host.cni.leases import lease_directories, read_directory
+from janitor.host.kernel.mounts import own_mounts
 from janitor.host.node import files_only
 from janitor.report.words import hint
 

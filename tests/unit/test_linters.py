@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2
 
-from janitor.host import containerd_pb2, cri_pb2
+from janitor.host.runtime import containerd_pb2, cri_pb2
 from janitor.report import cidr_document
 from janitor.report.document import schema
 

@@ -11,7 +11,7 @@ from string import Formatter
 import pytest
 
 import janitor
-from janitor.core.judgement import Verdict
+from janitor.core.leases.judgement import Verdict
 from janitor.report.event_table import document
 from janitor.report.events import LogEvent
 from janitor.report.logline import line

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from janitor.core.evidence import Unknown
+from janitor.core.model.evidence import Unknown
 from janitor.host import routing
-from janitor.host.procfs import Proc
-from janitor.host.whose import Whose
+from janitor.host.kernel.procfs import Proc
+from janitor.host.kernel.whose import Whose
 
 PROFILE: Any = SimpleNamespace(alive=SimpleNamespace(process="kube-router", configuration=()))
 

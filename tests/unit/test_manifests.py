@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from janitor.host.sockets import CRI
+from janitor.host.runtime.sockets import CRI
 from tests.lab.cache import REPOSITORY
 from tests.lab.kustomize import KUBERNETES, Object, overlays, render
 

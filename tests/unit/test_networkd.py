@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.networkd import matches
-from janitor.core.routing import NetworkFile
-from janitor.host.networkd import _in_order, _network_files, _settings
+from janitor.core.model.routing import NetworkFile
+from janitor.core.rules.networkd import matches
 from janitor.host.node import files_only
+from janitor.host.systemd.networkd import _in_order, _network_files, _settings
 
 RULES = "ManageForeignRoutingPolicyRules"
 

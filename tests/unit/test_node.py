@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.evidence import Unknown
-from janitor.host import mounts, state
-from janitor.host.leases import lease_directories
-from janitor.host.networkd import read_networkd
+from janitor.core.model.evidence import Unknown
+from janitor.host.changes import state
+from janitor.host.cni.leases import lease_directories
+from janitor.host.cni.node_mark import this_node
+from janitor.host.kernel import mounts
+from janitor.host.kernel.procfs import Proc
 from janitor.host.node import Node, files_only, find_node, node_with
-from janitor.host.node_mark import this_node
-from janitor.host.procfs import Proc
+from janitor.host.systemd.networkd import read_networkd
 from tests.lab.simulated_proc import FakeProc
 from tests.nodes import booted
 from tests.reasons import not_seen

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from janitor.config import ConfigError, load
-from janitor.core.evidence import LeaseDirectory, Unknown
-from janitor.core.node_mark import MARK, Owner
-from janitor.host import node_mark
+from janitor.core.model.evidence import LeaseDirectory, Unknown
+from janitor.core.model.node_mark import MARK, Owner
+from janitor.host.cni import node_mark
+from janitor.host.kernel.procfs import Proc
 from janitor.host.node import files_only, node_with
-from janitor.host.procfs import Proc
 from tests.reasons import words
 
 DATA_DIR = "/var/lib/cni/networks"

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Unit
-from janitor.core.routing import Route
-from janitor.host import kubelet, metadata, systemd_units, yaml_files
-from janitor.host.cni_reader import read_configuration
-from janitor.host.components import components
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.evidence_node import Unit
+from janitor.core.model.routing import Route
+from janitor.host.cni.reader import read_configuration
+from janitor.host.kernel.procfs import Proc
+from janitor.host.kubernetes import kubelet, metadata, yaml_files
+from janitor.host.kubernetes.components import components
+from janitor.host.kubernetes.node_config import PLAIN, read
 from janitor.host.node import files_only, node_with
-from janitor.host.node_config import PLAIN, read
-from janitor.host.procfs import Proc
+from janitor.host.systemd import systemd_units
 from tests.lab.simulated_proc import FakeProc
 from tests.reasons import not_seen, words
 

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from janitor.core.action import Policy
-from janitor.core.retry import SECOND
-from janitor.core.rule_memory import RuleCounts
-from janitor.daemon import Daemon
-from janitor.host.procfs import clock
-from janitor.keeping import Keeping
-from janitor.part import Part
-from janitor.parts import Parts, Slot
-from janitor.pass_record import PassRecord
-from janitor.passing import Passing
-from janitor.pipeline import Options
+from janitor.core.model.action import Policy
+from janitor.core.model.retry import SECOND
+from janitor.core.rules.rule_memory import RuleCounts
+from janitor.daemon.component import Part
+from janitor.daemon.fsync_worker import Syncing
+from janitor.daemon.lease_worker import Passing
+from janitor.daemon.loop import Daemon
+from janitor.daemon.pass_record import PassRecord
+from janitor.daemon.rule_worker import Keeping
+from janitor.daemon.supervisor import Parts, Slot
+from janitor.daemon.textfile import Textfile, Written
+from janitor.host.kernel.procfs import clock
+from janitor.passes.scan import Options
 from janitor.report.events import LogEvent
 from janitor.report.metrics import text
-from janitor.syncing import Syncing
-from janitor.textfile import Textfile, Written
 from tests.log import Log
 from tests.unit.test_daemon_loop import order, settings
 

@@ -16,27 +16,28 @@ from pathlib import Path
 
 import pytest
 
-from janitor.cleaning import STOPPED
-from janitor.core.action import Action, FreeLease, Policy
-from janitor.core.evidence import FileIdentity
-from janitor.core.outcome import Entry, Event, Outcome
-from janitor.core.plan import plan
-from janitor.core.reason import Reason
-from janitor.core.retry import SECOND, Refusals
-from janitor.core.watched import identity_of
-from janitor.host import state, worker
-from janitor.host.apply import Hands, Witness, apply
-from janitor.host.journal import JOURNAL, Journal
-from janitor.host.leases import read_entry
-from janitor.host.locks import DAEMON_LOCK, JANITOR_LOCK, Busy, lost, only_janitor, take_daemon_lock
-from janitor.host.mounts import own_mounts
-from janitor.host.processes import Asked, processes
-from janitor.host.procfs import Proc
-from janitor.host.programs import Programs
-from janitor.host.trusted import Exposed
-from janitor.host.undo import Purged, purge
-from janitor.lease_pass import Order, lease_pass
-from janitor.pipeline import Options, diagnose
+from janitor.core.leases.file_identity import identity_of
+from janitor.core.leases.plan import plan
+from janitor.core.model.action import Action, FreeLease, Policy
+from janitor.core.model.evidence import FileIdentity
+from janitor.core.model.outcome import Entry, Event, Outcome
+from janitor.core.model.reason import Reason
+from janitor.core.model.retry import SECOND, Refusals
+from janitor.daemon.lease_pass import Order, lease_pass
+from janitor.host import worker
+from janitor.host.changes import state
+from janitor.host.changes.apply import Hands, Witness, apply
+from janitor.host.changes.journal import JOURNAL, Journal
+from janitor.host.changes.undo import Purged, purge
+from janitor.host.cni.leases import read_entry
+from janitor.host.cni.locks import DAEMON_LOCK, JANITOR_LOCK, Busy, lost, only_janitor, take_daemon_lock
+from janitor.host.kernel.mounts import own_mounts
+from janitor.host.kernel.processes import Asked, processes
+from janitor.host.kernel.procfs import Proc
+from janitor.host.kernel.programs import Programs
+from janitor.host.kernel.trusted import Exposed
+from janitor.passes.clean import STOPPED
+from janitor.passes.scan import Options, diagnose
 from janitor.report.events import LogEvent
 from janitor.report.pass_lines import Line, LogLine, Looked
 from tests import situations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from janitor.core.retry import Retry, earliest, is_due
+from janitor.core.model.retry import Retry, earliest, is_due
 
 
 def test_the_pause_doubles_up_to_the_longest_and_begins_again_after_a_success() -> None:

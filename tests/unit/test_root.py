@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.evidence import Unknown
-from janitor.core.scope import LOCAL_FILESYSTEMS
-from janitor.host import kubelet, procfs, state
+from janitor.core.leases.scope import LOCAL_FILESYSTEMS
+from janitor.core.model.evidence import Unknown
+from janitor.host.changes import state
 from janitor.host.files import inside
-from janitor.host.kubelet import endpoints
+from janitor.host.kernel import procfs
+from janitor.host.kubernetes import kubelet
+from janitor.host.kubernetes.kubelet import endpoints
 from janitor.host.node import node_with
 from tests.lab.cache import REPOSITORY
 from tests.nodes import booted
@@ -93,7 +95,7 @@ def test_each_socket_once_with_the_strongest_reason(tmp_path: Path) -> None:
 
 
 def test_notes_of_another_boot_prove_nothing(tmp_path: Path) -> None:
-    from janitor.core.evidence import FileIdentity
+    from janitor.core.model.evidence import FileIdentity
 
     file = FileIdentity("/x/10.0.0.2", 1, 2, 3, 4, "d")
     state.write_ledger(booted(tmp_path, "this-boot"), (file,))

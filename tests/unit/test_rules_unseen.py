@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from janitor.core.codes import Code
-from janitor.core.corroboration import Unwatched, missing_evidence
-from janitor.core.evidence import Network, Unknown
-from janitor.core.mirror import Mirror
-from janitor.core.profiles import OwnersSeen, configured_ranges, not_in_use, not_wanted
-from janitor.core.reason import Reason, because
-from janitor.core.routing import Link, ManagedLink, Networkd, OwnedRule, Profile, Route, Routing, RuleMaker
-from janitor.core.rules import PolicyRule, derived
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Network, Unknown
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.routing import Link, ManagedLink, Networkd, OwnedRule, Profile, Route, Routing, RuleMaker
+from janitor.core.model.rules import PolicyRule, derived
+from janitor.core.rules.corroboration import Unwatched, missing_evidence
+from janitor.core.rules.mirror import Mirror
+from janitor.core.rules.profiles import OwnersSeen, configured_ranges, not_in_use, not_wanted
 from janitor.host import profiles
+from janitor.host.kernel.procfs import Proc, clock
 from janitor.host.node import node_with
-from janitor.host.owners import Owners
-from janitor.host.procfs import Proc, clock
+from janitor.host.rule_owners import Owners
 from tests.limits import no_descriptor_left
 from tests.reasons import not_seen
 
@@ -145,7 +145,7 @@ def test_without_a_descriptor_nobody_is_missed() -> None:
 
 
 def test_a_link_state_that_cannot_be_read_is_not_an_old_one(tmp_path: Path) -> None:
-    from janitor.host.networkd import read_networkd
+    from janitor.host.systemd.networkd import read_networkd
 
     links = tmp_path / "run/systemd/netif/links"
     links.mkdir(parents=True)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from janitor.core.evidence_node import Unit
-from janitor.host.k3s_config import flat
+from janitor.core.model.evidence_node import Unit
+from janitor.host.kubernetes.k3s_config import flat
 from janitor.host.node import files_only
-from janitor.host.secrets import masked, without_secrets
-from janitor.host.systemd_units import read_unit
+from janitor.host.redaction import masked, without_secrets
+from janitor.host.systemd.systemd_units import read_unit
 
 START = "ExecStart=/usr/bin/kubelet $KUBELET_EXTRA_ARGS\n"
 

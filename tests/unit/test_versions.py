@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from janitor.core.action import DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.judgement import Verdict, judge
-from janitor.core.reason import because
-from janitor.host import quarantine, state
-from janitor.host.journal import JOURNAL, VERSION, Journal
-from janitor.pipeline import diagnose
+from janitor.core.leases.judgement import Verdict, judge
+from janitor.core.model.action import DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.reason import because
+from janitor.host.changes import quarantine, state
+from janitor.host.changes.journal import JOURNAL, VERSION, Journal
+from janitor.passes.scan import diagnose
 from janitor.report.document import make_report, to_json
 from janitor.report.evidence_json import decode
 from janitor.report.words import hint

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from janitor.core.evidence import Holder
-from janitor.host import budget, netns, nsfile
-from janitor.host.budget import Allowance, Budget, each
-from janitor.host.census import Places
-from janitor.host.holders import Register
-from janitor.host.listeners import _listening
-from janitor.host.mounts import namespace_pins
-from janitor.host.net_tables import Asked, Filter, Tables, read_tables, up_here
-from janitor.host.procfs import Proc
-from janitor.host.sockets import listening
+from janitor.core.model.evidence import Holder
+from janitor.host.kernel import budget, netns, nsfile
+from janitor.host.kernel.budget import Allowance, Budget, each
+from janitor.host.kernel.census import Places
+from janitor.host.kernel.holders import Register
+from janitor.host.kernel.mounts import namespace_pins
+from janitor.host.kernel.net_tables import Asked, Filter, Tables, read_tables, up_here
+from janitor.host.kernel.procfs import Proc
+from janitor.host.runtime.listeners import _listening
+from janitor.host.runtime.sockets import listening
 
 POD = "0a1b2c3d-0000-4000-8000-0123456789ab"
 ID, OTHER = "a" * 64, "b" * 64

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from janitor.core.codes import Code
-from janitor.core.reason import because
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import because
 from janitor.report.words import HINTS, TEXTS, hint, text
 from tests.lab.cache import REPOSITORY
 

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from janitor.core.age import RUNTIMES
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.node_mark import Owner, not_shown
-from janitor.core.reason import Reason, because
-from janitor.host import cni_directories, netns, node_mark, procfs, sockets
+from janitor.core.leases.age import RUNTIMES
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.node_mark import Owner, not_shown
+from janitor.core.model.reason import Reason, because
+from janitor.host.cni import directories as cni_directories
+from janitor.host.cni import node_mark
 from janitor.host.files import failed, inside
+from janitor.host.kernel import netns, procfs
 from janitor.host.node import Node
+from janitor.host.runtime import sockets
 
 _PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"}
 _INITRAMFS = "etc/initrd-release"  # os-release(5): what an initramfs has instead of os-release

@@ -2,8 +2,8 @@
 
 No lease that exists at that moment can be alive: network namespaces do not outlive a boot. So it proves that it is
 early, writes down in /run/janitor which leases there are (the strongest proof of age for every later pass), and moves
-what core/boot.py allows into quarantine, by the same writer, lock and journal as `janitor clean`; `janitor undo` puts
-it back. When it is late, in doubt, or something is wrong, it changes nothing. It never fails a boot: exit 0 unless
+what core/leases/boot.py allows into quarantine, by the same writer, lock and journal as `janitor clean`; `janitor undo`
+puts it back. When it is late, in doubt, or something is wrong, it changes nothing. It never fails a boot: exit 0 unless
 `--strict`.
 
 Standard library only, for the moment when little else works yet.
@@ -17,24 +17,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from janitor import __version__, early
-from janitor.core.action import DiscardEntry, FreeLease, Plan, Refusal
-from janitor.core.age import identity
-from janitor.core.boot import Configured, plan_at_boot
-from janitor.core.codes import Code
-from janitor.core.evidence import FileIdentity, LeaseDirectory, Network, Unknown, known
-from janitor.core.lease import parse_lease
-from janitor.core.node_mark import another
-from janitor.core.outcome import Outcome
-from janitor.core.prose import count, listing
-from janitor.core.reason import because
-from janitor.host import cni, cni_cache, cni_directories, cni_doubts, cni_reader, leases, mounts, node_mark, state
-from janitor.host.apply import Hands, Witness, apply
+from janitor import __version__
+from janitor.boot import preconditions as early
+from janitor.core.leases.boot import Configured, plan_at_boot
+from janitor.core.model.action import DiscardEntry, FreeLease, Plan, Refusal
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import FileIdentity, LeaseDirectory, Network, Unknown, known
+from janitor.core.model.lease import identity, parse_lease
+from janitor.core.model.node_mark import another
+from janitor.core.model.outcome import Outcome
+from janitor.core.model.reason import because
+from janitor.core.model.text import count, listing
+from janitor.host.changes import state
+from janitor.host.changes.apply import Hands, Witness, apply
+from janitor.host.changes.journal import Journal, new_pass_id
+from janitor.host.changes.undo import recover
+from janitor.host.cni import cache as cni_cache
+from janitor.host.cni import config as cni
+from janitor.host.cni import directories as cni_directories
+from janitor.host.cni import leases, node_mark
+from janitor.host.cni import reader as cni_reader
+from janitor.host.cni import unparsed as cni_doubts
+from janitor.host.cni.locks import Busy, only_janitor
 from janitor.host.files import failed, inside, said
-from janitor.host.journal import Journal, new_pass_id
-from janitor.host.locks import Busy, only_janitor
+from janitor.host.kernel import mounts
 from janitor.host.node import Node
-from janitor.host.undo import recover
 from janitor.report.words import text, texts
 
 _BATCH = 4096  # a lock that nobody waits for may be held for long; 65,000 leases must not take 65,000 syncs
@@ -238,7 +245,3 @@ def _say(priority: str, text: str) -> None:
             os.write(2, os.fsencode(f"{priority if journal else ''}janitor-boot: {text}\n"))
     except OSError:
         pass
-
-
-if __name__ == "__main__":
-    main()

@@ -3,18 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from janitor.core.address_plan import AddressPlan
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import Judgement
-from janitor.core.node_plan import mask_known, node_plan
-from janitor.core.node_view import kubernetes_missing, node_ips, objects
-from janitor.core.plan_check import IDS as PLAN_IDS
-from janitor.core.plan_check import examine
-from janitor.core.reason import because
+from janitor.core.address_plan.check import IDS as PLAN_IDS
+from janitor.core.address_plan.check import examine
+from janitor.core.address_plan.plan import AddressPlan
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import Command, Fix
+from janitor.core.model.reason import because
+from janitor.core.node.node_plan import mask_known, node_plan
+from janitor.core.node.node_view import kubernetes_missing, node_ips, objects
 
 _IDS = tuple(i for i in PLAN_IDS if i is not FindingId.CIDR008 and not i.plan_only)  # routes are looked at
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from janitor.core.address_plan import (
+from janitor.core.address_plan.plan import (
     Address,
     AddressPlan,
     Layout,
@@ -15,17 +15,17 @@ from janitor.core.address_plan import (
     slot_count,
     within,
 )
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix, Part
-from janitor.core.judgement import Judgement
-from janitor.core.node_plan import connected, is_foreign_bridge, is_pod_interface, is_tunnel, node_plan
-from janitor.core.node_view import kubernetes_missing, node_ips
-from janitor.core.plan_rules import adding_route
-from janitor.core.reason import because
-from janitor.core.routing import Route
+from janitor.core.address_plan.ranges import adding_route
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import Command, Fix, Part
+from janitor.core.model.reason import because
+from janitor.core.model.routing import Route
+from janitor.core.node.node_plan import connected, is_foreign_bridge, is_pod_interface, is_tunnel, node_plan
+from janitor.core.node.node_view import kubernetes_missing, node_ips
 
 _IDS = (FindingId.CIDR008, FindingId.CIDR016)
 

@@ -3,16 +3,18 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from janitor.core.address_plan import Net, Stated, as_address, host, overlap, parse, within
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import KubeNode, NodeConfig, Objects
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Fix
-from janitor.core.judgement import Judgement
-from janitor.core.node_plan import node_plan
-from janitor.core.node_view import (
+from janitor.core.address_plan.plan import Net, Stated, as_address, host, overlap, parse, within
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown, known
+from janitor.core.model.evidence_node import KubeNode, NodeConfig, Objects
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import Fix
+from janitor.core.model.reason import because
+from janitor.core.model.text import count
+from janitor.core.node.node_plan import node_plan
+from janitor.core.node.node_view import (
     Said,
     cluster_cidrs,
     cluster_dns,
@@ -24,9 +26,7 @@ from janitor.core.node_view import (
     own_pod_cidrs,
     service_cidrs,
 )
-from janitor.core.prose import count
-from janitor.core.reason import because
-from janitor.core.rejoining import ETCD
+from janitor.core.node.rejoining import ETCD
 
 _IDS = (
     FindingId.CIDR011,

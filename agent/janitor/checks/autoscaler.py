@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import KubeNode, NodeConfig
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix, Snippet
-from janitor.core.judgement import Judgement
-from janitor.core.node_view import flags, kubernetes_missing, objects, own_node
-from janitor.core.prose import duration
-from janitor.core.reason import because
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown, known
+from janitor.core.model.evidence_node import KubeNode, NodeConfig
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import Command, Fix, Snippet
+from janitor.core.model.reason import because
+from janitor.core.model.text import duration
+from janitor.core.node.node_view import flags, kubernetes_missing, objects, own_node
 
 _IDS = (FindingId.CA001,)
 

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 
-from janitor.core.address_plan import parse, within
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import Component, NodeConfig, Objects
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import Judgement
-from janitor.core.node_view import (
+from janitor.core.address_plan.plan import parse, within
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown, known
+from janitor.core.model.evidence_node import Component, NodeConfig, Objects
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import Command, Fix
+from janitor.core.model.reason import because
+from janitor.core.model.text import count, listing
+from janitor.core.node.node_view import (
     HCCM,
     cloud_controller,
     cluster_cidrs,
@@ -20,8 +22,6 @@ from janitor.core.node_view import (
     nothing_shown,
     objects,
 )
-from janitor.core.prose import count, listing
-from janitor.core.reason import because
 
 _LEAK = (
     "The cloud controller makes a route for every node, whatever the range, but removes only those inside its "

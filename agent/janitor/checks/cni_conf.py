@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import CniFile
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import Judgement
-from janitor.core.node_view import kubernetes_missing
-from janitor.core.reason import because
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown, known
+from janitor.core.model.evidence_node import CniFile
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import Command, Fix
+from janitor.core.model.reason import because
+from janitor.core.node.node_view import kubernetes_missing
 from janitor.report.words import text
 
 _IDS = (FindingId.CNI001, FindingId.CNI002, FindingId.CNI003)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from janitor.core.evidence import Evidence, Unknown
-from janitor.core.evidence_node import Workload
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import Judgement
-from janitor.core.node_view import kubernetes_missing, makes_routes, nothing_shown, objects
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.evidence import Evidence, Unknown
+from janitor.core.model.evidence_node import Workload
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import Command, Fix
+from janitor.core.node.node_view import kubernetes_missing, makes_routes, nothing_shown, objects
 
 _IDS = (FindingId.CNI004,)
 

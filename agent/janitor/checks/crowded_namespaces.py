@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from janitor.core.addresses import in_ranges
-from janitor.core.evidence import Evidence, NetworkNamespace, known
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix, Snippet
-from janitor.core.judgement import Judgement
-from janitor.core.lease import canonical_address
-from janitor.core.prose import listing
-from janitor.core.sightings import given, pods_of
+from janitor.core.leases.judgement import Judgement
+from janitor.core.leases.sightings import given, pods_of
+from janitor.core.model.addresses import in_ranges
+from janitor.core.model.evidence import Evidence, NetworkNamespace, known
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, Fix, Snippet
+from janitor.core.model.lease import canonical_address
+from janitor.core.model.text import listing
 
 _MANY = 4  # a pod that its runtime has forgotten has one or two; with multus a few more
 

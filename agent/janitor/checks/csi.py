@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import Judgement
-from janitor.core.node_view import component, kubernetes_missing, nothing_shown, objects, own_node
-from janitor.core.prose import duration
-from janitor.core.reason import because
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import Command, Fix
+from janitor.core.model.reason import because
+from janitor.core.model.text import duration
+from janitor.core.node.node_view import component, kubernetes_missing, nothing_shown, objects, own_node
 
 _IDS = (FindingId.CSI001,)
 

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 
-from janitor.core.evidence import CacheEntry, Endpoint, Evidence, known
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import Judgement
-from janitor.core.prose import count, listing
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.evidence import CacheEntry, Endpoint, Evidence, known
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, Fix
+from janitor.core.model.text import count, listing
 from janitor.report.words import text
 
 _SHOWN = 8

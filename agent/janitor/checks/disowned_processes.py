@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import Fix, Snippet
-from janitor.core.judgement import Judgement
-from janitor.core.prose import count
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.evidence import Evidence
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Fix, Snippet
+from janitor.core.model.text import count
 from janitor.report.words import text
 
 _SHOWN = 5

@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from janitor.core.addresses import in_ranges
-from janitor.core.evidence import AddressRange, Evidence, known
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import JudgedLease, Judgement, Verdict
-from janitor.core.lease import canonical_address
-from janitor.core.scope import ranges_of
+from janitor.core.leases.judgement import JudgedLease, Judgement, Verdict
+from janitor.core.leases.scope import ranges_of
+from janitor.core.model.addresses import in_ranges
+from janitor.core.model.evidence import AddressRange, Evidence, known
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, Fix
+from janitor.core.model.lease import canonical_address
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:

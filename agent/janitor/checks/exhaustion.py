@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import JudgedLease, Judgement, Verdict
-from janitor.core.prose import count
-from janitor.core.usage import NetworkUsage, RangeUsage, usage
+from janitor.core.leases.judgement import JudgedLease, Judgement, Verdict
+from janitor.core.leases.usage import NetworkUsage, RangeUsage, usage
+from janitor.core.model.evidence import Evidence
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, Fix
+from janitor.core.model.text import count
 
 _LEVELS = ((100, Severity.CRITICAL), (95, Severity.ERROR), (80, Severity.WARNING))
 

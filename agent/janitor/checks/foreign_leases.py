@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 
-from janitor.core.addresses import describe, in_ranges
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, known
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import JudgedLease, Judgement, Verdict
-from janitor.core.lease import canonical_address
-from janitor.core.node_mark import MARK
-from janitor.core.prose import count, listing
-from janitor.core.reason import Reason
-from janitor.core.scope import ranges_of
+from janitor.core.leases.judgement import JudgedLease, Judgement, Verdict
+from janitor.core.leases.scope import ranges_of
+from janitor.core.model.addresses import describe, in_ranges
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, known
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, Fix
+from janitor.core.model.lease import canonical_address
+from janitor.core.model.node_mark import MARK
+from janitor.core.model.reason import Reason
+from janitor.core.model.text import count, listing
 from janitor.report.words import text
 
 _MARKS = frozenset({Code.MARK_UNREADABLE, Code.MARK_OF_ANOTHER_NODE, Code.MARK_OF_ANOTHER_CONTAINER})

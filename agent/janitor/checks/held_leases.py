@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence, Sandbox
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import JudgedLease, Judgement, Verdict
-from janitor.core.prose import count, duration, listing
+from janitor.core.leases.judgement import JudgedLease, Judgement, Verdict
+from janitor.core.model.evidence import Evidence, Sandbox
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, Fix
+from janitor.core.model.text import count, duration, listing
 
 _SECOND = 1_000_000_000
 _LONG_S = 600  # of a sandbox of an earlier boot: a kubelet that is up has been through all of them by then

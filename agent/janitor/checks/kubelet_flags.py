@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence
-from janitor.core.evidence_node import Component, NodeConfig
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix, Snippet
-from janitor.core.judgement import Judgement
-from janitor.core.kubelet_unit import wanted
-from janitor.core.node_view import component, flag, flags, kubelet_unit, kubernetes_missing
-from janitor.core.prose import listing
-from janitor.core.reason import because
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence
+from janitor.core.model.evidence_node import Component, NodeConfig
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import Command, Fix, Snippet
+from janitor.core.model.reason import because
+from janitor.core.model.text import listing
+from janitor.core.node.kubelet_unit import wanted
+from janitor.core.node.node_view import component, flag, flags, kubelet_unit, kubernetes_missing
 
 _IDS = (FindingId.KUB001, FindingId.KUB008, FindingId.KUB009, FindingId.KUB010)
 

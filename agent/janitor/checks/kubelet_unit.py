@@ -3,17 +3,17 @@
 import difflib
 from collections.abc import Iterator
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown
-from janitor.core.evidence_node import Assignment, Unit
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import NEW_LINE, Command, Fix, Part, Patch, Snippet
-from janitor.core.judgement import Judgement
-from janitor.core.kubelet_unit import Overruled, counting, mended, overruled, unreached
-from janitor.core.node_view import component, kubelet_unit, kubernetes_missing
-from janitor.core.reason import because
-from janitor.core.rejoining import rejoin
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown
+from janitor.core.model.evidence_node import Assignment, Unit
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import NEW_LINE, Command, Fix, Part, Patch, Snippet
+from janitor.core.model.reason import because
+from janitor.core.node.kubelet_unit import Overruled, counting, mended, overruled, unreached
+from janitor.core.node.node_view import component, kubelet_unit, kubernetes_missing
+from janitor.core.node.rejoining import rejoin
 
 _IDS = (FindingId.KUB002, FindingId.KUB003, FindingId.KUB004, FindingId.KUB005, FindingId.KUB006, FindingId.KUB007)
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import JudgedLease, Judgement, Verdict
-from janitor.core.prose import count, listing
+from janitor.core.leases.judgement import JudgedLease, Judgement, Verdict
+from janitor.core.model.evidence import Evidence
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, Fix
+from janitor.core.model.text import count, listing
 from janitor.report.words import text
 
 

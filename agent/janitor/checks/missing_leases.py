@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix
-from janitor.core.judgement import Judgement, Verdict
+from janitor.core.leases.judgement import Judgement, Verdict
+from janitor.core.model.evidence import Evidence
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, Fix
 from janitor.report.words import texts
 
 

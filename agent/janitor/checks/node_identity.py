@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 
-from janitor.core.address_plan import as_address
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import KubeNode, Machine, NodeConfig
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding, Skipped
-from janitor.core.fix import Command, Fix, Snippet
-from janitor.core.judgement import Judgement
-from janitor.core.node_view import (
+from janitor.core.address_plan.plan import as_address
+from janitor.core.address_plan.settings import stated
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown, known
+from janitor.core.model.evidence_node import KubeNode, Machine, NodeConfig
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.fix import Command, Fix, Snippet
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.text import duration
+from janitor.core.node.node_view import (
     component,
     flag,
     kubernetes_missing,
@@ -22,10 +25,7 @@ from janitor.core.node_view import (
     objects,
     own_node,
 )
-from janitor.core.plan_settings import stated
-from janitor.core.prose import duration
-from janitor.core.reason import Reason, because
-from janitor.core.rejoining import ETCD, rejoin
+from janitor.core.node.rejoining import ETCD, rejoin
 
 _IDS = (
     FindingId.NODE001,

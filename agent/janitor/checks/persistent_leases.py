@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from textwrap import wrap
 
-from janitor.core.evidence import Evidence, known
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, File, Fix
-from janitor.core.judgement import Judgement
-from janitor.core.usage import usage
+from janitor.core.leases.judgement import Judgement
+from janitor.core.leases.usage import usage
+from janitor.core.model.evidence import Evidence, known
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, File, Fix
 
 _RUNTIMES = (
     "containerd", "crio", "docker", "cri-docker", "kubelet", "k3s", "k3s-agent", "rke2-server", "rke2-agent",

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence, known
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import NEW_LINE, Command, Fix, Part
-from janitor.core.judgement import Judgement
-from janitor.core.networkd import RULES, is_off
-from janitor.core.profiles import OwnersSeen, configured_ranges, makers
-from janitor.core.prose import count
-from janitor.core.routing import Routing
-from janitor.core.rule_plan import GoneRule, gone_rules, plan_rules
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.evidence import Evidence, known
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import NEW_LINE, Command, Fix, Part
+from janitor.core.model.routing import Routing
+from janitor.core.model.text import count
+from janitor.core.rules.networkd import RULES, is_off
+from janitor.core.rules.profiles import OwnersSeen, configured_ranges, makers
+from janitor.core.rules.rule_plan import GoneRule, gone_rules, plan_rules
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding
-from janitor.core.fix import NEW_LINE, Command, File, Fix, Part, Snippet
-from janitor.core.judgement import Judgement
-from janitor.core.networkd import (
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.evidence import Evidence, Unknown, known
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import NEW_LINE, Command, File, Fix, Part, Snippet
+from janitor.core.model.routing import Link, Networkd, Routing
+from janitor.core.model.text import count, listing
+from janitor.core.rules.networkd import (
     DROP_IN,
     ROUTES,
     RULES,
@@ -22,10 +24,8 @@ from janitor.core.networkd import (
     setting,
     wipes,
 )
-from janitor.core.profiles import OwnersSeen, configured_ranges, known_rules, makers
-from janitor.core.prose import count, listing
-from janitor.core.routing import Link, Networkd, Routing
-from janitor.core.rule_plan import gone_rules
+from janitor.core.rules.profiles import OwnersSeen, configured_ranges, known_rules, makers
+from janitor.core.rules.rule_plan import gone_rules
 
 _OWN = (2, 4, 9, 16)  # kernel, static, ra, dhcp: routes that networkd makes itself, or leaves alone
 

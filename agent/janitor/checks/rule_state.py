@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from janitor.core.evidence import Evidence, known
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
-from janitor.core.fix import NEW_LINE, Command, Fix
-from janitor.core.judgement import Judgement
-from janitor.core.profiles import known_rules, rules_unseen
-from janitor.core.prose import duration
-from janitor.core.routing import Routing
-from janitor.core.rules import duplicates
+from janitor.core.leases.judgement import Judgement
+from janitor.core.model.evidence import Evidence, known
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import NEW_LINE, Command, Fix
+from janitor.core.model.routing import Routing
+from janitor.core.model.rules import duplicates
+from janitor.core.model.text import duration
+from janitor.core.rules.profiles import known_rules, rules_unseen
 from janitor.report.words import hint, text
 
 _SECOND = 1_000_000_000

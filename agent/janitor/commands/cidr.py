@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from janitor.commands.common import EXIT_USAGE, Stop, terminal, write
-from janitor.core.findings import Severity
+from janitor.core.model.findings import Severity
 
 if TYPE_CHECKING:
-    from janitor.core.evidence_node import Setting
+    from janitor.core.model.evidence_node import Setting
 
 
 class Output(StrEnum):
@@ -74,7 +74,7 @@ def cidr(
 
     Flags win over files. Exit 0: nothing to report. 1: findings. 2: a file could not be read. 64: wrong usage.
     """
-    from janitor.core.plan_settings import plan_from
+    from janitor.core.address_plan.settings import plan_from
     from janitor.report import cidr_document, cidr_html, cidr_table
 
     given = {
@@ -112,7 +112,7 @@ def cidr(
 
 
 def _from_flags(given: dict[str, str | None], subnets: list[str], addresses: list[str]) -> "list[Setting]":
-    from janitor.core.evidence_node import Setting
+    from janitor.core.model.evidence_node import Setting
 
     names = {"cluster-cidr": "--pods", "service-cidr": "--services", "cluster-dns": "--dns"}
     found = [
@@ -123,7 +123,7 @@ def _from_flags(given: dict[str, str | None], subnets: list[str], addresses: lis
 
 
 def _read(file: Path, given: frozenset[str]) -> "tuple[Setting, ...]":
-    from janitor.host import plan_files
+    from janitor.host.kubernetes import plan_files
 
     try:
         return plan_files.settings(str(file), given)

@@ -25,17 +25,17 @@ from janitor.commands.common import (
     terminal,
     write,
 )
-from janitor.core.action import ReserveLease
-from janitor.core.reason import Reason
+from janitor.core.model.action import ReserveLease
+from janitor.core.model.reason import Reason
 from janitor.report.words import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from janitor.cleaning import Look
-    from janitor.core.action import Plan, Policy
-    from janitor.host.journal import Journal
-    from janitor.pipeline import Options
+    from janitor.core.model.action import Plan, Policy
+    from janitor.host.changes.journal import Journal
+    from janitor.passes.clean import Look
+    from janitor.passes.scan import Options
 
 _LOOK_EVERY_S = 5
 
@@ -68,7 +68,7 @@ def clean(
 
     Exit 0: all done. 1: something is left. 2: something could not be checked. 64: wrong usage. 70: a bug.
     """
-    from janitor.core.action import Policy
+    from janitor.core.model.action import Policy
     from janitor.report.changes import plan_text
 
     settings = load(config)
@@ -89,7 +89,7 @@ def clean(
         return
     policy = Policy(most, tuple(network or ()), grace_s, _findings(only))
     if dry_run:
-        from janitor.cleaning import look as looked
+        from janitor.passes.clean import look as looked
 
         look = looked(where, policy, note=False)
         _check_networks(policy, look)
@@ -123,15 +123,15 @@ def undo(
 
     Exit 0: all of it is back. 1: something could not be put back. 2: it could not be tried.
     """
-    from janitor.cleaning import witness
-    from janitor.core.lease import canonical_address
-    from janitor.host import undo as host_undo
-    from janitor.host.apply import Hands
+    from janitor.core.model.lease import canonical_address
+    from janitor.host.changes import undo as host_undo
+    from janitor.host.changes.apply import Hands
+    from janitor.host.changes.repairs import NodeRepairs
     from janitor.host.files import said
-    from janitor.host.mounts import own_mounts
-    from janitor.host.net_tables import Asked as AskedAddresses
-    from janitor.host.processes import Asked
-    from janitor.host.repairs import NodeRepairs
+    from janitor.host.kernel.mounts import own_mounts
+    from janitor.host.kernel.net_tables import Asked as AskedAddresses
+    from janitor.host.kernel.processes import Asked
+    from janitor.passes.clean import witness
     from janitor.report.changes import passes_text, restored_text
 
     where = options(root, None, None, None, config)
@@ -168,8 +168,8 @@ def undo(
 
 def _watch(where: "Options", policy: "Policy", *, wait: bool) -> "Look":
     """Look; and go on looking while that can still prove something, for as long as the first look said at most."""
-    from janitor.cleaning import look
     from janitor.commands.progress import Waiting
+    from janitor.passes.clean import look
 
     now = look(where, policy)
     if not wait or not now.wait_s:
@@ -186,7 +186,7 @@ def _watch(where: "Options", policy: "Policy", *, wait: bool) -> "Look":
 
 def _awaited(plan: "Plan") -> str:
     """What the waiting is for, in a few words."""
-    from janitor.core.prose import count
+    from janitor.core.model.text import count
 
     settling = [r.subject for r in plan.refusals if r.wait_s and not r.subject.startswith("/")]
     files = sum(bool(r.wait_s) for r in plan.refusals) - len(settling)
@@ -195,7 +195,7 @@ def _awaited(plan: "Plan") -> str:
 
 
 def _findings(only: str | None) -> frozenset[str] | None:
-    from janitor.core.finding_ids import matching_ids
+    from janitor.core.model.finding_ids import matching_ids
 
     try:
         return None if only is None else frozenset(matching_ids(only))
@@ -204,7 +204,7 @@ def _findings(only: str | None) -> frozenset[str] | None:
 
 
 def _check_networks(policy: "Policy", look: "Look") -> None:
-    from janitor.core.evidence import known
+    from janitor.core.model.evidence import known
 
     there = sorted({directory.network for directory in known(look.evidence.lease_directories)})
     for name in policy.networks:
@@ -216,8 +216,8 @@ def _check_networks(policy: "Policy", look: "Look") -> None:
 
 
 def _purge(root: str, journal: "Journal", keep_days: float, look: "Look") -> None:
+    from janitor.host.changes.undo import purge
     from janitor.host.files import said
-    from janitor.host.undo import purge
 
     boot_id = look.evidence.boot_id
     try:
@@ -233,8 +233,8 @@ def _carry_out(
 
     `still` says why we are not the only janitor any more.
     """
-    from janitor.cleaning import STOPPED, carry_out, mark
-    from janitor.core.action import Plan
+    from janitor.core.model.action import Plan
+    from janitor.passes.clean import STOPPED, carry_out, mark
     from janitor.report.changes import outcome_line, plan_text, summary
 
     signals: list[int] = []

@@ -49,7 +49,7 @@ def boot(
     For a service that runs once at boot (see systemd/ and cloud-init/). When it is late it changes nothing.
     'janitor undo' puts back what it moved. Exit 0, so that it never fails a boot, unless --strict.
     """
-    from janitor.boot import run
+    from janitor.boot.stage import run
 
     raise typer.Exit(run(root, ledger_only=ledger_only, strict=strict))
 

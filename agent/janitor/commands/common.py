@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from janitor.core.reason import Reason
+from janitor.core.model.reason import Reason
 from janitor.report.words import hint, text
 
 if TYPE_CHECKING:
     from janitor.config import Config
-    from janitor.core.routing import Profile
-    from janitor.host.journal import Journal
-    from janitor.host.node_config import Wanted
-    from janitor.pipeline import Options
+    from janitor.core.model.routing import Profile
+    from janitor.host.changes.journal import Journal
+    from janitor.host.kubernetes.node_config import Wanted
+    from janitor.passes.scan import Options
 
 EXIT_LEFT: Final = 1
 EXIT_UNKNOWN: Final = 2
@@ -80,8 +80,8 @@ def options(
 ) -> "Options":
     """What to look at, from the command line and the configuration. Stop for what makes no sense."""
     from janitor.config import is_socket
-    from janitor.core.finding_ids import matching_ids
-    from janitor.pipeline import Options
+    from janitor.core.model.finding_ids import matching_ids
+    from janitor.passes.scan import Options
 
     settings = load(config)
     for name in settings.checks:
@@ -129,9 +129,9 @@ def rule_profiles(settings: "Config") -> "tuple[Profile, ...]":
 
 def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wanted":
     """What to ask beside the node itself. Stop for a file that cannot be used."""
-    from janitor.core.unknown import Unknown
-    from janitor.host import kube_api, kube_objects
-    from janitor.host.node_config import Wanted
+    from janitor.core.model.unknown import Unknown
+    from janitor.host.kubernetes import kube_api, kube_objects
+    from janitor.host.kubernetes.node_config import Wanted
 
     if nodes is not None and kubeconfig:
         raise Stop("--nodes and --kubeconfig do not go together: one of them is enough", EXIT_USAGE)
@@ -192,10 +192,10 @@ def write(data: bytes) -> None:
 def alone(root: str, what: str) -> "Iterator[Callable[[], Reason | None]]":
     """Only one janitor changes a node at a time. Stop where another is at it, or it may not be changed.
 
-    What it yields says why that does not hold any more (host/locks.py).
+    What it yields says why that does not hold any more (host/cni/locks.py).
     """
+    from janitor.host.cni.locks import Busy, only_janitor
     from janitor.host.files import said
-    from janitor.host.locks import Busy, only_janitor
 
     try:
         with only_janitor(root, what, _DAEMON_PASS_S) as still:
@@ -210,8 +210,8 @@ def alone(root: str, what: str) -> "Iterator[Callable[[], Reason | None]]":
 
 def read_journal(root: str) -> "Journal":
     """The journal as it stands, only to be shown: nothing is waited for, and nothing in it brought to an end."""
+    from janitor.host.changes.journal import Journal
     from janitor.host.files import said
-    from janitor.host.journal import Journal
 
     journal = Journal(root)
     try:
@@ -225,9 +225,9 @@ def read_journal(root: str) -> "Journal":
 
 def open_journal(root: str) -> "Journal":
     """The journal, with what a crash cut short brought to an end."""
+    from janitor.host.changes.journal import Journal
+    from janitor.host.changes.undo import recover
     from janitor.host.files import said
-    from janitor.host.journal import Journal
-    from janitor.host.undo import recover
 
     journal = Journal(root)
     try:

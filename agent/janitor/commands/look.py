@@ -27,12 +27,12 @@ from janitor.commands.common import (
     wanted,
     write,
 )
-from janitor.core.findings import Severity
+from janitor.core.model.findings import Severity
 
 if TYPE_CHECKING:
-    from janitor.core.evidence import Evidence
-    from janitor.core.judgement import Judgement
-    from janitor.host.node_config import Wanted
+    from janitor.core.leases.judgement import Judgement
+    from janitor.core.model.evidence import Evidence
+    from janitor.host.kubernetes.node_config import Wanted
     from janitor.report.document import Report
 
 
@@ -66,8 +66,8 @@ def scan(
 
     Exit 0: nothing to report. 1: findings. 2: something could not be checked. 64: wrong usage. 70: a bug.
     """
-    from janitor.core.unknown import Unknown
-    from janitor.pipeline import about_leases
+    from janitor.core.model.unknown import Unknown
+    from janitor.passes.scan import about_leases
     from janitor.report import document, npd, table
 
     if evidence is not None and (nodes or kubeconfig):
@@ -135,7 +135,7 @@ def collect(
     and container IDs are in it; of command lines and environments only those, and the options of Kubernetes' and the
     network's components, without tokens and passwords.
     """
-    from janitor.pipeline import observe
+    from janitor.passes.scan import observe
     from janitor.report.evidence_json import encode
 
     ask = wanted(nodes, kubeconfig, no_metadata)
@@ -154,7 +154,7 @@ def _report(
     ask: "Wanted | None" = None,
     explained_address: str = "",
 ) -> "tuple[Report, Judgement]":
-    from janitor.pipeline import diagnose, observe, select
+    from janitor.passes.scan import diagnose, observe, select
     from janitor.report.document import make_report
 
     if evidence_file is not None:

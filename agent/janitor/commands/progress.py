@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from janitor.core.prose import duration
+from janitor.core.model.text import duration
 
 _LINE_EVERY_S = 60
 

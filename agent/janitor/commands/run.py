@@ -25,8 +25,8 @@ from janitor.report.words import text
 
 if TYPE_CHECKING:
     from janitor.config import Config
+    from janitor.daemon.status import Settings
     from janitor.report.events import Log, LogEvent
-    from janitor.standing import Settings
 
 _CAP_NET_ADMIN: Final = 12  # capabilities(7)
 _PARTS: Final = ("leases", "rules")
@@ -58,8 +58,8 @@ def run(
 
     Exit 0: told to end. 2: it could not begin. 64: wrong usage. 70: a bug.
     """
-    from janitor.daemon import Daemon
-    from janitor.standing import SettingsError
+    from janitor.daemon.loop import Daemon
+    from janitor.daemon.status import SettingsError
 
     parts = frozenset(part.strip() for part in only.split(","))
     if not parts or not parts <= set(_PARTS):
@@ -99,10 +99,10 @@ def _listening(settings: "Config", listen: str) -> "Config":
 def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "Settings":
     """What the configuration comes to; its checks are those that there are."""
     from janitor.config import address
-    from janitor.core.action import Policy
-    from janitor.core.finding_ids import Family, FindingId, matching_ids
-    from janitor.pipeline import Options
-    from janitor.standing import Settings
+    from janitor.core.model.action import Policy
+    from janitor.core.model.finding_ids import Family, FindingId, matching_ids
+    from janitor.daemon.status import Settings
+    from janitor.passes.scan import Options
 
     allowed = set() if observe or settings.mode == "observe" else matching_ids("leases,rules")
     # What is said of a family counts for it; what is said of one check, for that one.
@@ -128,8 +128,8 @@ def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "S
 
 def _can_begin(wanted: "Settings") -> None:
     """Stop where the only thing that is wanted cannot be had."""
-    from janitor.core.evidence import Unknown
-    from janitor.host import procfs
+    from janitor.core.model.evidence import Unknown
+    from janitor.host.kernel import procfs
 
     proc = procfs.find_proc(wanted.options.root)
     if isinstance(proc, Unknown):

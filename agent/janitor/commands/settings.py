@@ -9,16 +9,16 @@ from janitor.commands.common import EXIT_LEFT, EXIT_USAGE, Stop, alone, open_jou
 from janitor.report.words import hint, text
 
 if TYPE_CHECKING:
-    from janitor.core.action import WriteSetting
-    from janitor.pipeline import Options
+    from janitor.core.model.action import WriteSetting
+    from janitor.passes.scan import Options
 
 
 def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> None:
     """Tell systemd-networkd to leave other people's rules alone, from its next start on. Stop for anything else."""
     if what != "networkd":
         raise Stop(f"--fix {what}: there is one such setting, networkd", EXIT_USAGE)
-    from janitor.cleaning import change
-    from janitor.core.action import Plan
+    from janitor.core.model.action import Plan
+    from janitor.passes.clean import change
     from janitor.report.changes import outcome_line, plan_text, summary
 
     action = _drop_in(where)
@@ -43,13 +43,13 @@ def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> Non
 
 def _drop_in(where: "Options") -> "WriteSetting | None":
     """The file to write; None where it is there already. Stop where it would be of no use."""
-    from janitor.core.action import WriteSetting
-    from janitor.core.codes import Code
-    from janitor.core.evidence import Unknown
-    from janitor.core.networkd import DROP_IN, drop_in_text, has_opt_out, overruled_by, wipes
-    from janitor.core.reason import because
-    from janitor.host import networkd
+    from janitor.core.model.action import WriteSetting
+    from janitor.core.model.codes import Code
+    from janitor.core.model.evidence import Unknown
+    from janitor.core.model.reason import because
+    from janitor.core.rules.networkd import DROP_IN, drop_in_text, has_opt_out, overruled_by, wipes
     from janitor.host.node import find_node
+    from janitor.host.systemd import networkd
 
     node = find_node(where.root)
     if node.complete().root != where.root:

@@ -1,21 +1,21 @@
 """The daemon's part that notes what happens to the clocks, for every pass and for `clean`, in /run/janitor.
 
-The wall clock is set: from then on it proves no lease's age (core/age.py, (c)). While no daemon ran, the offset between
-the two clocks says whether they still agree. And where nothing ran for a while though CLOCK_BOOTTIME went on, in a
-frozen container or a machine that was stopped, no pod was made either: so much is not counted as watching (b).
+The wall clock is set: from then on it proves no lease's age (core/leases/age.py, (c)). While no daemon ran, the offset
+between the two clocks says whether they still agree. And where nothing ran for a while though CLOCK_BOOTTIME went on,
+in a frozen container or a machine that was stopped, no pod was made either: so much is not counted as watching (b).
 """
 
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from janitor.core.evidence import Clock, Unknown, known
-from janitor.core.retry import SECOND, earliest, is_due
-from janitor.host.clock_set import ClockSet
+from janitor.core.model.evidence import Clock, Unknown, known
+from janitor.core.model.retry import SECOND, earliest, is_due
+from janitor.daemon.component import Part
+from janitor.host.changes.state import ClockNote, read_clock, read_observations, write_clock
 from janitor.host.files import said
+from janitor.host.kernel.clock_set import ClockSet
+from janitor.host.kernel.procfs import clock
 from janitor.host.node import find_node
-from janitor.host.procfs import clock
-from janitor.host.state import ClockNote, read_clock, read_observations, write_clock
-from janitor.part import Part
 from janitor.report.events import Log, LogEvent
 
 _SLEWED_NS: Final = 2 * SECOND  # by so much the clocks may differ without a step while nobody looked

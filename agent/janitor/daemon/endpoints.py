@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.prose import count, duration
+from janitor.core.model.text import count, duration
+from janitor.daemon.component import Health, Part
 from janitor.host.http import Answer, AnswerFailed, Listening, NotListening, Server, ServerEvent
-from janitor.part import Health, Part
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family, text
 from janitor.report.page import DEEDS, NOW, Deed, deeds_table

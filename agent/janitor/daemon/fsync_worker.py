@@ -1,16 +1,16 @@
-"""The daemon's part that keeps new leases durable: a process that syncs them (host/durable.py), and its supervision."""
+"""The daemon's part that keeps new leases durable: it supervises the process that syncs them (host/cni/durable.py)."""
 
 import signal
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from janitor.core.retry import SECOND, Retry, is_due
-from janitor.host.durable import keep_durable
+from janitor.core.model.retry import SECOND, Retry, is_due
+from janitor.daemon.component import Part
+from janitor.host.cni.durable import keep_durable
 from janitor.host.files import said
+from janitor.host.kernel.procfs import clock
 from janitor.host.node import find_node
-from janitor.host.procfs import clock
 from janitor.host.worker import Ended, Tell, Worker
-from janitor.part import Part
 from janitor.report import pass_metrics
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family

@@ -11,24 +11,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from janitor.cleaning import STOPPED, Look, carry_out, look, mark
-from janitor.core.action import Action, DiscardEntry, Policy, RestoreRule, WriteSetting
-from janitor.core.codes import Code
-from janitor.core.evidence import known
-from janitor.core.judgement import FREEABLE, Verdict
-from janitor.core.mark import Mark
-from janitor.core.outcome import Entry
-from janitor.core.reason import Reason, because
-from janitor.core.watched import identity_of
-from janitor.host import state
+from janitor.core.leases.file_identity import identity_of
+from janitor.core.leases.judgement import FREEABLE, Verdict
+from janitor.core.model.action import Action, DiscardEntry, Policy, RestoreRule, WriteSetting
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import known
+from janitor.core.model.fingerprint import Mark
+from janitor.core.model.outcome import Entry
+from janitor.core.model.reason import Reason, because
+from janitor.host.changes import state
+from janitor.host.changes.journal import Journal
+from janitor.host.changes.undo import purge, recover
+from janitor.host.cni.locks import DAEMON, Busy, only_janitor
 from janitor.host.files import said
-from janitor.host.glance import glance, places
-from janitor.host.journal import Journal
-from janitor.host.locks import DAEMON, Busy, only_janitor
+from janitor.host.fingerprint import glance, places
+from janitor.host.kernel.procfs import clock
 from janitor.host.node import Node, find_node
-from janitor.host.procfs import clock
-from janitor.host.undo import purge, recover
-from janitor.pipeline import Options
+from janitor.passes.clean import STOPPED, Look, carry_out, look, mark
+from janitor.passes.scan import Options
 from janitor.report.document import make_report
 from janitor.report.events import Log, LogEvent
 from janitor.report.page import page

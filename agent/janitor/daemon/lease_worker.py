@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
-from janitor.core.mark import Mark
-from janitor.core.retry import SECOND, Refusals, Retry
-from janitor.host import state
+from janitor.core.model.fingerprint import Mark
+from janitor.core.model.retry import SECOND, Refusals, Retry
+from janitor.daemon.component import Health, Part
+from janitor.daemon.lease_pass import Order, lease_pass
+from janitor.daemon.pass_record import LONGEST_S, PassRecord
+from janitor.host.changes import state
 from janitor.host.files import said
+from janitor.host.kernel.procfs import clock
 from janitor.host.node import find_node
-from janitor.host.procfs import clock
 from janitor.host.worker import Ended, Tell, Worker, offer_to_the_oom_killer
-from janitor.lease_pass import Order, lease_pass
-from janitor.part import Health, Part
-from janitor.pass_record import LONGEST_S, PassRecord
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family
 from janitor.report.pass_lines import Failed, Line, LogLine, Looked, Unchanged, decode, encode

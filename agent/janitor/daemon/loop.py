@@ -17,30 +17,30 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from janitor.clock_watch import ClockWatch
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.retry import SECOND
-from janitor.core.unknown import unseen
-from janitor.host import procfs
-from janitor.host.notify import notify, reloading
-from janitor.host.procfs import clock
-from janitor.host.signals import Signals
-from janitor.keeping import Keeping
-from janitor.lease_pass import Order
-from janitor.part import Health
-from janitor.parts import Parts, Slot
-from janitor.pass_record import PassRecord
-from janitor.passing import Passing
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.retry import SECOND
+from janitor.core.model.unknown import unseen
+from janitor.daemon.clock_watch import ClockWatch
+from janitor.daemon.component import Health
+from janitor.daemon.endpoints import Endpoints, Overview, Seen, log_server
+from janitor.daemon.fsync_worker import Syncing
+from janitor.daemon.lease_pass import Order
+from janitor.daemon.lease_worker import Passing
+from janitor.daemon.pass_record import PassRecord
+from janitor.daemon.reporter import Reporter
+from janitor.daemon.rule_keeper import RuleKeeper, start_keeper
+from janitor.daemon.rule_worker import Keeping
+from janitor.daemon.singleton import Sole
+from janitor.daemon.status import Settings, SettingsError, changes, health, metrics, missing, mode, status
+from janitor.daemon.supervisor import Parts, Slot
+from janitor.daemon.textfile import Textfile
+from janitor.host.kernel import procfs
+from janitor.host.kernel.procfs import clock
+from janitor.host.kernel.signals import Signals
+from janitor.host.systemd.notify import notify, reloading
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family
-from janitor.reporter import Reporter
-from janitor.rule_keeper import RuleKeeper, start_keeper
-from janitor.seen import Endpoints, Overview, Seen, log_server
-from janitor.sole import Sole
-from janitor.standing import Settings, SettingsError, changes, health, metrics, missing, mode, status
-from janitor.syncing import Syncing
-from janitor.textfile import Textfile
 
 _LONGEST_WAIT_S: Final = 5.0
 """What freezes it for no longer than it meant to wait anyhow shows nowhere, and is counted as watching."""

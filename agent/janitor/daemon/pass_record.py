@@ -5,12 +5,12 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from janitor.core.forecast import exhaustion_s
-from janitor.core.prose import duration, listing
-from janitor.core.retry import SECOND
-from janitor.host.procfs import clock
-from janitor.lease_pass import CARRIED_OUT
-from janitor.part import Health
+from janitor.core.leases.forecast import exhaustion_s
+from janitor.core.model.retry import SECOND
+from janitor.core.model.text import duration, listing
+from janitor.daemon.component import Health
+from janitor.daemon.lease_pass import CARRIED_OUT
+from janitor.host.kernel.procfs import clock
 from janitor.report import pass_metrics
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family, actions

@@ -4,9 +4,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from janitor.host.notify import notify, watchdog_s
-from janitor.host.procfs import clock
-from janitor.host.rights import Lack
+from janitor.host.kernel.procfs import clock
+from janitor.host.privileges import Lack
+from janitor.host.systemd.notify import notify, watchdog_s
 from janitor.report.events import Log, LogEvent
 from janitor.report.page import Deed, deed
 

@@ -1,7 +1,8 @@
 """Keeps the policy rules: watches them, says who deleted one, and has put back what systemd-networkd has deleted.
 
-What there should be is in core/mirror.py, putting it back in restoring.py, and what nobody was seen to delete is judged
-in unattributed.py. One object, driven by a loop: call `readable` when its socket is, and `tick` when `due_ns` has come.
+What there should be is in core/rules/mirror.py, putting it back in restoring.py, and what nobody was seen to delete is
+judged in unattributed.py. One object, driven by a loop: call `readable` when its socket is, and `tick` when `due_ns`
+has come.
 """
 
 import select
@@ -9,25 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.mirror import CHECK_NS, Mirror
-from janitor.core.retry import SECOND, earliest, is_due
-from janitor.core.routing import Profile
-from janitor.core.rule_memory import RuleMemory
-from janitor.core.rules import PolicyRule
-from janitor.doubt import Doubt
-from janitor.host import mirror_note
-from janitor.host.attribution import Attribution, Doer
+from janitor.core.model.codes import Code
+from janitor.core.model.retry import SECOND, earliest, is_due
+from janitor.core.model.routing import Profile
+from janitor.core.model.rules import PolicyRule
+from janitor.core.rules.mirror import CHECK_NS, Mirror
+from janitor.core.rules.rule_memory import RuleMemory
+from janitor.daemon.rule_log import RuleLog
+from janitor.daemon.rule_restorer import Restoring
+from janitor.daemon.unattributed import Unattributed
+from janitor.daemon.uncertainty import Doubt
+from janitor.host.changes import saved_rules as mirror_note
 from janitor.host.files import said, unknown
-from janitor.host.namespaces import in_network
-from janitor.host.netlink import Interrupted, RuleSocket
+from janitor.host.kernel.attribution import Attribution, Doer
+from janitor.host.kernel.namespaces import in_network
+from janitor.host.kernel.netlink import Interrupted, RuleSocket
+from janitor.host.kernel.procfs import Proc, clock
 from janitor.host.node import node_with
-from janitor.host.owners import Owners
-from janitor.host.procfs import Proc, clock
+from janitor.host.rule_owners import Owners
 from janitor.report.events import Log, LogEvent
-from janitor.restoring import Restoring
-from janitor.rule_log import RuleLog
-from janitor.unattributed import Unattributed
 
 QUIET_S: Final = 0.001
 """networkd deletes one rule after the other within a millisecond; put back together, they keep their order."""

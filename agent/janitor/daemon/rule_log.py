@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from janitor.core.rules import Exact, PolicyRule
+from janitor.core.model.rules import Exact, PolicyRule
 from janitor.report.events import Log, LogEvent
 
 _LINES: Final = 500

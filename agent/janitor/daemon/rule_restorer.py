@@ -1,20 +1,20 @@
-"""Puts back the rules that systemd-networkd has deleted, as far as they are wanted: the hands of core/mirror.py."""
+"""Puts back the rules that systemd-networkd has deleted, as far as they are wanted, as core/rules/mirror.py says."""
 
 from dataclasses import dataclass
 
-from janitor.core.codes import Code
-from janitor.core.mirror import CHECK_NS
-from janitor.core.profiles import SECOND
-from janitor.core.reason import Reason, because
-from janitor.core.routing import OwnedRule
-from janitor.core.rule_memory import RuleMemory
-from janitor.core.rules import PolicyRule, Step
-from janitor.core.unknown import Unknown
-from janitor.doubt import Doubt
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.routing import OwnedRule
+from janitor.core.model.rules import PolicyRule, Step
+from janitor.core.model.unknown import Unknown
+from janitor.core.rules.mirror import CHECK_NS
+from janitor.core.rules.profiles import SECOND
+from janitor.core.rules.rule_memory import RuleMemory
+from janitor.daemon.uncertainty import Doubt
 from janitor.host.files import said
-from janitor.host.netlink import RuleSocket
-from janitor.host.owners import Owners
-from janitor.host.procfs import clock
+from janitor.host.kernel.netlink import RuleSocket
+from janitor.host.kernel.procfs import clock
+from janitor.host.rule_owners import Owners
 from janitor.report.events import Log, LogEvent
 from janitor.report.words import texts
 

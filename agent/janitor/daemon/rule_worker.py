@@ -4,17 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from janitor.core.evidence import Unknown
-from janitor.core.retry import SECOND, Retry, is_due
-from janitor.core.rule_memory import RuleCounts
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.retry import SECOND, Retry, is_due
+from janitor.core.rules.rule_memory import RuleCounts
+from janitor.daemon.component import Health, Part
+from janitor.daemon.rule_keeper import RuleKeeper
 from janitor.host.files import said
-from janitor.host.procfs import clock
-from janitor.part import Health, Part
+from janitor.host.kernel.procfs import clock
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family
 from janitor.report.rule_metrics import rule_metrics
 from janitor.report.words import hint, text
-from janitor.rule_keeper import RuleKeeper
 
 _LONGEST_WAIT_S: Final = 60
 

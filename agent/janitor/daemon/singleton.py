@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from janitor.host.cni.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
 from janitor.host.files import said
-from janitor.host.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
-from janitor.host.notify import notify
-from janitor.host.procfs import clock
+from janitor.host.kernel.procfs import clock
+from janitor.host.systemd.notify import notify
 from janitor.report.events import Log, LogEvent
 from janitor.report.words import text
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from janitor import __version__
-from janitor.core.action import Policy
-from janitor.core.finding_ids import matching_ids
-from janitor.core.prose import count, listing
-from janitor.host.rights import Lack, lacks
-from janitor.part import Health
-from janitor.pipeline import Options
+from janitor.core.model.action import Policy
+from janitor.core.model.finding_ids import matching_ids
+from janitor.core.model.text import count, listing
+from janitor.daemon.component import Health
+from janitor.daemon.endpoints import Overview
+from janitor.host.privileges import Lack, lacks
+from janitor.passes.scan import Options
 from janitor.report.metrics import Family, counter
-from janitor.seen import Overview
 
 
 class SettingsError(Exception):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from janitor.core.retry import SECOND, is_due
-from janitor.host.procfs import clock
-from janitor.part import Health, Part
+from janitor.core.model.retry import SECOND, is_due
+from janitor.daemon.component import Health, Part
+from janitor.host.kernel.procfs import clock
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from janitor.core.retry import SECOND, is_due
+from janitor.core.model.retry import SECOND, is_due
+from janitor.daemon.component import Part
 from janitor.host.files import said
-from janitor.host.procfs import clock
+from janitor.host.kernel.procfs import clock
 from janitor.host.worker import Tell, Worker
-from janitor.part import Part
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family, text
 

@@ -1,21 +1,21 @@
 """Rules that are gone though nobody was seen to delete them: whether that was systemd-networkd.
 
 So it is after our own restart, after events were lost, and where the deleter is out of sight. What there was before,
-what there is now and what networkd has left behind then decide (core/corroboration.py).
+what there is now and what networkd has left behind then decide (core/rules/corroboration.py).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from janitor.core.mirror import Kept
-from janitor.core.rule_memory import RuleMemory
-from janitor.core.rules import PolicyRule
-from janitor.core.unknown import Unknown
-from janitor.doubt import Doubt
-from janitor.host.attribution import Attribution
-from janitor.host.mirror_note import Note
-from janitor.host.owners import Owners
-from janitor.host.procfs import clock
+from janitor.core.model.rules import PolicyRule
+from janitor.core.model.unknown import Unknown
+from janitor.core.rules.mirror import Kept
+from janitor.core.rules.rule_memory import RuleMemory
+from janitor.daemon.uncertainty import Doubt
+from janitor.host.changes.saved_rules import Note
+from janitor.host.kernel.attribution import Attribution
+from janitor.host.kernel.procfs import clock
+from janitor.host.rule_owners import Owners
 from janitor.report.events import Log, LogEvent
 from janitor.report.words import texts
 

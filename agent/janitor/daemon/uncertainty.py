@@ -6,10 +6,10 @@ On what was not seen nothing is restored, forgotten or removed.
 from dataclasses import dataclass, field
 from typing import Final
 
-from janitor.core.mirror import CHECK_NS
-from janitor.core.retry import SECOND, Retry
-from janitor.core.unknown import Unknown
-from janitor.host.procfs import clock
+from janitor.core.model.retry import SECOND, Retry
+from janitor.core.model.unknown import Unknown
+from janitor.core.rules.mirror import CHECK_NS
+from janitor.host.kernel.procfs import clock
 from janitor.report.events import Log, LogEvent
 from janitor.report.words import hint, text
 

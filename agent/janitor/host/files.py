@@ -9,12 +9,18 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
-from janitor.core.codes import Code
-from janitor.core.reason import Fact, Reason, because
-from janitor.core.unknown import Unknown
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Fact, Reason, because
+from janitor.core.model.unknown import Unknown
 
+STATE: Final = "/var/lib/janitor"
+"""What janitor keeps for good: journal, quarantine, the node's number."""
+STATE_DIR: Final = "/run/janitor"
+"""What it keeps for this boot: locks, the boot ledger, notes."""
+HIDDEN: Final = ".janitor-quarantine"
+"""A quarantine beside data directories that have a mount of their own."""
 _SYMLINK_LIMIT = 40  # as the kernel's own (path_resolution(7))
 
 
@@ -97,6 +103,15 @@ def printable(name: str) -> str:
     """A file's name as text that every terminal and every JSON can carry: no control characters, valid UTF-8."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def sync_directory(path: str) -> None:
+    """fsync(2) a directory, so that the names in it survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def parse_json(data: bytes | str, **hooks: Any) -> Any:

@@ -10,15 +10,15 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.mark import Mark
-from janitor.host import netlink, procfs
-from janitor.host.cni_directories import CACHES, CONFIGURATION, DATA_DIR
+from janitor.core.model.evidence import Evidence, Unknown, known
+from janitor.core.model.fingerprint import Mark
+from janitor.host.cni.directories import CACHES, CONFIGURATION, DATA_DIR
 from janitor.host.files import entries, inside
-from janitor.host.listeners import listener, pin
-from janitor.host.namespaces import in_network
-from janitor.host.rpc import socket_path
-from janitor.host.tasks import task_parents
+from janitor.host.kernel import netlink, procfs
+from janitor.host.kernel.namespaces import in_network
+from janitor.host.runtime.listeners import listener, pin
+from janitor.host.runtime.rpc import socket_path
+from janitor.host.runtime.tasks import task_parents
 
 _MORE: Final = (
     "/run/netns", *CONFIGURATION, "/run/flannel", "/run/systemd/netif/links", "/run/systemd/network",

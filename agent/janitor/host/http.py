@@ -13,9 +13,9 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final
 
-from janitor.core.retry import SECOND, earliest, is_due
+from janitor.core.model.retry import SECOND, earliest, is_due
 from janitor.host.files import said
-from janitor.host.procfs import clock
+from janitor.host.kernel.procfs import clock
 
 _CONNECTIONS: Final = 16
 _BACKLOG: Final = 1024

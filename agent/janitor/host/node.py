@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Clock, Unknown
-from janitor.core.unknown import unseen
-from janitor.host import procfs
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Clock, Unknown
+from janitor.core.model.unknown import unseen
 from janitor.host.files import inside
-from janitor.host.procfs import Proc
+from janitor.host.kernel import procfs
+from janitor.host.kernel.procfs import Proc
 
 NOT_ASKED: Final = unseen(Code.ONLY_FILES_READ)
 

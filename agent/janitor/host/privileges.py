@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.evidence import Unknown
-from janitor.host.cni_directories import CNI_STATE_DIR
-from janitor.host.files import inside, read_bounded
-from janitor.host.journal import STATE
-from janitor.host.procfs import NODE_ROOT, find_proc, mounted_parts
-from janitor.host.state import STATE_DIR
+from janitor.core.model.evidence import Unknown
+from janitor.host.cni.directories import CNI_STATE_DIR
+from janitor.host.files import STATE, STATE_DIR, inside, read_bounded
+from janitor.host.kernel.procfs import NODE_ROOT, find_proc, mounted_parts
 from janitor.report.words import text
 
 _CAPABILITIES: Final = (  # numbers of capabilities(7); whether the rules alone need it too

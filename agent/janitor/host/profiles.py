@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from janitor.core.prose import nearest
-from janitor.core.routing import Profile
+from janitor.core.model.routing import Profile
+from janitor.core.model.text import nearest
 from janitor.host.files import read_bounded
 
 _LIMIT = 1 << 20
@@ -29,7 +29,7 @@ def load(
     One of the operator's takes the place of ours of the same name. ProfileError.
     """
     found: dict[str, Profile] = {}
-    ours = [f for f in resources.files("janitor.profiles").iterdir() if f.name.endswith(".toml")]
+    ours = [f for f in resources.files("janitor.core.rules").joinpath("shipped").iterdir() if f.name.endswith(".toml")]
     own = sorted(OWN.glob("*.toml")) if OWN.is_dir() else []
     for file in [*sorted(ours, key=lambda f: f.name), *own]:
         try:

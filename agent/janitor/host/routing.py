@@ -12,21 +12,21 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Network, Unknown, known
-from janitor.core.profiles import bridge_ranges, configured_ranges
-from janitor.core.routing import MAIN, Breaker, Link, Profile, Route, Routing, RuleMaker
-from janitor.core.rules import PolicyRule
-from janitor.core.unknown import unseen
-from janitor.host import iproute, netlink, patience
-from janitor.host.cni_directories import SHARED
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Network, Unknown, known
+from janitor.core.model.routing import MAIN, Breaker, Link, Profile, Route, Routing, RuleMaker
+from janitor.core.model.rules import PolicyRule
+from janitor.core.model.unknown import unseen
+from janitor.core.rules.profiles import bridge_ranges, configured_ranges
+from janitor.host.cni.directories import SHARED
 from janitor.host.files import inside, printable, read_bounded, unknown
-from janitor.host.holders import Register
-from janitor.host.namespaces import in_network
-from janitor.host.networkd import read_networkd
+from janitor.host.kernel import iproute, netlink, patience
+from janitor.host.kernel.holders import Register
+from janitor.host.kernel.namespaces import in_network
+from janitor.host.kernel.procfs import Proc, node_root
+from janitor.host.kernel.whose import Whose
 from janitor.host.node import node_with
-from janitor.host.procfs import Proc, node_root
-from janitor.host.whose import Whose
+from janitor.host.systemd.networkd import read_networkd
 
 _KUBE_ROUTER_FILE: Final = b"KUBE_ROUTER_CNI_CONF_FILE="
 _PROBES: Final = 3

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from janitor.core.corroboration import Unwatched, missing_evidence
-from janitor.core.evidence import Clock, Unknown, known
-from janitor.core.profiles import SECOND, OwnersSeen, configured_ranges, not_wanted
-from janitor.core.reason import Reason
-from janitor.core.routing import OwnedRule, Profile, Routing, RuleMaker
-from janitor.core.rule_plan import GoneRule, gone_rules
-from janitor.core.rules import PolicyRule
-from janitor.host import cni
-from janitor.host.cni_reader import read_configuration
+from janitor.core.model.evidence import Clock, Unknown, known
+from janitor.core.model.reason import Reason
+from janitor.core.model.routing import OwnedRule, Profile, Routing, RuleMaker
+from janitor.core.model.rules import PolicyRule
+from janitor.core.rules.corroboration import Unwatched, missing_evidence
+from janitor.core.rules.profiles import SECOND, OwnersSeen, configured_ranges, not_wanted
+from janitor.core.rules.rule_plan import GoneRule, gone_rules
+from janitor.host.cni import config as cni
+from janitor.host.cni.reader import read_configuration
+from janitor.host.kernel.procfs import Proc, clock
 from janitor.host.node import node_with
-from janitor.host.procfs import Proc, clock
 from janitor.host.routing import find_makers, is_still, read_routing
 
 _STEP_NS: Final = 2 * SECOND
@@ -101,7 +101,7 @@ class Owners:
     def why_not_networkd(
         self, owned: OwnedRule, before: Sequence[PolicyRule], there: Sequence[PolicyRule], since: Clock
     ) -> tuple[Reason, ...] | Unknown:
-        """What speaks against networkd having deleted a rule that nobody saw being deleted (core/corroboration.py)."""
+        """What speaks against networkd having deleted a rule that nobody saw being deleted."""
         now = clock()
         since_ns = since.boottime_ns + now.realtime_ns - now.boottime_ns  # by today's wall clock
         clock_set = abs(since_ns - since.realtime_ns) > _STEP_NS

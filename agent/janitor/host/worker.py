@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.retry import SECOND, is_due
-from janitor.host.procfs import clock
+from janitor.core.model.retry import SECOND, is_due
+from janitor.host.kernel.procfs import clock
 
 _PR_SET_PDEATHSIG: Final = 1
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)

@@ -7,28 +7,30 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.action import Action, FreeLease, Plan, Policy, RestoreRule, WriteSetting
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown, known, unseen
-from janitor.core.findings import Diagnosis
-from janitor.core.judgement import Judgement
-from janitor.core.node_mark import not_shown
-from janitor.core.outcome import Outcome
-from janitor.core.plan import plan
-from janitor.core.profiles import rules_unseen
-from janitor.core.reason import Reason, because
-from janitor.core.second_look import agreed, observe_again, without_stale_rules
-from janitor.host import netns, node_mark, procfs, state
-from janitor.host.apply import Hands, Witness, apply
-from janitor.host.firewall import named_addresses
-from janitor.host.journal import Journal, new_pass_id
-from janitor.host.mounts import own_mounts
-from janitor.host.net_tables import Asked as AskedAddresses
+from janitor.core.leases.confirmation import agreed, observe_again, without_stale_rules
+from janitor.core.leases.diagnosis import Diagnosis
+from janitor.core.leases.judgement import Judgement
+from janitor.core.leases.plan import plan
+from janitor.core.model.action import Action, FreeLease, Plan, Policy, RestoreRule, WriteSetting
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown, known, unseen
+from janitor.core.model.node_mark import not_shown
+from janitor.core.model.outcome import Outcome
+from janitor.core.model.reason import Reason, because
+from janitor.core.rules.profiles import rules_unseen
+from janitor.host.changes import state
+from janitor.host.changes.apply import Hands, Witness, apply
+from janitor.host.changes.journal import Journal, new_pass_id
+from janitor.host.changes.repairs import NodeRepairs
+from janitor.host.cni import node_mark
+from janitor.host.kernel import netns, procfs
+from janitor.host.kernel.firewall import named_addresses
+from janitor.host.kernel.mounts import own_mounts
+from janitor.host.kernel.net_tables import Asked as AskedAddresses
+from janitor.host.kernel.processes import Asked, processes
+from janitor.host.kernel.programs import Recent
 from janitor.host.node import find_node
-from janitor.host.processes import Asked, processes
-from janitor.host.programs import Recent
-from janitor.host.repairs import NodeRepairs
-from janitor.pipeline import Options, asked_addresses, diagnose, observe
+from janitor.passes.scan import Options, asked_addresses, diagnose, observe
 
 STOPPED: Final = because(Code.STOPPED)
 

@@ -12,8 +12,11 @@ from functools import cache
 
 import janitor
 from janitor import checks
-from janitor.core.age import GRACE_S
-from janitor.core.evidence import (
+from janitor.core.leases.diagnosis import Diagnosis
+from janitor.core.leases.judgement import Judgement, judge
+from janitor.core.leases.sightings import canonical
+from janitor.core.model.action import GRACE_S
+from janitor.core.model.evidence import (
     EVIDENCE_VERSION,
     CacheEntry,
     Clock,
@@ -23,35 +26,26 @@ from janitor.core.evidence import (
     Network,
     Unknown,
     known,
-)  # fmt: skip
-from janitor.core.finding_ids import Family, FindingId, matching_ids
-from janitor.core.findings import Diagnosis, Finding, Skipped
-from janitor.core.judgement import Judgement, judge
-from janitor.core.lease import canonical_address, parse_lease
-from janitor.core.reason import Reason
-from janitor.core.routing import Profile
-from janitor.core.sightings import canonical
-from janitor.host import (
-    cni,
-    cni_cache,
-    cni_reader,
-    cri,
-    kubelet,
-    leases,
-    mirror_note,
-    mounts,
-    netns,
-    node_config,
-    node_mark,
-    procfs,
-    routing,
-    state,
-    tasks,
-)  # fmt: skip
-from janitor.host.net_tables import Asked as AskedAddresses
+)
+from janitor.core.model.finding_ids import Family, FindingId, matching_ids
+from janitor.core.model.findings import Finding, Skipped
+from janitor.core.model.lease import canonical_address, parse_lease
+from janitor.core.model.reason import Reason
+from janitor.core.model.routing import Profile
+from janitor.host import routing
+from janitor.host.changes import saved_rules as mirror_note
+from janitor.host.changes import state
+from janitor.host.cni import cache as cni_cache
+from janitor.host.cni import config as cni
+from janitor.host.cni import leases, node_mark
+from janitor.host.cni import reader as cni_reader
+from janitor.host.kernel import mounts, netns, procfs
+from janitor.host.kernel.net_tables import Asked as AskedAddresses
+from janitor.host.kernel.processes import Asked, Spoken, spoken
+from janitor.host.kernel.whose import Whose
+from janitor.host.kubernetes import kubelet, node_config
 from janitor.host.node import find_node
-from janitor.host.processes import Asked, Spoken, spoken
-from janitor.host.whose import Whose
+from janitor.host.runtime import cri, tasks
 
 UNSEEN = {Family.LEASE: FindingId.SCAN001, Family.RULE: FindingId.SCAN002}
 """The finding that says what a family could not look at."""
@@ -75,7 +69,7 @@ class Options:
     profiles: tuple[Profile, ...] = ()
     node: node_config.Wanted = node_config.PLAIN
     clocks: state.ClockNote | None = None
-    said_ours: bool = False  # core/node_mark.py
+    said_ours: bool = False  # core/model/node_mark.py
 
 
 def observe(options: Options) -> Evidence:

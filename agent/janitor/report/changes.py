@@ -5,10 +5,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from janitor.core.action import Action, FreeLease, Plan, Refusal, ReserveLease, RestoreRule, WriteSetting
-from janitor.core.outcome import Entry, Outcome, Restored
-from janitor.core.prose import count, duration, listing, safe
-from janitor.core.reason import Reason
+from janitor.core.model.action import Action, FreeLease, Plan, Refusal, ReserveLease, RestoreRule, WriteSetting
+from janitor.core.model.outcome import Entry, Outcome, Restored
+from janitor.core.model.reason import Reason
+from janitor.core.model.text import count, duration, listing, safe
 from janitor.report.words import text, texts
 
 _SHOWN = 20

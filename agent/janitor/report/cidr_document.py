@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import janitor
-from janitor.core.address_plan import AddressPlan, Layout
-from janitor.core.findings import Severity
-from janitor.core.plan_check import examine
-from janitor.core.plan_limits import Limit, limits, pools
-from janitor.core.proposal import Change, propose
+from janitor.core.address_plan.check import examine
+from janitor.core.address_plan.limits import Limit, limits, pools
+from janitor.core.address_plan.plan import AddressPlan, Layout
+from janitor.core.address_plan.proposal import Change, propose
+from janitor.core.model.findings import Severity
 from janitor.report.cidr_picture import Picture, draw
 from janitor.report.document import schema_of
 from janitor.report.finding_row import FindingRow, finding_row

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from janitor.core.address_plan import Layout, Net, overlap, slot_count, slots_of
-from janitor.core.prose import count
+from janitor.core.address_plan.plan import Layout, Net, overlap, slot_count, slots_of
+from janitor.core.model.text import count
 
 CELLS = 64
 

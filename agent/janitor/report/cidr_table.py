@@ -7,9 +7,9 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from janitor.core.findings import Severity
-from janitor.core.proposal import BEYOND_RANGES
-from janitor.core.prose import count, listing, safe
+from janitor.core.address_plan.proposal import BEYOND_RANGES
+from janitor.core.model.findings import Severity
+from janitor.core.model.text import count, listing, safe
 from janitor.report.cidr_document import PlanReport, Suggestion, Value
 from janitor.report.cidr_picture import LEGEND, Picture
 from janitor.report.table import print_finding

@@ -8,13 +8,14 @@ from typing import Any, Literal, Optional
 
 import msgspec
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Diagnosis, Severity
-from janitor.core.judgement import JudgedLease, Verdict
-from janitor.core.reason import Fact, Reason
-from janitor.core.usage import NetworkUsage, usage
+from janitor.core.leases.diagnosis import Diagnosis
+from janitor.core.leases.judgement import JudgedLease, Verdict
+from janitor.core.leases.usage import NetworkUsage, usage
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Severity
+from janitor.core.model.reason import Fact, Reason
 from janitor.report.finding_row import FindingRow, finding_row
 from janitor.report.json_bytes import indented
 from janitor.report.words import text

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from janitor.core.addresses import make_range
-from janitor.core.codes import Code
-from janitor.core.evidence import EVIDENCE_VERSION, Evidence, Unknown, known
-from janitor.core.reason import Fact, Reason, because
+from janitor.core.model.addresses import make_range
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import EVIDENCE_VERSION, Evidence, Unknown, known
+from janitor.core.model.reason import Fact, Reason, because
 from janitor.report.json_bytes import indented
 from janitor.report.words import text
 

@@ -4,11 +4,11 @@ import textwrap
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
-from janitor.core.codes import Code
-from janitor.core.judgement import Verdict
-from janitor.core.prose import duration, safe
-from janitor.core.reason import because
-from janitor.core.sightings import Sightings
+from janitor.core.leases.judgement import Verdict
+from janitor.core.leases.sightings import Sightings
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import because
+from janitor.core.model.text import duration, safe
 from janitor.report.document import LeaseRow, Report
 from janitor.report.words import text
 

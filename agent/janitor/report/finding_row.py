@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding, Status
-from janitor.core.fix import Command, File, Fix, Part, Patch
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding, Status
+from janitor.core.model.fix import Command, File, Fix, Part, Patch
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from janitor.core.finding_ids import Family, FindingId, Severity
+from janitor.core.model.finding_ids import Family, FindingId, Severity
 
 _HEAD = """\
 # Findings
 
-This file is generated from `agent/janitor/core/finding_ids.py` by `make docs`.
+This file is generated from `agent/janitor/core/model/finding_ids.py` by `make docs`.
 
 `janitor scan` reports what it saw, why it matters, and how to fix it. `--only` selects findings by ID or by the word
 of their family. Some findings have several severities: it depends on what was seen. An ID never changes its meaning

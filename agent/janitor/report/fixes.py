@@ -2,7 +2,7 @@
 
 import textwrap
 
-from janitor.core.prose import safe
+from janitor.core.model.text import safe
 from janitor.report.finding_row import FixRow
 
 _GLUE = "\0"  # no text has it any more once it is safe

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from janitor.core.finding_ids import Family, FindingId, Severity
-from janitor.core.judgement import Verdict
-from janitor.core.prose import count, duration, safe
+from janitor.core.leases.judgement import Verdict
+from janitor.core.model.finding_ids import Family, FindingId, Severity
+from janitor.core.model.text import count, duration, safe
 from janitor.report.document import NetworkRow, Report
 
 _COUNTABLE = 1 << 32

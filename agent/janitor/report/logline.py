@@ -6,7 +6,7 @@ What an event is called, and how much it matters, is declared in events.py.
 import json
 from typing import Final, Literal
 
-from janitor.core.prose import safe
+from janitor.core.model.text import safe
 from janitor.report.events import Level, LogEvent
 
 Format = Literal["keyvalue", "json"]

@@ -1,6 +1,6 @@
 """One line for node-problem-detector's custom plugin, which cuts at 80 bytes and shows it in the node's condition."""
 
-from janitor.core.prose import safe
+from janitor.core.model.text import safe
 from janitor.report.document import Report
 
 _LONGEST = 79

@@ -10,7 +10,7 @@ from typing import Final
 
 import jinja2
 
-from janitor.core.judgement import Verdict
+from janitor.core.leases.judgement import Verdict
 from janitor.report.document import LeaseRow, NetworkRow, Report
 from janitor.report.events import LogEvent
 

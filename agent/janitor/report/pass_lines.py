@@ -2,9 +2,9 @@
 
 import msgspec
 
-from janitor.core.findings import Severity
-from janitor.core.judgement import Verdict
-from janitor.core.mark import Mark
+from janitor.core.leases.judgement import Verdict
+from janitor.core.model.findings import Severity
+from janitor.core.model.fingerprint import Mark
 from janitor.report.events import LogEvent
 from janitor.report.json_bytes import to_bytes
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from janitor.core.judgement import Verdict
+from janitor.core.leases.judgement import Verdict
 from janitor.report.metrics import Family, counter, gauge
 from janitor.report.pass_lines import Looked
 

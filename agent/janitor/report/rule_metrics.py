@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from janitor.core.rule_memory import Deleter, RuleCounts
+from janitor.core.rules.rule_memory import Deleter, RuleCounts
 from janitor.report.events import LogEvent
 from janitor.report.metrics import Family, actions, gauge
 

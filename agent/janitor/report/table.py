@@ -7,9 +7,9 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from janitor.core.findings import Severity
-from janitor.core.judgement import Verdict
-from janitor.core.prose import id_ranges, safe
+from janitor.core.leases.judgement import Verdict
+from janitor.core.model.findings import Severity
+from janitor.core.model.text import id_ranges, safe
 from janitor.report.document import LeaseRow, Report
 from janitor.report.finding_row import FindingRow
 from janitor.report.fixes import fix_lines

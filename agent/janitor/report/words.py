@@ -5,8 +5,8 @@ Nothing branches on what is said here.
 
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.reason import Fact, Reason
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Fact, Reason
 
 
 def text(reason: Reason) -> str:

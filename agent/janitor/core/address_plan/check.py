@@ -1,9 +1,11 @@
 """Every rule about an address plan, asked at once."""
 
-from janitor.core import plan_limits, plan_rules, plan_values
-from janitor.core.address_plan import AddressPlan, Layout
-from janitor.core.finding_ids import FindingId
-from janitor.core.findings import Finding
+from janitor.core.address_plan import limits as plan_limits
+from janitor.core.address_plan import ranges as plan_rules
+from janitor.core.address_plan import values as plan_values
+from janitor.core.address_plan.plan import AddressPlan, Layout
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.findings import Finding
 
 IDS = (
     FindingId.CIDR001, FindingId.CIDR002, FindingId.CIDR003, FindingId.CIDR004, FindingId.CIDR005,

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from janitor.core.address_plan import KUBE_HETZNER, Layout, agent_pools_free, scheme_mask, slot_count
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding
-from janitor.core.fix import Fix, Snippet
-from janitor.core.plan_rules import latent_slots
-from janitor.core.prose import count
+from janitor.core.address_plan.plan import KUBE_HETZNER, Layout, agent_pools_free, scheme_mask, slot_count
+from janitor.core.address_plan.ranges import latent_slots
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Fix, Snippet
+from janitor.core.model.text import count
 
 ROUTES_OF_A_NETWORK = 100
 ATTACHED_TO_A_NETWORK = 100

@@ -3,7 +3,7 @@
 Four things share one address space: the private network of the nodes' provider (N), the subnets and addresses that
 nodes really have in it (U), the range that pods get addresses from (C, cut into one slot for each node), and the
 range of Services (V). C and V may lie inside N; neither may touch the other, or U. The rules are in
-core/plan_rules.py and core/plan_limits.py, what a value may be in core/plan_values.py.
+core/address_plan/ranges.py and core/address_plan/limits.py, what a value may be in core/address_plan/values.py.
 """
 
 from collections.abc import Iterator

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import islice
 
-from janitor.core.address_plan import (
+from janitor.core.address_plan.check import examine
+from janitor.core.address_plan.plan import (
     KUBE_HETZNER,
     AddressPlan,
     Layout,
@@ -21,9 +22,8 @@ from janitor.core.address_plan import (
     scheme_mask,
     within,
 )
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.plan_check import examine
-from janitor.core.plan_values import HETZNER_GATEWAY, PRIVATE, RESERVED, SHARED
+from janitor.core.address_plan.values import HETZNER_GATEWAY, PRIVATE, RESERVED, SHARED
+from janitor.core.model.finding_ids import FindingId, Severity
 
 BEYOND_RANGES = (FindingId.CIDR014,)  # the limits of a Hetzner network are what they are
 _SOURCE = "proposed"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from janitor.core.address_plan import (
+from janitor.core.address_plan.plan import (
     Address,
     Layout,
     Net,
@@ -18,10 +18,10 @@ from janitor.core.address_plan import (
     slots_of,
     within,
 )
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix, Part
-from janitor.core.prose import count, listing
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, Fix, Part
+from janitor.core.model.text import count, listing
 
 _APART = "choose ranges in which pods and nodes share no address; where the cluster runs already, that takes a new one"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from janitor.core.address_plan import (
+from janitor.core.address_plan.plan import (
     KUBE_HETZNER,
     AddressPlan,
     NodeSubnet,
@@ -12,7 +12,7 @@ from janitor.core.address_plan import (
     kube_hetzner,
     listed,
 )
-from janitor.core.evidence_node import Setting
+from janitor.core.model.evidence_node import Setting
 
 PLAN_KEYS = {
     "network": ("network",),

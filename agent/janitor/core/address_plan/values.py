@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 
-from janitor.core.address_plan import Layout, Net, Range, Stated, host, overlap, parse, slot_count, within
-from janitor.core.finding_ids import FindingId, Severity
-from janitor.core.findings import Finding
-from janitor.core.fix import Command, Fix
+from janitor.core.address_plan.plan import Layout, Net, Range, Stated, host, overlap, parse, slot_count, within
+from janitor.core.model.finding_ids import FindingId, Severity
+from janitor.core.model.findings import Finding
+from janitor.core.model.fix import Command, Fix
 
 PRIVATE = tuple(ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 RESERVED = {

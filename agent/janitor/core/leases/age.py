@@ -14,17 +14,17 @@ count, shows in CLOCK_MONOTONIC; a frozen container shows in a turn of the daemo
 waited, or in a gap between two daemons.
 """
 
-import hashlib
 from dataclasses import dataclass
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, FileIdentity, LeaseFile, Observation, Unknown, known
-from janitor.core.node_mark import not_shown
-from janitor.core.reason import Reason, because
-from janitor.core.sightings import decisive
+from janitor.core.leases.sightings import decisive
+from janitor.core.model.action import GRACE_S
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, FileIdentity, LeaseFile, Observation, Unknown, known
+from janitor.core.model.lease import identity
+from janitor.core.model.node_mark import not_shown
+from janitor.core.model.reason import Reason, because
 
 SECOND = 1_000_000_000
-GRACE_S = 600
 GRACE_FLOOR_S = 60
 
 RUNTIMES = frozenset({"containerd", "crio", "cri-dockerd", "dockerd"})
@@ -78,14 +78,6 @@ def gather(evidence: Evidence) -> Records:
         min(plugins, default=None),
         not_shown(evidence.this_node, evidence.said_ours),
     )
-
-
-def identity(path: str, file: LeaseFile) -> FileIdentity | None:
-    """What is compared between two looks at one file; None where its bytes could not be read."""
-    if isinstance(file.content, Unknown):
-        return None
-    digest = hashlib.sha256(file.content).hexdigest()
-    return FileIdentity(path, file.device, file.inode, file.mtime_ns, file.size, digest)
 
 
 def age(path: str, file: LeaseFile, records: Records, *, anonymous: bool, grace_s: int = GRACE_S) -> Age:

@@ -4,7 +4,7 @@ At that moment no lease is alive, whoever wrote it, because no network namespace
 is whose it is: a lease is freed only where CRI would have written it. `cloud-init/janitor-boot.sh` follows the same
 rule, and tests/system/test_boot_table.py holds the two together.
 
-0. The data directory bears no other node's mark, and no other node of the machine uses it (core/node_mark.py).
+0. The data directory bears no other node's mark, and no other node of the machine uses it (core/model/node_mark.py).
 1. The directory belongs to a host-local network that CRI uses by the configuration on the disk. No `disableGC`, no
    network file system, a name that CNI allows. A chain with the `firewall` plugin is left alone: its DEL, still to come
    for the old sandboxes, goes by address, and would cut off the next pod that has it.
@@ -26,14 +26,14 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.action import Action, DiscardEntry, FreeLease, Plan, Refusal
-from janitor.core.codes import Code
-from janitor.core.evidence import CacheEntry, LeaseDirectory, Network, Unknown, known
-from janitor.core.lease import CRI_ID, ParsedLease, parse_lease
-from janitor.core.node_mark import Owner, another
-from janitor.core.reason import Reason, because
-from janitor.core.scope import shared
-from janitor.core.watched import entry_file, identity_of
+from janitor.core.leases.file_identity import entry_file, identity_of
+from janitor.core.leases.scope import shared
+from janitor.core.model.action import Action, DiscardEntry, FreeLease, Plan, Refusal
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import CacheEntry, LeaseDirectory, Network, Unknown, known
+from janitor.core.model.lease import CRI_ID, ParsedLease, parse_lease
+from janitor.core.model.node_mark import Owner, another
+from janitor.core.model.reason import Reason, because
 
 NETWORK_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 """containernetworking/cni, pkg/utils: anything else is no network's name."""

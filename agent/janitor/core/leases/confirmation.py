@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from janitor.core.action import SETTLE_S, Action, FreeLease, Plan, Refusal, RestoreRule, WriteSetting
-from janitor.core.age import gather
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, FileIdentity, Observation, Unknown, known
-from janitor.core.judgement import FREEABLE, Judgement, Verdict
-from janitor.core.reason import because
-from janitor.core.watched import entry_file, identity_of, missing_identity
+from janitor.core.leases.age import gather
+from janitor.core.leases.file_identity import entry_file, identity_of, missing_identity
+from janitor.core.leases.judgement import FREEABLE, Judgement, Verdict
+from janitor.core.model.action import SETTLE_S, Action, FreeLease, Plan, Refusal, RestoreRule, WriteSetting
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, FileIdentity, Observation, Unknown, known
+from janitor.core.model.reason import because
 
 
 def agreed(first: Plan, second: Plan, before: Evidence, after: Evidence) -> Plan:

@@ -1,8 +1,8 @@
 """How a file is known again in the next pass: its identity, and what stands for one that is not there."""
 
-from janitor.core.age import identity
-from janitor.core.evidence import CacheEntry, FileIdentity, LeaseFile
-from janitor.core.judgement import JudgedLease
+from janitor.core.leases.judgement import JudgedLease
+from janitor.core.model.evidence import CacheEntry, FileIdentity, LeaseFile
+from janitor.core.model.lease import identity
 
 
 def entry_file(entry: CacheEntry) -> LeaseFile:

@@ -9,14 +9,15 @@ be called dead, and whatever is not known at any of them keeps it.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from janitor.core.addresses import describe, in_ranges
-from janitor.core.age import GRACE_S, Records, age, gather
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, LeaseDirectory, LeaseFile, Unknown, known
-from janitor.core.lease import ParsedLease, canonical_address, parse_lease
-from janitor.core.reason import Reason, because
-from janitor.core.scope import Scope, scope_of
-from janitor.core.sightings import Sightings, sightings_of
+from janitor.core.leases.age import Records, age, gather
+from janitor.core.leases.scope import Scope, scope_of
+from janitor.core.leases.sightings import Sightings, sightings_of
+from janitor.core.model.action import GRACE_S
+from janitor.core.model.addresses import describe, in_ranges
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, LeaseDirectory, LeaseFile, Unknown, known
+from janitor.core.model.lease import ParsedLease, canonical_address, parse_lease
+from janitor.core.model.reason import Reason, because
 
 
 class Verdict(StrEnum):

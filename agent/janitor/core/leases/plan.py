@@ -6,7 +6,11 @@ done is a refusal with its reason, which reaches the report.
 
 from dataclasses import replace
 
-from janitor.core.action import (
+from janitor.core.leases.age import SECOND, Records, age, awake_s, gather
+from janitor.core.leases.file_identity import entry_file, identity_of, missing_identity
+from janitor.core.leases.judgement import FREEABLE, JudgedLease, Judgement, Verdict
+from janitor.core.leases.sightings import canonical, decisive
+from janitor.core.model.action import (
     MISSING_S,
     SETTLE_S,
     Action,
@@ -16,17 +20,13 @@ from janitor.core.action import (
     Policy,
     Refusal,
     ReserveLease,
-)  # fmt: skip
-from janitor.core.age import SECOND, Records, age, awake_s, gather
-from janitor.core.codes import Code
-from janitor.core.evidence import CacheEntry, Evidence, LeaseDirectory, known
-from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict
-from janitor.core.lease import CRI_ID
-from janitor.core.node_mark import another
-from janitor.core.reason import Reason, because
-from janitor.core.rule_plan import plan_rules
-from janitor.core.sightings import canonical, decisive
-from janitor.core.watched import entry_file, identity_of, missing_identity
+)
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import CacheEntry, Evidence, LeaseDirectory, known
+from janitor.core.model.lease import CRI_ID
+from janitor.core.model.node_mark import another
+from janitor.core.model.reason import Reason, because
+from janitor.core.rules.rule_plan import plan_rules
 
 
 def plan(evidence: Evidence, judgement: Judgement, policy: Policy | None = None) -> Plan:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from janitor.core.codes import Code
-from janitor.core.evidence import AddressRange, Evidence, LeaseDirectory, Unknown, known
-from janitor.core.node_mark import another
-from janitor.core.reason import Reason, because
-from janitor.core.sightings import Sightings
+from janitor.core.leases.sightings import Sightings
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import AddressRange, Evidence, LeaseDirectory, Unknown, known
+from janitor.core.model.node_mark import another
+from janitor.core.model.reason import Reason, because
 
 LOCAL_FILESYSTEMS = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "f2fs", "jfs", "nilfs2", "reiserfs", "ubifs", "zfs", "tmpfs",

@@ -10,9 +10,18 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import chain
 
-from janitor.core.codes import Code
-from janitor.core.evidence import CacheEntry, Endpoint, Evidence, NetworkNamespace, Sandbox, Unknown, known, unseen
-from janitor.core.reason import Reason, because
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import (
+    CacheEntry,
+    Endpoint,
+    Evidence,
+    NetworkNamespace,
+    Sandbox,
+    Unknown,
+    known,
+    unseen,
+)
+from janitor.core.model.reason import Reason, because
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from janitor.core.addresses import capacity, in_ranges, reserved
-from janitor.core.codes import Code
-from janitor.core.evidence import AddressRange, Evidence, LeaseDirectory, Unknown, known
-from janitor.core.judgement import FREEABLE, JudgedLease, Judgement, Verdict
-from janitor.core.lease import canonical_address
-from janitor.core.reason import Reason, because
-from janitor.core.scope import ranges_of, scope_of
+from janitor.core.leases.judgement import FREEABLE, JudgedLease, Judgement, Verdict
+from janitor.core.leases.scope import ranges_of, scope_of
+from janitor.core.model.addresses import capacity, in_ranges, reserved
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import AddressRange, Evidence, LeaseDirectory, Unknown, known
+from janitor.core.model.lease import canonical_address
+from janitor.core.model.reason import Reason, because
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from janitor.core.age import GRACE_S
-from janitor.core.evidence import FileIdentity
-from janitor.core.reason import Reason
+from janitor.core.model.evidence import FileIdentity
+from janitor.core.model.reason import Reason
 
+GRACE_S = 600
+"""How long a lease is watched before that proves it dead."""
 MAX_PER_PASS = 256
 SETTLE_S = 60
 MISSING_S = 60

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Network, ip_address, ip_network
 
-from janitor.core.evidence import AddressRange
-from janitor.core.lease import Address
+from janitor.core.model.evidence import AddressRange
+from janitor.core.model.lease import Address
 
 
 def make_range(subnet: str, start: str = "", end: str = "", gateway: str = "") -> AddressRange:

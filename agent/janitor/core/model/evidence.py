@@ -4,20 +4,20 @@ Every part is what was seen or `Unknown`; there is no third state, and an empty 
 there is none". Evidence serialises to JSON and back without loss (report/evidence_json.py), so the findings
 on a sick node can be had again from a file, elsewhere and later. The clock is part of it.
 
-Nothing here decides anything: see core/judgement.py for that.
+Nothing here decides anything: see core/leases/judgement.py for that.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from janitor.core.codes import Code
-from janitor.core.evidence_node import NOTHING_COLLECTED, NodeConfig
-from janitor.core.node_mark import Owner
-from janitor.core.reason import Reason
-from janitor.core.routing import Routing
-from janitor.core.unknown import Unknown as Unknown
-from janitor.core.unknown import known as known
-from janitor.core.unknown import unseen as unseen
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence_node import NOTHING_COLLECTED, NodeConfig
+from janitor.core.model.node_mark import Owner
+from janitor.core.model.reason import Reason
+from janitor.core.model.routing import Routing
+from janitor.core.model.unknown import Unknown as Unknown
+from janitor.core.model.unknown import known as known
+from janitor.core.model.unknown import unseen as unseen
 
 EVIDENCE_VERSION = 2
 _NOT_LOOKED = unseen(Code.RULES_NOT_COLLECTED)

@@ -7,10 +7,10 @@ options whose names speak of tokens, passwords or secrets are replaced before th
 from dataclasses import dataclass
 from typing import Literal
 
-from janitor.core.codes import Code
-from janitor.core.reason import Reason
-from janitor.core.routing import Route
-from janitor.core.unknown import Unknown, unseen
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Reason
+from janitor.core.model.routing import Route
+from janitor.core.model.unknown import Unknown, unseen
 
 NOT_COLLECTED = unseen(Code.NOT_COLLECTED)
 

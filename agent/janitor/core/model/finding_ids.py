@@ -7,7 +7,7 @@ changes its meaning between releases and is never used again.
 from enum import StrEnum
 from typing import Final, Self
 
-from janitor.core.prose import id_ranges, nearest
+from janitor.core.model.text import id_ranges, nearest
 
 
 class Severity(StrEnum):

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from janitor.core.finding_ids import FindingId
-from janitor.core.finding_ids import Severity as Severity
-from janitor.core.fix import Fix
-from janitor.core.judgement import Judgement
-from janitor.core.reason import Reason
+from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.finding_ids import Severity as Severity
+from janitor.core.model.fix import Fix
+from janitor.core.model.reason import Reason
 
 Status = Literal["problem", "unknown"]
 
@@ -52,12 +51,3 @@ class Skipped:
 
     ids: tuple[FindingId, ...]
     reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """What the evidence means: the verdict on each lease, what the checks found, and which of them were skipped."""
-
-    judgement: Judgement
-    findings: tuple[Finding, ...]
-    skipped: tuple[Skipped, ...]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Mark:
     """Where to glance: directories and files as they are seen from here, and CRI endpoints.
 
-    `digest` is what a glance gave (host/glance.py); "" where the next pass has to look whatever it gives.
+    `digest` is what a glance gave (host/fingerprint.py); "" where the next pass has to look whatever it gives.
     """
 
     paths: tuple[str, ...] = ()

@@ -5,14 +5,15 @@ The formats are those of containernetworking/plugins, `backend/disk/backend.go`:
 the container ID alone, which DEL still accepts. A file's name is the address as Go prints it.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
-from janitor.core.codes import Code
-from janitor.core.evidence import LeaseFile, Unknown
-from janitor.core.reason import Reason, because
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import FileIdentity, LeaseFile, Unknown
+from janitor.core.model.reason import Reason, because
 
 Address = IPv4Address | IPv6Address
 
@@ -121,3 +122,11 @@ def _split(text: str) -> tuple[str, str, str]:
 def _shorten(text: str) -> str:
     text = "".join(c if c.isprintable() else "\ufffd" for c in text)
     return f"'{text[:60]}…'" if len(text) > 60 else f"'{text}'"
+
+
+def identity(path: str, file: LeaseFile) -> FileIdentity | None:
+    """What is compared between two looks at one file; None where its bytes could not be read."""
+    if isinstance(file.content, Unknown):
+        return None
+    digest = hashlib.sha256(file.content).hexdigest()
+    return FileIdentity(path, file.device, file.inode, file.mtime_ns, file.size, digest)

@@ -15,9 +15,9 @@ A mark only ever takes away: in a directory that bears another node's, nothing i
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.reason import Reason, because
-from janitor.core.unknown import Unknown
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.unknown import Unknown
 
 KEY: Final = "data_dirs_are_ours"
 """The operator's word for it, in janitor.toml."""

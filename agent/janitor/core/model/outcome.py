@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from janitor.core.action import Action
-from janitor.core.reason import Reason
+from janitor.core.model.action import Action
+from janitor.core.model.reason import Reason
 
 Event = Literal["intend", "done", "skipped", "failed", "undone"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from janitor.core.codes import Code
+from janitor.core.model.codes import Code
 
 Fact = str | int | tuple[str, ...]
 """An address, a path, a number of seconds or bytes, a name, what the kernel said; or several of one kind."""

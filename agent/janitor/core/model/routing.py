@@ -1,13 +1,13 @@
 """What one look saw of policy routing: rules, routes, links, who made them, and who may wipe them.
 
-All of it as values, and part of the evidence (core/evidence.py). Nothing here decides.
+All of it as values, and part of the evidence (core/model/evidence.py). Nothing here decides.
 """
 
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from janitor.core.rules import Family, PolicyRule
-from janitor.core.unknown import Unknown
+from janitor.core.model.rules import Family, PolicyRule
+from janitor.core.model.unknown import Unknown
 
 MAIN: Final = 254
 """The main routing table (rtnetlink(7))."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Literal
 
-from janitor.core.fix import Command
+from janitor.core.model.fix import Command
 
 RTPROT_UNSPEC, RTPROT_KERNEL, RTPROT_STATIC = 0, 2, 4
 """rtnetlink(7), rtm_protocol. systemd-networkd takes every rule for foreign but those of the kernel."""

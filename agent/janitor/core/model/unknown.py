@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TypeVar
 
-from janitor.core.codes import Code
-from janitor.core.reason import Fact, Reason, because
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Fact, Reason, because
 
 _T = TypeVar("_T")
 

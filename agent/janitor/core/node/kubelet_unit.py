@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from janitor.core.evidence_node import Assignment, Unit
-from janitor.core.systemd_syntax import environment_file
+from janitor.core.model.evidence_node import Assignment, Unit
+from janitor.core.node.systemd_syntax import environment_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,13 @@
 
 from typing import Final
 
-from janitor.core.address_plan import (
-    AddressPlan,
-    Net,
-    NodeSubnet,
-    PlannedNode,
-    Stated,
-    as_address,
-    overlap,
-    parse,
-)
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import NodeConfig
-from janitor.core.node_view import (
+from janitor.core.address_plan.plan import AddressPlan, Net, NodeSubnet, PlannedNode, Stated, as_address, overlap, parse
+from janitor.core.address_plan.settings import stated
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown, known
+from janitor.core.model.evidence_node import NodeConfig
+from janitor.core.model.reason import Reason, because
+from janitor.core.node.node_view import (
     cluster_cidrs,
     cluster_dns,
     component,
@@ -28,8 +21,6 @@ from janitor.core.node_view import (
     own_pod_cidrs,
     service_cidrs,
 )
-from janitor.core.plan_settings import stated
-from janitor.core.reason import Reason, because
 
 _OWN_BRIDGES: Final = (
     "cni", "flannel", "kube-bridge", "kube-", "cilium", "lxc", "cali", "vxlan.calico", "tunl", "weave", "veth",

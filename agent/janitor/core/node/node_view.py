@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.address_plan import Stated, listed
-from janitor.core.codes import Code
-from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.evidence_node import Component, KubeNode, Machine, NodeConfig, Objects, Unit
-from janitor.core.plan_settings import stated
-from janitor.core.reason import Reason, because
+from janitor.core.address_plan.plan import Stated, listed
+from janitor.core.address_plan.settings import stated
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown, known
+from janitor.core.model.evidence_node import Component, KubeNode, Machine, NodeConfig, Objects, Unit
+from janitor.core.model.reason import Reason, because
 
 HCCM: Final = "hcloud-cloud-controller-manager"
 

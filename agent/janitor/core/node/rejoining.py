@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from janitor.core.evidence import Evidence, known
-from janitor.core.evidence_node import NodeConfig
-from janitor.core.fix import Command, Part
-from janitor.core.node_view import node_name, own_node
+from janitor.core.model.evidence import Evidence, known
+from janitor.core.model.evidence_node import NodeConfig
+from janitor.core.model.fix import Command, Part
+from janitor.core.node.node_view import node_name, own_node
 
 _SERVICES: Final = {
     ("k3s", True): "k3s", ("k3s", False): "k3s-agent", ("rke2", True): "rke2-server", ("rke2", False): "rke2-agent",

@@ -8,13 +8,13 @@ it would have deleted, and the owner of the rule is alive and has a use for it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.networkd import deletes
-from janitor.core.profiles import OwnersSeen, not_in_use, not_wanted, profile_of
-from janitor.core.reason import Reason, because
-from janitor.core.routing import Networkd, OwnedRule, Routing
-from janitor.core.rules import RTPROT_STATIC, PolicyRule
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.routing import Networkd, OwnedRule, Routing
+from janitor.core.model.rules import RTPROT_STATIC, PolicyRule
+from janitor.core.rules.networkd import deletes
+from janitor.core.rules.profiles import OwnersSeen, not_in_use, not_wanted, profile_of
 
 _CONFIGURED = ("configuring", "configured", "failed")
 DYNAMIC_S = 600

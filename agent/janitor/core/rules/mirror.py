@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from janitor.core.profiles import SECOND, profile_of
-from janitor.core.reason import Reason
-from janitor.core.routing import Match, OwnedRule, Profile
-from janitor.core.rules import RTPROT_KERNEL, RTPROT_STATIC, Exact, PolicyRule, Step, replay
-from janitor.core.unknown import Unknown
+from janitor.core.model.reason import Reason
+from janitor.core.model.routing import Match, OwnedRule, Profile
+from janitor.core.model.rules import RTPROT_KERNEL, RTPROT_STATIC, Exact, PolicyRule, Step, replay
+from janitor.core.model.unknown import Unknown
+from janitor.core.rules.profiles import SECOND, profile_of
 
 CHECK_NS: Final = 250_000_000
 """After the last deletion of a burst, a dump says whether all of it is back."""
@@ -31,7 +31,7 @@ OBSERVE_ONLY_S: Final = 10
 """What its owner restores by itself within so many seconds is left to it."""
 
 Wanted = Callable[[OwnedRule], tuple[Reason, ...] | Unknown]
-"""Says why nobody wants a rule any more; nothing if somebody does; Unknown if it cannot be told (core/profiles.py)."""
+"""Says why nobody wants a rule any more; nothing if somebody does; Unknown if it cannot be told."""
 
 
 @dataclass(slots=True)

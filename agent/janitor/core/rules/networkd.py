@@ -7,7 +7,7 @@ came with v249, and was brought to v248.8 and v247.10 (systemd/systemd#19287). I
 import re
 from fnmatch import fnmatchcase
 
-from janitor.core.routing import Link, Networkd, NetworkdSetting, NetworkFile
+from janitor.core.model.routing import Link, Networkd, NetworkdSetting, NetworkFile
 
 DROP_IN = "/etc/systemd/networkd.conf.d/50-janitor.conf"
 DROP_IN_TEXT = """\

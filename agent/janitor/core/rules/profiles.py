@@ -1,6 +1,6 @@
 """Profiles: whose rules janitor knows, how it tells that their owner still wants them, and whether he restores them.
 
-A profile is data (janitor/profiles/*.toml, /etc/janitor/profiles.d/*.toml). What no enabled profile matches is never
+A profile is data (core/rules/shipped/*.toml, /etc/janitor/profiles.d/*.toml). What no enabled profile matches is never
 learned and never restored.
 """
 
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Network
-from janitor.core.reason import Reason, because
-from janitor.core.routing import Match, OwnedRule, Profile, Routing, RuleMaker
-from janitor.core.rules import RTPROT_STATIC, PolicyRule
-from janitor.core.unknown import Unknown, known, unseen
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Network
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.routing import Match, OwnedRule, Profile, Routing, RuleMaker
+from janitor.core.model.rules import RTPROT_STATIC, PolicyRule
+from janitor.core.model.unknown import Unknown, known, unseen
 
 GONE_S = 600
 """How long the owner's process may be away, as while it is upgraded, before its rules count as left over."""

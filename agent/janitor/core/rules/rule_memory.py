@@ -1,7 +1,7 @@
 """What the daemon knows of the policy rules from one look to the next: the mirror, what there was before, the counts.
 
-Nothing here judges: core/mirror.py says what is to be put back, core/corroboration.py who deleted what nobody saw being
-deleted. Pure.
+Nothing here judges: core/rules/mirror.py says what is to be put back, core/rules/corroboration.py who deleted what
+nobody saw being deleted. Pure.
 """
 
 from collections import Counter
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from janitor.core.evidence import Clock
-from janitor.core.mirror import Mirror
-from janitor.core.rules import Exact, PolicyRule
+from janitor.core.model.evidence import Clock
+from janitor.core.model.rules import Exact, PolicyRule
+from janitor.core.rules.mirror import Mirror
 
 Deleter = Literal["systemd-networkd", "others", "unknown"]
 

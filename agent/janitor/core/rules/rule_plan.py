@@ -4,11 +4,14 @@ Nobody has watched here, so a rule is derived: from the node's pod ranges, and t
 nothing looks up any more. That takes more evidence than a live mirror needs, and every piece that is missing is said.
 """
 
-from janitor.core.action import Action, Plan, Refusal, RestoreRule
-from janitor.core.codes import Code
-from janitor.core.corroboration import left_over, not_at_work
-from janitor.core.evidence import Evidence, Unknown, known
-from janitor.core.profiles import (
+from janitor.core.model.action import Action, Plan, Refusal, RestoreRule
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Evidence, Unknown, known
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.routing import OwnedRule, Routing
+from janitor.core.model.rules import RTPROT_KERNEL, RTPROT_UNSPEC, derived
+from janitor.core.rules.corroboration import left_over, not_at_work
+from janitor.core.rules.profiles import (
     OwnersSeen,
     bridge_ranges,
     configured_ranges,
@@ -17,9 +20,6 @@ from janitor.core.profiles import (
     not_in_use,
     not_wanted,
 )
-from janitor.core.reason import Reason, because
-from janitor.core.routing import OwnedRule, Routing
-from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, derived
 
 GoneRule = OwnedRule
 """A rule of a profile that leads a pod range to a populated table, and is not there; as it would be made."""

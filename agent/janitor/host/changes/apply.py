@@ -1,4 +1,4 @@
-"""Doing what a plan says: the only writer of leases, together with host/undo.py.
+"""Doing what a plan says: the only writer of leases, together with host/changes/undo.py.
 
 Each batch: host-local's lock can be had, and the plugins of its chain are there; the intentions are in the journal and
 on the disk; the kernel is looked at again; then, under that lock and for a few milliseconds, each file is compared with
@@ -15,21 +15,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from janitor.core.action import Action, DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.outcome import Entry, Event, Outcome
-from janitor.core.reason import Reason, because
-from janitor.core.unknown import unseen
-from janitor.host.cni_del import ChainDel, DelError, chain_del, find_chain
-from janitor.host.files import failed, inside
-from janitor.host.firewall import named_addresses
-from janitor.host.journal import Journal, sync_directory
-from janitor.host.locks import Busy, network_lock
-from janitor.host.mounts import Mounts
+from janitor.core.model.action import Action, DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.outcome import Entry, Event, Outcome
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.unknown import unseen
+from janitor.host.changes.journal import Journal
+from janitor.host.changes.quarantine import QUARANTINE, make_place, move, place_for, unchanged
+from janitor.host.cni.delete import ChainDel, DelError, chain_del, find_chain
+from janitor.host.cni.locks import Busy, network_lock
+from janitor.host.files import failed, inside, sync_directory
+from janitor.host.kernel.firewall import named_addresses
+from janitor.host.kernel.mounts import Mounts
+from janitor.host.kernel.programs import Programs
 from janitor.host.node import find_node
-from janitor.host.programs import Programs
-from janitor.host.quarantine import QUARANTINE, make_place, move, place_for, unchanged
 
 _Kind = TypeVar("_Kind", FreeLease, DiscardEntry, ReserveLease)
 
@@ -45,7 +45,7 @@ class Witness:
 
 
 class Repairs(Protocol):
-    """What makes and takes back changes that are no moving of files: rules, settings (host/repairs.py).
+    """What makes and takes back changes that are no moving of files: rules, settings (host/changes/repairs.py).
 
     Not imported here, because the boot stage imports this and has nothing but the standard library.
     """
@@ -273,7 +273,7 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, hands: H
     """
     leases = [action for action in batch if isinstance(action, FreeLease)]
     last, place = batch[-1], os.path.dirname(inside(hands.root, entries[0].quarantine))
-    assert isinstance(last, DiscardEntry)  # noqa: S101 (core/plan.py puts it there; for the type checker)
+    assert isinstance(last, DiscardEntry)  # noqa: S101 (core/leases/plan.py puts it there; for the type checker)
     here, path = inside(hands.root, leases[0].directory), leases[0].directory
     with network_lock(here, path, hands.patience_s) as directory:
         for action in leases:

@@ -14,13 +14,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from janitor.core.outcome import Entry, Event
-from janitor.core.reason import Reason
-from janitor.host.files import inside, read_bounded
-from janitor.host.journal_records import action_from, action_record, reason_from, reason_record
-from janitor.host.versions import newer, version_of
+from janitor.core.model.outcome import Entry, Event
+from janitor.core.model.reason import Reason
+from janitor.host.changes.journal_records import action_from, action_record, reason_from, reason_record
+from janitor.host.changes.versions import newer, version_of
+from janitor.host.files import STATE, inside, read_bounded, sync_directory
 
-STATE: Final = "/var/lib/janitor"
 JOURNAL: Final = f"{STATE}/journal"
 _LIMIT = 64 << 20
 VERSION: Final = 2
@@ -156,12 +155,3 @@ def _too_large() -> OSError:
 def _write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]
-
-
-def sync_directory(path: str) -> None:
-    """fsync(2) a directory, so that the names in it survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

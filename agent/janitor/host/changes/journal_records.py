@@ -8,10 +8,10 @@ import os
 from dataclasses import asdict
 from typing import Any, Final
 
-from janitor.core.action import Action, DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
-from janitor.core.codes import Code
-from janitor.core.evidence import FileIdentity
-from janitor.core.reason import Fact, Reason, because
+from janitor.core.model.action import Action, DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import FileIdentity
+from janitor.core.model.reason import Fact, Reason, because
 from janitor.report.words import text
 
 _DEEPEST: Final = 8  # reasons behind reasons

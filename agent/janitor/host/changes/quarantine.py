@@ -10,20 +10,18 @@ import os
 from dataclasses import replace
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import FileIdentity, LeaseFile
-from janitor.core.reason import Reason, because
-from janitor.core.watched import identity_of
-from janitor.host.files import inside, read_bounded
-from janitor.host.journal import STATE, sync_directory
-from janitor.host.leases import read_entry
-from janitor.host.mounts import Mounts
-from janitor.host.versions import newer
+from janitor.core.leases.file_identity import identity_of
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import FileIdentity, LeaseFile
+from janitor.core.model.reason import Reason, because
+from janitor.host.changes.versions import newer
+from janitor.host.cni.leases import read_entry
+from janitor.host.files import HIDDEN, STATE, inside, read_bounded, sync_directory
+from janitor.host.kernel.mounts import Mounts
 
 QUARANTINE: Final = f"{STATE}/quarantine"
 VERSION: Final = 1
 """Of the way in which files lie in quarantine; one that a file `version` there gives."""
-HIDDEN: Final = ".janitor-quarantine"
 
 
 def place_for(root: str, directory: str, mounts: Mounts) -> str:

@@ -6,18 +6,17 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from janitor.core.action import RestoreRule, WriteSetting
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.outcome import Entry, Outcome
-from janitor.core.profiles import profile_of
-from janitor.core.reason import Reason, because
-from janitor.core.routing import Profile
-from janitor.core.rules import PolicyRule
-from janitor.host import netlink, procfs
-from janitor.host.files import failed, inside, read_bounded
-from janitor.host.journal import sync_directory
-from janitor.host.namespaces import in_network
+from janitor.core.model.action import RestoreRule, WriteSetting
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.outcome import Entry, Outcome
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.routing import Profile
+from janitor.core.model.rules import PolicyRule
+from janitor.core.rules.profiles import profile_of
+from janitor.host.files import failed, inside, read_bounded, sync_directory
+from janitor.host.kernel import netlink, procfs
+from janitor.host.kernel.namespaces import in_network
 from janitor.host.routing import find_makers
 
 _LIMIT = 1 << 20

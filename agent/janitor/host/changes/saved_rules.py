@@ -4,12 +4,12 @@ import struct
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from janitor.core.evidence import Clock, Unknown
-from janitor.core.routing import Breaker
-from janitor.core.rule_memory import Deleter, RuleCounts, RuleMemory
-from janitor.core.rules import PolicyRule
-from janitor.host import state
-from janitor.host.netlink import decode, whole
+from janitor.core.model.evidence import Clock, Unknown
+from janitor.core.model.routing import Breaker
+from janitor.core.model.rules import PolicyRule
+from janitor.core.rules.rule_memory import Deleter, RuleCounts, RuleMemory
+from janitor.host.changes import state
+from janitor.host.kernel.netlink import decode, whole
 from janitor.host.node import Node
 
 _RESTORED: Final = "restored "

@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any, Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import FileIdentity, Observation, Unknown
-from janitor.core.unknown import unseen
-from janitor.host.files import parse_json, read_bounded, unknown
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import FileIdentity, Observation, Unknown
+from janitor.core.model.unknown import unseen
+from janitor.host.changes.versions import newer_note, version_of
+from janitor.host.files import STATE_DIR, parse_json, read_bounded, unknown
 from janitor.host.node import Node
-from janitor.host.versions import newer_note, version_of
 from janitor.report.words import text
 
-STATE_DIR: Final = "/run/janitor"
 LEDGER: Final = f"{STATE_DIR}/ledger.json"
 OBSERVATIONS: Final = f"{STATE_DIR}/observations.json"
 CLOCK: Final = f"{STATE_DIR}/clock.json"

@@ -8,16 +8,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from janitor.core.action import DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.outcome import Entry, Event, Restored
-from janitor.core.reason import Reason, because
-from janitor.host.apply import Hands, Witness
-from janitor.host.files import failed, inside
-from janitor.host.journal import Journal, sync_directory
-from janitor.host.locks import Busy, network_lock
-from janitor.host.quarantine import put_back
+from janitor.core.model.action import DiscardEntry, FreeLease, ReserveLease, RestoreRule, WriteSetting
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.outcome import Entry, Event, Restored
+from janitor.core.model.reason import Reason, because
+from janitor.host.changes.apply import Hands, Witness
+from janitor.host.changes.journal import Journal
+from janitor.host.changes.quarantine import put_back
+from janitor.host.cni.locks import Busy, network_lock
+from janitor.host.files import failed, inside, sync_directory
 
 _REFUSED_KEPT = 256  # records of what was not done, before they are dropped; the log has them too
 _FIRST_JANITOR = 1_760_000_000  # seconds since the epoch: October 2025

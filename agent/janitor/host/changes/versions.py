@@ -6,8 +6,8 @@ Standard library only.
 import errno
 from typing import Any
 
-from janitor.core.codes import Code
-from janitor.core.reason import Reason, because
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Reason, because
 from janitor.report.words import text
 
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import CacheEntry, Pod, Unknown
-from janitor.core.reason import Reason, because
-from janitor.host.cni_directories import CACHES
-from janitor.host.cni_reader import Conf, data_dir_of, ipam_of, ipam_types, plugins_of
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import CacheEntry, Pod, Unknown
+from janitor.core.model.reason import Reason, because
+from janitor.host.cni.directories import CACHES
+from janitor.host.cni.reader import Conf, data_dir_of, ipam_of, ipam_types, plugins_of
 from janitor.host.files import names, parse_json, printable, read_bounded, unknown
 from janitor.host.node import Node
 

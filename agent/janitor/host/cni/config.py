@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from janitor.core.addresses import make_range
-from janitor.core.codes import Code
-from janitor.core.evidence import AddressRange, Network, Unknown, known
-from janitor.core.reason import because
-from janitor.core.unknown import unseen
-from janitor.host import flannel
-from janitor.host.cni_directories import SHARED
-from janitor.host.cni_reader import (
+from janitor.core.model.addresses import make_range
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import AddressRange, Network, Unknown, known
+from janitor.core.model.reason import because
+from janitor.core.model.unknown import unseen
+from janitor.host.cni import flannel
+from janitor.host.cni.directories import SHARED
+from janitor.host.cni.reader import (
     Conf,
     ConfigDirectory,
     ConfigFile,

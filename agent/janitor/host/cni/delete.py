@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from janitor.core.codes import Code
-from janitor.core.reason import Reason, because
-from janitor.host.cni_cache import LIMIT, cached_configuration, parse_entry
-from janitor.host.cni_directories import PLUGINS, RUNTIME_DROP_INS, RUNTIME_FILES
-from janitor.host.cni_reader import ipam_types, plugins_of, problem_of
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Reason, because
+from janitor.host.cni.cache import LIMIT, cached_configuration, parse_entry
+from janitor.host.cni.directories import PLUGINS, RUNTIME_DROP_INS, RUNTIME_FILES
+from janitor.host.cni.reader import ipam_types, plugins_of, problem_of
 from janitor.host.files import read_bounded
+from janitor.host.kernel.programs import NotRun, Programs
+from janitor.host.kernel.trusted import Untrusted
 from janitor.host.node import Node
-from janitor.host.programs import NotRun, Programs
-from janitor.host.trusted import Untrusted
 
 _DROP_IN_FILES: Final = 64
 _TIMEOUT_S = 30

@@ -13,12 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from janitor.host.cni_directories import CNI_STATE_DIR
-from janitor.host.files import said
-from janitor.host.inotify import CREATE, DELETE_SELF, ISDIR, MOVE_SELF, MOVED_TO, OVERFLOW, UNMOUNT, Inotify
-from janitor.host.journal import sync_directory
+from janitor.host.cni.directories import CNI_STATE_DIR
+from janitor.host.files import HIDDEN, said, sync_directory
+from janitor.host.kernel.inotify import CREATE, DELETE_SELF, ISDIR, MOVE_SELF, MOVED_TO, OVERFLOW, UNMOUNT, Inotify
 from janitor.host.node import Node
-from janitor.host.quarantine import HIDDEN
 
 YOUNG_S: Final = 60
 """Older files have been written back by now (vm.dirty_expire_centisecs is 30 s)."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Setting
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.evidence_node import Setting
 from janitor.host.files import parse_json, read_bounded, unknown
 from janitor.host.node import Node
 

@@ -1,6 +1,6 @@
 """host-local's lease directories, as they lie on the disk.
 
-Reads only names, stat(2) and bytes; what they mean is core/lease.py's business. Takes no lock: a pass that
+Reads only names, stat(2) and bytes; what they mean is core/model/lease.py's business. Takes no lock: a pass that
 only looks must not stand in the way of a pod being started. Standard library only.
 """
 
@@ -9,15 +9,15 @@ import stat
 from dataclasses import replace
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import FileKind, LeaseDirectory, LeaseFile, Unknown, unseen
-from janitor.core.lease import LONGEST_LEASE
-from janitor.core.reason import Reason, because
-from janitor.host.cni_directories import DATA_DIR
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import FileKind, LeaseDirectory, LeaseFile, Unknown, unseen
+from janitor.core.model.lease import LONGEST_LEASE
+from janitor.core.model.reason import Reason, because
+from janitor.host.cni.directories import DATA_DIR
+from janitor.host.cni.node_mark import read_marks
 from janitor.host.files import entries, failed, inside, names, open_quietly, printable, read_bounded, unknown
-from janitor.host.mounts import Mounts
+from janitor.host.kernel.mounts import Mounts
 from janitor.host.node import Node
-from janitor.host.node_mark import read_marks
 
 _KINDS: Final[dict[int, FileKind]] = {
     stat.S_IFREG: "file",

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from janitor.core.codes import Code
-from janitor.core.reason import Reason, because
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Reason, because
 from janitor.host.files import failed, inside
 
 JANITOR_LOCK = "/run/janitor/lock"

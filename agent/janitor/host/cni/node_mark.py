@@ -12,15 +12,14 @@ import re
 import stat
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import LeaseDirectory, Unknown
-from janitor.core.node_mark import KEY, MARK, Owner, another
-from janitor.core.reason import Reason
-from janitor.core.scope import shared
-from janitor.core.unknown import unseen
-from janitor.host import procfs
-from janitor.host.files import failed, read_bounded, unknown
-from janitor.host.journal import STATE, sync_directory
+from janitor.core.leases.scope import shared
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import LeaseDirectory, Unknown
+from janitor.core.model.node_mark import KEY, MARK, Owner, another
+from janitor.core.model.reason import Reason
+from janitor.core.model.unknown import unseen
+from janitor.host.files import STATE, failed, read_bounded, sync_directory, unknown
+from janitor.host.kernel import procfs
 from janitor.host.node import Node
 
 NUMBER: Final = f"{STATE}/node"
@@ -78,8 +77,8 @@ def leave_marks(
 ) -> Reason | None:
     """Mark the data directories of these as this node's, where they bear no mark and are this node's to judge.
 
-    The caller has made sure that they are not a container's without the operator's word (core/node_mark.py). Nobody's
-    mark is ever replaced. Says what went wrong, None for nothing.
+    The caller has made sure that they are not a container's without the operator's word (core/model/node_mark.py).
+    Nobody's mark is ever replaced. Says what went wrong, None for nothing.
     """
     if isinstance(owners, Unknown):
         return None

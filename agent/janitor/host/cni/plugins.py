@@ -1,17 +1,17 @@
 """The runtime's CNI directories as a kubelet needs them: which files there are, and whether each could be loaded.
 
-host/cni.py asks the same values about the leases; here the point is what is wrong with the files, and which plugins
-are missing. Standard library only.
+host/cni/config.py asks the same values about the leases; here the point is what is wrong with the files, and which
+plugins are missing. Standard library only.
 """
 
 import os
 from collections.abc import Iterator
 from typing import Any
 
-from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import CniFile
-from janitor.host import cni_directories
-from janitor.host.cni_reader import Conf, ConfigFile, Configuration, delegates_of, ipam_of, ipam_types, plugins_of
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.evidence_node import CniFile
+from janitor.host.cni import directories as cni_directories
+from janitor.host.cni.reader import Conf, ConfigFile, Configuration, delegates_of, ipam_of, ipam_types, plugins_of
 from janitor.host.files import names, printable
 from janitor.host.node import Node
 

@@ -2,8 +2,8 @@
 
 A directory is read as libcni reads it (libcni/conf.go, ConfFiles): names that end in .conf, .conflist or .json together
 in lexical order, so `10-a.conf` comes before `10-a.conflist`; subdirectories are passed over. What the files mean is
-for the views of these values: host/cni.py has the networks, host/cni_files.py what a kubelet needs, and
-host/cni_doubts.py what the boot stage cannot rule out.
+for the views of these values: host/cni/config.py has the networks, host/cni/plugins.py what a kubelet needs, and
+host/cni/unparsed.py what the boot stage cannot rule out.
 """
 
 import os
@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.reason import Reason, because
-from janitor.host.cni_directories import CONFIGURATION, DATA_DIR
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.reason import Reason, because
+from janitor.host.cni.directories import CONFIGURATION, DATA_DIR
 from janitor.host.files import entries, failed, parse_json, printable, read_bounded, unknown
 from janitor.host.node import Node
 

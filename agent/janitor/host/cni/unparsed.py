@@ -10,10 +10,10 @@ import os
 import re
 from typing import Final
 
-from janitor.core.evidence import Unknown, known
-from janitor.host.cni_cache import raw_entries
-from janitor.host.cni_directories import CACHES
-from janitor.host.cni_reader import PLAIN_LIMIT, ConfigFile, Configuration
+from janitor.core.model.evidence import Unknown, known
+from janitor.host.cni.cache import raw_entries
+from janitor.host.cni.directories import CACHES
+from janitor.host.cni.reader import PLAIN_LIMIT, ConfigFile, Configuration
 from janitor.host.files import read_bounded
 from janitor.host.node import Node
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Literal
 
-from janitor.core.evidence import Unknown
-from janitor.host import patience
-from janitor.host.control_groups import unit_processes
+from janitor.core.model.evidence import Unknown
 from janitor.host.files import read_bounded
-from janitor.host.procfs import Proc, clock
+from janitor.host.kernel import patience
+from janitor.host.kernel.control_groups import unit_processes
+from janitor.host.kernel.procfs import Proc, clock
 
 NETWORKD: Final = "systemd-networkd"
 UNIT: Final = f"{NETWORKD}.service"

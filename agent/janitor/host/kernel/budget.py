@@ -3,8 +3,8 @@
 Most of what /proc shows has the size that a pod gives it. So a look has a budget: first a time in which nobody is
 asked who he is, and after that a share for each pod, and one for all strangers together; and half of the longest that
 a look may take is for all of these, for a tenant may have any number of pods. What exceeds that is given up and named
-(core/evidence.py, Overlooked), which is safe only for whoever is confined (host/holders.py). The node's own have no
-share; for them there is one deadline, and with it the whole look fails, which keeps everything.
+(core/model/evidence.py, Overlooked), which is safe only for whoever is confined (host/kernel/holders.py). The node's
+own have no share; for them there is one deadline, and with it the whole look fails, which keeps everything.
 
 A read may also block, for a page or a directory of a file system that a pod serves: so the looks are made in a thread
 of their own, and one that shows no sign of life is left behind. Standard library only.
@@ -19,10 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic, Self, TypeVar
 
-from janitor.core.evidence import Overlooked
+from janitor.core.model.evidence import Overlooked
 from janitor.host.files import open_quietly
-from janitor.host.holders import Register, Standing
-from janitor.host.procfs import Proc
+from janitor.host.kernel.holders import Register, Standing
+from janitor.host.kernel.procfs import Proc
 
 FREE_S: Final = 3.0
 """As long as a look has taken less, nobody's share is counted; that of an ordinary node takes a tenth."""

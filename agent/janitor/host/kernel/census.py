@@ -4,7 +4,7 @@ Which of a process's threads share its descriptors and its mounts is asked of th
 shared is read again: an ordinary process costs one list of files, a pod's hundreds of processes with one large table
 among them cost one. What /proc shows of a process whose first thread has ended is read of another one.
 
-Who has a share in a budget, and what becomes of what exceeds it, is in host/budget.py. Standard library only.
+Who has a share in a budget, and what becomes of what exceeds it, is in host/kernel/budget.py. Standard library only.
 """
 
 import errno
@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from janitor.host import kcmp
-from janitor.host.budget import Allowance, Budget, each
 from janitor.host.files import open_quietly, printable
-from janitor.host.mounts import namespace_pins
-from janitor.host.namespaces import CLONE_FS, CLONE_NEWNS, call, in_thread
-from janitor.host.nsfile import Kind, identity, kind_of, open_mounted, open_namespace
-from janitor.host.nsfile import device as nsfs_device
-from janitor.host.procfs import Proc
-from janitor.host.taps import namespace_of
+from janitor.host.kernel import kcmp
+from janitor.host.kernel.budget import Allowance, Budget, each
+from janitor.host.kernel.mounts import namespace_pins
+from janitor.host.kernel.namespaces import CLONE_FS, CLONE_NEWNS, call, in_thread
+from janitor.host.kernel.nsfile import Kind, identity, kind_of, open_mounted, open_namespace
+from janitor.host.kernel.nsfile import device as nsfs_device
+from janitor.host.kernel.procfs import Proc
+from janitor.host.kernel.taps import namespace_of
 
 ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # what /proc says of a process that has just ended
 _LINK: Final = re.compile(r"(net|mnt):\[(\d+)\]")

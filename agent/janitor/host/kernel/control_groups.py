@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from janitor.core.codes import Code
-from janitor.core.reason import Reason, because
+from janitor.core.model.codes import Code
+from janitor.core.model.reason import Reason, because
 from janitor.host.files import read_bounded
-from janitor.host.namespaces import in_control_groups
-from janitor.host.procfs import Proc
+from janitor.host.kernel.namespaces import in_control_groups
+from janitor.host.kernel.procfs import Proc
 
 _LIMIT: Final = 1 << 16
 _LEAVES: Final = ("init.scope", "init")  # where systemd and k3s put process 1 itself

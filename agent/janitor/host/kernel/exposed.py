@@ -11,16 +11,16 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.unknown import unseen
-from janitor.host import patience
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.unknown import unseen
 from janitor.host.files import said, unknown
-from janitor.host.mounts import Mount, each_mount, mount_table
-from janitor.host.namespaces import CLONE_FS, CLONE_NEWNS, call, in_thread
-from janitor.host.nsfile import identity
-from janitor.host.procfs import Proc
-from janitor.host.trusted import PODS_PLACES, Exposed, close, resolve, within
+from janitor.host.kernel import patience
+from janitor.host.kernel.mounts import Mount, each_mount, mount_table
+from janitor.host.kernel.namespaces import CLONE_FS, CLONE_NEWNS, call, in_thread
+from janitor.host.kernel.nsfile import identity
+from janitor.host.kernel.procfs import Proc
+from janitor.host.kernel.trusted import PODS_PLACES, Exposed, close, resolve, within
 
 _ENTRIES: Final = 100_000
 _VIEWS: Final = 8192

@@ -10,13 +10,13 @@ that is all it does. Standard library only.
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.unknown import unseen
-from janitor.host import nf_tables, x_tables
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.unknown import unseen
 from janitor.host.files import unknown
-from janitor.host.namespaces import in_network
-from janitor.host.procfs import Proc, find_proc
+from janitor.host.kernel import nf_tables, x_tables
+from janitor.host.kernel.namespaces import in_network
+from janitor.host.kernel.procfs import Proc, find_proc
 
 
 def named_addresses(root: str, asked: Iterable[str]) -> frozenset[str] | Unknown:

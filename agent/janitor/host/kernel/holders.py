@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from janitor.core.evidence import Holder
-from janitor.host.control_groups import Groups, groups, top
+from janitor.core.model.evidence import Holder
 from janitor.host.files import read_bounded
-from janitor.host.procfs import Proc
+from janitor.host.kernel.control_groups import Groups, groups, top
+from janitor.host.kernel.procfs import Proc
 
 _LIMIT: Final = 1 << 16
 _MOST: Final = 10_000

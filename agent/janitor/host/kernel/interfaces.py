@@ -1,6 +1,6 @@
 """The node's own addresses and its main routing table, from /proc/<pid>/net of its first process.
 
-Standard library only. What other network namespaces hold is in host/netns.py.
+Standard library only. What other network namespaces hold is in host/kernel/netns.py.
 """
 
 import errno
@@ -8,13 +8,13 @@ import socket
 import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.routing import Route
-from janitor.core.unknown import unseen
-from janitor.host import netns
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.routing import Route
+from janitor.core.model.unknown import unseen
 from janitor.host.files import printable, read_bounded, unknown
-from janitor.host.procfs import Proc
+from janitor.host.kernel import netns
+from janitor.host.kernel.procfs import Proc
 
 _LIMIT = 16 << 20
 _UP, _LOCAL = 0x1, 0x80000000

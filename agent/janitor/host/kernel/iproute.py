@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 from pyroute2 import AsyncIPRoute, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from janitor.core.routing import Link, Probe, Route
-from janitor.core.rules import Family
+from janitor.core.model.routing import Link, Probe, Route
+from janitor.core.model.rules import Family
 from janitor.host.files import printable
 
 LOCAL: Final = 255

@@ -1,9 +1,9 @@
 """The kernel's policy rules, over rtnetlink(7): dumped, watched, made and deleted.
 
-pyroute2 decodes them (what else it dumps is in host/iproute.py). They have a socket of their own here, because they
-have to be written back exactly as the kernel sent them, attributes that nobody here knows included, and because a
-pyroute2 socket is unusable for good after one ENOBUFS (svinota/pyroute2#1034), which for us means no more than
-that a dump is due.
+pyroute2 decodes them (what else it dumps is in host/kernel/iproute.py). They have a socket of their own here, because
+they have to be written back exactly as the kernel sent them, attributes that nobody here knows included, and because a
+pyroute2 socket is unusable for good after one ENOBUFS (svinota/pyroute2#1034), which for us means no more than that a
+dump is due.
 """
 
 import errno
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 
-from janitor.core.rules import RTPROT_KERNEL, RTPROT_UNSPEC, Family, PolicyRule
+from janitor.core.model.rules import RTPROT_KERNEL, RTPROT_UNSPEC, Family, PolicyRule
 from janitor.host.files import printable
 
 _NEWRULE, _DELRULE, _GETRULE, _ERROR, _DONE = 32, 33, 34, 2, 3

@@ -1,7 +1,7 @@
 """The kernel witness: every network namespace of the node, its addresses and its host routes.
 
-Who refers to a namespace is in host/census.py; here each is read. Addresses come from `/proc/<pid>/net`, which needs no
-change of namespace; only a namespace without a process is entered, by a thread of its own that ends at once.
+Who refers to a namespace is in host/kernel/census.py; here each is read. Addresses come from `/proc/<pid>/net`, which
+needs no change of namespace; only a namespace without a process is entered, by a thread of its own that ends at once.
 
 Not found is what nothing but one of these keeps alive: an open socket, a descriptor on its way through a socket, a
 mount in a tree that is attached nowhere (open_tree(2)). The kernel lists such namespaces nowhere; no runtime keeps a
@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Holder, NetworkNamespace, Overlooked, Unknown
-from janitor.core.unknown import unseen
-from janitor.host.budget import FREE_S, HALF_S, SHARE_S, WHOLE_S, Budget
-from janitor.host.census import ENDED, Census, Handle, Places, inode_of, take
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Holder, NetworkNamespace, Overlooked, Unknown
+from janitor.core.model.unknown import unseen
 from janitor.host.files import unknown
-from janitor.host.namespaces import CLONE_NEWNET, call, in_thread
-from janitor.host.net_tables import Asked, Filter, Tables, read_tables, up_here
-from janitor.host.procfs import Proc
+from janitor.host.kernel.budget import FREE_S, HALF_S, SHARE_S, WHOLE_S, Budget
+from janitor.host.kernel.census import ENDED, Census, Handle, Places, inode_of, take
+from janitor.host.kernel.namespaces import CLONE_NEWNET, call, in_thread
+from janitor.host.kernel.net_tables import Asked, Filter, Tables, read_tables, up_here
+from janitor.host.kernel.procfs import Proc
 
 _NODE_S: Final = 20.0  # for the tables of the node itself
 _LATE_S: Final = (HALF_S + WHOLE_S) / 2
@@ -47,10 +47,10 @@ def witnessed(proc: Proc, asked: Asked) -> Witnessed:
     """Every network namespace of the node, as far as it matters for these addresses.
 
     One that cannot be read has Unknown addresses, which keeps every lease. Not so one that nobody keeps but who is
-    confined (host/whose.py), by descriptors or mounts, and in which nothing runs: that is overlooked, and named. It is
-    no pod's: in the network of a pod run its processes, or the monitor of its virtual machine, and the runtime that
-    has made it keeps it by a mount or a process of the node's own. Whoever hides a namespace so hides its own, and no
-    pod can make another one's unseen. A namespace that something runs in is read whatever it is like: if its tables
+    confined (host/kernel/whose.py), by descriptors or mounts, and in which nothing runs: that is overlooked, and named.
+    It is no pod's: in the network of a pod run its processes, or the monitor of its virtual machine, and the runtime
+    that has made it keeps it by a mount or a process of the node's own. Whoever hides a namespace so hides its own, and
+    no pod can make another one's unseen. A namespace that something runs in is read whatever it is like: if its tables
     are too long, the kernel is asked for each address by itself.
     """
     budget = Budget(proc)

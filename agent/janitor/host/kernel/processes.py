@@ -14,11 +14,11 @@ from typing import Final
 
 import psutil
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Overlooked, Process, Unknown
-from janitor.host.budget import Allowance, Budget, each, read_whole
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Overlooked, Process, Unknown
 from janitor.host.files import printable, read_bounded, unknown
-from janitor.host.procfs import Proc
+from janitor.host.kernel.budget import Allowance, Budget, each, read_whole
+from janitor.host.kernel.procfs import Proc
 
 # execve(2) takes at most 6 MiB of words and environment together (fs/exec.c): no runtime can have said more.
 _LIMIT: Final = 8 << 20
@@ -61,8 +61,8 @@ def spoken(proc: Proc, asked: Asked) -> Spoken:
     """Every process that names an ID that is asked about, or is a CNI plugin at work.
 
     Unknown as soon as one of the node's own cannot be read: it could have been the one. Not so a process that is
-    confined (host/whose.py): shims, monitors and the plugins they wait for are the runtime's, on the node, and root's;
-    what a container says of IDs was never more than a reason to keep.
+    confined (host/kernel/whose.py): shims, monitors and the plugins they wait for are the runtime's, on the node, and
+    root's; what a container says of IDs was never more than a reason to keep.
     """
     found: list[Process] = []
     budget = Budget(proc)

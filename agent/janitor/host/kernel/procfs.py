@@ -1,6 +1,6 @@
 """The node's /proc: which one it is, who is in it, and the kernel's clocks.
 
-Standard library only. What needs a process's command line or environment is in host/processes.py.
+Standard library only. What needs a process's command line or environment is in host/kernel/processes.py.
 """
 
 import os
@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Clock, Unknown
-from janitor.core.unknown import unseen
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Clock, Unknown
+from janitor.core.model.unknown import unseen
 from janitor.host.files import printable, read_bounded, unknown
-from janitor.host.mounts import own_mounts
+from janitor.host.kernel.mounts import own_mounts
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 NODE_ROOT: Final = "/proc/1/root"

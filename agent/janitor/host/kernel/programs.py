@@ -13,16 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.unknown import unseen
-from janitor.host.exposed import exposed_mounts
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.unknown import unseen
 from janitor.host.files import said, unknown
-from janitor.host.mounts import Mount, mount_table
-from janitor.host.namespaces import CLONE_FS, CLONE_NEWNET, CLONE_NEWNS, call, in_thread
-from janitor.host.procfs import NODE_ROOT, Proc, find_proc, mounted_parts
-from janitor.host.trusted import Exposed, Untrusted, open_trusted, table_of
-from janitor.host.whose import Whose
+from janitor.host.kernel.exposed import exposed_mounts
+from janitor.host.kernel.mounts import Mount, mount_table
+from janitor.host.kernel.namespaces import CLONE_FS, CLONE_NEWNET, CLONE_NEWNS, call, in_thread
+from janitor.host.kernel.procfs import NODE_ROOT, Proc, find_proc, mounted_parts
+from janitor.host.kernel.trusted import Exposed, Untrusted, open_trusted, table_of
+from janitor.host.kernel.whose import Whose
 
 SYSTEM_DIRS: Final = (
     "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin",

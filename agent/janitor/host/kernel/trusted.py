@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from janitor.host.files import printable
-from janitor.host.mounts import Mount, mount_table
+from janitor.host.kernel.mounts import Mount, mount_table
 
 _LINKS: Final = 40  # as the kernel's own (path_resolution(7))
 _COMPONENTS: Final = 400

@@ -16,16 +16,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Disowned, Unknown
-from janitor.core.reason import Reason, because
-from janitor.host import control_groups, trusted
-from janitor.host.budget import Budget, each
-from janitor.host.control_groups import Groups, Place
-from janitor.host.exposed import exposed_mounts
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Disowned, Unknown
+from janitor.core.model.reason import Reason, because
 from janitor.host.files import failed, printable, read_bounded
-from janitor.host.nsfile import identity
-from janitor.host.procfs import Proc
+from janitor.host.kernel import control_groups, trusted
+from janitor.host.kernel.budget import Budget, each
+from janitor.host.kernel.control_groups import Groups, Place
+from janitor.host.kernel.exposed import exposed_mounts
+from janitor.host.kernel.nsfile import identity
+from janitor.host.kernel.procfs import Proc
 
 Role = Literal["kubelet", "runtime"]
 

@@ -9,16 +9,16 @@ import re
 import shlex
 from typing import Any, Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Component
-from janitor.host import yaml_files
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.evidence_node import Component
 from janitor.host.files import names, read_bounded, unknown
+from janitor.host.kernel.procfs import NODE_ROOT, Proc
+from janitor.host.kernel.programs import SYSTEM_DIRS, NotRun, programs_here, programs_of
+from janitor.host.kernel.whose import PROGRAMS, Whose
+from janitor.host.kubernetes import yaml_files
 from janitor.host.node import Node
-from janitor.host.procfs import NODE_ROOT, Proc
-from janitor.host.programs import SYSTEM_DIRS, NotRun, programs_here, programs_of
-from janitor.host.secrets import without_secrets
-from janitor.host.whose import PROGRAMS, Whose
+from janitor.host.redaction import without_secrets
 
 NAMES: Final = (
     "kube-apiserver", "kube-controller-manager", "kube-proxy", "kubelet", "hcloud-cloud-controller-manager",

@@ -6,11 +6,11 @@ agent itself; those of components are in `kube-…-arg` and `kubelet-arg`, one `
 
 from typing import Any, Final
 
-from janitor.core.evidence_node import Setting
-from janitor.host import yaml_files
+from janitor.core.model.evidence_node import Setting
 from janitor.host.files import names
+from janitor.host.kubernetes import yaml_files
 from janitor.host.node import Node
-from janitor.host.secrets import hidden, hidden_setting
+from janitor.host.redaction import hidden, hidden_setting
 
 DIRECTORIES: Final = {"k3s": "/etc/rancher/k3s", "rke2": "/etc/rancher/rke2"}
 _ENVIRONMENT: Final = {"K3S_NODE_NAME": "node-name", "RKE2_NODE_NAME": "node-name", "K3S_URL": "server"}

@@ -6,11 +6,11 @@ it may not read is left out, and said to be.
 
 from typing import TYPE_CHECKING, Any, Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Objects
-from janitor.core.unknown import unseen
-from janitor.host import kube_objects
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.evidence_node import Objects
+from janitor.core.model.unknown import unseen
+from janitor.host.kubernetes import kube_objects
 
 if TYPE_CHECKING:
     from lightkube import Client

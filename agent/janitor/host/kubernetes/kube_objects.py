@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Condition, KubeNode, Objects, Workload
-from janitor.core.unknown import unseen
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.evidence_node import Condition, KubeNode, Objects, Workload
+from janitor.core.model.unknown import unseen
 from janitor.host.files import parse_json, read_bounded
-from janitor.host.secrets import without_secrets
+from janitor.host.redaction import without_secrets
 
 _LIMIT = 256 << 20
 _MOST_NODES = 20_000

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from janitor.core.address_plan import as_address
-from janitor.core.evidence_node import Setting
-from janitor.host import yaml_files
-from janitor.host.secrets import hidden
+from janitor.core.address_plan.plan import as_address
+from janitor.core.model.evidence_node import Setting
+from janitor.host.kubernetes import yaml_files
+from janitor.host.redaction import hidden
 
 Reader = Callable[[dict[str, Any], str], tuple[Setting, ...]]
 

@@ -7,12 +7,13 @@ is not used answers with an empty list. What several kubelets and files say adds
 import os
 from typing import Final
 
-from janitor.core.evidence import EndpointOrigin, Unknown
-from janitor.host import sockets, yaml_files
+from janitor.core.model.evidence import EndpointOrigin, Unknown
 from janitor.host.files import read_bounded
+from janitor.host.kernel.processes import command_line
+from janitor.host.kernel.whose import Whose
+from janitor.host.kubernetes import yaml_files
 from janitor.host.node import Node
-from janitor.host.processes import command_line
-from janitor.host.whose import Whose
+from janitor.host.runtime import sockets
 
 WELL_KNOWN: Final = tuple(f"unix://{path}" for path in sockets.CRI)
 

@@ -7,13 +7,13 @@ import socket
 import time
 from typing import Any, Final, cast
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Machine, PrivateNetwork
-from janitor.core.routing import Route
-from janitor.core.unknown import unseen
-from janitor.host import yaml_files
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.evidence_node import Machine, PrivateNetwork
+from janitor.core.model.routing import Route
+from janitor.core.model.unknown import unseen
 from janitor.host.files import inside, printable, read_bounded
+from janitor.host.kubernetes import yaml_files
 
 ADDRESS: Final = "169.254.169.254"
 _BASE: Final = "/hetzner/v1/metadata"

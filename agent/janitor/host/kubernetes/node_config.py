@@ -4,27 +4,19 @@ import os
 from dataclasses import dataclass, replace
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.evidence_node import Component, Distribution, NodeConfig, Objects, Setting, Unit
-from janitor.core.unknown import unseen
-from janitor.host import (
-    cni,
-    cni_files,
-    components,
-    flannel,
-    interfaces,
-    k3s_config,
-    kubeadm,
-    metadata,
-    procfs,
-    systemd_show,
-    systemd_units,
-    yaml_files,
-)
-from janitor.host.cni_reader import Configuration
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.evidence_node import Component, Distribution, NodeConfig, Objects, Setting, Unit
+from janitor.core.model.unknown import unseen
+from janitor.host.cni import config as cni
+from janitor.host.cni import flannel
+from janitor.host.cni import plugins as cni_files
+from janitor.host.cni.reader import Configuration
 from janitor.host.files import names, printable, read_bounded, unknown
+from janitor.host.kernel import interfaces, procfs
+from janitor.host.kubernetes import components, k3s_config, kubeadm, metadata, yaml_files
 from janitor.host.node import Node
+from janitor.host.systemd import systemd_show, systemd_units
 
 _UNITS: Final = (
     "kubelet.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service",

@@ -4,9 +4,9 @@ import difflib
 import os
 from typing import Any
 
-from janitor.core.evidence_node import Setting
-from janitor.host import k3s_config, kubeadm, terraform, yaml_files
+from janitor.core.model.evidence_node import Setting
 from janitor.host.files import read_bounded
+from janitor.host.kubernetes import k3s_config, kubeadm, terraform, yaml_files
 from janitor.host.node import files_only
 
 _LIMIT = 1 << 20

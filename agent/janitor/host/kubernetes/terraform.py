@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.address_plan import KUBE_HETZNER
-from janitor.core.evidence_node import Setting
+from janitor.core.address_plan.plan import KUBE_HETZNER
+from janitor.core.model.evidence_node import Setting
 
 _TOKEN: Final = re.compile(
     r"""(?P<space>[ \t\r]+|\#[^\n]*|//[^\n]*|/\*.*?\*/)|(?P<newline>\n)

@@ -10,11 +10,11 @@ are no sandboxes are not asked for: no lease and no entry of libcni's cache name
 
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import ContainerRecord, Unknown
-from janitor.core.unknown import unseen
-from janitor.host import containerd_pb2 as pb
-from janitor.host.rpc import CallError, Channel
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import ContainerRecord, Unknown
+from janitor.core.model.unknown import unseen
+from janitor.host.runtime import containerd_pb2 as pb
+from janitor.host.runtime.rpc import CallError, Channel
 
 _NO_APPLICATION: Final = 'labels."io.cri-containerd.kind"!=container'
 """CRI sets this label on all that it makes, over whatever a pod has by that name; who has none passes as well."""

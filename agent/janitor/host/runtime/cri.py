@@ -8,8 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import (
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import (
     Endpoint,
     EndpointOrigin,
     NetworkMode,
@@ -19,11 +19,11 @@ from janitor.core.evidence import (
     Unknown,
     unseen,
 )
-from janitor.host import containerd, cri_pb2
-from janitor.host.listeners import Pin, listener, pin
-from janitor.host.procfs import Proc
-from janitor.host.rpc import CallError, Channel, open_channel, socket_path
-from janitor.host.whose import Whose
+from janitor.host.kernel.procfs import Proc
+from janitor.host.kernel.whose import Whose
+from janitor.host.runtime import containerd, cri_pb2
+from janitor.host.runtime.listeners import Pin, listener, pin
+from janitor.host.runtime.rpc import CallError, Channel, open_channel, socket_path
 
 NAMED: Final = ("flag", "configuration")
 """The origins of endpoints that the operator has named."""

@@ -13,14 +13,14 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import RuntimeProcess, Unknown
-from janitor.core.reason import Reason, because
-from janitor.core.unknown import unseen
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import RuntimeProcess, Unknown
+from janitor.core.model.reason import Reason, because
+from janitor.core.model.unknown import unseen
 from janitor.host.files import read_bounded, unknown
-from janitor.host.procfs import Proc
-from janitor.host.sockets import listening, plain
-from janitor.host.whose import Whose
+from janitor.host.kernel.procfs import Proc
+from janitor.host.kernel.whose import Whose
+from janitor.host.runtime.sockets import listening, plain
 
 _SO_PEERPIDFD: Final = 77  # Linux 6.5
 _TIMEOUT_S: Final = 5

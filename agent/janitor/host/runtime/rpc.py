@@ -1,4 +1,5 @@
-"""What host/cri.py and host/containerd.py share: one channel per pass, a deadline on every call, plain errors.
+"""What host/runtime/cri.py and host/runtime/containerd.py share: one channel per pass, a deadline on every call, plain
+errors.
 
 A channel is opened, used and closed within one pass, so that no gRPC thread lives on: such a thread would
 stay in whatever network namespace it was born in.
@@ -11,9 +12,9 @@ from typing import Any, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown, unseen
-from janitor.core.reason import Fact, Reason, because
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown, unseen
+from janitor.core.model.reason import Fact, Reason, because
 from janitor.host.files import inside, unknown
 
 _OPTIONS = [

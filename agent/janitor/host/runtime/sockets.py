@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from janitor.host.files import open_quietly
-from janitor.host.procfs import Proc
+from janitor.host.kernel.procfs import Proc
 
 _LIMIT: Final = 1 << 30
 _PIECE: Final = 1 << 20

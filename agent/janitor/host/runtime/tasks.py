@@ -6,9 +6,9 @@ killed together with its runtime leaves one behind), but it is a reason to keep.
 
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import TaskDirectory, Unknown
-from janitor.core.lease import CRI_ID
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import TaskDirectory, Unknown
+from janitor.core.model.lease import CRI_ID
 from janitor.host.files import inside, names, unknown
 
 _STATES: Final = (

@@ -9,15 +9,15 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from janitor.core.codes import Code
-from janitor.core.evidence import Unknown
-from janitor.core.networkd import DROP_IN
-from janitor.core.routing import ManagedLink, Networkd, NetworkdSetting, NetworkFile
-from janitor.core.systemd_syntax import UnitLine, unit_lines
-from janitor.host.attribution import find_networkd
+from janitor.core.model.codes import Code
+from janitor.core.model.evidence import Unknown
+from janitor.core.model.routing import ManagedLink, Networkd, NetworkdSetting, NetworkFile
+from janitor.core.node.systemd_syntax import UnitLine, unit_lines
+from janitor.core.rules.networkd import DROP_IN
 from janitor.host.files import names, printable, read_bounded, said, unknown
+from janitor.host.kernel.attribution import find_networkd
+from janitor.host.kernel.procfs import Proc
 from janitor.host.node import Node
-from janitor.host.procfs import Proc
 
 _DIRECTORIES: Final = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd")
 _SETTINGS: Final = ("ManageForeignRoutingPolicyRules", "ManageForeignRoutes", "ManageForeignNextHops")

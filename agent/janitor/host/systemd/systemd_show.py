@@ -1,7 +1,7 @@
 """What the running systemd says of a service: `systemctl show`. Only for the node's own root."""
 
-from janitor.core.evidence import Unknown
-from janitor.host.programs import SYSTEM_DIRS, NotRun, programs_of
+from janitor.core.model.evidence import Unknown
+from janitor.host.kernel.programs import SYSTEM_DIRS, NotRun, programs_of
 
 _PROPERTIES = "LoadState,FragmentPath,DropInPaths,NeedDaemonReload,MainPID,ExecMainStartTimestampMonotonic"
 _TIMEOUT_S = 3

@@ -9,8 +9,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
-from janitor.core.evidence_node import Assignment, EnvironmentFile, Unit
-from janitor.core.systemd_syntax import (
+from janitor.core.model.evidence_node import Assignment, EnvironmentFile, Unit
+from janitor.core.node.systemd_syntax import (
     Unbalanced,
     UnitLine,
     command_words,
@@ -22,7 +22,7 @@ from janitor.core.systemd_syntax import (
 )
 from janitor.host.files import names, read_bounded, said
 from janitor.host.node import Node
-from janitor.host.secrets import hidden, masked, without_secrets
+from janitor.host.redaction import hidden, masked, without_secrets
 
 SEARCH_PATH: Final = (
     "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/etc/systemd/system",

@@ -1,0 +1,5 @@
+"""`python -m janitor.boot`, where nothing is installed."""
+
+from janitor.boot.stage import main
+
+main()

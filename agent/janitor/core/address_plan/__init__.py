@@ -1,0 +1,1 @@
+"""Address plans: whether the ranges of a cluster fit together, and which would."""

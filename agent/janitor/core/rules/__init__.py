@@ -1,0 +1,1 @@
+"""Policy rules: whose they are, which should be there, and who deleted them."""

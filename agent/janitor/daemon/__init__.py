@@ -1,0 +1,1 @@
+"""The daemon: one loop, its components, and what they report."""

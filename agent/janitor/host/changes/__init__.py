@@ -1,0 +1,1 @@
+"""Changes of the node: their journal, their quarantine, and how they are undone."""

@@ -1,0 +1,1 @@
+"""The kernel: processes, namespaces, mounts, netlink, packet filter."""

@@ -1,0 +1,1 @@
+"""Kubernetes on this node: its components, their configuration, and the API."""

@@ -1,0 +1,1 @@
+"""Container runtimes: their sockets, CRI, and containerd's own API."""

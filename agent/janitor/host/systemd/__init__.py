@@ -1,0 +1,1 @@
+"""systemd: its units, networkd, and what it is told."""
