@@ -2,7 +2,7 @@
 # janitor-boot.sh [--root DIR] [--ledger-only] [--strict]
 #
 # The boot stage for hosts and initramfs without Python: before any container runtime has started, free the pod addresses
-# that earlier boots left behind. The rule is that of agent/janitor/core/leases/boot.py, the order that of agent/janitor/boot.py,
+# that earlier boots left behind. The rule is that of agent/janitor/core/leases/boot.py, the order that of boot/stage.py,
 # and one table of cases holds the three together (tests/system/test_boot_table.py). Files go to the same quarantine,
 # with the same journal: 'janitor undo' puts them back.
 #

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from janitor.core.model.codes import Code
 from janitor.core.model.evidence import Evidence, Holder, LeaseDirectory, NetworkNamespace, Pod
+from janitor.core.model.reason import because
 from janitor.core.model.routing import Breaker, Route
 from janitor.core.model.rules import PolicyRule
 from janitor.passes.scan import diagnose
@@ -75,7 +77,7 @@ def dying() -> Evidence:
 
 
 FROM = PolicyRule(4, 32765, 0, (("from", "10.244.0.0/24"), ("iif", NAME)), "lookup", 77, b"x")
-STUCK = cache_entry(DEAD, damage="it is empty", path=f"/var/lib/cni/results/{NAME}")
+STUCK = cache_entry(DEAD, damage=because(Code.EMPTY), path=f"/var/lib/cni/results/{NAME}")
 SITUATIONS: dict[str, tuple[str, Evidence]] = {
     "a pod without a lease": ("LEASE003", with_pod(NAME)),
     "a pod whose address is another's": ("LEASE004", leased_to_another(NAME)),

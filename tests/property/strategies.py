@@ -17,12 +17,19 @@ from janitor.core.model.evidence import (
     TaskDirectory,
 )
 from janitor.core.model.lease import identity
-from janitor.core.model.reason import because
+from janitor.core.model.reason import Fact, Reason, because
 from tests import situations as s
 from tests.reasons import not_seen
 
 IDS = st.sampled_from([s.DEAD, s.LIVE, "c" * 64, "d" * 63, f"k8s.io-{'d' * 64}", ""])
 ADDRESSES = st.sampled_from([s.ADDRESS, "10.52.0.2", "10.52.0.200", "fd00::7", "192.0.2.1"])
+FACTS: st.SearchStrategy[dict[str, Fact]] = st.dictionaries(
+    st.text(max_size=4), st.text() | st.integers() | st.lists(st.text()).map(tuple), max_size=3
+)
+st.register_type_strategy(
+    Reason, st.builds(Reason, st.sampled_from(Code), FACTS.map(lambda facts: tuple(facts.items())), st.none())
+)
+
 UNKNOWN = st.builds(not_seen, st.sampled_from(["no permission", "no answer"]))
 TIMES = st.integers(0, 2 * s.NOW)
 

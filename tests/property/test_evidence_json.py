@@ -5,9 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from janitor.core.model.codes import Code
 from janitor.core.model.evidence import EVIDENCE_VERSION, AddressRange, Evidence, known
-from janitor.core.model.reason import Fact, Reason
 from janitor.passes.scan import diagnose
 from janitor.report.document import make_report, to_json
 from janitor.report.evidence_json import decode, encode
@@ -30,14 +28,6 @@ def test_the_same_findings(evidence: Evidence) -> None:
 
 RANGE = st.just(AddressRange("10.52.0.0/24", "10.52.0.1", "10.52.0.254", "10.52.0.1"))  # others are refused
 st.register_type_strategy(AddressRange, RANGE)
-
-
-FACTS: st.SearchStrategy[dict[str, Fact]] = st.dictionaries(
-    st.text(max_size=4), st.text() | st.integers() | st.lists(st.text()).map(tuple), max_size=3
-)
-st.register_type_strategy(
-    Reason, st.builds(Reason, st.sampled_from(Code), FACTS.map(lambda facts: tuple(facts.items())), st.none())
-)
 
 
 @given(st.from_type(Evidence))

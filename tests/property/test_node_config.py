@@ -73,7 +73,6 @@ CONFIGS: Any = st.builds(
     addresses=some(WORDS, 2),
     cni_files=some(st.from_type(CniFile), 2),
     machine=some(st.from_type(Machine), 1),
-    metadata_asked=st.booleans(),
     objects=some(st.builds(Objects, workloads=some(st.builds(Workload, name=NAMES), 2)), 1),
 )
 

@@ -20,7 +20,7 @@ from janitor.report.pass_lines import LogLine, decode, encode
 PACKAGE = Path(janitor.__file__).parent
 DOCUMENT = Path(__file__).parents[2] / "docs/log-events.md"
 FORWARDERS = {("reporter.py", "log"), ("clock_watch.py", "_log_seldom"), ("rule_log.py", "log_rule"),
-              ("passing.py", "_heard")}  # fmt: skip
+              ("lease_worker.py", "_heard")}  # fmt: skip
 """Functions that pass on an event and fields of somebody else, who is checked himself."""
 
 
@@ -67,7 +67,7 @@ def test_fields_that_no_call_spells_out_come_from_few_places() -> None:
     """`**fields` cannot be read in the source; the numbers by verdict are the only such fields of an event."""
     assert {verdict.value for verdict in Verdict} <= set(LogEvent.PASS.fields)
     spread = [(name, events) for name, call, events in calls() if any(one.arg is None for one in call.keywords)]
-    assert spread == [("pass_record.py", [LogEvent.PASS])]
+    assert spread == [("daemon/pass_record.py", [LogEvent.PASS])]
     forwarders = {
         (name, function.name)
         for name, module in modules()

@@ -254,9 +254,8 @@ def test_containers_without_number_leave_the_nodes_own_their_time(
             return allowance.left()
 
     last: dict[int, bool] = {}
-    began = time.monotonic()
     each(one.proc.pids(), one, visit, last.__setitem__)
-    assert time.monotonic() - began < (1.0 if pods == 1 else 2.5)
+    assert not last[49], "the share of one pod, or half of the whole time, was over before the last container"
     assert last[90]
 
 

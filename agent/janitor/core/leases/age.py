@@ -7,11 +7,11 @@ The wall clock alone is never trusted: boards without a battery-backed clock jum
 That a lease is older than the running runtime, in detail: the kernel knows a process's start in CLOCK_BOOTTIME, a file
 its times in CLOCK_REALTIME. The runtime's socket was made by that process, so its ctime must lie where the process's
 start lies on today's wall clock; else the clock was set, and the proof says nothing. Two steps that cancel each other
-do not show there, so the daemon has a timer that the kernel cancels at each step (clock_watch.py): after one, the proof
-says nothing until the runtime is started anew; steps before a boot's first daemon nobody sees. A CNI plugin that was at
-work before a proof begins voids both proofs by time for leases that name nobody. Suspend, which watching does not
-count, shows in CLOCK_MONOTONIC; a frozen container shows in a turn of the daemon's loop that took far longer than it
-waited, or in a gap between two daemons.
+do not show there, so the daemon has a timer that the kernel cancels at each step (daemon/clock_watch.py): after one,
+the proof says nothing until the runtime is started anew; steps before a boot's first daemon nobody sees. A CNI plugin
+that was at work before a proof begins voids both proofs by time for leases that name nobody. Suspend, which watching
+does not count, shows in CLOCK_MONOTONIC; a frozen container shows in a turn of the daemon's loop that took far longer
+than it waited, or in a gap between two daemons.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from janitor.core.model.codes import Code
 from janitor.core.model.evidence import Unknown
 from janitor.core.model.reason import Reason, because
 from janitor.host.cni.directories import CONFIGURATION, DATA_DIR
-from janitor.host.files import entries, failed, parse_json, printable, read_bounded, unknown
+from janitor.host.files import entries, parse_json, printable, read_bounded, unknown
 from janitor.host.node import Node
 
 EXTENSIONS: Final = (".conf", ".conflist", ".json")
@@ -99,7 +99,7 @@ def _file(node: Node, path: str) -> ConfigFile:
         content = read_bounded(node.path(path), LIMIT + 1)
     except OSError as error:
         unread = unknown(Code.CANNOT_READ_CNI_CONFIGURATION, error, path=printable(path))
-        return ConfigFile(path, unread, {}, failed(Code.UNREADABLE, error))
+        return ConfigFile(path, unread, {}, because(Code.UNREADABLE, error=error.strerror or str(error)))
     return understand(path, content)
 
 
