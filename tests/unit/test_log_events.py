@@ -19,8 +19,10 @@ from janitor.report.pass_lines import LogLine, decode, encode
 
 PACKAGE = Path(janitor.__file__).parent
 DOCUMENT = Path(__file__).parents[2] / "docs/log-events.md"
-FORWARDERS = {("reporter.py", "log"), ("clock_watch.py", "_log_seldom"), ("rule_log.py", "log_rule"),
-              ("lease_worker.py", "_heard")}  # fmt: skip
+FORWARDERS = {
+    ("daemon/reporter.py", "log"), ("daemon/clock_watch.py", "_log_seldom"), ("daemon/rule_log.py", "log_rule"),
+    ("daemon/lease_worker.py", "_heard"),
+}  # fmt: skip
 """Functions that pass on an event and fields of somebody else, who is checked himself."""
 
 

@@ -9,7 +9,7 @@ _NUMBERS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Signals:
-    """SIGTERM, SIGINT and SIGHUP interrupt nothing from here on. SIGHUP may have been blocked until now (commands/cli.py)."""
+    """SIGTERM, SIGINT and SIGHUP interrupt nothing from here on. SIGHUP may have been blocked until now."""
 
     def __enter__(self) -> Self:
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
