@@ -1,6 +1,8 @@
 """CIDR008 and CIDR016: the cluster's ranges against the routes that this node really has."""
 
+import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 
 from janitor.core.address_plan import (
     Address,
@@ -102,12 +104,15 @@ def _told(route: Route) -> str:
 
 
 def _move(route: Route, net: Net) -> str:
+    # Whoever may make links names them, and these lines are pasted into a shell of root's.
+    link = shlex.quote(route.interface)
     if route.interface.startswith(("docker", "br-")):
         return (
             'give Docker another range: "bip" and "default-address-pools" in /etc/docker/daemon.json, outside '
-            f"{net}; or, where nothing needs Docker here: apt-get remove docker.io; ip link delete {route.interface}"
+            f"{net}; or, where nothing needs Docker here: apt-get remove docker.io; ip link delete {link}"
         )
-    return f"give {route.interface} a range outside {net}, or remove it: ip route del {_told(route)}"
+    deleted = _told(replace(route, interface=link))
+    return f"give {route.interface} a range outside {net}, or remove it: ip route del {deleted}"
 
 
 def _reached(plan: AddressPlan, evidence: Evidence) -> Iterator[Finding]:
