@@ -142,3 +142,17 @@ def test_15_a_program_on_a_file_system_that_does_not_answer_is_not_waited_for(
             assert verdicts(json.loads(said)) == {OLD: "orphaned"}
         finally:
             server.kill()
+
+
+def test_08_where_a_namespace_is_pinned_is_no_part_of_a_command(node: NodeFactory, hostile: Hostile) -> None:
+    """The path is the pod's to choose, and a fix is there to be pasted into a shell of root's."""
+    machine = old_lease(node)
+    cgroups.make(machine.machine.name)
+    crowd = "ip link set lo up; for n in $(seq 90 110); do ip address add 10.52.0.$n/32 dev lo; done"
+    pin = f"""
+        mount -t tmpfs pod /mnt; cd /mnt; mkdir '$(reboot);'; touch '$(reboot);/x'; {pods_group(machine, "ab" * 32)}
+        unshare --net sh -ec '{crowd}; mount --bind /proc/self/ns/net "/mnt/\\$(reboot);/x"'; echo up; exec sleep 600"""
+    hostile(machine, ["unshare", "--mount", "--propagation", "private", "sh", "-ec", pin])
+    (finding,) = [finding for finding in report(machine)["findings"] if finding["id"] == "SCAN003"]
+    assert "reboot" in finding["summary"]
+    assert "reboot" not in finding["fix"]

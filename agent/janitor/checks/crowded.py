@@ -48,7 +48,8 @@ def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str]) -> 
             f'in /etc/janitor/janitor.toml: [scope] ignore_namespaces = ["{pods[0]}"]'
         )
     else:
-        fix = f"look who is in it and end that: nsenter --net={namespace.seen_at}, or by the process that is named"
+        # Where a mount is seen is a path of the pod's choosing: it belongs in no command.
+        fix = f"look who is in it and end that: lsns --type net lists it by its number, {namespace.inode}"
     return Finding(
         id="SCAN003",
         severity=Severity.WARNING,
