@@ -156,3 +156,20 @@ def test_08_where_a_namespace_is_pinned_is_no_part_of_a_command(node: NodeFactor
     (finding,) = [finding for finding in report(machine)["findings"] if finding["id"] == "SCAN003"]
     assert "reboot" in finding["summary"]
     assert "reboot" not in finding["fix"]
+
+
+ADDRESSES = " ".join(f"10.52.0.{number}" for number in range(90, 110))
+
+
+@pytest.mark.parametrize("where", ["its own network", "the node's network"])
+def test_08_a_pod_with_routes_to_the_whole_range_is_named(node: NodeFactory, hostile: Hostile, where: str) -> None:
+    """They lead nowhere, and keep every lease."""
+    machine = old_lease(node)
+    cgroups.make(machine.machine.name)
+    space = ["unshare", "--net"] if where == "its own network" else []
+    routes = f"ip link set lo up; for a in {ADDRESSES}; do ip route add $a/32 dev lo; done; echo up; exec sleep 600"
+    hostile(machine, [*space, "sh", "-ec", f"{pods_group(machine, 'ab' * 32)}; {routes}"])
+    said = report(machine)
+    assert verdicts(said) == {OLD: "live"}
+    (summary,) = findings(said, "SCAN003")
+    assert "has 20 addresses of the pods' ranges, or host routes to such," in summary

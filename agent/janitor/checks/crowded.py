@@ -1,4 +1,4 @@
-"""SCAN003: one network namespace has many of the pods' addresses, and no runtime gave it these."""
+"""SCAN003: one network namespace has many of the pods' addresses, or routes to them, and no runtime gave it these."""
 
 from collections.abc import Iterator
 
@@ -24,10 +24,13 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         for sets in (tuple(part for parts in network.range_sets for part in parts),)
     ]
     had = given(evidence)
+    # Somebody has these, and is named by them: the routes that lead there are no finding.
+    up = {text for namespace in known(evidence.namespaces) for text in known(namespace.addresses)}
     for namespace in known(evidence.namespaces):
+        routes = [text for text in known(namespace.host_routes) if text not in up]
         extra = [
             text
-            for text in known(namespace.addresses)
+            for text in (*known(namespace.addresses), *routes)
             if text not in had
             and (address := canonical_address(text)) is not None
             and any(in_ranges(address, ranges) for ranges in sets)
@@ -35,10 +38,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         pods = pods_of(namespace, evidence)
         if len(extra) < _MANY or (pods and all(pod in evidence.ignored_pods for pod in pods)):
             continue
-        yield _finding(namespace, extra, [pod for pod in pods if pod])
+        yield _finding(namespace, extra, [pod for pod in pods if pod], up)
 
 
-def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str]) -> Finding:
+def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str], up: set[str]) -> Finding:
     number = f"more than {len(extra)}" if namespace.more else str(len(extra))
     whose = f"the pod {pods[0]}" if len(pods) == 1 else namespace.seen_at
     if len(pods) == 1:
@@ -50,15 +53,23 @@ def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str]) -> 
     else:
         # Where a mount is seen is a path of the pod's choosing: it belongs in no command.
         fix = f"look who is in it and end that: lsns --type net lists it by its number, {namespace.inode}"
+    routes = [text for text in extra if text not in up]
+    own = [text for text in extra if text in up]
+    or_routes = ", or host routes to such," if routes else ""
+    where = f"the network namespace of {namespace.seen_at}"
     return Finding(
         id="SCAN003",
         severity=Severity.WARNING,
         subject=f"{whose} (network namespace {namespace.inode})",
-        summary=f"{whose} has {number} addresses of the pods' ranges that no runtime gave it",
-        evidence=(f"up in the network namespace of {namespace.seen_at}: {listing(extra)}",),
+        summary=f"{whose} has {number} addresses of the pods' ranges{or_routes} that no runtime gave it",
+        evidence=(
+            *((f"up in {where}: {listing(own)}",) if own else ()),
+            *((f"host routes in {where}, to what is up nowhere: {listing(routes)}",) if routes else ()),
+        ),
         explanation=(
-            "An address that is up keeps its lease, whoever has it. A pod that puts others' addresses on its own "
-            "interface, by mistake or on purpose, so keeps janitor from freeing them, and the range runs full."
+            "An address that is up keeps its lease, whoever has it, and so does a host route to it. A pod that puts "
+            "others' addresses on its own interface, by mistake or on purpose, so keeps janitor from freeing them, and "
+            "the range runs full."
         ),
         fix=fix,
     )
