@@ -173,3 +173,20 @@ def test_08_a_pod_with_routes_to_the_whole_range_is_named(node: NodeFactory, hos
     assert verdicts(said) == {OLD: "live"}
     (summary,) = findings(said, "SCAN003")
     assert "has 20 addresses of the pods' ranges, or host routes to such," in summary
+
+
+@pytest.mark.parametrize("pinned", [True, False], ids=["nobody in them", "a process in each"])
+def test_08_a_pod_with_an_address_in_each_of_many_namespaces_is_named(
+    node: NodeFactory, hostile: Hostile, pinned: bool
+) -> None:
+    machine = old_lease(node)
+    cgroups.make(machine.machine.name)
+    keep = "touch /mnt/$a; mount --bind /proc/self/ns/net /mnt/$a" if pinned else "sleep 600 >/dev/null & :"
+    inside = f"ip link set lo up; ip address add $a/32 dev lo; {keep}"
+    script = f"""{pods_group(machine, "ab" * 32)}; mount -t tmpfs pod /mnt
+        for a in {ADDRESSES}; do export a; unshare --net sh -ec '{inside}'; done; echo up; exec sleep 600"""
+    hostile(machine, ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script])
+    said = report(machine)
+    assert verdicts(said) == {OLD: "live"}
+    (summary,) = findings(said, "SCAN003")
+    assert "has 20 addresses of the pods' ranges that no runtime gave it" in summary

@@ -1,6 +1,7 @@
-"""SCAN003: one network namespace has many of the pods' addresses, or routes to them, and no runtime gave it these."""
+"""SCAN003: in a pod's networks are many of the pods' addresses, or routes to them, that no runtime gave it."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Hashable, Iterator
 
 from janitor.core.addresses import in_ranges
 from janitor.core.evidence import Evidence, NetworkNamespace, known
@@ -16,7 +17,7 @@ _MANY = 4  # a pod that its runtime has forgotten has one or two; with multus a 
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding a namespace, unless the operator has decided about its pod."""
+    """One finding for all namespaces of a pod, unless the operator has decided about it."""
     sets = [
         (sets,)
         for network in known(evidence.networks)
@@ -26,6 +27,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     had = given(evidence)
     # Somebody has these, and is named by them: the routes that lead there are no finding.
     up = {text for namespace in known(evidence.namespaces) for text in known(namespace.addresses)}
+    crowds: defaultdict[Hashable, list[tuple[NetworkNamespace, list[str]]]] = defaultdict(list)
     for namespace in known(evidence.namespaces):
         routes = [text for text in known(namespace.host_routes) if text not in up]
         extra = [
@@ -36,13 +38,24 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             and any(in_ranges(address, ranges) for ranges in sets)
         ]
         pods = pods_of(namespace, evidence)
-        if len(extra) < _MANY or (pods and all(pod in evidence.ignored_pods for pod in pods)):
-            continue
-        yield _finding(namespace, extra, [pod for pod in pods if pod], up)
+        if extra and not (pods and all(pod in evidence.ignored_pods for pod in pods)):
+            crowds[_owner(namespace)].append((namespace, extra))
+    for crowd in crowds.values():
+        extra = list(dict.fromkeys(text for _, some in crowd for text in some))
+        if len(extra) >= _MANY:
+            pods = pods_of(crowd[0][0], evidence)
+            yield _finding([namespace for namespace, _ in crowd], extra, [pod for pod in pods if pod], up)
 
 
-def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str], up: set[str]) -> Finding:
-    number = f"more than {len(extra)}" if namespace.more else str(len(extra))
+def _owner(namespace: NetworkNamespace) -> Hashable:
+    """Whose it is: a pod may have as many as it likes, with an address in each. One of the node's stands for itself."""
+    owners = frozenset(holder.pod_uid or holder.container_id for holder in namespace.holders)
+    return owners if owners and "" not in owners else namespace.inode
+
+
+def _finding(namespaces: list[NetworkNamespace], extra: list[str], pods: list[str], up: set[str]) -> Finding:
+    namespace, *others = namespaces
+    number = f"more than {len(extra)}" if any(one.more for one in namespaces) else str(len(extra))
     whose = f"the pod {pods[0]}" if len(pods) == 1 else namespace.seen_at
     if len(pods) == 1:
         space, _, name = pods[0].partition("/")
@@ -56,7 +69,7 @@ def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str], up:
     routes = [text for text in extra if text not in up]
     own = [text for text in extra if text in up]
     or_routes = ", or host routes to such," if routes else ""
-    where = f"the network namespace of {namespace.seen_at}"
+    where = f"the network namespace of {namespace.seen_at}{f' and {len(others)} more' if others else ''}"
     return Finding(
         id="SCAN003",
         severity=Severity.WARNING,
