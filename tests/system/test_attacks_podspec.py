@@ -190,3 +190,18 @@ def test_08_a_pod_with_an_address_in_each_of_many_namespaces_is_named(
     assert verdicts(said) == {OLD: "live"}
     (summary,) = findings(said, "SCAN003")
     assert "has 20 addresses of the pods' ranges that no runtime gave it" in summary
+
+
+def test_08_a_pod_that_names_the_containers_of_many_leases_is_named(node: NodeFactory, hostile: Hostile) -> None:
+    """In one command line each; whoever reads the runtime's log (a hostPath of /var/log) knows them all."""
+    machine = old_lease(node)
+    cgroups.make(machine.machine.name)
+    ids = [f"{number:064x}" for number in range(5)]
+    for number, one in enumerate(ids):
+        (machine.leases() / f"10.52.0.{110 + number}").write_bytes(f"{one}\r\neth0".encode())
+    each = f"for id in {' '.join(ids)}; do sh -c 'sleep 600; :' $id >/dev/null & done; echo up; exec sleep 600"
+    hostile(machine, ["sh", "-ec", f"{pods_group(machine, 'ab' * 32)}; {each}"])
+    said = report(machine)
+    assert [verdict for address, verdict in verdicts(said).items() if address != OLD] == ["live"] * 5
+    (summary,) = findings(said, "SCAN003")
+    assert summary == f"processes of the container or pod {POD} name 5 containers of leases, of which no runtime knows"

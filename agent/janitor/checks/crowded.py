@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator
 
 from janitor.core.addresses import in_ranges
-from janitor.core.evidence import Evidence, NetworkNamespace, known
+from janitor.core.evidence import Evidence, Holder, NetworkNamespace, known
 from janitor.core.findings import Finding, Severity
 from janitor.core.judgement import Judgement
 from janitor.core.lease import canonical_address
@@ -37,14 +37,44 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             and (address := canonical_address(text)) is not None
             and any(in_ranges(address, ranges) for ranges in sets)
         ]
-        pods = pods_of(namespace, evidence)
+        pods = pods_of(namespace.holders, evidence)
         if extra and not (pods and all(pod in evidence.ignored_pods for pod in pods)):
             crowds[_owner(namespace)].append((namespace, extra))
     for crowd in crowds.values():
         extra = list(dict.fromkeys(text for _, some in crowd for text in some))
         if len(extra) >= _MANY:
-            pods = pods_of(crowd[0][0], evidence)
+            pods = pods_of(crowd[0][0].holders, evidence)
             yield _finding([namespace for namespace, _ in crowd], extra, [pod for pod in pods if pod], up)
+    yield from _by_their_word(evidence)
+
+
+def _by_their_word(evidence: Evidence) -> Iterator[Finding]:
+    """One finding for each pod whose processes name many containers of leases: a pod is one of them."""
+    endpoints = known(evidence.endpoints)
+    listed = {sandbox.container_id for endpoint in endpoints for sandbox in known(endpoint.sandboxes)}
+    listed |= {record.container_id for endpoint in endpoints for record in known(endpoint.records)}
+    named: defaultdict[str, dict[str, Holder]] = defaultdict(dict)
+    for process in known(evidence.processes):
+        if whose := process.holder.pod_uid or process.holder.container_id:
+            named[whose].update(dict.fromkeys(set(process.container_ids) - listed, process.holder))
+    for whose, ids in named.items():
+        if len(ids) < _MANY:
+            continue
+        (pod,) = pods_of(list(ids.values())[:1], evidence)
+        space, _, name = pod.partition("/")
+        who = f"the pod {pod}" if pod else f"the container or pod {whose}"
+        yield Finding(
+            id="SCAN003",
+            severity=Severity.WARNING,
+            subject=f"{who} (its processes)",
+            summary=f"processes of {who} name {len(ids)} containers of leases, of which no runtime knows",
+            evidence=(f"in their command lines: {listing(sorted(ids))}",),
+            explanation=(
+                "Whoever names a container keeps its leases, because a monitor of a pod that its runtime has forgotten "
+                "looks the same; but that names one. So many keep janitor from freeing them, and the range runs full."
+            ),
+            fix=f"kubectl delete pod -n {space} {name}" if pod else "look what they do, and end them",
+        )
 
 
 def _owner(namespace: NetworkNamespace) -> Hashable:
