@@ -142,3 +142,66 @@ def test_15_a_program_on_a_file_system_that_does_not_answer_is_not_waited_for(
             assert verdicts(json.loads(said)) == {OLD: "orphaned"}
         finally:
             server.kill()
+
+
+def test_08_where_a_namespace_is_pinned_is_no_part_of_a_command(node: NodeFactory, hostile: Hostile) -> None:
+    """The path is the pod's to choose, and a fix is there to be pasted into a shell of root's."""
+    machine = old_lease(node)
+    cgroups.make(machine.machine.name)
+    crowd = "ip link set lo up; for n in $(seq 90 110); do ip address add 10.52.0.$n/32 dev lo; done"
+    pin = f"""
+        mount -t tmpfs pod /mnt; cd /mnt; mkdir '$(reboot);'; touch '$(reboot);/x'; {pods_group(machine, "ab" * 32)}
+        unshare --net sh -ec '{crowd}; mount --bind /proc/self/ns/net "/mnt/\\$(reboot);/x"'; echo up; exec sleep 600"""
+    hostile(machine, ["unshare", "--mount", "--propagation", "private", "sh", "-ec", pin])
+    (finding,) = [finding for finding in report(machine)["findings"] if finding["id"] == "SCAN003"]
+    assert "reboot" in finding["summary"]
+    assert "reboot" not in finding["fix"]["text"]
+
+
+ADDRESSES = " ".join(f"10.52.0.{number}" for number in range(90, 110))
+
+
+@pytest.mark.parametrize("where", ["its own network", "the node's network"])
+def test_08_a_pod_with_routes_to_the_whole_range_is_named(node: NodeFactory, hostile: Hostile, where: str) -> None:
+    """They lead nowhere, and keep every lease."""
+    machine = old_lease(node)
+    cgroups.make(machine.machine.name)
+    space = ["unshare", "--net"] if where == "its own network" else []
+    routes = f"ip link set lo up; for a in {ADDRESSES}; do ip route add $a/32 dev lo; done; echo up; exec sleep 600"
+    hostile(machine, [*space, "sh", "-ec", f"{pods_group(machine, 'ab' * 32)}; {routes}"])
+    said = report(machine)
+    assert verdicts(said) == {OLD: "live"}
+    (summary,) = findings(said, "SCAN003")
+    assert "has 20 addresses of the pods' ranges, or host routes to such," in summary
+
+
+@pytest.mark.parametrize("pinned", [True, False], ids=["nobody in them", "a process in each"])
+def test_08_a_pod_with_an_address_in_each_of_many_namespaces_is_named(
+    node: NodeFactory, hostile: Hostile, pinned: bool
+) -> None:
+    machine = old_lease(node)
+    cgroups.make(machine.machine.name)
+    keep = "touch /mnt/$a; mount --bind /proc/self/ns/net /mnt/$a" if pinned else "sleep 600 >/dev/null & :"
+    inside = f"ip link set lo up; ip address add $a/32 dev lo; {keep}"
+    script = f"""{pods_group(machine, "ab" * 32)}; mount -t tmpfs pod /mnt
+        for a in {ADDRESSES}; do export a; unshare --net sh -ec '{inside}'; done; echo up; exec sleep 600"""
+    hostile(machine, ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script])
+    said = report(machine)
+    assert verdicts(said) == {OLD: "live"}
+    (summary,) = findings(said, "SCAN003")
+    assert "has 20 addresses of the pods' ranges that no runtime gave it" in summary
+
+
+def test_08_a_pod_that_names_the_containers_of_many_leases_is_named(node: NodeFactory, hostile: Hostile) -> None:
+    """In one command line each; whoever reads the runtime's log (a hostPath of /var/log) knows them all."""
+    machine = old_lease(node)
+    cgroups.make(machine.machine.name)
+    ids = [f"{number:064x}" for number in range(5)]
+    for number, one in enumerate(ids):
+        (machine.leases() / f"10.52.0.{110 + number}").write_bytes(f"{one}\r\neth0".encode())
+    each = f"for id in {' '.join(ids)}; do sh -c 'sleep 600; :' $id >/dev/null & done; echo up; exec sleep 600"
+    hostile(machine, ["sh", "-ec", f"{pods_group(machine, 'ab' * 32)}; {each}"])
+    said = report(machine)
+    assert [verdict for address, verdict in verdicts(said).items() if address != OLD] == ["live"] * 5
+    (summary,) = findings(said, "SCAN003")
+    assert summary == f"processes of the container or pod {POD} name 5 containers of leases, of which no runtime knows"

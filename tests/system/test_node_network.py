@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -118,6 +119,14 @@ def test_the_next_hop_behind_a_bridge_of_docker(tmp_path: Path) -> None:
     finding = scan(tmp_path, NETWORK + docker, files=files, only="CIDR016")["CIDR016"]
     assert finding["severity"] == "critical"
     assert any("10.0.0.1 is this node's own address or next hop" in line for line in finding["evidence"])
+
+
+@pytest.mark.parametrize("name", ["br-$(reboot)", "br-;reboot", "docker`reboot`"])
+def test_the_name_of_a_link_is_no_command(tmp_path: Path, name: str) -> None:
+    """A pod of the node's network with CAP_NET_ADMIN gives it; the fix is there to be pasted into a shell of root's."""
+    link = f"\nip link add '{name}' type bridge\nip address add 10.42.64.1/18 dev '{name}'\nip link set '{name}' up\n"
+    fix = scan(tmp_path, NETWORK + link, files=K3S, only="CIDR016")["CIDR016"]["fix"]
+    assert shlex.split(fix["commands"][-1])[-1] == name
 
 
 def test_a_healthy_node_has_neither(tmp_path: Path) -> None:

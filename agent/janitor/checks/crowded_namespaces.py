@@ -1,11 +1,12 @@
-"""SCAN003: one network namespace has many of the pods' addresses, and no runtime gave it these."""
+"""SCAN003: in a pod's networks are many of the pods' addresses, or routes to them, that no runtime gave it."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Hashable, Iterator
 
 from janitor.core.leases.judgement import Judgement
 from janitor.core.leases.sightings import given, pods_of
 from janitor.core.model.addresses import in_ranges
-from janitor.core.model.evidence import Evidence, NetworkNamespace, known
+from janitor.core.model.evidence import Evidence, Holder, NetworkNamespace, known
 from janitor.core.model.finding_ids import FindingId
 from janitor.core.model.findings import Finding
 from janitor.core.model.fix import Command, Fix, Snippet
@@ -16,7 +17,7 @@ _MANY = 4  # a pod that its runtime has forgotten has one or two; with multus a 
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding a namespace, unless the operator has decided about its pod."""
+    """One finding for all namespaces of a pod, unless the operator has decided about it."""
     sets = [
         (sets,)
         for network in known(evidence.networks)
@@ -24,22 +25,68 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         for sets in (tuple(part for parts in network.range_sets for part in parts),)
     ]
     had = given(evidence)
+    # Somebody has these, and is named by them: the routes that lead there are no finding.
+    up = {text for namespace in known(evidence.namespaces) for text in known(namespace.addresses)}
+    crowds: defaultdict[Hashable, list[tuple[NetworkNamespace, list[str]]]] = defaultdict(list)
     for namespace in known(evidence.namespaces):
+        routes = [text for text in known(namespace.host_routes) if text not in up]
         extra = [
             text
-            for text in known(namespace.addresses)
+            for text in (*known(namespace.addresses), *routes)
             if text not in had
             and (address := canonical_address(text)) is not None
             and any(in_ranges(address, ranges) for ranges in sets)
         ]
-        pods = pods_of(namespace, evidence)
-        if len(extra) < _MANY or (pods and all(pod in evidence.ignored_pods for pod in pods)):
+        pods = pods_of(namespace.holders, evidence)
+        if extra and not (pods and all(pod in evidence.ignored_pods for pod in pods)):
+            crowds[_owner(namespace)].append((namespace, extra))
+    for crowd in crowds.values():
+        extra = list(dict.fromkeys(text for _, some in crowd for text in some))
+        if len(extra) >= _MANY:
+            pods = pods_of(crowd[0][0].holders, evidence)
+            yield _finding([namespace for namespace, _ in crowd], extra, [pod for pod in pods if pod], up)
+    yield from _by_their_word(evidence)
+
+
+def _by_their_word(evidence: Evidence) -> Iterator[Finding]:
+    """One finding for each pod whose processes name many containers of leases: a pod is one of them."""
+    endpoints = known(evidence.endpoints)
+    listed = {sandbox.container_id for endpoint in endpoints for sandbox in known(endpoint.sandboxes)}
+    listed |= {record.container_id for endpoint in endpoints for record in known(endpoint.records)}
+    named: defaultdict[str, dict[str, Holder]] = defaultdict(dict)
+    for process in known(evidence.processes):
+        if whose := process.holder.pod_uid or process.holder.container_id:
+            named[whose].update(dict.fromkeys(set(process.container_ids) - listed, process.holder))
+    for whose, ids in named.items():
+        if len(ids) < _MANY:
             continue
-        yield _finding(namespace, extra, [pod for pod in pods if pod])
+        (pod,) = pods_of(list(ids.values())[:1], evidence)
+        space, _, name = pod.partition("/")
+        who = f"the pod {pod}" if pod else f"the container or pod {whose}"
+        yield Finding.of(
+            id=FindingId.SCAN003,
+            subject=f"{who} (its processes)",
+            summary=f"processes of {who} name {len(ids)} containers of leases, of which no runtime knows",
+            evidence=(f"in their command lines: {listing(sorted(ids))}",),
+            explanation=(
+                "Whoever names a container keeps its leases, because a monitor of a pod that its runtime has forgotten "
+                "looks the same; but that names one. So many keep janitor from freeing them, and the range runs full."
+            ),
+            fix=Fix.of(
+                Command.of("kubectl", "delete", "pod", "-n", space, name) if pod else "look what they do, and end them"
+            ),
+        )
 
 
-def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str]) -> Finding:
-    number = f"more than {len(extra)}" if namespace.more else str(len(extra))
+def _owner(namespace: NetworkNamespace) -> Hashable:
+    """Whose it is: a pod may have as many as it likes, with an address in each. One of the node's stands for itself."""
+    owners = frozenset(holder.pod_uid or holder.container_id for holder in namespace.holders)
+    return owners if owners and "" not in owners else namespace.inode
+
+
+def _finding(namespaces: list[NetworkNamespace], extra: list[str], pods: list[str], up: set[str]) -> Finding:
+    namespace, *others = namespaces
+    number = f"more than {len(extra)}" if any(one.more for one in namespaces) else str(len(extra))
     whose = f"the pod {pods[0]}" if len(pods) == 1 else namespace.seen_at
     if len(pods) == 1:
         space, _, name = pods[0].partition("/")
@@ -49,19 +96,28 @@ def _finding(namespace: NetworkNamespace, extra: list[str], pods: list[str]) -> 
             Snippet(f'[scope] ignore_namespaces = ["{pods[0]}"]'),
         )
     else:
+        # Where a mount is seen is a path of the pod's choosing: it belongs in no command.
         fix = Fix.of(
             "look who is in it and end that: ",
-            Command.of("nsenter", f"--net={namespace.seen_at}"),
-            ", or by the process that is named",
+            Command.of("lsns", "--type", "net"),
+            f" lists it by its number, {namespace.inode}",
         )
+    routes = [text for text in extra if text not in up]
+    own = [text for text in extra if text in up]
+    or_routes = ", or host routes to such," if routes else ""
+    where = f"the network namespace of {namespace.seen_at}{f' and {len(others)} more' if others else ''}"
     return Finding.of(
         id=FindingId.SCAN003,
         subject=f"{whose} (network namespace {namespace.inode})",
-        summary=f"{whose} has {number} addresses of the pods' ranges that no runtime gave it",
-        evidence=(f"up in the network namespace of {namespace.seen_at}: {listing(extra)}",),
+        summary=f"{whose} has {number} addresses of the pods' ranges{or_routes} that no runtime gave it",
+        evidence=(
+            *((f"up in {where}: {listing(own)}",) if own else ()),
+            *((f"host routes in {where}, to what is up nowhere: {listing(routes)}",) if routes else ()),
+        ),
         explanation=(
-            "An address that is up keeps its lease, whoever has it. A pod that puts others' addresses on its own "
-            "interface, by mistake or on purpose, so keeps janitor from freeing them, and the range runs full."
+            "An address that is up keeps its lease, whoever has it, and so does a host route to it. A pod that puts "
+            "others' addresses on its own interface, by mistake or on purpose, so keeps janitor from freeing them, and "
+            "the range runs full."
         ),
         fix=fix,
     )

@@ -5,7 +5,7 @@ A sighting only ever adds a reason to keep a lease. What should have been looked
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import chain
@@ -15,6 +15,7 @@ from janitor.core.model.evidence import (
     CacheEntry,
     Endpoint,
     Evidence,
+    Holder,
     NetworkNamespace,
     Sandbox,
     Unknown,
@@ -123,12 +124,12 @@ def given(evidence: Evidence) -> frozenset[str]:
     return frozenset(canonical(address.partition("/")[0]) for address in (*said, *cached))
 
 
-def pods_of(namespace: NetworkNamespace, evidence: Evidence) -> tuple[str, ...]:
-    """The pods whose processes were seen in it, and "" for others; of pods that no runtime lists nothing is known."""
+def pods_of(holders: Iterable[Holder], evidence: Evidence) -> tuple[str, ...]:
+    """The pods that these are, and "" for others; of pods that no runtime lists nothing is known."""
     sandboxes = [s for e in known(evidence.endpoints) for s in known(e.sandboxes)]
     by_id = {sandbox.container_id: str(sandbox.pod) for sandbox in sandboxes}
     by_uid = {sandbox.pod.uid: str(sandbox.pod) for sandbox in sandboxes if sandbox.pod.uid}
-    return tuple(dict.fromkeys(by_id.get(h.container_id) or by_uid.get(h.pod_uid) or "" for h in namespace.holders))
+    return tuple(dict.fromkeys(by_id.get(h.container_id) or by_uid.get(h.pod_uid) or "" for h in holders))
 
 
 def _only(table: tuple[str, ...] | Unknown, addresses: frozenset[str]) -> tuple[str, ...] | Unknown:
@@ -143,7 +144,7 @@ def counted(evidence: Evidence) -> Iterator[NetworkNamespace]:
     """
     addresses = given(evidence) if evidence.ignored_pods else frozenset()
     for namespace in known(evidence.namespaces):
-        pods = pods_of(namespace, evidence) if evidence.ignored_pods else ()
+        pods = pods_of(namespace.holders, evidence) if evidence.ignored_pods else ()
         if pods and all(pod in evidence.ignored_pods for pod in pods):
             yield replace(
                 namespace,

@@ -253,7 +253,7 @@ class Process:
     """A process that says something about a lease: it names a container ID, or it is a CNI plugin at work.
 
     Only 64-digit IDs are kept of its command line, and only CNI_* of its environment. `apart` says that it can write no
-    lease, so that it is no plugin of the node's, whatever its environment has.
+    lease, so that it is no plugin of the node's, whatever its environment has. `holder` is whose it is, for its name.
     """
 
     pid: int
@@ -263,6 +263,7 @@ class Process:
     cni_command: str = ""
     cni_container_id: str = ""
     apart: bool = False
+    holder: Holder = Holder()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Final
 import psutil
 
 from janitor.core.model.codes import Code
-from janitor.core.model.evidence import Overlooked, Process, Unknown
+from janitor.core.model.evidence import Holder, Overlooked, Process, Unknown
 from janitor.host.files import printable, read_bounded, unknown
 from janitor.host.kernel.budget import Allowance, Budget, each, read_whole
 from janitor.host.kernel.procfs import Proc
@@ -118,13 +118,22 @@ def _read(pid: int, proc: Proc, asked: Asked, budget: Budget) -> Process | str |
             if not ids and not container_id:
                 return None
             apart = bool(command or container_id) and budget.register.apart(pid)
-            return Process(pid, proc.name(pid), proc.started_ns(pid), ids, command, container_id, apart)
+            whose = _holder(pid, budget)
+            return Process(pid, proc.name(pid), proc.started_ns(pid), ids, command, container_id, apart, whose)
         except (FileNotFoundError, ProcessLookupError):
             return None  # it has ended
         except OSError as error:
             if budget.whose(pid).confined and not isinstance(error, PermissionError):
                 return _WORDS
             raise OSError(error.errno, f"process {pid} ({proc.name(pid)}): {error.strerror}") from None
+
+
+def _holder(pid: int, budget: Budget) -> Holder:
+    """Whose it is. What it says counts whether or not that can be told."""
+    try:
+        return budget.register.holder(pid)
+    except OSError:
+        return Holder()
 
 
 def _cni(variables: bytes) -> tuple[str, str]:
