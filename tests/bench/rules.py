@@ -22,7 +22,7 @@ DEBOUNCED = (
 )
 OBSERVER = """
 import json, select, sys, time
-from janitor.host.netlink import RuleSocket
+from janitor.host.kernel.netlink import RuleSocket
 s = RuleSocket(watch=True); print('{}', flush=True)
 while True:
     select.select([s], [], [])

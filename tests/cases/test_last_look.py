@@ -19,7 +19,7 @@ from janitor.core.model.codes import Code
 from janitor.core.model.evidence import Unknown
 from janitor.core.model.outcome import Entry, Outcome, Restored
 from janitor.core.model.reason import because
-from janitor.host.changes.apply import BATCH, Hands, Witness, apply
+from janitor.host.changes.apply import BATCH, ApplyContext, Witness, apply
 from janitor.host.changes.journal import JOURNAL, Journal
 from janitor.host.changes.quarantine import QUARANTINE, move
 from janitor.host.changes.undo import recover, undo
@@ -71,15 +71,15 @@ def frees(root: Path, *names: str) -> tuple[Action, ...]:
     )
 
 
-def hands(root: Path, **other: Any) -> Hands:
-    made = Hands(
+def context(root: Path, **other: Any) -> ApplyContext:
+    made = ApplyContext(
         str(root), MOVED, "boot", Journal(str(root)), own_mounts(), lambda: NOBODY, patience_s=0.1
     )  # fmt: skip
     return replace(made, **other)
 
 
 def done(root: Path, actions: tuple[Action, ...], **other: Any) -> list[Outcome]:
-    return list(apply(actions, hands(root, **other)))
+    return list(apply(actions, context(root, **other)))
 
 
 def events(outcomes: list[Outcome]) -> list[str]:
@@ -385,13 +385,13 @@ def test_a_lease_that_is_there_by_now_is_not_written_over(root: Path) -> None:
 
 def freed(root: Path) -> Journal:
     """The journal of a pass that has freed the orphan."""
-    made = hands(root)
+    made = context(root)
     assert events(list(apply(frees(root), made))) == ["done"]
     return made.journal
 
 
 def put_back(root: Path, journal: Journal, witness: Witness | Unknown = NOBODY) -> Restored:
-    (restored,) = undo(MOVED, hands(root, journal=journal, witness=lambda: witness))
+    (restored,) = undo(MOVED, context(root, journal=journal, witness=lambda: witness))
     return restored
 
 

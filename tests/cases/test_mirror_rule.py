@@ -18,7 +18,7 @@ from janitor.core.model.routing import (
     Profile,
     Route,
     Routing,
-    RuleMaker,
+    RuleOwner,
 )
 from janitor.core.model.rules import RTPROT_KERNEL, RTPROT_STATIC, PolicyRule, derived
 from janitor.core.rules.corroboration import DYNAMIC_S, Unwatched, missing_evidence
@@ -49,7 +49,7 @@ def added(made: Mirror, there: tuple[PolicyRule, ...] = (), now_ns: int = NOW) -
 
 def round_of(made: Mirror, now_ns: int) -> bool:
     """networkd wipes, and the rule is put back if it may be."""
-    made.wiped(RULE, now_ns)
+    made.deleted_by_networkd(RULE, now_ns)
     back = added(made, now_ns=now_ns)
     for rule in back:
         made.restored(rule, now_ns)
@@ -61,7 +61,7 @@ def round_of(made: Mirror, now_ns: int) -> bool:
 
 def test_what_networkd_deletes_is_put_back() -> None:
     made = mirror(RULE)
-    made.wiped(RULE, NOW)
+    made.deleted_by_networkd(RULE, NOW)
     assert added(made) == [RULE]
 
 
@@ -69,17 +69,17 @@ def test_what_anybody_else_deletes_stays_away() -> None:
     made = mirror(RULE)
     assert made.forget(RULE) is not None
     assert made.find(RULE) is None
-    made.wiped(RULE, NOW)
+    made.deleted_by_networkd(RULE, NOW)
     assert added(made) == []
 
 
 def test_what_networkd_makes_is_its_own_business() -> None:
     made = mirror()
     made.added(RULE, NOW, by_networkd=True)
-    made.wiped(RULE, NOW)
+    made.deleted_by_networkd(RULE, NOW)
     assert added(made) == []
     made.added(RULE, NOW)  # by its owner, since
-    made.wiped(RULE, NOW)
+    made.deleted_by_networkd(RULE, NOW)
     assert added(made) == [RULE]
 
 
@@ -89,20 +89,20 @@ def test_what_networkds_configuration_may_have_declared_is_its_own_business() ->
         made = Mirror((GENERIC,))
         made.compare((static, RULE), declared=declared)
         for rule in (static, RULE):
-            made.wiped(rule, NOW)
+            made.deleted_by_networkd(rule, NOW)
         assert sorted(added(made), key=lambda r: -r.priority) == left
 
 
 def test_what_its_owner_makes_again_by_itself_is_left_to_it() -> None:
     for seconds, left_alone in ((5, True), (300, False)):
         made = mirror(RULE, profile=replace(GENERIC, rules=(Match(self_heals_after=seconds),)))
-        made.wiped(RULE, NOW)
+        made.deleted_by_networkd(RULE, NOW)
         assert (added(made) == []) is left_alone
 
 
 def test_what_is_owed_is_not_judged_as_if_nobody_had_seen_its_deletion() -> None:
     made = mirror(RULE, OTHER)
-    made.wiped(RULE, NOW)
+    made.deleted_by_networkd(RULE, NOW)
     assert [kept.rule for kept in made.compare(())] == [OTHER]
 
 
@@ -111,11 +111,11 @@ def test_what_is_owed_is_not_judged_as_if_nobody_had_seen_its_deletion() -> None
 
 def test_an_owner_that_was_quicker_gets_no_second_one() -> None:
     made = mirror(RULE)
-    made.wiped(RULE, NOW)
+    made.deleted_by_networkd(RULE, NOW)
     there = replace(RULE, payload=b"other")  # the kernel's own bytes of the same rule
     assert added(made, (there,)) == []
-    assert made.owed() == []
-    made.wiped(RULE, NOW)
+    assert made.pending_restore() == []
+    made.deleted_by_networkd(RULE, NOW)
     assert added(made) == [RULE], "it is known as before"
 
 
@@ -137,7 +137,7 @@ def test_a_rule_that_its_owner_makes_again_has_its_place_behind_the_others() -> 
     """As the kernel puts it; put back later, they keep that order."""
     first, second = replace(RULE, priority=100), OTHER
     made = mirror(first, second)
-    made.wiped(first, NOW)
+    made.deleted_by_networkd(first, NOW)
     made.added(first, NOW)
     assert [kept.rule for kept in made.kept] == [second, first]
 
@@ -145,7 +145,7 @@ def test_a_rule_that_its_owner_makes_again_has_its_place_behind_the_others() -> 
 def test_a_pinned_rule_comes_back_as_the_kernels() -> None:
     """The next wipe does not touch it."""
     made = mirror(RULE, profile=replace(GENERIC, protocol="kernel"))
-    made.wiped(RULE, NOW)
+    made.deleted_by_networkd(RULE, NOW)
     assert [rule.protocol for rule in added(made)] == [RTPROT_KERNEL]
 
 
@@ -197,10 +197,10 @@ def test_what_was_restored_long_ago_counts_no_more() -> None:
 
 def test_what_is_undecided_is_neither_put_back_nor_forgotten() -> None:
     made = mirror(RULE)
-    kept = made.wiped(RULE, NOW)
+    kept = made.deleted_by_networkd(RULE, NOW)
     assert kept is not None
     kept.undecided = True
-    assert (added(made), made.owed(), made.waiting()) == ([], [], [kept])
+    assert (added(made), made.pending_restore(), made.waiting()) == ([], [], [kept])
     assert made.unwanted(lambda *_: (recorded("it is not wanted"),)) != []
     assert made.find(RULE) is None
 
@@ -229,7 +229,7 @@ def test_a_profile_knows_its_owners_rules_and_no_others(rule: PolicyRule, known:
 
 
 FILE = "/etc/cni/net.d/10-kuberouter.conflist"
-MAKER = RuleMaker("kube-router", 9, 1, (), FILE)
+MAKER = RuleOwner("kube-router", 9, 1, (), FILE)
 WHOLE = Routing(
     rules=(),
     routes=(Route("198.51.100.7/32", "", "tun-0123456789a", table=77),),
@@ -245,7 +245,7 @@ TUNNEL, BRIDGE = WHOLE.links  # type: ignore[misc]
 
 
 def why_not(
-    gone_s: float = 0.0, last: RuleMaker | None = None, rule: PolicyRule = RULE, **other: Any
+    gone_s: float = 0.0, last: RuleOwner | None = None, rule: PolicyRule = RULE, **other: Any
 ) -> tuple[Reason, ...]:
     owned = OwnedRule(rule, KUBE_ROUTER, KUBE_ROUTER.rules[0])
     found = not_wanted(owned, OwnersSeen(replace(WHOLE, **other), (RANGE,)), gone_s, last)
@@ -253,7 +253,7 @@ def why_not(
     return found
 
 
-def made_with(*arguments: str) -> tuple[RuleMaker, ...]:
+def made_with(*arguments: str) -> tuple[RuleOwner, ...]:
     return (replace(MAKER, arguments=arguments),)
 
 

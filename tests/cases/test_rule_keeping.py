@@ -14,21 +14,21 @@ from typing import Any
 
 import pytest
 
-from janitor.core.model.routing import Link, Match, Networkd, Profile, Route, Routing, RuleMaker
+from janitor.core.model.routing import Link, Match, Networkd, Profile, Route, Routing, RuleOwner
 from janitor.core.model.rules import PolicyRule, derived
 from janitor.core.rules.mirror import COPY_NS, MANY, Mirror
 from janitor.core.rules.rule_memory import RuleCounts, RuleMemory
 from janitor.daemon.rule_keeper import RuleKeeper
 from janitor.host import profiles
 from janitor.host.changes.saved_rules import KeptNote, Note, Place
-from janitor.host.kernel.attribution import Attribution, Doer
+from janitor.host.kernel.attribution import Actor, Attribution
 from janitor.host.kernel.namespaces import CLONE_NEWNET, call, in_thread
 from janitor.host.kernel.netlink import RuleSocket
 from janitor.host.kernel.procfs import Proc, clock
 from janitor.host.node import files_only
 from janitor.host.rule_owners import Owners
 from janitor.report.events import LogEvent
-from janitor.report.page import Deed, deed
+from janitor.report.page import ActionRecord, action_record
 from tests.log import Log
 from tests.nodes import booted
 from tests.reasons import not_seen
@@ -41,8 +41,8 @@ RANGE = "10.244.0.0/24"
 FILE = "/etc/cni/net.d/10-kuberouter.conflist"
 RULE: PolicyRule = replace(derived(RANGE, 77), priority=32765)
 OTHER: PolicyRule = derived("10.9.0.0/16", 99)
-NETWORKD = Doer("networkd", 5, "systemd-networkd")
-SOMEBODY = Doer("process", 7, "ip")
+NETWORKD = Actor("networkd", 5, "systemd-networkd")
+SOMEBODY = Actor("process", 7, "ip")
 UNSEEN = not_seen("no permission")
 WANTED = Routing(
     rules=(),
@@ -51,11 +51,11 @@ WANTED = Routing(
         Link(2, "tun-0123456789a", True, "ipip", ()),
         Link(3, "kube-bridge", True, "bridge", ("10.244.0.1/24",)),
     ),
-    makers=(RuleMaker("kube-router", 9, 1, (), FILE),),
+    makers=(RuleOwner("kube-router", 9, 1, (), FILE),),
     networkd=(Networkd(5, 1 << 62, "252", (), (), ()),),
     profiles=(KUBE_ROUTER,),
 )
-REFUSED = (RuleMaker("kube-router", 9, 1, ("--run-router=false",), FILE),)
+REFUSED = (RuleOwner("kube-router", 9, 1, ("--run-router=false",), FILE),)
 ELSEWHERE = replace(WANTED, networkd=())
 
 
@@ -84,15 +84,15 @@ class Node:
         """This is what a look at the owners has shown, just now."""
         self.owners.routing, self.owners._configured, self.owners.looked_ns = routing, (RANGE,), clock().boottime_ns
 
-    def makes(self, rule: PolicyRule, doer: Doer = SOMEBODY) -> PolicyRule:
+    def makes(self, rule: PolicyRule, actor: Actor = SOMEBODY) -> PolicyRule:
         """Somebody makes it, and the keeper hears of it."""
         rule = self.operator.add(rule)
-        self.keeper._made(rule, doer, clock().boottime_ns)
+        self.keeper._made(rule, actor, clock().boottime_ns)
         return rule
 
-    def deletes(self, rule: PolicyRule, doer: Doer) -> None:
+    def deletes(self, rule: PolicyRule, actor: Actor) -> None:
         self.operator.remove(rule)
-        self.keeper._deleted(rule, doer, clock().boottime_ns)
+        self.keeper._deleted(rule, actor, clock().boottime_ns)
 
     def there(self, rule: PolicyRule) -> bool:
         return any(one.exact == rule.exact for one in self.operator.dump())
@@ -131,16 +131,16 @@ def test_what_networkd_deletes_is_put_back(node: Node) -> None:
     node.restoring.restore()
     assert node.there(rule)
     assert node.log.events() == [LogEvent.RULE_LEARNED, LogEvent.RULE_RESTORED]
-    listed = deed(1, *node.log[-1])
-    assert listed == Deed(1, f"rule restored: {rule}", "deleted by systemd-networkd (process 5)")
+    listed = action_record(1, *node.log[-1])
+    assert listed == ActionRecord(1, f"rule restored: {rule}", "deleted by systemd-networkd (process 5)")
     assert node.memory.counts == RuleCounts(Counter({"kube-router": 1}), Counter({"systemd-networkd": 1}))
 
 
-@pytest.mark.parametrize("doer", [SOMEBODY, Doer("kernel"), Doer("gone")])
-def test_what_anybody_else_deletes_stays_away(node: Node, doer: Doer) -> None:
+@pytest.mark.parametrize("actor", [SOMEBODY, Actor("kernel"), Actor("gone")])
+def test_what_anybody_else_deletes_stays_away(node: Node, actor: Actor) -> None:
     rule = node.makes(RULE)
     before = clock().boottime_ns
-    node.deletes(rule, doer)
+    node.deletes(rule, actor)
     node.look(WANTED)
     node.restoring.restore()
     assert not node.there(rule)
@@ -153,10 +153,10 @@ def test_what_anybody_else_deletes_stays_away(node: Node, doer: Doer) -> None:
 def test_of_a_closed_socket_the_owner_that_runs_on_is_the_likely_deleter(node: Node) -> None:
     """kube-router opens one for each request."""
     here = os.getpid()
-    maker = RuleMaker("kube-router", here, Proc("/proc").started_ns(here), (), FILE)
+    maker = RuleOwner("kube-router", here, Proc("/proc").started_ns(here), (), FILE)
     node.look(replace(WANTED, makers=(maker,)))
-    rule = node.makes(RULE, Doer("gone"))
-    node.deletes(rule, Doer("gone"))
+    rule = node.makes(RULE, Actor("gone"))
+    node.deletes(rule, Actor("gone"))
     assert [fields["likely"] for _, fields in node.log] == [f"kube-router (process {here})"] * 2
     assert node.log[-1][1]["by"] == "somebody whose socket is closed"
     node.restoring.restore()
@@ -164,11 +164,11 @@ def test_of_a_closed_socket_the_owner_that_runs_on_is_the_likely_deleter(node: N
     assert node.memory.counts == RuleCounts(deleted=Counter({"others": 1}))
 
 
-@pytest.mark.parametrize("doer", [SOMEBODY, Doer("gone"), NETWORKD], ids=str)
-def test_who_has_ended_or_is_not_asked_about_is_not_named(node: Node, doer: Doer) -> None:
+@pytest.mark.parametrize("actor", [SOMEBODY, Actor("gone"), NETWORKD], ids=str)
+def test_who_has_ended_or_is_not_asked_about_is_not_named(node: Node, actor: Actor) -> None:
     """Process 9 is no kube-router that has run since the machine's first nanosecond."""
-    node.deletes(node.makes(OTHER, doer), doer)
-    node.deletes(node.makes(RULE, doer), doer)
+    node.deletes(node.makes(OTHER, actor), actor)
+    node.deletes(node.makes(RULE, actor), actor)
     assert not any("process 9)" in str(fields.get("likely")) for _, fields in node.log)
 
 
@@ -185,7 +185,7 @@ def test_what_networkd_has_made_itself_stays_away(node: Node) -> None:
 def test_what_somebody_out_of_sight_deletes_is_judged(node: Node, routing: Routing, back: bool) -> None:
     rule = node.makes(RULE)
     node.memory.remember((rule,), clock())
-    node.deletes(rule, Doer("unseen"))
+    node.deletes(rule, Actor("unseen"))
     assert node.mirror.find(rule) is not None, "nothing is known yet"
     node.look(routing)
     node.judge.compare(node.operator.dump())
@@ -239,7 +239,7 @@ def test_where_it_cannot_be_told_the_rule_waits(node: Node, part: str) -> None:
     if part == "links":
         node.owners._configured = UNSEEN
     node.restoring.restore()
-    assert (node.there(rule), len(node.mirror.waiting()), node.mirror.owed()) == (False, 1, [])
+    assert (node.there(rule), len(node.mirror.waiting()), node.mirror.pending_restore()) == (False, 1, [])
     assert node.log[-1][0] == LogEvent.RULES_UNCERTAIN
     node.look(WANTED)
     node.restoring.restore()
@@ -292,7 +292,7 @@ def test_what_the_kernel_refuses_is_not_restored(node: Node) -> None:
     broken.rule = replace(rule, payload=bytes([99]) + rule.payload[1:])  # of no family that there is
     node.look(WANTED)
     node.restoring.restore()
-    assert (len(node.mirror.owed()), node.memory.counts.restored["kube-router"]) == (1, 0)
+    assert (len(node.mirror.pending_restore()), node.memory.counts.restored["kube-router"]) == (1, 0)
     assert node.log[-1][0] == LogEvent.RULE_NOT_RESTORED
 
 
@@ -313,10 +313,10 @@ def test_what_cannot_be_told_is_neither_owed_nor_forgotten(node: Node) -> None:
     rule = gone(node, replace(WANTED, networkd=UNSEEN))
     kept = node.mirror.find(rule)
     assert kept is not None
-    assert not kept.owed_ns
+    assert not kept.pending_since_ns
     node.look(WANTED)
     node.judge.compare(node.operator.dump())
-    assert [one.rule for one in node.mirror.owed()] == [rule]
+    assert [one.rule for one in node.mirror.pending_restore()] == [rule]
 
 
 def test_what_there_was_before_is_known_until_all_is_decided(node: Node) -> None:
@@ -326,7 +326,7 @@ def test_what_there_was_before_is_known_until_all_is_decided(node: Node) -> None
     node.judge.compare(node.operator.dump())
     node.look(WANTED)
     node.judge.compare(node.operator.dump())
-    assert [one.rule for one in node.mirror.owed()] == [rule]
+    assert [one.rule for one in node.mirror.pending_restore()] == [rule]
 
 
 @pytest.mark.parametrize("whose", ["ours", "somebody's"])
@@ -337,7 +337,7 @@ def test_what_was_put_back_a_moment_ago_was_not_spared(node: Node, whose: str) -
         node.deletes(other, NETWORKD)
         node.restoring.restore()
     rule = gone(node, WANTED)
-    assert [one.rule for one in node.mirror.owed()] == ([rule] if whose == "ours" else [])
+    assert [one.rule for one in node.mirror.pending_restore()] == ([rule] if whose == "ours" else [])
 
 
 # What survives a janitor.
@@ -351,15 +351,19 @@ def test_the_next_janitor_owes_what_this_one_owed(node: Node) -> None:
     """Without asking who deleted it: that was known."""
     node.look(ELSEWHERE)
     node.judge.go_on_from(note(KeptNote(RULE, False, True, (), 0)), node.operator.dump())
-    assert [one.rule for one in node.mirror.owed()] == [RULE]
+    assert [one.rule for one in node.mirror.pending_restore()] == [RULE]
     assert node.memory.counts.restored["kube-router"] == 3
 
 
-@pytest.mark.parametrize(("routing", "owed"), [(WANTED, [RULE]), (ELSEWHERE, [])], ids=["networkd", "no networkd"])
-def test_the_next_janitor_judges_what_is_gone_since(node: Node, routing: Routing, owed: list[PolicyRule]) -> None:
+@pytest.mark.parametrize(
+    ("routing", "pending_restore"), [(WANTED, [RULE]), (ELSEWHERE, [])], ids=["networkd", "no networkd"]
+)
+def test_the_next_janitor_judges_what_is_gone_since(
+    node: Node, routing: Routing, pending_restore: list[PolicyRule]
+) -> None:
     node.look(routing)
     node.judge.go_on_from(note(KeptNote(RULE, True, False, (), 0)), node.operator.dump())
-    assert [one.rule for one in node.mirror.owed()] == owed
+    assert [one.rule for one in node.mirror.pending_restore()] == pending_restore
 
 
 def test_what_was_given_up_stays_given_up_in_the_next_janitor(node: Node) -> None:
@@ -368,7 +372,7 @@ def test_what_was_given_up_stays_given_up_in_the_next_janitor(node: Node) -> Non
     node.judge.go_on_from(note(given_up), node.operator.dump())
     kept = node.mirror.find(RULE)
     assert kept is not None
-    assert (kept.broken_ns, len(kept.times), kept.ours, node.mirror.owed()) == (now, MANY, True, [])
+    assert (kept.broken_ns, len(kept.times), kept.ours, node.mirror.pending_restore()) == (now, MANY, True, [])
 
 
 def test_what_was_written_down_is_of_that_boot_and_that_network_namespace(node: Node) -> None:

@@ -39,7 +39,7 @@ _CONFIGURED: Final = {
 }
 _SLOW: Final = "#!/bin/sh\nexec /usr/bin/python3 -IS /opt/repository/tests/lab/plugins/slow.py\n"
 DAEMON: Final = """#!/bin/sh
-PYTHONPATH=/opt/site:/opt/repository/agent exec python3 -c 'from janitor.cli import main; main()' "$@"
+PYTHONPATH=/opt/site:/opt/repository/agent exec python3 -c 'from janitor.commands.cli import main; main()' "$@"
 """
 _GUEST_NEEDS: Final = (
     "grpcio",

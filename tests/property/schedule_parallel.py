@@ -41,7 +41,7 @@ from janitor.core.model.evidence import (
     Sandbox,
 )
 from janitor.core.model.node_mark import Owner
-from janitor.host.changes.apply import Hands, Witness, apply
+from janitor.host.changes.apply import ApplyContext, Witness, apply
 from janitor.host.changes.journal import Journal
 from janitor.host.changes.undo import undo
 from janitor.host.cni.leases import read_directory
@@ -245,8 +245,8 @@ class Janitor:
                 both = agreed(first, second, before, after)
                 number += 1
                 name = f"{self.number}-{number}"
-                hands = Hands(str(self.root), name, "boot", self.journal, MOUNTS, self.witness, patience_s=1.0)
-                for outcome in apply(both.actions, hands):
+                context = ApplyContext(str(self.root), name, "boot", self.journal, MOUNTS, self.witness, patience_s=1.0)
+                for outcome in apply(both.actions, context):
                     self.did[f"{outcome.action.kind}: {outcome.event}"] += 1
                     self.did["freed: names nobody"] += (
                         outcome.event == "done"
@@ -256,7 +256,7 @@ class Janitor:
                     if outcome.event == "failed":
                         self.wrong.append(str(outcome))
                 if self.random.random() < 0.15:
-                    for restored in undo(name, hands):
+                    for restored in undo(name, context):
                         self.did["undo: back" if restored.ok else "undo: refused"] += 1
             self.did["passes"] += 1
             time.sleep(0.01)

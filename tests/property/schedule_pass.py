@@ -35,7 +35,7 @@ from janitor.core.model.evidence import (
 )
 from janitor.core.model.outcome import Outcome
 from janitor.host.changes import state
-from janitor.host.changes.apply import Hands, Witness, apply
+from janitor.host.changes.apply import ApplyContext, Witness, apply
 from janitor.host.changes.undo import undo
 from janitor.host.cni.cache import read_cache
 from tests.nodes import booted
@@ -236,11 +236,11 @@ def janitor_pass(
             pause()
         return Witness(frozenset(ids), addresses)
 
-    hands = Hands(
+    context = ApplyContext(
         node.root, f"pass-{node.number():06d}", node.boot_id, node.journal, MOUNTS, kernel,
         plugin_dirs=("/usr/lib/cni",), patience_s=0.03,
     )  # fmt: skip
-    for outcome in apply(tuple(as_on_disk(action, first) for action in both.actions), hands):
+    for outcome in apply(tuple(as_on_disk(action, first) for action in both.actions), context):
         happened(node, outcome, grace_s)
     node.sync(by_janitor=True)
 
@@ -297,8 +297,8 @@ def undo_pass(node: Node, pick: int, gap: Callable[[int], None]) -> None:
         gap(1)
         return Witness(frozenset(), seen)
 
-    hands = Hands(node.root, "", node.boot_id, node.journal, MOUNTS, kernel, patience_s=0.03)
-    for restored in undo(passes[pick % len(passes)], hands):
+    context = ApplyContext(node.root, "", node.boot_id, node.journal, MOUNTS, kernel, patience_s=0.03)
+    for restored in undo(passes[pick % len(passes)], context):
         figures["undo: back" if restored.ok else "undo: refused"] += 1
     node.sync(by_janitor=True)
 

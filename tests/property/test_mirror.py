@@ -105,7 +105,7 @@ class Everybody(RuleBasedStateMachine):
         gone = [one for one in self.kernel if one.foreign]
         for one in data.draw(st.permutations(gone)):
             self.kernel.remove(one)
-            self.mirror.wiped(one, self.now)
+            self.mirror.deleted_by_networkd(one, self.now)
         if at_once:
             self._restore()
 
@@ -136,7 +136,7 @@ class Everybody(RuleBasedStateMachine):
         for _ in range(4):
             self.now += 20 * TOKEN_NS
             self._restore()
-        assert not self.mirror.owed()
+        assert not self.mirror.pending_restore()
         there = {one.exact for one in self.kernel}
         for kept in self.mirror.kept:
             assert kept.rule.exact in there or kept.broken_ns

@@ -181,7 +181,8 @@ def test_no_more_room_for_the_journal_half_way(node: NodeFactory, pages: int) ->
     moved = leaked(before) - leaked(there(machine))
     assert away(machine) == moved
     assert len(moved) in (0, 16, 32)
-    assert done.stdout.count("\nfreed 10.52.0.") == len(moved)
+    # What was moved while its outcome could not be written down is said as well.
+    assert done.stdout.count("\nfreed 10.52.0.") + done.stdout.count(": done, but the journal") == len(moved)
     shell(machine, "mount -o remount,size=1m /var/lib/janitor")
     again = clean(machine)
     assert again.returncode == 0, again
@@ -585,7 +586,8 @@ def test_an_ordinary_user(node: NodeFactory, words: tuple[str, ...]) -> None:
     before = leaking(machine)
     # Not by setpriv: an interpreter in root's home directory could not be started.
     code = (
-        "import os; from janitor import cleaning, cli, config; from janitor.host import profiles; profiles.load(); "
+        "import os; from janitor import config; from janitor.passes import clean; from janitor.commands import cli; "
+        "from janitor.host import profiles; profiles.load(); "
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); cli.main()"
     )
     done = machine.run([sys.executable, "-c", code, *words])

@@ -82,7 +82,7 @@ def test_the_leases_are_unmounted_and_come_back(node: NodeFactory) -> None:
 
 def test_many_pods_come_and_go_at_once(node: NodeFactory) -> None:
     machine = node()
-    with Daemon(machine, ahead=100) as daemon, ThreadPoolExecutor(8) as hands:
+    with Daemon(machine, ahead=100) as daemon, ThreadPoolExecutor(8) as context:
         daemon.wait_for("event=pass")
 
         def live() -> None:
@@ -91,7 +91,7 @@ def test_many_pods_come_and_go_at_once(node: NodeFactory) -> None:
             machine.kubelet.stop(pod)
             machine.kubelet.remove(pod)
 
-        for done in [hands.submit(live) for _ in range(40)]:
+        for done in [context.submit(live) for _ in range(40)]:
             done.result()
         passes = daemon.metric("janitor_passes_total")
         wait_for(lambda: daemon.metric("janitor_passes_total") >= passes + 2, "two more passes")

@@ -19,9 +19,8 @@ from tests.lab.node import Node
 pytestmark = pytest.mark.system
 
 _LOOK = """import sys
-from janitor.core.mark import Mark
-from janitor.host.glance import glance, places
-from janitor.pipeline import Options, observe
+from janitor.host.fingerprint import glance, places
+from janitor.passes.scan import Options, observe
 mark = places(observe(Options(cri_endpoints=("unix:///run/containerd/containerd.sock",))))
 print(glance("/", mark), flush=True)
 for line in sys.stdin:

@@ -192,7 +192,7 @@ def test_from_outside_through_the_root_of_a_process(node: NodeFactory) -> None:
     evidence = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
     assert evidence["boot_id"] == machine.boot_id
     assert pod.ip in [file["name"] for file in evidence["lease_directories"][0]["entries"]]
-    assert "hostPID" in evidence["endpoints"][0]["listeners"]["hint"]
+    assert evidence["endpoints"][0]["listeners"]["reason"]["code"] == "ListenerOutOfSight"
 
 
 def test_an_interface_named_by_anybody_does_not_blind_janitor(node: NodeFactory, stays: Stays) -> None:

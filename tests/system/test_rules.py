@@ -519,14 +519,14 @@ class TestWhatLooksLikeNetworkd:
         for _ in range(30):
             node.networkctl("reconfigure", "eth0")
         watcher.wait_for("restoring postponed")
-        wiped = node.rules()
-        assert wiped != before
+        deleted_by_networkd = node.rules()
+        assert deleted_by_networkd != before
         restored = len(watcher.restored())
         watcher.stop()
-        assert (node.rules(), len(watcher.restored())) == (wiped, restored)
+        assert (node.rules(), len(watcher.restored())) == (deleted_by_networkd, restored)
         watcher = node.watch("--observe")
         watcher.wait_for("only observing", 2)
-        assert node.rules() == wiped
+        assert node.rules() == deleted_by_networkd
 
     def test_a_reload_to_observe_restores_nothing_and_one_to_something_else_goes_on(self, node252: RoutedNode) -> None:
         node = node252
@@ -548,13 +548,13 @@ class TestWhatLooksLikeNetworkd:
         configure(node, "deadline = 4.0\n")
         watcher.process.send_signal(signal.SIGHUP)
         wait_for(lambda: node.rules() == before, "the next keeper to pay what was owed")
-        wiped = postponed()
-        assert wiped != before
+        deleted_by_networkd = postponed()
+        assert deleted_by_networkd != before
         restored = len(watcher.restored())
         configure(node, 'mode = "observe"\n')
         watcher.process.send_signal(signal.SIGHUP)
         watcher.wait_for("only observing", 2)
-        assert (node.rules(), len(watcher.restored())) == (wiped, restored)
+        assert (node.rules(), len(watcher.restored())) == (deleted_by_networkd, restored)
 
     def test_without_a_descriptor_at_a_wipe_nothing_is_forgotten(self, node252: RoutedNode) -> None:
         node = node252

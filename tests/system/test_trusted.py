@@ -124,9 +124,9 @@ def container(machine: Machine, volume: Path, mode: str, within: str = "exec") -
 
 OPEN = """
 import os, sys
-from janitor.host.procfs import Proc
-from janitor.host.exposed import exposed_mounts
-from janitor.host.trusted import Untrusted, open_trusted
+from janitor.host.kernel.procfs import Proc
+from janitor.host.kernel.exposed import exposed_mounts
+from janitor.host.kernel.trusted import Untrusted, open_trusted
 contained = lambda pid: os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/1/ns/pid")
 exposed = exposed_mounts(Proc("/proc"), contained)
 for path in sys.argv[2:]:

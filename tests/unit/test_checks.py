@@ -15,7 +15,7 @@ from tests.lab.cache import REPOSITORY
 MODULES = sorted(module.name for module in pkgutil.iter_modules(checks.__path__))
 SOURCES = sorted(
     file
-    for pattern in ("checks/*.py", "core/plan_*.py")
+    for pattern in ("checks/*.py", "core/address_plan/*.py")
     for file in (REPOSITORY / "agent/janitor").glob(pattern)
 )  # fmt: skip
 AGREED = {"LEASE", "RULE", "CNI", "CIDR", "KUB", "NODE", "HCCM", "PATH", "ROUTE", "SCAN", "MD"}

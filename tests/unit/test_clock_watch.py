@@ -19,7 +19,7 @@ from janitor.core.leases.judgement import judge
 from janitor.core.leases.plan import plan
 from janitor.core.model.action import Policy
 from janitor.core.model.evidence import Clock, FileIdentity, Observation, Unknown
-from janitor.core.model.fingerprint import Mark
+from janitor.core.model.fingerprint import Fingerprint
 from janitor.daemon.clock_watch import ClockWatch
 from janitor.daemon.lease_pass import _looked
 from janitor.daemon.loop import Daemon
@@ -277,7 +277,10 @@ def test_a_lease_that_is_not_written_yet_by_a_clock_that_was_set_back_is_as_old_
     found = evidence(future, observations=(seen,))
     judgement = judge(found)
     shown = _looked(
-        Look(found, Diagnosis(judgement, (), ()), plan(found, judgement, Policy())), 0, settled=False, mark=Mark()
+        Look(found, Diagnosis(judgement, (), ()), plan(found, judgement, Policy())),
+        0,
+        settled=False,
+        mark=Fingerprint(),
     )
     assert shown.oldest_orphan_s is not None
     assert 700 <= shown.oldest_orphan_s <= 702

@@ -330,7 +330,7 @@ def test_a_bug_is_said_to_be_one() -> None:
 def test_as_an_ordinary_user(tmp_path: Path) -> None:
     # Everything is imported first: the interpreter itself may lie where only root can read.
     line = (
-        "import contextlib, io, os; from janitor.cli import app, main\n"
+        "import contextlib, io, os; from janitor.commands.cli import app, main\n"
         "with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())): app(standalone_mode=False)\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); main()"
     )

@@ -19,7 +19,7 @@ import pytest
 
 from janitor.config import ConfigError, load
 from janitor.core.model.action import Policy
-from janitor.core.model.fingerprint import Mark
+from janitor.core.model.fingerprint import Fingerprint
 from janitor.core.model.retry import SECOND
 from janitor.daemon.component import Part
 from janitor.daemon.fsync_worker import Syncing
@@ -158,7 +158,7 @@ def test_what_sends_no_host_is_no_browser() -> None:
 @pytest.mark.parametrize(("ago_s", "glances", "may"), [(60, 0, True), (60, 3, True), (60, 4, False), (301, 0, False)])
 def test_so_many_passes_may_be_glances_and_for_so_long(tmp_path: Path, ago_s: int, glances: int, may: bool) -> None:
     """However long the interval is: the alert on passes that do not see everything counts on it."""
-    mark = Mark(("/var/lib/cni",), (), "of the pass before")
+    mark = Fingerprint(("/var/lib/cni",), (), "of the pass before")
     begun = Order(Options(root=str(tmp_path)), Policy(), 30, False)
     looked_ns = clock().boottime_ns - ago_s * SECOND
     passing = Passing(lambda *_: begun, 600, Log(), PassRecord(looked_ns=looked_ns), _mark=mark, _glances=glances)
@@ -218,7 +218,7 @@ def test_a_hangup_while_it_still_begins_does_not_end_it(tmp_path: Path) -> None:
         "    def find_spec(self, name, *_):\n"
         "        if name == 'typer': os.kill(os.getpid(), signal.SIGHUP)\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "from janitor.cli import main; main()"
+        "from janitor.commands.cli import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False, timeout=20

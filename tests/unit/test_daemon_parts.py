@@ -31,14 +31,14 @@ from janitor.report.document import make_report
 from janitor.report.events import LogEvent
 from janitor.report.logline import bounded, line
 from janitor.report.metrics import text
-from janitor.report.page import Deed, deed, page
+from janitor.report.page import ActionRecord, action_record, page
 from janitor.report.pass_lines import Failed, FindingFigures, Looked, NetworkFigures, decode, encode
 from janitor.report.pass_metrics import synced
 from janitor.report.rule_metrics import rule_metrics
 from tests import situations
 
 LOOKED = Looked(
-    at=1.7e9, took_s=0.5, unseen=("x",), soonest_s=60, oldest_orphan_s=12.5, page="<p>page</p><!--now--><!--deeds-->",
+    at=1.7e9, took_s=0.5, unseen=("x",), soonest_s=60, oldest_orphan_s=12.5, page="<p>page</p><!--now--><!--actions-->",
     networks=(NetworkFigures('o"dd\\', "/var/lib/cni/networks", 253, 10, 2, {Verdict.LIVE: 241, Verdict.ORPHANED: 2}),
               NetworkFigures("unbounded", "/x", None, None, 0, {})),
     findings=(FindingFigures("LEASE001", Severity.WARNING, 1),),
@@ -154,8 +154,10 @@ def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
     report = make_report(evidence, diagnose(evidence))
     assert report.node
     looked = msgspec.structs.replace(LOOKED, page=page(report, 0))
-    deeds = (Deed(0, "lease freed: <b>x</b>", "it's & dead"),)
-    seen = Seen(lambda: replace(OVERVIEW, looked=looked), lambda: METRICS, Health, lambda: "observe", lambda: deeds)
+    action_records = (ActionRecord(0, "lease freed: <b>x</b>", "it's & dead"),)
+    seen = Seen(
+        lambda: replace(OVERVIEW, looked=looked), lambda: METRICS, Health, lambda: "observe", lambda: action_records
+    )
     shown = seen.answer("/").body.decode()
     assert "&lt;b&gt;x&lt;/b&gt;" in shown
     assert "<script" not in shown
@@ -163,19 +165,19 @@ def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
     assert "It only observes." in shown
 
 
-def test_deeds_are_what_was_done() -> None:
-    assert deed(1, LogEvent.PASS, {}) is None
-    done = deed(1, LogEvent.LEASE_FREED, {"address": "10.0.0.1", "network": "pods", "proof": "p {x}"})
-    assert done == Deed(1, "lease freed: 10.0.0.1 of pods", "p {x}")
-    done = deed(1, LogEvent.CACHE_ENTRY_DISCARDED, {"path": "/x", "proof": "p"})
-    assert done == Deed(1, "cache entry discarded: /x", "p")
+def test_actions_are_what_was_done() -> None:
+    assert action_record(1, LogEvent.PASS, {}) is None
+    done = action_record(1, LogEvent.LEASE_FREED, {"address": "10.0.0.1", "network": "pods", "proof": "p {x}"})
+    assert done == ActionRecord(1, "lease freed: 10.0.0.1 of pods", "p {x}")
+    done = action_record(1, LogEvent.CACHE_ENTRY_DISCARDED, {"path": "/x", "proof": "p"})
+    assert done == ActionRecord(1, "cache entry discarded: /x", "p")
 
 
 def test_what_is_shown() -> None:
-    deeds: list[Deed] = []
+    action_records: list[ActionRecord] = []
 
     def seen(health: Health, overview: Overview = OVERVIEW, mode: str = "repair") -> Seen:
-        return Seen(lambda: overview, lambda: METRICS, lambda: health, lambda: mode, lambda: tuple(deeds))
+        return Seen(lambda: overview, lambda: METRICS, lambda: health, lambda: mode, lambda: tuple(action_records))
 
     well = seen(Health("", "", ""))
     assert [well.answer(path).status for path in ("/", "/metrics", "/healthz", "/readyz", "/etc")] == [
@@ -188,7 +190,7 @@ def test_what_is_shown() -> None:
     page = well.answer("/").body
     assert b"2 policy rules watched" in page
     assert b"Nothing since" in page
-    deeds.append(Deed(0, "rule restored: r", "p"))  # no pass has ended since
+    action_records.append(ActionRecord(0, "rule restored: r", "p"))  # no pass has ended since
     assert b"rule restored: r" in well.answer("/").body
     ill = seen(Health("", "not <yet>", "failed"))
     assert [ill.answer(path).status for path in ("/healthz", "/readyz")] == [200, 503]

@@ -16,7 +16,7 @@ from janitor.host.node import files_only
 from tests.lab.networkd import wait_for
 
 PROGRAM = """import sys
-from janitor.host.durable import keep_durable
+from janitor.host.cni.durable import keep_durable
 from janitor.host.node import files_only
 keep_durable(files_only(sys.argv[1]), (), lambda line: (sys.stdout.buffer.write(line + b"\\n"), sys.stdout.flush()))"""
 

@@ -26,7 +26,7 @@ from janitor.core.model.retry import SECOND, Refusals
 from janitor.daemon.lease_pass import Order, lease_pass
 from janitor.host import worker
 from janitor.host.changes import state
-from janitor.host.changes.apply import Hands, Witness, apply
+from janitor.host.changes.apply import ApplyContext, Witness, apply
 from janitor.host.changes.journal import JOURNAL, Journal
 from janitor.host.changes.undo import Purged, purge
 from janitor.host.cni.leases import read_entry
@@ -77,12 +77,12 @@ def frees(root: Path, chain: str = "") -> tuple[Action, ...]:
     return tuple(found)
 
 
-def done_by(root: Path, actions: tuple[Action, ...], **hands: object) -> list[Outcome]:
-    made = Hands(
+def done_by(root: Path, actions: tuple[Action, ...], **context: object) -> list[Outcome]:
+    made = ApplyContext(
         str(root), "20261120T000000Z-1", "boot", Journal(str(root)), own_mounts(),
         lambda: Witness(frozenset(), frozenset()), patience_s=0.1,
     )  # fmt: skip
-    return list(apply(actions, replace(made, **hands)))  # type: ignore[arg-type]
+    return list(apply(actions, replace(made, **context)))  # type: ignore[arg-type]
 
 
 def written(root: Path) -> list[str]:
@@ -128,7 +128,7 @@ def test_a_lock_that_was_removed_stops_the_pass_before_its_next_batch(root: Path
         assert still() is None
         work = apply(
             actions,
-            Hands(
+            ApplyContext(
                 str(root), "20261120T000000Z-1", "boot", Journal(str(root)), own_mounts(),
                 lambda: Witness(frozenset(), frozenset()), batch=1, stop=still,
             ),
@@ -273,33 +273,33 @@ def test_who_only_observes_leaves_quarantine_and_journal_alone(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("findings", [frozenset({"LEASE001"}), frozenset()], ids=["repairing", "observing"])
-def test_deeds_that_a_killed_daemon_did_not_log_are_told_by_the_next(tmp_path: Path, findings: frozenset[str]) -> None:
+def test_actions_that_a_killed_daemon_did_not_log_are_in_the_next_log(tmp_path: Path, findings: frozenset[str]) -> None:
     journal(tmp_path, *(entry(tmp_path, "a", number, "done") for number in range(3)), entry(tmp_path, "a", 3, "failed"))
-    state.write_telling(booted(tmp_path, ""), "a", 1)
+    state.write_log_cursor(booted(tmp_path, ""), "a", 1)
     told = [line for line in said(tmp_path, findings) if line.event.action is not None]
     assert [(line.event, line.fields["address"]) for line in told] == [
         (LogEvent.LEASE_FREED, "10.0.0.1"), (LogEvent.LEASE_FREED, "10.0.0.2"),
     ]  # fmt: skip
     assert all(line.fields["detail"] == "by a pass that was cut off before it could say so" for line in told)
-    state.all_told(booted(tmp_path, ""))
+    state.drop_log_cursor(booted(tmp_path, ""))
     assert [line for line in said(tmp_path, findings) if line.event.action is not None] == []
 
 
 def test_who_only_observes_tells_them_and_leaves_the_journal_as_it_is(tmp_path: Path) -> None:
     """What was cut short in the middle is found out by whoever may write that down."""
     journal(tmp_path, entry(tmp_path, "a", 0, "done"), entry(tmp_path, "a", 1, "intend"))
-    state.write_telling(booted(tmp_path, ""), "a", 0)
+    state.write_log_cursor(booted(tmp_path, ""), "a", 0)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")}
     assert [line.event for line in said(tmp_path, frozenset())] == [LogEvent.LEASE_FREED]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")} == before
-    state.all_told(booted(tmp_path, ""))  # as the daemon does then
+    state.drop_log_cursor(booted(tmp_path, ""))  # as the daemon does then
     assert [line.event for line in said(tmp_path, frozenset({"LEASE001"}))][:1] == [LogEvent.EARLIER_PASS_CUT_SHORT]
 
 
 def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tmp_path: Path) -> None:
     journal(tmp_path, entry(tmp_path, "a", 0, "done"))
     os.truncate(tmp_path / JOURNAL.lstrip("/"), (64 << 20) + 1)
-    state.write_telling(booted(tmp_path, ""), "a", 0)
+    state.write_log_cursor(booted(tmp_path, ""), "a", 0)
     lines: list[Line] = []
     lease_pass(Order(Options(str(tmp_path)), Policy(findings=frozenset()), 1, tidy=False), lines.append)
     assert isinstance(lines[0], LogLine)

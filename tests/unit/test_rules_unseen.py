@@ -11,7 +11,7 @@ import pytest
 from janitor.core.model.codes import Code
 from janitor.core.model.evidence import Network, Unknown
 from janitor.core.model.reason import Reason, because
-from janitor.core.model.routing import Link, ManagedLink, Networkd, OwnedRule, Profile, Route, Routing, RuleMaker
+from janitor.core.model.routing import Link, ManagedLink, Networkd, OwnedRule, Profile, Route, Routing, RuleOwner
 from janitor.core.model.rules import PolicyRule, derived
 from janitor.core.rules.corroboration import Unwatched, missing_evidence
 from janitor.core.rules.mirror import Mirror
@@ -38,7 +38,7 @@ WHOLE = Routing(
         Link(2, "tun-0123456789a", True, "ipip", ()),
         Link(3, "kube-bridge", True, "bridge", ("10.244.0.1/24",)),
     ),
-    makers=(RuleMaker("kube-router", 9, 1, (), FILE),),
+    makers=(RuleOwner("kube-router", 9, 1, (), FILE),),
     networkd=(NETWORKD,),
     profiles=(KUBE_ROUTER,),
 )
@@ -109,16 +109,21 @@ def test_the_mirror_does_nothing_about_what_is_undecided() -> None:
     mirror = Mirror((KUBE_ROUTER,))
     mirror.learn(RULE)
     assert mirror.unwanted(lambda *_: UNSEEN) == []
-    kept = mirror.wiped(RULE, 10**12)
+    kept = mirror.deleted_by_networkd(RULE, 10**12)
     assert kept is not None
     kept.undecided = True
-    assert (mirror.owed(), mirror.waiting(), mirror.due((), 10**12), mirror.due_ns(10**12)) == ([], [kept], [], None)
+    assert (mirror.pending_restore(), mirror.waiting(), mirror.due((), 10**12), mirror.due_ns(10**12)) == (
+        [],
+        [kept],
+        [],
+        None,
+    )
     kept.undecided = False
     assert [step.rule for step in mirror.due((), 10**12)] == [RULE]
 
 
 def several(*arguments: tuple[str, ...], files: tuple[str, ...] = (FILE, FILE)) -> Routing:
-    makers = (RuleMaker("kube-router", 9 + i, 1 + i, words, files[i]) for i, words in enumerate(arguments))
+    makers = (RuleOwner("kube-router", 9 + i, 1 + i, words, files[i]) for i, words in enumerate(arguments))
     return replace(WHOLE, makers=tuple(makers))
 
 

@@ -132,3 +132,14 @@ def test_a_code_of_a_later_version_is_read_as_its_text(tmp_path: Path) -> None:
     journal = with_journal(tmp_path, later)
     journal.load()
     assert [words(entry.detail) for entry in journal.entries.values() if entry.state == "skipped"] == ["it sleeps"]
+
+
+def test_the_log_cursor_of_a_version_before_is_read_once(tmp_path: Path) -> None:
+    """It was called telling.json."""
+    node = booted(tmp_path, "this")
+    state.write_log_cursor(node, "pass", 3)
+    path = tmp_path / state.LOG_CURSOR.lstrip("/")
+    path.rename(path.with_name("telling.json"))
+    assert state.read_log_cursor(node) == ("pass", 3)
+    state.drop_log_cursor(node)
+    assert (state.read_log_cursor(node), list(path.parent.glob("*.json"))) == (("", 0), [])

@@ -25,7 +25,7 @@ _PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", 
 _INITRAMFS = "etc/initrd-release"  # os-release(5): what an initramfs has instead of os-release
 
 
-class Late(Exception):  # noqa: N818 (being late is normal)
+class TooLate(Exception):  # noqa: N818 (being late is normal)
     """It is not provably early, so nothing may be written."""
 
     def __init__(self, reason: Reason) -> None:
@@ -58,27 +58,27 @@ class Place:
 def find_place(root: str) -> Place:
     """Which node this is about. Late where its processes cannot be seen, or others may use its directories."""
     if os.path.lexists(f"{root}/{_INITRAMFS}"):
-        raise Late(because(Code.ROOT_IS_INITRAMFS, path=root))
+        raise TooLate(because(Code.ROOT_IS_INITRAMFS, path=root))
     proc = procfs.find_proc(root)
     run, initramfs = root, False
     if isinstance(proc, Unknown):
         # Before switch_root(8) this kernel runs nothing of the node on the disk, and the /proc and /run it is going to
         # have are those that are here, seen from beside its root or from a chroot(2) in it.
         if not os.path.lexists(f"/proc/1/root/{_INITRAMFS}"):
-            raise Late(proc.reason)
+            raise TooLate(proc.reason)
         if not Path(inside(root, cni_directories.DATA_DIR)).is_dir():
-            raise Late(because(Code.NO_DATA_DIRECTORY_YET, path=cni_directories.DATA_DIR))
+            raise TooLate(because(Code.NO_DATA_DIRECTORY_YET, path=cni_directories.DATA_DIR))
         proc, run, initramfs = procfs.Proc("/proc"), "/", True
     boot_id = procfs.boot_id(proc)
     if isinstance(boot_id, Unknown):
-        raise Late(boot_id.reason)
+        raise TooLate(boot_id.reason)
     node = node_mark.this_node(Node(root, proc, boot_id))
     if isinstance(node, Unknown):
-        raise Late(node.reason)
+        raise TooLate(node.reason)
     if not all(owner.first for owner in node):
         _prove_the_nodes_own(proc, run)
     if problem := not_shown(node, node_mark.said_ours(Node(root, proc, boot_id))):
-        raise Late(problem)
+        raise TooLate(problem)
     return Place(root, run, proc, boot_id, initramfs, node)
 
 
@@ -87,7 +87,7 @@ def prove(place: Place) -> None:
     for pid in place.proc.pids():
         name = place.proc.name(pid)
         if name in _PROCESSES or name.startswith("containerd-shim"):
-            raise Late(because(Code.RUNNING_ALREADY, name=name, pid=pid))
+            raise TooLate(because(Code.RUNNING_ALREADY, name=name, pid=pid))
     units = sockets.only_units_listen(place.proc)
     for path in (*sockets.CRI, sockets.DOCKER):
         if path in units:
@@ -99,22 +99,22 @@ def prove(place: Place) -> None:
             except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise Late(failed(Code.SOCKET_FAILED, error, path=path)) from None
-            raise Late(because(Code.RUNTIME_ANSWERS, path=path))
+                raise TooLate(failed(Code.SOCKET_FAILED, error, path=path)) from None
+            raise TooLate(because(Code.RUNTIME_ANSWERS, path=path))
     pinned = netns.pinned(place.proc)
     if pinned:
-        raise Late(because(Code.NAMESPACE_THERE, path=pinned[0]))
+        raise TooLate(because(Code.NAMESPACE_THERE, path=pinned[0]))
     namespaces = netns.network_namespaces(place.proc)
     if isinstance(namespaces, Unknown):
-        raise Late(namespaces.reason)
+        raise TooLate(namespaces.reason)
     own = Path(f"{place.proc.path}/1/ns/net").stat().st_ino
     for namespace in namespaces:
         # A service with PrivateNetwork= has a namespace too, with nothing in it but loopback.
         if isinstance(namespace.addresses, Unknown):
-            raise Late(namespace.addresses.reason)
+            raise TooLate(namespace.addresses.reason)
         up = [a for a in namespace.addresses if not ip_address(a).is_loopback]
         if namespace.inode != own and up:
-            raise Late(because(Code.ADDRESS_UP_ALREADY, address=up[0], where=namespace.seen_at))
+            raise TooLate(because(Code.ADDRESS_UP_ALREADY, address=up[0], where=namespace.seen_at))
 
 
 def _prove_the_nodes_own(proc: procfs.Proc, run: str) -> None:
@@ -125,4 +125,4 @@ def _prove_the_nodes_own(proc: procfs.Proc, run: str) -> None:
     """
     booted = proc.name(1) == "systemd" and Path(inside(run, "/run/systemd/system")).is_dir()
     if not (booted or os.path.lexists(f"{proc.path}/1/root/{_INITRAMFS}")):
-        raise Late(because(Code.IN_A_CONTAINER, name=proc.name(1)))
+        raise TooLate(because(Code.IN_A_CONTAINER, name=proc.name(1)))

@@ -29,7 +29,7 @@ from janitor.core.model.outcome import Outcome
 from janitor.core.model.reason import because
 from janitor.core.model.text import count, listing
 from janitor.host.changes import state
-from janitor.host.changes.apply import Hands, Witness, apply
+from janitor.host.changes.apply import ApplyContext, Witness, apply
 from janitor.host.changes.journal import Journal, new_pass_id
 from janitor.host.changes.undo import recover
 from janitor.host.cni import cache as cni_cache
@@ -39,7 +39,7 @@ from janitor.host.cni import leases, node_mark
 from janitor.host.cni import reader as cni_reader
 from janitor.host.cni import unparsed as cni_doubts
 from janitor.host.cni.locks import Busy, only_janitor
-from janitor.host.files import failed, inside, said
+from janitor.host.files import describe_os_error, failed, inside
 from janitor.host.kernel import mounts
 from janitor.host.node import Node
 from janitor.report.words import text, texts
@@ -83,13 +83,13 @@ def run(root: str, *, ledger_only: bool, strict: bool) -> int:
     """Do it and say in one line what was done; the exit code. Never raises."""
     try:
         if not Path(root).is_dir():
-            raise early.Late(because(Code.ROOT_NOT_A_DIRECTORY, path=root))
+            raise early.TooLate(because(Code.ROOT_NOT_A_DIRECTORY, path=root))
         report = boot(os.path.abspath(root), ledger_only=ledger_only)  # noqa: PTH100 (not resolved, as elsewhere)
-    except early.Late as late:
+    except early.TooLate as late:
         _say(_WARNING, f"nothing done: {text(late.reason)}")
         return 1 if strict else 0
     except Exception as error:  # noqa: BLE001 (whatever it is, it must not hold up a boot)
-        reason = said(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        reason = describe_os_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         _say(_WARNING, f"nothing done: {reason}")
         return 1 if strict else 0
     _say(_NOTICE if report.clean else _WARNING, sentence(report))
@@ -103,15 +103,15 @@ def boot(root: str, *, ledger_only: bool = False) -> Report:
         with only_janitor(place.run, "janitor boot"):
             return _boot(place, ledger_only=ledger_only)
     except Busy as busy:
-        raise early.Late(busy.reason) from None
+        raise early.TooLate(busy.reason) from None
 
 
 def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     seen = state.ledger_boot(place.booting)
     if isinstance(seen, Unknown):
-        raise early.Late(seen.reason)
+        raise early.TooLate(seen.reason)
     if seen == place.boot_id:
-        raise early.Late(because(Code.LEDGER_THERE, path=state.LEDGER))
+        raise early.TooLate(because(Code.LEDGER_THERE, path=state.LEDGER))
     early.prove(place)
     configuration = cni_reader.read_configuration(place.disk, ())
     networks = cni.read_networks(place.disk, configuration)
@@ -121,7 +121,7 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     cache = cni_cache.read_cache(place.disk)
     for part in (directories, cache):
         if isinstance(part, Unknown):
-            raise early.Late(part.reason)
+            raise early.TooLate(part.reason)
     # A runtime that started while the leases were being read may have made one of them. What is older than this proof,
     # and is still the same file when its turn comes, is dead whatever starts meanwhile.
     early.prove(place)
@@ -129,7 +129,7 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     # Of another node's leases nothing is known, not even after its mark has been removed.
     recorded = _identities(tuple(d for d in there if not another(d.path.rpartition("/")[0], d.marks, place.node)))
     if place.initramfs and not recorded:
-        raise early.Late(because(Code.NO_LEASES_YET, path=cni_directories.DATA_DIR))
+        raise early.TooLate(because(Code.NO_LEASES_YET, path=cni_directories.DATA_DIR))
     if ledger_only:
         state.write_ledger(place.booting, recorded)
         return Report(len(recorded))
@@ -154,7 +154,7 @@ def _configured(
     try:
         remembered = cni_doubts.remembered(node) if absent else ()
     except OSError as error:
-        raise early.Late(failed(Code.CACHED_CONFIGURATION_UNREADABLE, error)) from None
+        raise early.TooLate(failed(Code.CACHED_CONFIGURATION_UNREADABLE, error)) from None
     return Configured(networks, (*cni_doubts.obscure_files(node, configuration), *remembered), absent)
 
 
@@ -171,7 +171,7 @@ def _move(
         journal.load()
         recover(place.root, journal)
     except OSError as error:
-        raise early.Late(failed(Code.JOURNAL_UNUSABLE, error)) from None
+        raise early.TooLate(failed(Code.JOURNAL_UNUSABLE, error)) from None
     written = False
 
     def witness() -> Witness | Unknown:
@@ -183,10 +183,10 @@ def _move(
 
     # Without a battery the clock may say the same at every boot: the boot's own ID tells the passes apart.
     pass_id = new_pass_id(f"boot-{place.boot_id[:8]}")
-    hands = Hands(place.root, pass_id, place.boot_id, journal, own, witness, patience_s=1.0, batch=_BATCH)
-    outcomes = tuple(apply(plan.actions, hands))
+    context = ApplyContext(place.root, pass_id, place.boot_id, journal, own, witness, patience_s=1.0, batch=_BATCH)
+    outcomes = tuple(apply(plan.actions, context))
     if not written:
-        raise early.Late(outcomes[0].detail or because(Code.NOT_ASKED))
+        raise early.TooLate(outcomes[0].detail or because(Code.NOT_ASKED))
     return pass_id, outcomes
 
 
@@ -194,7 +194,7 @@ def _witness(place: early.Place) -> Witness | Unknown:
     """Nothing is alive; or it is not early any more, and then nothing more is moved."""
     try:
         early.prove(place)
-    except early.Late as late:
+    except early.TooLate as late:
         return Unknown(late.reason)
     return Witness(frozenset(), frozenset())
 

@@ -15,7 +15,7 @@ from janitor.core.model.reason import because
 from janitor.core.model.text import count
 from janitor.core.node.node_plan import node_plan
 from janitor.core.node.node_view import (
-    Said,
+    DeclaredValue,
     cluster_cidrs,
     cluster_dns,
     component,
@@ -162,7 +162,7 @@ def _components(node: NodeConfig) -> Iterator[Finding | Skipped]:
             return
 
 
-def _same(one: Said, other: Said) -> bool:
+def _same(one: DeclaredValue, other: DeclaredValue) -> bool:
     mine, others = ({parse(v.value) for v in said.values} for said in (one, other))
     families = {net.version for net in mine if net} & {net.version for net in others if net}
     return all(

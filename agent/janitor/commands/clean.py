@@ -125,9 +125,9 @@ def undo(
     """
     from janitor.core.model.lease import canonical_address
     from janitor.host.changes import undo as host_undo
-    from janitor.host.changes.apply import Hands
+    from janitor.host.changes.apply import ApplyContext
     from janitor.host.changes.repairs import NodeRepairs
-    from janitor.host.files import said
+    from janitor.host.files import describe_os_error
     from janitor.host.kernel.mounts import own_mounts
     from janitor.host.kernel.net_tables import Asked as AskedAddresses
     from janitor.host.kernel.processes import Asked
@@ -149,7 +149,7 @@ def undo(
             raise Stop(f"there is no pass {chosen}; 'janitor undo --list' shows those that there are", EXIT_USAGE)
         names = {entry.action.name for entry in entries if entry.pass_id == chosen}
         addresses = AskedAddresses(frozenset(name for name in names if canonical_address(name) is not None))
-        hands = Hands(
+        context = ApplyContext(
             where.root,
             chosen,
             "",
@@ -159,9 +159,9 @@ def undo(
             repairs=NodeRepairs(where.root, where.profiles),
         )
         try:
-            restored = list(host_undo.undo(chosen, hands))
+            restored = list(host_undo.undo(chosen, context))
         except OSError as error:
-            raise Stop(f"putting back {chosen}: {said(error)}") from None
+            raise Stop(f"putting back {chosen}: {describe_os_error(error)}") from None
         write(restored_text(chosen, restored).encode("utf-8", "backslashreplace"))
     raise typer.Exit(EXIT_LEFT if any(not one.ok for one in restored) else 0)
 
@@ -217,13 +217,13 @@ def _check_networks(policy: "Policy", look: "Look") -> None:
 
 def _purge(root: str, journal: "Journal", keep_days: float, look: "Look") -> None:
     from janitor.host.changes.undo import purge
-    from janitor.host.files import said
+    from janitor.host.files import describe_os_error
 
     boot_id = look.evidence.boot_id
     try:
         purge(root, journal, keep_days, boot_id if isinstance(boot_id, str) else "")
     except OSError as error:
-        print(f"janitor: dropping old passes: {said(error)}", file=sys.stderr)
+        print(f"janitor: dropping old passes: {describe_os_error(error)}", file=sys.stderr)
 
 
 def _carry_out(
@@ -242,7 +242,7 @@ def _carry_out(
         signal.signal(number, lambda received, _: signals.append(received))
     if problem := mark(look.evidence):
         print(f"janitor: {text(problem)}", file=sys.stderr)
-    hands, plan, work = carry_out(look, where, policy, journal, lambda: STOPPED if signals else still())
+    context, plan, work = carry_out(look, where, policy, journal, lambda: STOPPED if signals else still())
     outcomes = []
     for outcome in work:
         outcomes.append(outcome)
@@ -251,5 +251,5 @@ def _carry_out(
     known = {refusal.subject for refusal in look.plan.refusals}
     if new := tuple(refusal for refusal in plan.refusals if refusal.subject not in known):
         write(plan_text(Plan((), new), terminal()[0]).encode("utf-8", "backslashreplace"))
-    write(f"{summary(hands.pass_id, outcomes, plan)}\n".encode("utf-8", "backslashreplace"))
+    write(f"{summary(context.pass_id, outcomes, plan)}\n".encode("utf-8", "backslashreplace"))
     return bool(plan.refusals) or any(outcome.event != "done" for outcome in outcomes)

@@ -195,7 +195,7 @@ def alone(root: str, what: str) -> "Iterator[Callable[[], Reason | None]]":
     What it yields says why that does not hold any more (host/cni/locks.py).
     """
     from janitor.host.cni.locks import Busy, only_janitor
-    from janitor.host.files import said
+    from janitor.host.files import describe_os_error
 
     try:
         with only_janitor(root, what, _DAEMON_PASS_S) as still:
@@ -203,23 +203,23 @@ def alone(root: str, what: str) -> "Iterator[Callable[[], Reason | None]]":
     except Busy as busy:
         raise Stop(text(busy.reason)) from None
     except PermissionError as error:
-        raise Stop(f"changing this node needs root ({said(error)})") from None
+        raise Stop(f"changing this node needs root ({describe_os_error(error)})") from None
     except OSError as error:
-        raise Stop(f"{what}: {said(error)}") from None
+        raise Stop(f"{what}: {describe_os_error(error)}") from None
 
 
 def read_journal(root: str) -> "Journal":
     """The journal as it stands, only to be shown: nothing is waited for, and nothing in it brought to an end."""
     from janitor.host.changes.journal import Journal
-    from janitor.host.files import said
+    from janitor.host.files import describe_os_error
 
     journal = Journal(root)
     try:
         journal.load()
     except PermissionError as error:
-        raise Stop(f"reading the journal needs root ({said(error)})") from None
+        raise Stop(f"reading the journal needs root ({describe_os_error(error)})") from None
     except OSError as error:
-        raise Stop(f"reading the journal: {said(error)}") from None
+        raise Stop(f"reading the journal: {describe_os_error(error)}") from None
     return journal
 
 
@@ -227,7 +227,7 @@ def open_journal(root: str) -> "Journal":
     """The journal, with what a crash cut short brought to an end."""
     from janitor.host.changes.journal import Journal
     from janitor.host.changes.undo import recover
-    from janitor.host.files import said
+    from janitor.host.files import describe_os_error
 
     journal = Journal(root)
     try:
@@ -236,5 +236,5 @@ def open_journal(root: str) -> "Journal":
             became = entry.state if entry.detail is None else f"{entry.state}, {text(entry.detail)}"
             print(f"janitor: an earlier pass was cut short: {entry.action.path}: {became}", file=sys.stderr)
     except OSError as error:
-        raise Stop(f"the journal cannot be used ({said(error)}), so nothing is changed") from None
+        raise Stop(f"the journal cannot be used ({describe_os_error(error)}), so nothing is changed") from None
     return journal

@@ -12,7 +12,7 @@ from janitor.core.model.evidence import Clock, Unknown, known
 from janitor.core.model.retry import SECOND, earliest, is_due
 from janitor.daemon.component import Part
 from janitor.host.changes.state import ClockNote, read_clock, read_observations, write_clock
-from janitor.host.files import said
+from janitor.host.files import describe_os_error
 from janitor.host.kernel.clock_set import ClockSet
 from janitor.host.kernel.procfs import clock
 from janitor.host.node import find_node
@@ -97,7 +97,11 @@ class ClockWatch(Part):
         try:
             self._timer = ClockSet()
         except OSError as error:
-            self.log(LogEvent.CLOCK_NOT_WATCHED, why=said(error), then="two steps that cancel each other are not seen")
+            self.log(
+                LogEvent.CLOCK_NOT_WATCHED,
+                why=describe_os_error(error),
+                then="two steps that cancel each other are not seen",
+            )
         before = read_clock(find_node(self.root))
         if isinstance(before, Unknown):  # which may have said anything
             self._note = ClockNote(now.boottime_ns, _offset_ns(now), now.boottime_ns)
@@ -136,7 +140,9 @@ class ClockWatch(Part):
         except OSError as error:
             if self._again_ns is None:
                 self.log(
-                    LogEvent.NOTES_NOT_WRITTEN, why=said(error), then="'clean' may not know that the clock was set"
+                    LogEvent.NOTES_NOT_WRITTEN,
+                    why=describe_os_error(error),
+                    then="'clean' may not know that the clock was set",
                 )
             self._again_ns = now.boottime_ns + _AGAIN_NS
 

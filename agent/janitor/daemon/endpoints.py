@@ -10,7 +10,7 @@ from janitor.daemon.component import Health, Part
 from janitor.host.http import Answer, AnswerFailed, Listening, NotListening, Server, ServerEvent
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family, text
-from janitor.report.page import DEEDS, NOW, Deed, deeds_table
+from janitor.report.page import ACTIONS, NOW, ActionRecord, actions_table
 from janitor.report.pass_lines import Looked
 
 _METRICS: Final = "text/plain; version=0.0.4"
@@ -50,7 +50,7 @@ class Seen:
     metrics: Callable[[], tuple[Family, ...]]
     health: Callable[[], Health]
     mode: Callable[[], str]
-    deeds: Callable[[], tuple[Deed, ...]]
+    action_records: Callable[[], tuple[ActionRecord, ...]]
 
     def answer(self, path: str) -> Answer:
         """The answer to GET `path`."""
@@ -76,8 +76,8 @@ class Seen:
         rules = f"{count(overview.watched, 'policy rule')} watched." if overview.watched is not None else ""
         age = f"That was {duration(overview.age_s)} ago." if overview.age_s is not None else ""
         since += f'<p class="dim">{html.escape(" ".join(line for line in (age, told, rules) if line))}</p>'
-        deeds = deeds_table(self.deeds())
+        action_records = actions_table(self.action_records())
         if overview.looked is None:
             title = "No pass yet" if overview.leases else "The leases are not looked after here"
-            return _EMPTY.format(title, since, deeds)
-        return overview.looked.page.replace(NOW, since, 1).replace(DEEDS, deeds, 1)
+            return _EMPTY.format(title, since, action_records)
+        return overview.looked.page.replace(NOW, since, 1).replace(ACTIONS, action_records, 1)

@@ -7,7 +7,7 @@ from typing import Final, Self
 from janitor.core.model.retry import SECOND, Retry, is_due
 from janitor.daemon.component import Part
 from janitor.host.cni.durable import keep_durable
-from janitor.host.files import said
+from janitor.host.files import describe_os_error
 from janitor.host.kernel.procfs import clock
 from janitor.host.node import find_node
 from janitor.host.worker import Ended, Tell, Worker
@@ -71,7 +71,9 @@ class Syncing(Part):
         try:
             self._worker.start(self._work)
         except OSError as error:
-            self.log(LogEvent.SYNCING_FAILED, why=f"starting its process: {said(error)}", again_s=self._pause())
+            self.log(
+                LogEvent.SYNCING_FAILED, why=f"starting its process: {describe_os_error(error)}", again_s=self._pause()
+            )
 
     def _ended(self, ended: Ended) -> None:
         if clock().boottime_ns - ended.began_ns > _WELL_NS:
@@ -87,7 +89,7 @@ class Syncing(Part):
         try:
             keep_durable(find_node(self.root), self.data_dirs, tell)
         except OSError as error:
-            tell(f"trouble {said(error)}".encode("utf-8", "backslashreplace"))
+            tell(f"trouble {describe_os_error(error)}".encode("utf-8", "backslashreplace"))
 
     def _heard(self, line: str) -> None:
         word, _, rest = line.partition(" ")

@@ -16,14 +16,14 @@ from janitor.core.leases.judgement import FREEABLE, Verdict
 from janitor.core.model.action import Action, DiscardEntry, Policy, RestoreRule, WriteSetting
 from janitor.core.model.codes import Code
 from janitor.core.model.evidence import known
-from janitor.core.model.fingerprint import Mark
+from janitor.core.model.fingerprint import Fingerprint
 from janitor.core.model.outcome import Entry
 from janitor.core.model.reason import Reason, because
 from janitor.host.changes import state
 from janitor.host.changes.journal import Journal
 from janitor.host.changes.undo import purge, recover
 from janitor.host.cni.locks import DAEMON, Busy, only_janitor
-from janitor.host.files import said
+from janitor.host.files import describe_os_error
 from janitor.host.fingerprint import glance, places
 from janitor.host.kernel.procfs import clock
 from janitor.host.node import Node, find_node
@@ -58,7 +58,7 @@ class Order:
     keep_days: float
     tidy: bool
     postponed: frozenset[str] = frozenset()  # keys of actions that are not to be tried yet
-    mark: Mark = field(default_factory=Mark)  # of the pass before
+    mark: Fingerprint = field(default_factory=Fingerprint)  # of the pass before
 
 
 def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
@@ -95,12 +95,12 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
     tell(_looked(now, began.boottime_ns, settled=settled, mark=_mark(now, order.mark, digest)))
 
 
-def _mark(now: Look, before: Mark, digest: str) -> Mark:
+def _mark(now: Look, before: Fingerprint, digest: str) -> Fingerprint:
     """For the next pass. The digest is from before the look: what changed meanwhile shows as a change."""
     try:
         there = places(now.evidence)
     except OSError:
-        return Mark()
+        return Fingerprint()
     idle = not (now.plan.actions or now.plan.refusals or now.judgement.unseen)
     idle = idle and all(lease.verdict in (Verdict.LIVE, Verdict.FOREIGN) for lease in now.judgement.leases)
     return replace(there, digest=digest) if idle and there == replace(before, digest="") else there
@@ -128,7 +128,7 @@ def _alone(order: Order, held: ExitStack, log: Log) -> Callable[[], Reason | Non
     except Busy as busy:
         log(LogEvent.ONLY_LOOKING, why=text(busy.reason))
     except OSError as error:
-        log(LogEvent.LOCK_NOT_TAKEN, why=said(error), then="this pass only looks")
+        log(LogEvent.LOCK_NOT_TAKEN, why=describe_os_error(error), then="this pass only looks")
     return None
 
 
@@ -136,7 +136,7 @@ def _look(order: Order, note: bool, log: Log) -> Look:
     try:
         return look(order.options, order.policy, note=note)
     except OSError as error:
-        log(LogEvent.NOTES_NOT_WRITTEN, why=said(error), then="no lease can be proven dead by watching it")
+        log(LogEvent.NOTES_NOT_WRITTEN, why=describe_os_error(error), then="no lease can be proven dead by watching it")
         return look(order.options, order.policy, note=False)
 
 
@@ -164,7 +164,7 @@ class _Act:
                 self.log(LogEvent.EARLIER_PASS_CUT_SHORT, path=entry.action.path, state=entry.state, detail=detail)
             _tell(untold, self.acted)
         except OSError as error:
-            self.log(LogEvent.JOURNAL_NOT_USED, why=said(error), then="nothing is changed")
+            self.log(LogEvent.JOURNAL_NOT_USED, why=describe_os_error(error), then="nothing is changed")
             return False
         tried = bool(now.plan.actions) and self._carry_out(now, journal, boot_id)
         if not self.asked:
@@ -177,19 +177,23 @@ class _Act:
         return STOPPED if self.asked else self.still()
 
     def _carry_out(self, now: Look, journal: Journal, boot_id: str) -> bool:
-        hands, both, work = carry_out(now, self.order.options, self.order.policy, journal, self._stop)
+        context, both, work = carry_out(now, self.order.options, self.order.policy, journal, self._stop)
         for why, number in Counter(r.reasons for r in both.refusals if r not in now.plan.refusals).items():
             self.log(LogEvent.LEASES_SKIPPED, leases=str(number), why="; ".join(texts(why)))
         try:
-            state.write_telling(_node(self.order.options.root, boot_id), hands.pass_id, 0)
+            state.write_log_cursor(_node(self.order.options.root, boot_id), context.pass_id, 0)
         except OSError as error:
-            self.log(LogEvent.NOTES_NOT_WRITTEN, why=said(error), then="what a pass did is not told after a kill")
+            self.log(
+                LogEvent.NOTES_NOT_WRITTEN,
+                why=describe_os_error(error),
+                then="what a pass did is not told after a kill",
+            )
         left, tried, stopped = 0, False, None
         for outcome in work:
             if not outcome.tried:  # which is no refusal
                 left, stopped = left + 1, outcome.detail
                 continue
-            self.acted(hands.pass_id, outcome.action, outcome.event == "done", outcome.detail)
+            self.acted(context.pass_id, outcome.action, outcome.event == "done", outcome.detail)
             tried = True
         if stopped is not None:
             self.log(LogEvent.PASS_ENDED_EARLY, why=text(stopped), left=str(left))
@@ -200,7 +204,7 @@ class _Act:
         try:
             purged = purge(root, journal, days, boot_id)
         except OSError as error:
-            self.log(LogEvent.OLD_PASSES_NOT_DROPPED, why=said(error))
+            self.log(LogEvent.OLD_PASSES_NOT_DROPPED, why=describe_os_error(error))
             return
         if purged.passes:
             self.log(LogEvent.OLD_PASSES_DROPPED, passes=str(purged.passes), files=str(purged.files), days=f"{days:g}")
@@ -212,20 +216,20 @@ def _node(root: str, boot_id: str) -> Node:
 
 def _untold(root: str, boot_id: str, journal: Journal) -> list[Entry]:
     """What the last pass did and nobody has logged: its daemon was killed, or the pass itself."""
-    pass_id, told = state.read_telling(_node(root, boot_id))
+    pass_id, told = state.read_log_cursor(_node(root, boot_id))
     return [e for e in journal.entries.values() if e.pass_id == pass_id and e.state == "done"][told:]
 
 
 def _only_tell(root: str, now: Look, log: Log, acted: _Acted) -> bool:
     """For a pass that changes nothing: the journal is read, and what was cut short stays so. Whether all is told."""
     boot_id = now.evidence.boot_id if isinstance(now.evidence.boot_id, str) else ""
-    if not state.read_telling(_node(root, boot_id))[0]:
+    if not state.read_log_cursor(_node(root, boot_id))[0]:
         return False
     journal = Journal(root)
     try:
         journal.load()
     except OSError as error:
-        log(LogEvent.JOURNAL_NOT_READ, why=said(error), then="what an earlier pass did is not told")
+        log(LogEvent.JOURNAL_NOT_READ, why=describe_os_error(error), then="what an earlier pass did is not told")
         return False
     _tell(_untold(root, boot_id, journal), acted)
     return True
@@ -236,7 +240,7 @@ def _tell(untold: list[Entry], acted: _Acted) -> None:
         acted(entry.pass_id, entry.action, True, because(Code.CUT_OFF))
 
 
-def _looked(now: Look, began_ns: int, *, settled: bool, mark: Mark) -> Looked:
+def _looked(now: Look, began_ns: int, *, settled: bool, mark: Fingerprint) -> Looked:
     report = make_report(now.evidence, now.diagnosis)
     wall = clock().realtime_ns
     # By a clock that was set back since, a lease is not yet written: it is at least as old as it has been watched.

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
-from janitor.core.model.fingerprint import Mark
+from janitor.core.model.fingerprint import Fingerprint
 from janitor.core.model.retry import SECOND, Refusals, Retry
 from janitor.daemon.component import Health, Part
 from janitor.daemon.lease_pass import Order, lease_pass
 from janitor.daemon.pass_record import LONGEST_S, PassRecord
 from janitor.host.changes import state
-from janitor.host.files import said
+from janitor.host.files import describe_os_error
 from janitor.host.kernel.procfs import clock
 from janitor.host.node import find_node
 from janitor.host.worker import Ended, Tell, Worker, offer_to_the_oom_killer
@@ -42,7 +42,7 @@ class Passing(Part):
     record: PassRecord = field(default_factory=PassRecord)
     _worker: Worker = field(default_factory=lambda: Worker(signal.SIGTERM, LONGEST_S, _KILL_AFTER_S))
     _end: Looked | Unchanged | Failed | None = None
-    _mark: Mark = field(default_factory=Mark)
+    _mark: Fingerprint = field(default_factory=Fingerprint)
     _glances: int = 0
     _next_ns: int = 0  # when the next pass begins, while none is under way
     _retry: Retry = field(default_factory=lambda: Retry(_SOONEST_S, LONGEST_S))
@@ -50,7 +50,7 @@ class Passing(Part):
     _tidied_ns: int = 0  # when one last put the journal in order; 0 for not since one has failed
     _over: Callable[[], None] | None = None  # to be called when the pass that is to end has ended
     _refusals: Refusals = field(default_factory=Refusals)
-    _deeds: tuple[str, int] = ("", 0)  # the pass whose deeds were told last, and how many
+    _logged: tuple[str, int] = ("", 0)  # the pass whose actions were logged last, and how many
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
@@ -63,7 +63,7 @@ class Passing(Part):
 
     def soon(self) -> None:
         """Let the next pass begin now, unless one is under way, and look at all; what was refused is tried again."""
-        self._mark = Mark()
+        self._mark = Fingerprint()
         self._refusals.try_all(clock().boottime_ns)
         if not self._worker.busy:
             self._next_ns = 0
@@ -91,11 +91,11 @@ class Passing(Part):
                 self._begin()
             return
         lines, ended = self._worker.poll()
-        before = self._deeds
+        before = self._logged
         for line in lines:
             self._heard(line)
-        if self._deeds != before:
-            self._note_told(self._deeds)
+        if self._logged != before:
+            self._note_told(self._logged)
         if ended is not None:
             self._finish(ended, now)
 
@@ -103,14 +103,14 @@ class Passing(Part):
         """End the pass that is under way: after the batch at hand, and where that takes too long, at once."""
         if not self._worker.busy:
             return
-        before = self._deeds
+        before = self._logged
         lines, ended = self._worker.end(patience_s)
         for line in lines:
             self._heard(line)
         if isinstance(self._end, Looked) and self._end.settled:
             self._note_told(None)
-        elif self._deeds != before:
-            self._note_told(self._deeds)
+        elif self._logged != before:
+            self._note_told(self._logged)
         if ended is not None and self._over is not None:
             self._over()
         self._over = None
@@ -126,7 +126,7 @@ class Passing(Part):
     def take_over(self, before: Self) -> None:
         """Know what another one has known that had to be ended."""
         self.record, self._tidied_ns = before.record, before._tidied_ns
-        self._refusals, self._deeds = before._refusals, before._deeds
+        self._refusals, self._logged = before._refusals, before._logged
 
     def _begin(self) -> None:
         now = clock().boottime_ns
@@ -150,7 +150,7 @@ class Passing(Part):
         try:
             self._worker.start(work)
         except OSError as error:  # no descriptor or no process to be had: for now, as a rule
-            self._failed(clock().boottime_ns, f"starting its process: {said(error)}")
+            self._failed(clock().boottime_ns, f"starting its process: {describe_os_error(error)}")
 
     def _heard(self, data: bytes) -> None:
         try:
@@ -163,21 +163,21 @@ class Passing(Part):
             self._refusals.done(line.key)
             self.log(line.event, **line.fields)
             self.record.done.update([line.event])
-            pass_id, told = line.fields.get("pass", ""), self._deeds
-            self._deeds = (pass_id, told[1] + 1 if told[0] == pass_id else 1)
+            pass_id, told = line.fields.get("pass", ""), self._logged
+            self._logged = (pass_id, told[1] + 1 if told[0] == pass_id else 1)
         elif not line.key or self._refusals.refused(line.key, line.fields.get("detail", ""), clock().boottime_ns):
             self.log(line.event, **line.fields)
 
-    def _note_told(self, deeds: tuple[str, int] | None) -> None:
+    def _note_told(self, action_records: tuple[str, int] | None) -> None:
         """For the daemon after this one, should this one be killed; None where there is nothing left to be told."""
         node = find_node(self._order.options.root if self._order is not None else "/")
         try:
-            if deeds is None:
-                state.all_told(node)
-            elif deeds[0] and isinstance(node.boot_id, str):
-                state.write_telling(node, *deeds)
+            if action_records is None:
+                state.drop_log_cursor(node)
+            elif action_records[0] and isinstance(node.boot_id, str):
+                state.write_log_cursor(node, *action_records)
         except OSError:
-            pass  # then some deeds may be told twice
+            pass  # then some actions may be logged twice
 
     def _finish(self, ended: Ended, now: int) -> None:
         if isinstance(self._end, Looked | Unchanged):

@@ -64,7 +64,11 @@ class Daemon:
         self._reporter = Reporter(log)
         self.log = self._reporter.log
         self._seen = Seen(
-            self.overview, self.metrics, self.health, lambda: mode(self.settings), lambda: tuple(self._reporter.deeds)
+            self.overview,
+            self.metrics,
+            self.health,
+            lambda: mode(self.settings),
+            lambda: tuple(self._reporter.action_records),
         )
         # The clock before the passes that read its note.
         self._clock = Slot("clock", self._clock_watch, lambda: self.settings.leases)
@@ -252,12 +256,12 @@ class Daemon:
 
     def metrics(self) -> tuple[Family, ...]:
         """All there are, now."""
-        return (*metrics(self._reporter.lacks, self._dropped["lines"]), *self._parts.metrics())
+        return (*metrics(self._reporter.missing_privileges, self._dropped["lines"]), *self._parts.metrics())
 
     def health(self) -> Health:
         """How the daemon is, now."""
         idle = "" if self._sole.held else self._sole.why
-        return health(self._parts.healths(self._began_ns), self._reporter.lacks, idle)
+        return health(self._parts.healths(self._began_ns), self._reporter.missing_privileges, idle)
 
     def overview(self) -> Overview:
         """What is known of the node, now."""

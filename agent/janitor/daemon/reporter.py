@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from janitor.host.kernel.procfs import clock
-from janitor.host.privileges import Lack
+from janitor.host.privileges import MissingPrivilege
 from janitor.host.systemd.notify import notify, watchdog_s
 from janitor.report.events import Log, LogEvent
-from janitor.report.page import Deed, deed
+from janitor.report.page import ActionRecord, action_record
 
-_DEEDS: Final = 100
+_ACTIONS: Final = 100
 
 
 @dataclass(slots=True)
@@ -18,24 +18,24 @@ class Reporter:
     """Writes to `sink`, and says nothing twice that goes on."""
 
     sink: Log
-    deeds: deque[Deed] = field(default_factory=lambda: deque(maxlen=_DEEDS))  # the last first
-    lacks: tuple[Lack, ...] = ()  # what is missing of rights and of the node
+    action_records: deque[ActionRecord] = field(default_factory=lambda: deque(maxlen=_ACTIONS))  # the last first
+    missing_privileges: tuple[MissingPrivilege, ...] = ()  # what is missing of rights and of the node
     watchdog_s: float | None = field(default_factory=watchdog_s)
     _status: str = ""
 
     def log(self, event: LogEvent, /, **fields: object) -> None:
         """A line of the log; an action is kept for the page."""
         self.sink(event, **fields)
-        done = deed(clock().realtime_ns / 1e9, event, fields)
+        done = action_record(clock().realtime_ns / 1e9, event, fields)
         if done is not None:
-            self.deeds.appendleft(done)
+            self.action_records.appendleft(done)
 
-    def missing(self, lacks: tuple[Lack, ...]) -> None:
+    def missing(self, missing_privileges: tuple[MissingPrivilege, ...]) -> None:
         """This much is missing now."""
-        before, self.lacks = self.lacks, lacks
-        for lack in lacks:
-            if lack not in before:
-                self.log(LogEvent.MISSING, what=lack.what, why=lack.why)
+        before, self.missing_privileges = self.missing_privileges, missing_privileges
+        for missing_privilege in missing_privileges:
+            if missing_privilege not in before:
+                self.log(LogEvent.MISSING, what=missing_privilege.what, why=missing_privilege.why)
 
     def alive(self) -> None:
         """Satisfy systemd's watchdog, where it has one."""

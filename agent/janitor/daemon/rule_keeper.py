@@ -21,8 +21,8 @@ from janitor.daemon.rule_restorer import Restoring
 from janitor.daemon.unattributed import Unattributed
 from janitor.daemon.uncertainty import Doubt
 from janitor.host.changes import saved_rules as mirror_note
-from janitor.host.files import said, unknown
-from janitor.host.kernel.attribution import Attribution, Doer
+from janitor.host.files import describe_os_error, unknown
+from janitor.host.kernel.attribution import Actor, Attribution
 from janitor.host.kernel.namespaces import in_network
 from janitor.host.kernel.netlink import Interrupted, RuleSocket
 from janitor.host.kernel.procfs import Proc, clock
@@ -91,7 +91,7 @@ class RuleKeeper:
 
     def last_round(self) -> None:
         """There may be no next one: put back what is owed, as far as the bounds allow it now."""
-        if self.memory.mirror.owed():
+        if self.memory.mirror.pending_restore():
             self.restoring.restore()
 
     def fileno(self) -> int:
@@ -111,20 +111,20 @@ class RuleKeeper:
         began = clock().boottime_ns
         try:
             self._take()
-            while self.memory.mirror.owed() and clock().boottime_ns - began < BURST_S * SECOND:
+            while self.memory.mirror.pending_restore() and clock().boottime_ns - began < BURST_S * SECOND:
                 if not select.select([self.socket], [], [], QUIET_S)[0]:
                     break
                 self._take()
         except Interrupted as error:
-            self.log(LogEvent.EVENTS_LOST, reason=said(error), then="all rules are compared anew")
+            self.log(LogEvent.EVENTS_LOST, reason=describe_os_error(error), then="all rules are compared anew")
             self._look()
             self._resync()
-        if self.memory.mirror.owed():
+        if self.memory.mirror.pending_restore():
             self._restore()
 
     def _take(self) -> bool:
         """Take in what is there to read; whether there was anything."""
-        doers: dict[int, Doer] = {}
+        actors: dict[int, Actor] = {}
         anything = False
         for event in self.socket.events():
             if event.port == self.socket.port:
@@ -132,48 +132,48 @@ class RuleKeeper:
             anything = True
             now = clock().boottime_ns
             self._save_ns = now + SECOND if self._save_ns is None else self._save_ns
-            if event.port not in doers:
-                doers[event.port] = self.who.who(event.port)
+            if event.port not in actors:
+                actors[event.port] = self.who.who(event.port)
             if event.made:
-                self._made(event.rule, doers[event.port], now)
+                self._made(event.rule, actors[event.port], now)
             else:
-                self._deleted(event.rule, doers[event.port], now)
+                self._deleted(event.rule, actors[event.port], now)
         return anything
 
-    def _made(self, rule: PolicyRule, doer: Doer, now: int) -> None:
+    def _made(self, rule: PolicyRule, actor: Actor, now: int) -> None:
         self.memory.made(rule)
         fresh = self.memory.mirror.find(rule) is None
-        for step in self.memory.mirror.added(rule, now, by_networkd=doer.kind == "networkd"):
+        for step in self.memory.mirror.added(rule, now, by_networkd=actor.kind == "networkd"):
             self.restoring.take_away(step.rule, "its owner has made it again")
         kept = self.memory.mirror.find(rule)
         if fresh and kept is not None:
-            likely = self._likely(doer, kept.profile)
-            self._rule_log.log_rule(rule, LogEvent.RULE_LEARNED, made_by=str(doer), likely=likely)
+            likely = self._likely(actor, kept.profile)
+            self._rule_log.log_rule(rule, LogEvent.RULE_LEARNED, made_by=str(actor), likely=likely)
 
-    def _deleted(self, rule: PolicyRule, doer: Doer, now: int) -> None:
-        if doer.kind == "unseen":
+    def _deleted(self, rule: PolicyRule, actor: Actor, now: int) -> None:
+        if actor.kind == "unseen":
             self.memory.suspects.append(rule)
             self._check_ns = now + SUSPECT_NS
             return
         self.memory.deleted(rule)
-        if doer.kind == "networkd":
-            kept = self.memory.mirror.wiped(rule, now, str(doer))
+        if actor.kind == "networkd":
+            kept = self.memory.mirror.deleted_by_networkd(rule, now, str(actor))
             if kept is not None:
                 self.memory.counts.deleted["systemd-networkd"] += 1
                 self._check_ns = now + CHECK_NS
                 if kept.watched_only:
-                    self._rule_log.log_rule(rule, LogEvent.RULE_DELETED, by=str(doer), left=kept.left_alone)
+                    self._rule_log.log_rule(rule, LogEvent.RULE_DELETED, by=str(actor), left=kept.left_alone)
         elif (kept := self.memory.mirror.forget(rule)) is not None:
             self.memory.counts.deleted["others"] += 1
             self._save_ns = now  # a janitor that ends now must not restore it in its next life
-            likely = self._likely(doer, kept.profile)
-            self._rule_log.log_rule(rule, LogEvent.RULE_DELETED, by=str(doer), likely=likely, left="that is respected")
+            likely = self._likely(actor, kept.profile)
+            self._rule_log.log_rule(rule, LogEvent.RULE_DELETED, by=str(actor), likely=likely, left="that is respected")
 
-    def _likely(self, doer: Doer, profile: Profile) -> str:
+    def _likely(self, actor: Actor, profile: Profile) -> str:
         """Who it was in all likelihood, where all that is known is that the socket is closed: kube-router's lives for
         one request."""
-        maker = self.owners.likely(profile) if doer.kind == "gone" else None
-        return str(Doer("process", maker.pid, maker.name)) if maker is not None else ""
+        maker = self.owners.likely(profile) if actor.kind == "gone" else None
+        return str(Actor("process", maker.pid, maker.name)) if maker is not None else ""
 
     def _restore(self) -> None:
         check_ns = self.restoring.restore()
@@ -188,7 +188,7 @@ class RuleKeeper:
         compared = is_due(earliest(self._check_ns, self.doubt.again_ns, self._resync_ns), now)
         if compared:
             self._compare(now)
-        if self.memory.mirror.owed() or (compared and self.memory.mirror.waiting()):
+        if self.memory.mirror.pending_restore() or (compared and self.memory.mirror.waiting()):
             self._restore()
         self.doubt.end_unless_still()
         self._save_ns = None
@@ -243,7 +243,7 @@ class RuleKeeper:
         try:
             mirror_note.write(self.place, self.memory, clock())
         except OSError as error:
-            self.log(LogEvent.MIRROR_NOT_SAVED, why=said(error))
+            self.log(LogEvent.MIRROR_NOT_SAVED, why=describe_os_error(error))
 
     def _note(self) -> mirror_note.Note | None:
         """What an earlier janitor wrote down in this boot, of this network namespace."""

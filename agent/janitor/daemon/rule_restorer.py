@@ -11,7 +11,7 @@ from janitor.core.rules.mirror import CHECK_NS
 from janitor.core.rules.profiles import SECOND
 from janitor.core.rules.rule_memory import RuleMemory
 from janitor.daemon.uncertainty import Doubt
-from janitor.host.files import said
+from janitor.host.files import describe_os_error
 from janitor.host.kernel.netlink import RuleSocket
 from janitor.host.kernel.procfs import clock
 from janitor.host.rule_owners import Owners
@@ -39,25 +39,25 @@ class Restoring:
         """
         now = clock().boottime_ns
         self._forget_unwanted()
-        if not self.memory.mirror.owed():
+        if not self.memory.mirror.pending_restore():
             return None
         try:
             steps = self.memory.mirror.due(self.socket.dump(), now)
         except OSError as error:
-            self.log(LogEvent.RULES_NOT_RESTORED, why=f"reading the rules: {said(error)}")
+            self.log(LogEvent.RULES_NOT_RESTORED, why=f"reading the rules: {describe_os_error(error)}")
             return now + CHECK_NS
         for step in steps:
             if self._carry_out(step) and step.do == "add":
                 self._is_back(step.rule)
         self._log_postponed(now)
-        return self.memory.mirror.wiped_ns + CHECK_NS
+        return self.memory.mirror.deleted_by_networkd_ns + CHECK_NS
 
     def withdraw(self, now: int) -> None:
         """Forget what nobody wants any more; what we put back a moment ago on older knowledge goes again."""
         for kept, reasons in self.memory.mirror.unwanted(self._why_not):
             why = "; ".join(texts(reasons))
             self.log(LogEvent.RULE_FORGOTTEN, rule=str(kept.rule), profile=kept.profile.name, why=why)
-            if kept.put_back_lately(now) and not kept.owed_ns:
+            if kept.put_back_lately(now) and not kept.pending_since_ns:
                 self.take_away(kept.rule, why)
 
     def take_away(self, rule: PolicyRule, why: str) -> None:
@@ -72,7 +72,7 @@ class Restoring:
             # Nothing brings a forgotten rule back, and what was seen before the deletion may be old: an owner that has
             # just been started anew, with other arguments or another range, has made its rules already. The check that
             # follows every deletion looks again first.
-            old = bool(reasons) and not self.observe_only and self.owners.looked_ns < kept.owed_ns
+            old = bool(reasons) and not self.observe_only and self.owners.looked_ns < kept.pending_since_ns
             kept.undecided = old or isinstance(reasons, Unknown)
             if reasons and not kept.undecided and not isinstance(reasons, Unknown):
                 self.memory.mirror.forget(kept.rule)
@@ -99,9 +99,9 @@ class Restoring:
         except (FileExistsError, FileNotFoundError):
             pass
         except OSError as error:
-            sentence = f"{step.do} {rule}: {said(error)}"
+            sentence = f"{step.do} {rule}: {describe_os_error(error)}"
             if sentence != self._refused:
-                self.log(LogEvent.RULE_NOT_RESTORED, rule=str(rule), why=said(error), hint=_hint(error))
+                self.log(LogEvent.RULE_NOT_RESTORED, rule=str(rule), why=describe_os_error(error), hint=_hint(error))
             self._refused = sentence
             return False
         if step.do == "remove":
@@ -113,12 +113,12 @@ class Restoring:
     def _is_back(self, rule: PolicyRule) -> None:
         """Note that it has been made; say so, unless it was only moved behind another one."""
         kept, now = self.memory.mirror.find(rule), clock().boottime_ns
-        owed_ns = kept.owed_ns if kept is not None else 0
+        pending_since_ns = kept.pending_since_ns if kept is not None else 0
         self.memory.mirror.restored(rule, now)
-        if kept is None or not owed_ns:
+        if kept is None or not pending_since_ns:
             return
         self.memory.counts.restored[kept.profile.name] += 1
-        late = f"{(now - owed_ns) / 1e6:.2f}"
+        late = f"{(now - pending_since_ns) / 1e6:.2f}"
         self.log(LogEvent.RULE_RESTORED, rule=str(rule), profile=kept.profile.name, deleted_by=kept.by, after_ms=late)
         if kept.broken_ns:
             self.log(
@@ -134,7 +134,7 @@ class Restoring:
             seconds = f"{(due_ns - now) / SECOND:.1f}"
             self.log(
                 LogEvent.RESTORING_POSTPONED,
-                rules=len(self.memory.mirror.owed()),
+                rules=len(self.memory.mirror.pending_restore()),
                 for_s=seconds,
                 why="deleted again and again",
             )

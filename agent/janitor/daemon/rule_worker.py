@@ -9,7 +9,7 @@ from janitor.core.model.retry import SECOND, Retry, is_due
 from janitor.core.rules.rule_memory import RuleCounts
 from janitor.daemon.component import Health, Part
 from janitor.daemon.rule_keeper import RuleKeeper
-from janitor.host.files import said
+from janitor.host.files import describe_os_error
 from janitor.host.kernel.procfs import clock
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family
@@ -59,7 +59,7 @@ class Keeping(Part):
             if is_due(due, clock().boottime_ns):
                 keeper.tick()
         except OSError as error:
-            self._broken(said(error))
+            self._broken(describe_os_error(error))
 
     def last_round(self) -> None:
         """janitor ends: what is owed is put back as far as that may be done now."""

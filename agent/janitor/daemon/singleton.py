@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from janitor.host.cni.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
-from janitor.host.files import said
+from janitor.host.files import describe_os_error
 from janitor.host.kernel.procfs import clock
 from janitor.host.systemd.notify import notify
 from janitor.report.events import Log, LogEvent
@@ -36,7 +36,7 @@ class Sole:
             self._fd = take_daemon_lock(self._root())
         except (Busy, OSError) as error:
             self.another = isinstance(error, Busy)
-            self.why = said(error) if isinstance(error, OSError) else text(error.reason)
+            self.why = describe_os_error(error) if isinstance(error, OSError) else text(error.reason)
             self.due_ns = clock().boottime_ns + _EVERY_NS
             if self.why != self._said:
                 self._log(LogEvent.WAITING, why=self.why, then="this one takes over when it can")
@@ -55,7 +55,7 @@ class Sole:
             self._fd = take_daemon_lock(self._root())
             self._log(LogEvent.LOCK_LOST, why=text(why), then="it was taken again")
         except (Busy, OSError) as error:
-            taken = said(error) if isinstance(error, OSError) else text(error.reason)
+            taken = describe_os_error(error) if isinstance(error, OSError) else text(error.reason)
             self._log(
                 LogEvent.LOCK_LOST, why=f"{text(why)}; {taken}", then="this one does nothing until it has it again"
             )

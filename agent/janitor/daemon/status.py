@@ -9,7 +9,7 @@ from janitor.core.model.finding_ids import matching_ids
 from janitor.core.model.text import count, listing
 from janitor.daemon.component import Health
 from janitor.daemon.endpoints import Overview
-from janitor.host.privileges import Lack, lacks
+from janitor.host.privileges import MissingPrivilege, missing_privileges
 from janitor.passes.scan import Options
 from janitor.report.metrics import Family, counter
 
@@ -41,11 +41,11 @@ def changes(old: Settings, new: Settings) -> set[str]:
     return {field.name for field in fields(Settings) if getattr(old, field.name) != getattr(new, field.name)}
 
 
-def missing(settings: Settings) -> tuple[Lack, ...]:
+def missing(settings: Settings) -> tuple[MissingPrivilege, ...]:
     """What the daemon was not given of rights and of the node."""
     options = settings.options
     sockets = (*options.cri_endpoints, *options.configured_endpoints)
-    return lacks(options.root, sockets, options.data_dirs, leases=settings.leases)
+    return missing_privileges(options.root, sockets, options.data_dirs, leases=settings.leases)
 
 
 def mode(settings: Settings) -> str:
@@ -59,19 +59,19 @@ def mode(settings: Settings) -> str:
     return "repair" if whole else f"repair {listing(words)}, observe the rest"
 
 
-def metrics(lacks: Sequence[Lack], dropped: int) -> tuple[Family, ...]:
+def metrics(missing_privileges: Sequence[MissingPrivilege], dropped: int) -> tuple[Family, ...]:
     """Those of the daemon itself. `dropped`: lines that the log did not take."""
     return (
         Family("janitor_build_info", "Which janitor this is.", "gauge", (((__version__,), 1),), ("version",)),
         Family(
             "janitor_missing", "1 for each right, mount or namespace that janitor needs and has not.", "gauge",
-            tuple(((lack.what,), 1) for lack in lacks), ("what",),
+            tuple(((missing_privilege.what,), 1) for missing_privilege in missing_privileges), ("what",),
         ),
         counter("janitor_log_lines_dropped", "Lines that nobody took off our hands in time.", dropped),
     )  # fmt: skip
 
 
-def health(parts: Sequence[Health], missing: Sequence[Lack] = (), idle: str = "") -> Health:
+def health(parts: Sequence[Health], missing: Sequence[MissingPrivilege] = (), idle: str = "") -> Health:
     """Of the daemon, by that of its parts: a runtime that is away is no reason to start anew.
 
     Neither is a right that is missing; but as long as one is, this janitor is not ready. `idle` is why it is not at

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from janitor.core.model.retry import SECOND, is_due
 from janitor.daemon.component import Part
-from janitor.host.files import said
+from janitor.host.files import describe_os_error
 from janitor.host.kernel.procfs import clock
 from janitor.host.worker import Tell, Worker
 from janitor.report.events import Log, LogEvent
@@ -110,13 +110,13 @@ class Textfile(Part):
                     made = write(path, families)
                     tell(f"wrote {made.device} {made.inode}".encode())
             except OSError as error:
-                tell(f"trouble {said(error)}".encode("utf-8", "backslashreplace"))
+                tell(f"trouble {describe_os_error(error)}".encode("utf-8", "backslashreplace"))
 
         try:
             self._worker.start(work)
         except OSError as error:
             self._next_ns = now + _EVERY_S * SECOND
-            self._trouble(f"starting its process: {said(error)}")
+            self._trouble(f"starting its process: {describe_os_error(error)}")
 
     def _heard(self, line: str) -> None:
         word, _, rest = line.partition(" ")

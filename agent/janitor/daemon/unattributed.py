@@ -64,7 +64,7 @@ class Unattributed:
                 self.log(LogEvent.RULE_GONE, rule=str(kept.rule), left="; ".join(texts(reasons)))
             else:
                 deleted["systemd-networkd"] += 1
-                mirror.wiped(kept.rule, now)
+                mirror.deleted_by_networkd(kept.rule, now)
 
     def go_on_from(self, note: Note, there: Sequence[PolicyRule]) -> None:
         """Know what an earlier janitor knew, owe what it owed, and judge what has gone since it stopped watching."""
@@ -75,8 +75,8 @@ class Unattributed:
         for one in note.kept:
             if one.rule.exact in present:
                 continue
-            if one.owed:
-                mirror.owed_before(one.rule, clock().boottime_ns)
+            if one.pending_restore:
+                mirror.pending_before(one.rule, clock().boottime_ns)
             elif (kept := mirror.learn(one.rule)) is not None:
                 gone.append(kept)
         for one in note.kept:

@@ -136,7 +136,7 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"it holds {name}")
 
 
-def said(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """What the system says, with the file it says it of where it names one."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
 

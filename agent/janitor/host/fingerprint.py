@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from janitor.core.model.evidence import Evidence, Unknown, known
-from janitor.core.model.fingerprint import Mark
+from janitor.core.model.fingerprint import Fingerprint
 from janitor.host.cni.directories import CACHES, CONFIGURATION, DATA_DIR
 from janitor.host.files import entries, inside
 from janitor.host.kernel import netlink, procfs
@@ -26,7 +26,7 @@ _MORE: Final = (
 )  # fmt: skip
 
 
-def places(evidence: Evidence) -> Mark:
+def places(evidence: Evidence) -> Fingerprint:
     """All that this evidence's leases hang on, without a digest. OSError for a path that leads nowhere (ELOOP)."""
     root, node = evidence.root, procfs.node_root(evidence.root)
     directories = [directory.path for directory in known(evidence.lease_directories)]
@@ -35,10 +35,10 @@ def places(evidence: Evidence) -> Mark:
     configured |= {*evidence.node_config.cni_directories}
     read = [*sorted(configured), *_MORE, *task_parents(node)]
     paths = [inside(root, path) for path in written] + [inside(node, path) for path in read]
-    return Mark(tuple(dict.fromkeys(paths)), tuple(endpoint.address for endpoint in known(evidence.endpoints)))
+    return Fingerprint(tuple(dict.fromkeys(paths)), tuple(endpoint.address for endpoint in known(evidence.endpoints)))
 
 
-def glance(root: str, where: Mark) -> str:
+def glance(root: str, where: Fingerprint) -> str:
     """A digest that is the same for as long as nothing changes there; "" where not everything could be looked at."""
     proc = procfs.find_proc(root)
     if isinstance(proc, Unknown) or not where.paths:
@@ -52,7 +52,7 @@ def glance(root: str, where: Mark) -> str:
     return digest.hexdigest()
 
 
-def _sights(root: str, proc: procfs.Proc, where: Mark) -> Iterator[object]:
+def _sights(root: str, proc: procfs.Proc, where: Fingerprint) -> Iterator[object]:
     yield procfs.boot_id(proc)
     for path in where.paths:
         yield path, _stat(path)

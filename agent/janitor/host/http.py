@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from janitor.core.model.retry import SECOND, earliest, is_due
-from janitor.host.files import said
+from janitor.host.files import describe_os_error
 from janitor.host.kernel.procfs import clock
 
 _CONNECTIONS: Final = 16
@@ -135,9 +135,9 @@ class Server:
             if made is not None:
                 made.close()
             self._next_ns = now + _AGAIN_S * SECOND
-            if said(error) != self._problem:
-                self.tell(NotListening(f"{host} port {port}", said(error), _AGAIN_S))
-            self._problem = said(error)
+            if describe_os_error(error) != self._problem:
+                self.tell(NotListening(f"{host} port {port}", describe_os_error(error), _AGAIN_S))
+            self._problem = describe_os_error(error)
             return
         self._listening, self._problem = made, ""
         self.tell(Listening(f"{host} port {port}"))

@@ -26,7 +26,7 @@ _CAPABILITIES: Final = (  # numbers of capabilities(7); whether the rules alone 
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
+class MissingPrivilege:
     """`what` is not there: CAP_SYS_PTRACE, /var/lib/cni, hostPID; `why` it is needed."""
 
     what: str
@@ -36,7 +36,9 @@ class Lack:
         return f"{self.what} is missing: {self.why}"
 
 
-def lacks(root: str, sockets: tuple[str, ...], data_dirs: tuple[str, ...], *, leases: bool) -> tuple[Lack, ...]:
+def missing_privileges(
+    root: str, sockets: tuple[str, ...], data_dirs: tuple[str, ...], *, leases: bool
+) -> tuple[MissingPrivilege, ...]:
     """Everything that is missing, for the leases or for the rules alone. Never raises.
 
     `sockets` and `data_dirs` are those that somebody named, as the node names them.
@@ -46,22 +48,24 @@ def lacks(root: str, sockets: tuple[str, ...], data_dirs: tuple[str, ...], *, le
         parts = mounted_parts(root)
         has_proc = root == "/" or os.path.isdir(f"{root}/proc/1")
         if parts and not has_proc:
-            missing += _namespaces(root, allowed=not any(lack.what == "CAP_SYS_PTRACE" for lack in missing))
+            missing += _namespaces(
+                root, allowed=not any(missing_privilege.what == "CAP_SYS_PTRACE" for missing_privilege in missing)
+            )
             missing += _mounts(root, parts, sockets, data_dirs, leases)
     except (OSError, ValueError) as error:
-        return (Lack("a look at itself", f"what janitor may do here cannot be told ({error})"),)
+        return (MissingPrivilege("a look at itself", f"what janitor may do here cannot be told ({error})"),)
     return tuple(missing)
 
 
-def _capabilities(leases: bool) -> Iterator[Lack]:
+def _capabilities(leases: bool) -> Iterator[MissingPrivilege]:
     rows = read_bounded("/proc/self/status", 1 << 16).decode("ascii", "replace").splitlines()
     effective = int(next(row.split()[1] for row in rows if row.startswith("CapEff:")), 16)
     for name, number, for_rules, why in _CAPABILITIES:
         if not effective >> number & 1 and (leases or for_rules):
-            yield Lack(name, why)
+            yield MissingPrivilege(name, why)
 
 
-def _namespaces(root: str, *, allowed: bool) -> Iterator[Lack]:
+def _namespaces(root: str, *, allowed: bool) -> Iterator[MissingPrivilege]:
     """The node's namespaces, and a security module's leave to look at what is in them."""
     try:
         theirs = os.stat("/proc/1/ns/net").st_ino
@@ -70,18 +74,20 @@ def _namespaces(root: str, *, allowed: bool) -> Iterator[Lack]:
         if allowed:
             label = read_bounded("/proc/self/attr/current", 4096).decode("ascii", "replace").strip(" \0\n")
             setting = "seLinuxOptions" if label.count(":") > 1 else "appArmorProfile"
-            yield Lack(setting, f"'{label}' does not let it look at the node's processes, which CAP_SYS_PTRACE allows")
+            yield MissingPrivilege(
+                setting, f"'{label}' does not let it look at the node's processes, which CAP_SYS_PTRACE allows"
+            )
         return
     found = find_proc(root)
     if isinstance(found, Unknown):
-        yield Lack("hostPID", text(found.reason))
+        yield MissingPrivilege("hostPID", text(found.reason))
     elif theirs != os.stat("/proc/self/ns/net").st_ino:
-        yield Lack("hostNetwork", "on a node without a free address this pod would not have started")
+        yield MissingPrivilege("hostNetwork", "on a node without a free address this pod would not have started")
 
 
 def _mounts(
     root: str, parts: tuple[str, ...], sockets: tuple[str, ...], data_dirs: tuple[str, ...], leases: bool
-) -> Iterator[Lack]:
+) -> Iterator[MissingPrivilege]:
     def there(path: str) -> bool:
         return any(path == part or path.startswith(f"{part}/") for part in parts)
 
@@ -92,10 +98,10 @@ def _mounts(
         written += [(path, "a data directory of host-local that the configuration names") for path in data_dirs]
     for path, why in written:
         if not there(path):
-            yield Lack(path, f"not mounted at {root}{path}: {why}")
+            yield MissingPrivilege(path, f"not mounted at {root}{path}: {why}")
         elif not os.access(inside(root, path), os.W_OK):
-            yield Lack(path, f"cannot be written at {root}{path}: {why}")
+            yield MissingPrivilege(path, f"cannot be written at {root}{path}: {why}")
     for socket in sockets if leases else ():
         path = os.path.dirname(socket.removeprefix("unix://"))
         if not there(path):
-            yield Lack(path, f"not mounted at {root}{path}: the container runtime answers there")
+            yield MissingPrivilege(path, f"not mounted at {root}{path}: the container runtime answers there")

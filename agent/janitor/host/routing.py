@@ -14,7 +14,7 @@ from typing import Final
 
 from janitor.core.model.codes import Code
 from janitor.core.model.evidence import Network, Unknown, known
-from janitor.core.model.routing import MAIN, Breaker, Link, Profile, Route, Routing, RuleMaker
+from janitor.core.model.routing import MAIN, Breaker, Link, Profile, Route, Routing, RuleOwner
 from janitor.core.model.rules import PolicyRule
 from janitor.core.model.unknown import unseen
 from janitor.core.rules.profiles import bridge_ranges, configured_ranges
@@ -42,7 +42,7 @@ def read_routing(
     breakers: tuple[Breaker, ...] = (),
     *,
     probe: bool = True,
-    seen: tuple[RuleMaker, ...] = (),
+    seen: tuple[RuleOwner, ...] = (),
 ) -> Routing:
     """One look, through the node's own network namespace. Reads only; never raises for what a node can be like.
 
@@ -95,9 +95,9 @@ def find_makers(
     root: str,
     proc: Proc | Unknown,
     profiles: Sequence[Profile],
-    seen: tuple[RuleMaker, ...] = (),
+    seen: tuple[RuleOwner, ...] = (),
     longest_s: float = _LONGEST_S,
-) -> tuple[RuleMaker, ...] | Unknown:
+) -> tuple[RuleOwner, ...] | Unknown:
     """The running processes that profiles name, the one that runs longest first. Unknown without a /proc.
 
     A name is anybody's, so only those count that can make rules in the node's network (whose.py). Of several of one
@@ -108,7 +108,7 @@ def find_makers(
         return proc
     wanted = {profile.alive.process: profile for profile in profiles if profile.alive.process}
     whose, register = Whose(proc), Register(proc)
-    found: list[tuple[bool, RuleMaker]] = []
+    found: list[tuple[bool, RuleOwner]] = []
     pids = [maker.pid for maker in seen if is_still(maker, proc)]
     if {maker.name for maker in seen if maker.pid in pids} != set(wanted):
         try:
@@ -140,7 +140,7 @@ def find_makers(
     return tuple(sorted(makers, key=lambda maker: maker.started_ns))
 
 
-def _maker(root: str, proc: Proc, pid: int, profile: Profile, whose: Whose) -> tuple[bool, RuleMaker] | None:
+def _maker(root: str, proc: Proc, pid: int, profile: Profile, whose: Whose) -> tuple[bool, RuleOwner] | None:
     """What it says, and whether it is in a system service; None where it can make no rules. OSError or ValueError."""
     if not whose.makes_rules(pid):
         return None
@@ -148,10 +148,10 @@ def _maker(root: str, proc: Proc, pid: int, profile: Profile, whose: Whose) -> t
     arguments = tuple(printable(os.fsdecode(word)) for word in words[1:] if word.startswith(b"--"))
     served = whose.in_system_unit(pid)
     configuration = _configuration(root, proc, pid, profile, contained=not served and whose.contained(pid))
-    return served, RuleMaker(profile.alive.process, pid, proc.started_ns(pid), arguments, configuration)
+    return served, RuleOwner(profile.alive.process, pid, proc.started_ns(pid), arguments, configuration)
 
 
-def is_still(maker: RuleMaker, proc: Proc) -> bool:
+def is_still(maker: RuleOwner, proc: Proc) -> bool:
     """Whether that very process still runs."""
     try:
         return patience.ask(maker.pid, lambda: proc.started_ns(maker.pid)) == maker.started_ns

@@ -6,7 +6,7 @@ from typing import Final
 
 from janitor.core.model.evidence import Clock, Unknown, known
 from janitor.core.model.reason import Reason
-from janitor.core.model.routing import OwnedRule, Profile, Routing, RuleMaker
+from janitor.core.model.routing import OwnedRule, Profile, Routing, RuleOwner
 from janitor.core.model.rules import PolicyRule
 from janitor.core.rules.corroboration import Unwatched, missing_evidence
 from janitor.core.rules.profiles import SECOND, OwnersSeen, configured_ranges, not_wanted
@@ -38,12 +38,12 @@ class Owners:
     looked_ns: int = 0  # when that was, CLOCK_BOOTTIME
     declared: bool = False  # whether systemd-networkd's configuration declares rules of its own, as last seen
     _configured: tuple[str, ...] | Unknown = ()
-    _makers: tuple[RuleMaker, ...] = ()
+    _makers: tuple[RuleOwner, ...] = ()
     _searched_ns: int = 0  # when all processes were looked through, CLOCK_BOOTTIME
-    _named: tuple[RuleMaker, ...] = ()  # found by `likely`
+    _named: tuple[RuleOwner, ...] = ()  # found by `likely`
     _named_ns: int = 0  # and when, CLOCK_BOOTTIME
     _seen: dict[str, int] = field(default_factory=dict)  # when a profile's process was last seen, CLOCK_BOOTTIME
-    _last: dict[str, RuleMaker] = field(default_factory=dict)  # and what it was then
+    _last: dict[str, RuleOwner] = field(default_factory=dict)  # and what it was then
 
     def refresh(self) -> None:
         """Look anew. Takes some tens of milliseconds; never raises for what a node can be like."""
@@ -65,7 +65,7 @@ class Owners:
         if not isinstance(self.routing.networkd, Unknown):
             self.declared = any(file.declares_rules for one in self.routing.networkd for file in one.network_files)
 
-    def likely(self, profile: Profile) -> RuleMaker | None:
+    def likely(self, profile: Profile) -> RuleOwner | None:
         """The process of the profile's owner that runs right now; of several the one that has run longest.
 
         For the log alone: nothing is decided on it. Where the one that was seen last has ended, another is looked for.
@@ -78,7 +78,7 @@ class Owners:
             found = self._running(profile)
         return found
 
-    def _running(self, profile: Profile) -> RuleMaker | None:
+    def _running(self, profile: Profile) -> RuleOwner | None:
         seen = (*known(self.routing.makers), *self._named)
         return next((one for one in seen if one.name == profile.alive.process and is_still(one, self.proc)), None)
 

@@ -19,7 +19,7 @@ from janitor.core.model.outcome import Outcome
 from janitor.core.model.reason import Reason, because
 from janitor.core.rules.profiles import rules_unseen
 from janitor.host.changes import state
-from janitor.host.changes.apply import Hands, Witness, apply
+from janitor.host.changes.apply import ApplyContext, Witness, apply
 from janitor.host.changes.journal import Journal, new_pass_id
 from janitor.host.changes.repairs import NodeRepairs
 from janitor.host.cni import node_mark
@@ -78,7 +78,7 @@ def mark(evidence: Evidence) -> Reason | None:
 
 def carry_out(
     first: Look, options: Options, policy: Policy, journal: Journal, stop: Callable[[], Reason | None]
-) -> tuple[Hands, Plan, Iterator[Outcome]]:
+) -> tuple[ApplyContext, Plan, Iterator[Outcome]]:
     """Look once more, and do what both looks agree on. The iterator does the work as it is read."""
     second = look(options, policy)
     both = agreed(first.plan, second.plan, first.evidence, second.evidence)
@@ -86,7 +86,7 @@ def carry_out(
     if without_chain:
         both = without_stale_rules(both, second.evidence, named_addresses(options.root, without_chain))
     boot_id = second.evidence.boot_id
-    hands = Hands(
+    context = ApplyContext(
         root=options.root,
         pass_id=new_pass_id(),
         boot_id=boot_id if isinstance(boot_id, str) else "",
@@ -107,18 +107,18 @@ def carry_out(
         repairs=NodeRepairs(options.root, options.profiles),
         stop=stop,
     )
-    return hands, both, apply(both.actions, hands)
+    return context, both, apply(both.actions, context)
 
 
 def change(action: Action, options: Options, journal: Journal) -> tuple[str, Outcome]:
     """One change that needs no second look. Returns the pass's name, and the outcome."""
     boot_id = procfs.boot_id(procfs.find_proc(options.root))
-    hands = Hands(
+    context = ApplyContext(
         root=options.root, pass_id=new_pass_id(), boot_id=boot_id if isinstance(boot_id, str) else "", journal=journal,
         mounts=own_mounts(), witness=lambda: unseen(Code.NOT_ASKED),
         repairs=NodeRepairs(options.root, options.profiles),
     )  # fmt: skip
-    return hands.pass_id, next(apply((action,), hands))
+    return context.pass_id, next(apply((action,), context))
 
 
 def witness(root: str, asked: Asked, addresses_asked: AskedAddresses) -> Witness | Unknown:

@@ -16,7 +16,7 @@ from janitor.report.events import LogEvent
 
 NOW: Final = "<!--now-->"
 """Where what has happened since the page was made is put in."""
-DEEDS: Final = "<!--deeds-->"
+ACTIONS: Final = "<!--actions-->"
 """And where what janitor did: that goes on while no pass does."""
 _MOST_CELLS: Final = 1024
 _MOST_ROWS: Final = 200
@@ -36,11 +36,11 @@ def _template(name: str) -> jinja2.Template:
 
 # Once, and by the daemon rather than by each of its passes.
 _PAGE: Final = _template("page.html")
-_DEEDS: Final = _template("deeds.html")
+_ACTIONS: Final = _template("actions.html")
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class ActionRecord:
     """Something janitor did, when (seconds since the epoch), and what it rested on."""
 
     at: float
@@ -48,13 +48,13 @@ class Deed:
     proof: str
 
 
-def deed(at: float, event: LogEvent, fields: Mapping[str, object]) -> Deed | None:
+def action_record(at: float, event: LogEvent, fields: Mapping[str, object]) -> ActionRecord | None:
     """A line of the log as a deed; None for one that is no action."""
     if event.action is None:
         return None
     known = {**dict.fromkeys(event.fields, ""), **fields}
     subject, proof = event.action.subject.format_map(known), event.action.proof.format_map(known)
-    return Deed(at, f"{event.value}: {subject}", proof)
+    return ActionRecord(at, f"{event.value}: {subject}", proof)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +78,15 @@ def page(report: Report, at: float) -> str:
     ]
     dead = [lease for lease in report.leases if lease.verdict is not Verdict.LIVE]
     return _PAGE.render(
-        report=report, at=_moment(at), networks=networks, deeds=DEEDS,
+        report=report, at=_moment(at), networks=networks, actions=ACTIONS,
         leases=dead[:_MOST_ROWS], more=max(0, len(dead) - _MOST_ROWS), now=NOW,
         letters=[(letter, verdict.value) for verdict, letter in _LETTERS.items()],
     )  # fmt: skip
 
 
-def deeds_table(deeds: tuple[Deed, ...]) -> str:
+def actions_table(action_records: tuple[ActionRecord, ...]) -> str:
     """What janitor did, the last first. Made for each answer: it is little."""
-    return _DEEDS.render(deeds=[(_moment(d.at), d) for d in deeds[:_MOST_ROWS]])
+    return _ACTIONS.render(actions=[(_moment(d.at), d) for d in action_records[:_MOST_ROWS]])
 
 
 def _moment(at: float) -> str:

@@ -4,7 +4,7 @@ import msgspec
 
 from janitor.core.leases.judgement import Verdict
 from janitor.core.model.findings import Severity
-from janitor.core.model.fingerprint import Mark
+from janitor.core.model.fingerprint import Fingerprint
 from janitor.report.events import LogEvent
 from janitor.report.json_bytes import to_bytes
 
@@ -53,7 +53,7 @@ class Looked(msgspec.Struct, frozen=True, tag=True):
     soonest_s: int | None  # when something left alone could be decided
     page: str
     settled: bool = False  # the journal was put in order, and what earlier passes did has been told
-    mark: Mark = Mark()
+    mark: Fingerprint = Fingerprint()
 
 
 class Unchanged(msgspec.Struct, frozen=True, tag=True):

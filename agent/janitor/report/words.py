@@ -7,6 +7,7 @@ from typing import Final
 
 from janitor.core.model.codes import Code
 from janitor.core.model.reason import Fact, Reason
+from janitor.core.model.text import count
 
 
 def text(reason: Reason) -> str:
@@ -28,17 +29,24 @@ def hint(reason: Reason) -> str:
     return HINTS.get(reason.code, "").format_map(_values(reason))
 
 
-class _Values(dict[str, str]):
+class _Word(str):
+    """A fact in words. A noun behind the colon makes it a number of such: `{leases:lease}` is `1 lease`, `2 leases`."""
+
+    def __format__(self, noun: str) -> str:
+        return count(int(self), noun) if noun and self.isdecimal() else str(self)
+
+
+class _Values(dict[str, _Word]):
     """The facts of a reason in words. What a file that somebody has edited does not say is `?`."""
 
-    def __missing__(self, name: str) -> str:
-        return "?"
+    def __missing__(self, name: str) -> _Word:
+        return _Word("?")
 
 
 def _values(reason: Reason) -> _Values:
-    values = _Values({name: _value(fact) for name, fact in reason.facts})
+    values = _Values({name: _Word(_value(fact)) for name, fact in reason.facts})
     if reason.cause is not None:
-        values["cause"] = text(reason.cause)
+        values["cause"] = _Word(text(reason.cause))
     return values
 
 
@@ -288,7 +296,7 @@ TEXTS: Final[dict[Code, str]] = {
     Code.RUNTIME_RESTARTED: "the container runtime was restarted between the two looks",
     Code.NOT_THE_SAME: "it is not the same any more as at the first look",
     Code.STALE_RULES: "packet filter rules still name its address: see iptables-save",
-    Code.LEASES_LEFT: "{leases} leases left: {cause}",
+    Code.LEASES_LEFT: "{leases:lease} left: {cause}",
     Code.BAD_NETWORK_NAME: "CNI allows no network of that name",
     Code.UNUSUAL_PATH: "its path has unusual characters",
     Code.OBSCURE_CONFIGURATION: (

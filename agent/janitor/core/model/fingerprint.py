@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Fingerprint:
     """Where to glance: directories and files as they are seen from here, and CRI endpoints.
 
     `digest` is what a glance gave (host/fingerprint.py); "" where the next pass has to look whatever it gives.

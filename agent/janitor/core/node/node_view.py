@@ -14,7 +14,7 @@ HCCM: Final = "hcloud-cloud-controller-manager"
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class DeclaredValue:
     """A value of one component, and whether it runs with it (or only would)."""
 
     component: str
@@ -80,44 +80,44 @@ def flag(one: Component | None, name: str) -> str:
     return found[-1] if found else ""
 
 
-def cluster_cidrs(node: NodeConfig) -> list[Said]:
+def cluster_cidrs(node: NodeConfig) -> list[DeclaredValue]:
     """What each component takes for the range of the pods, the strongest first."""
     return _collected(node, ("kube-controller-manager", HCCM, "kube-proxy", "kube-router"),
                       "--cluster-cidr", "cluster-cidr")  # fmt: skip
 
 
-def service_cidrs(node: NodeConfig) -> list[Said]:
+def service_cidrs(node: NodeConfig) -> list[DeclaredValue]:
     """Likewise for Services."""
     return _collected(node, ("kube-apiserver", "kube-controller-manager", "kube-router"),
                       "--service-cluster-ip-range", "service-cidr")  # fmt: skip
 
 
-def _collected(node: NodeConfig, components: tuple[str, ...], name: str, key: str) -> list[Said]:
+def _collected(node: NodeConfig, components: tuple[str, ...], name: str, key: str) -> list[DeclaredValue]:
     found = []
     for wanted in components:
         one = component(node, wanted)
         value = flag(one, name)
         if one and value:
-            found.append(Said(wanted, listed(value, f"{name} of {wanted}, {one.source}")))
+            found.append(DeclaredValue(wanted, listed(value, f"{name} of {wanted}, {one.source}")))
     settings = known(node.settings)
     for owner in dict.fromkeys(s.component for s in settings):
         values = stated([s for s in settings if s.component == owner], key, name.lstrip("-"))
         if values and owner not in {s.component for s in found}:
-            found.append(Said(owner, values))
+            found.append(DeclaredValue(owner, values))
     return found
 
 
-def cluster_dns(node: NodeConfig) -> list[Said]:
+def cluster_dns(node: NodeConfig) -> list[DeclaredValue]:
     """What the kubelet tells pods, and what the distribution was told."""
     found = []
     kubelet = component(node, "kubelet")
     if kubelet and (value := flag(kubelet, "--cluster-dns")):
-        found.append(Said("kubelet", listed(value, f"--cluster-dns of kubelet, {kubelet.source}")))
+        found.append(DeclaredValue("kubelet", listed(value, f"--cluster-dns of kubelet, {kubelet.source}")))
     settings = known(node.settings)
     for owner in dict.fromkeys(s.component for s in settings):
         values = stated([s for s in settings if s.component == owner], "cluster-dns")
         if values and owner not in {s.component for s in found}:
-            found.append(Said(owner, values))
+            found.append(DeclaredValue(owner, values))
     return found
 
 

@@ -42,7 +42,7 @@ class Kept:
     profile: Profile
     match: Match
     ours: bool = False
-    owed_ns: int = 0
+    pending_since_ns: int = 0
     by: str = ""  # who deleted it
     undecided: bool = False  # it is owed, but whether anybody wants it is still to be seen: nothing is done about it
     networkds: bool = False  # systemd-networkd made it: it is not owed
@@ -84,7 +84,7 @@ class Mirror:
     tokens: float = TOKENS
     filled_ns: int = 0
     rounds: int = 0
-    wiped_ns: int = 0  # the last deletion by networkd
+    deleted_by_networkd_ns: int = 0  # the last deletion by networkd
 
     @property
     def kept(self) -> list[Kept]:
@@ -101,8 +101,8 @@ class Mirror:
         """There is such a rule now, by whomever. None where no enabled profile knows it, or it is known already."""
         kept = self.find(rule)
         if kept is not None:
-            if kept.owed_ns:
-                kept.owed_ns, kept.ours = 0, False
+            if kept.pending_since_ns:
+                kept.pending_since_ns, kept.ours = 0, False
                 self._place(kept)  # made again by its owner: the kernel has put it behind its equals
             return None
         found = profile_of(rule, self.profiles)
@@ -127,30 +127,30 @@ class Mirror:
             for k in self.by_exact.values()
             if k.rule.identity == rule.identity
             and k.rule.exact != rule.exact
-            and (k.owed_ns or k.put_back_lately(now_ns))
+            and (k.pending_since_ns or k.put_back_lately(now_ns))
         ]
         for k in copies:
             del self.by_exact[k.rule.exact]
-        return [Step("remove", k.rule) for k in copies if not k.owed_ns]
+        return [Step("remove", k.rule) for k in copies if not k.pending_since_ns]
 
     def forget(self, rule: PolicyRule) -> Kept | None:
         """Somebody who may do so has deleted it: it is not put back. None where it was not in the mirror."""
         return self.by_exact.pop(rule.exact, None)
 
-    def owed_before(self, rule: PolicyRule, now_ns: int) -> None:
+    def pending_before(self, rule: PolicyRule, now_ns: int) -> None:
         """An earlier janitor owed it when it ended: so do we."""
         kept = self.learn(rule) or self.find(rule)
         if kept is not None:
-            kept.owed_ns, kept.by = now_ns, "systemd-networkd, before janitor was started anew"
+            kept.pending_since_ns, kept.by = now_ns, "systemd-networkd, before janitor was started anew"
 
-    def wiped(self, rule: PolicyRule, now_ns: int, by: str = "systemd-networkd") -> Kept | None:
+    def deleted_by_networkd(self, rule: PolicyRule, now_ns: int, by: str = "systemd-networkd") -> Kept | None:
         """networkd has deleted it. None where it was not in the mirror."""
         kept = self.find(rule)
         if kept is None:
             return None
-        if now_ns - self.wiped_ns > CHECK_NS:
+        if now_ns - self.deleted_by_networkd_ns > CHECK_NS:
             self.rounds = 0  # another burst
-        kept.owed_ns = self.wiped_ns = now_ns
+        kept.pending_since_ns = self.deleted_by_networkd_ns = now_ns
         kept.by, kept.undecided = by, False
         if kept.profile.protocol == "kernel":  # pinned: the next wipe does not touch it
             del self.by_exact[kept.rule.exact]
@@ -160,21 +160,21 @@ class Mirror:
 
     # What is to be done.
 
-    def owed(self) -> list[Kept]:
+    def pending_restore(self) -> list[Kept]:
         """What networkd has deleted and is to be put back."""
         return [kept for kept in self.waiting() if not kept.undecided]
 
     def waiting(self) -> list[Kept]:
         """The same, with those of which it is still to be seen whether anybody wants them."""
-        return [kept for kept in self.by_exact.values() if kept.owed_ns and not kept.watched_only]
+        return [kept for kept in self.by_exact.values() if kept.pending_since_ns and not kept.watched_only]
 
     def due_ns(self, now_ns: int) -> int | None:
         """When to call `due` again; None for not before something happens."""
-        if not self.owed():
+        if not self.pending_restore():
             return None
         self._fill(now_ns)
         wait = 0 if self.tokens >= 1 or self.rounds else int((1 - self.tokens) * TOKEN_NS)
-        rest = self.wiped_ns + TOKEN_NS if self.rounds >= ROUNDS else 0
+        rest = self.deleted_by_networkd_ns + TOKEN_NS if self.rounds >= ROUNDS else 0
         return max(now_ns + wait, rest)
 
     def due(self, there: Sequence[PolicyRule], now_ns: int) -> list[Step]:
@@ -183,25 +183,25 @@ class Mirror:
         A burst costs a token, with its first round.
         """
         self._fill(now_ns)
-        if self.rounds >= ROUNDS and now_ns - self.wiped_ns >= TOKEN_NS:
+        if self.rounds >= ROUNDS and now_ns - self.deleted_by_networkd_ns >= TOKEN_NS:
             self.rounds = 0
         exact = {rule.exact for rule in there}
         for kept in self.by_exact.values():
-            if kept.owed_ns and kept.rule.exact in exact:
-                kept.owed_ns = 0  # its owner was quicker
-        owed = self.owed()
-        if not owed or (self.tokens < 1 and not self.rounds) or self.rounds >= ROUNDS:
+            if kept.pending_since_ns and kept.rule.exact in exact:
+                kept.pending_since_ns = 0  # its owner was quicker
+        pending_restore = self.pending_restore()
+        if not pending_restore or (self.tokens < 1 and not self.rounds) or self.rounds >= ROUNDS:
             return []
-        ours = frozenset(kept.rule for kept in self.by_exact.values() if kept.ours and not kept.owed_ns)
+        ours = frozenset(kept.rule for kept in self.by_exact.values() if kept.ours and not kept.pending_since_ns)
         wanted = [kept.rule for kept in self.kept if not (kept.watched_only or kept.undecided)]
-        may = {kept.rule.exact for kept in owed} | {rule.exact for rule in ours}
+        may = {kept.rule.exact for kept in pending_restore} | {rule.exact for rule in ours}
         steps = [step for step in replay(wanted, there, ours) if step.rule.exact in may]
         if steps:
             self.tokens -= self.rounds == 0
             self.rounds += 1
         else:
             # A copy that does the same is there: nothing is left to put back.
-            for kept in owed:
+            for kept in pending_restore:
                 del self.by_exact[kept.rule.exact]
         return steps
 
@@ -210,8 +210,8 @@ class Mirror:
         kept = self.find(rule)
         if kept is not None:
             self._place(kept)
-        if kept is not None and kept.owed_ns:
-            kept.ours, kept.owed_ns, kept.restored_ns = True, 0, now_ns
+        if kept is not None and kept.pending_since_ns:
+            kept.ours, kept.pending_since_ns, kept.restored_ns = True, 0, now_ns
             kept.times = (*(at for at in kept.times if at > now_ns - HOUR_NS), now_ns)
             if len(kept.times) >= MANY:
                 kept.broken_ns = now_ns
@@ -242,7 +242,7 @@ class Mirror:
             if fresh is not None:
                 fresh.networkds = declared and rule.protocol == RTPROT_STATIC
         exact = {rule.exact for rule in found}
-        return [kept for kept in self.kept if not kept.owed_ns and kept.rule.exact not in exact]
+        return [kept for kept in self.kept if not kept.pending_since_ns and kept.rule.exact not in exact]
 
     def _place(self, kept: Kept) -> None:
         """Behind those of its priority, as the kernel does."""

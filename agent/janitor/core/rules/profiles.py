@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from janitor.core.model.codes import Code
 from janitor.core.model.evidence import Network
 from janitor.core.model.reason import Reason, because
-from janitor.core.model.routing import Match, OwnedRule, Profile, Routing, RuleMaker
+from janitor.core.model.routing import Match, OwnedRule, Profile, Routing, RuleOwner
 from janitor.core.model.rules import RTPROT_STATIC, PolicyRule
 from janitor.core.model.unknown import Unknown, known, unseen
 
@@ -113,7 +113,7 @@ def bridge_ranges(routing: Routing) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def makers(profile: Profile, routing: Routing) -> tuple[RuleMaker, ...]:
+def makers(profile: Profile, routing: Routing) -> tuple[RuleOwner, ...]:
     """The running processes of the profile's owner.
 
     Usually one. Of several one may be an impostor, so what speaks against a rule must hold for all of them: nobody
@@ -123,7 +123,7 @@ def makers(profile: Profile, routing: Routing) -> tuple[RuleMaker, ...]:
 
 
 def not_wanted(
-    owned: OwnedRule, seen: OwnersSeen, gone_s: float = 0.0, last: RuleMaker | None = None
+    owned: OwnedRule, seen: OwnersSeen, gone_s: float = 0.0, last: RuleOwner | None = None
 ) -> tuple[Reason, ...] | Unknown:
     """Why nobody would miss the rule: each thing that speaks against it; nothing if it is wanted.
 

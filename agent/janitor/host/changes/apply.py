@@ -58,7 +58,7 @@ class Repairs(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
+class ApplyContext:
     """What changing a node takes. `stop` is asked before each batch why not to go on; None to go on."""
 
     root: str
@@ -75,7 +75,7 @@ class Hands:
     stop: Callable[[], Reason | None] = lambda: None
 
 
-def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
+def apply(actions: tuple[Action, ...], context: ApplyContext) -> Iterator[Outcome]:
     """Do all of it, batch by batch, in order; yields each outcome once it is known and written down.
 
     What cannot be done whatever happens next is not written down: the journal would grow by it with every pass.
@@ -83,28 +83,28 @@ def apply(actions: tuple[Action, ...], hands: Hands) -> Iterator[Outcome]:
     number = 0
     broken: Reason | None = None
     locked: dict[str, Reason] = {}  # directories whose lock could not be had; waiting for it once in a pass is enough
-    for batch in _batches(actions, hands.batch):
-        broken = broken or hands.stop()
+    for batch in _batches(actions, context.batch):
+        broken = broken or context.stop()
         if broken is not None:
             yield from (Outcome(action, "skipped", broken, tried=False) for action in batch)
             continue
-        hopeless = _hopeless(batch, hands, locked)
+        hopeless = _hopeless(batch, context, locked)
         if hopeless is not None:
             yield from (Outcome(action, *hopeless) for action in batch)
             continue
-        entries = [_entry(action, number + index, hands) for index, action in enumerate(batch)]
+        entries = [_entry(action, number + index, context) for index, action in enumerate(batch)]
         number += len(batch)
         try:
             for place in {os.path.dirname(e.quarantine) for e in entries if e.quarantine}:
-                make_place(inside(hands.root, place))
-            hands.journal.intend(entries)
+                make_place(inside(context.root, place))
+            context.journal.intend(entries)
         except OSError as error:
             broken = failed(Code.JOURNAL_UNWRITABLE, error)
             yield from (Outcome(action, "failed", broken) for action in batch)
             continue
-        outcomes = _do(batch, entries, hands)
+        outcomes = _do(batch, entries, context)
         try:
-            hands.journal.outcome([(e, o.event, o.detail) for e, o in zip(entries, outcomes, strict=True)])
+            context.journal.outcome([(e, o.event, o.detail) for e, o in zip(entries, outcomes, strict=True)])
         except OSError as error:
             broken = failed(Code.JOURNAL_BROKEN, error)
             outcomes = [
@@ -127,17 +127,17 @@ def _batches(actions: tuple[Action, ...], most: int) -> Iterator[list[Action]]:
         yield batch
 
 
-def _hopeless(batch: list[Action], hands: Hands, locked: dict[str, Reason]) -> tuple[Event, Reason] | None:
+def _hopeless(batch: list[Action], context: ApplyContext, locked: dict[str, Reason]) -> tuple[Event, Reason] | None:
     """What becomes of a batch that cannot be done, as can be seen before anything is written; None where it can."""
     first = batch[0]
     if not isinstance(first, FreeLease | ReserveLease):
         return None
     try:
         if first.directory not in locked:
-            with network_lock(inside(hands.root, first.directory), first.directory, hands.patience_s):
+            with network_lock(inside(context.root, first.directory), first.directory, context.patience_s):
                 pass
         if first.chain:
-            _chain(first.chain, hands, "")
+            _chain(first.chain, context, "")
     except Busy as busy:
         locked[first.directory] = busy.reason
     except OSError as error:
@@ -147,20 +147,20 @@ def _hopeless(batch: list[Action], hands: Hands, locked: dict[str, Reason]) -> t
     return ("skipped", locked[first.directory]) if first.directory in locked else None
 
 
-def _chain(entry: str, hands: Hands, scratch: str) -> tuple[ChainDel, Programs]:
-    programs = hands.programs()
+def _chain(entry: str, context: ApplyContext, scratch: str) -> tuple[ChainDel, Programs]:
+    programs = context.programs()
     if isinstance(programs, Unknown):
         raise DelError(because(Code.NO_PLUGIN_RUN, programs.reason))
-    return find_chain(find_node(hands.root), entry, programs, hands.plugin_dirs, scratch), programs
+    return find_chain(find_node(context.root), entry, programs, context.plugin_dirs, scratch), programs
 
 
-def _run_chain(entry: str, leases: list[FreeLease], hands: Hands, scratch: str) -> None:
+def _run_chain(entry: str, leases: list[FreeLease], context: ApplyContext, scratch: str) -> None:
     """CNI DEL, and a look whether it has done what it is for: not every plugin says so where it has found no tool."""
-    chain, programs = _chain(entry, hands, scratch)
+    chain, programs = _chain(entry, context, scratch)
     chain_del(chain, programs)
     if not chain.filters:
         return
-    left = named_addresses(hands.root, (action.name for action in leases))
+    left = named_addresses(context.root, (action.name for action in leases))
     if isinstance(left, Unknown):
         raise DelError(because(Code.DEL_LEFT_UNSEEN, left.reason))
     if left:
@@ -171,45 +171,45 @@ def _kept(error: DelError) -> Reason:
     return because(Code.KEPT_BECAUSE_OF_DEL, error.reason)
 
 
-def _entry(action: Action, number: int, hands: Hands) -> Entry:
+def _entry(action: Action, number: int, context: ApplyContext) -> Entry:
     rule = isinstance(action, RestoreRule)  # it has no file, but each action has its place
-    where = QUARANTINE if rule else place_for(hands.root, action.directory, hands.mounts)
-    place = f"{where}/{hands.pass_id}/{number:05d}-{'rule' if rule else action.name}"
+    where = QUARANTINE if rule else place_for(context.root, action.directory, context.mounts)
+    place = f"{where}/{context.pass_id}/{number:05d}-{'rule' if rule else action.name}"
     up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return Entry(hands.pass_id, number, action, place, time.time(), hands.boot_id, up_s=up_s)
+    return Entry(context.pass_id, number, action, place, time.time(), context.boot_id, up_s=up_s)
 
 
-def _do(batch: list[Action], entries: list[Entry], hands: Hands) -> list[Outcome]:
+def _do(batch: list[Action], entries: list[Entry], context: ApplyContext) -> list[Outcome]:
     first = batch[0]
     if isinstance(first, RestoreRule | WriteSetting):
-        assert hands.repairs is not None  # noqa: S101 (who plans such actions brings what does them)
+        assert context.repairs is not None  # noqa: S101 (who plans such actions brings what does them)
         repairs = [action for action in batch if isinstance(action, RestoreRule | WriteSetting)]
-        return [hands.repairs.do(action, entry) for action, entry in zip(repairs, entries, strict=True)]
-    seen = hands.witness()
+        return [context.repairs.do(action, entry) for action, entry in zip(repairs, entries, strict=True)]
+    seen = context.witness()
     if isinstance(seen, Unknown):
         return [Outcome(action, "skipped", because(Code.LAST_LOOK_FAILED, seen.reason)) for action in batch]
-    here = inside(hands.root, first.directory)
+    here = inside(context.root, first.directory)
     try:
         if isinstance(first, DiscardEntry):
-            return _discard(_pairs(batch, entries, DiscardEntry), here, seen, hands.root)
+            return _discard(_pairs(batch, entries, DiscardEntry), here, seen, context.root)
         if first.chain:
-            return _with_del(batch, entries, seen, hands)
-        with network_lock(here, first.directory, hands.patience_s) as directory:
+            return _with_del(batch, entries, seen, context)
+        with network_lock(here, first.directory, context.patience_s) as directory:
             if isinstance(first, ReserveLease):
                 # The lock may have been waited for, and the pod may have been stopped meanwhile.
-                seen = hands.witness()
+                seen = context.witness()
                 if isinstance(seen, Unknown):
                     return [Outcome(action, "skipped", because(Code.LAST_LOOK_FAILED, seen.reason)) for action in batch]
                 outcomes = [
-                    _reserve(action, inside(hands.root, entry.quarantine), directory, seen)
+                    _reserve(action, inside(context.root, entry.quarantine), directory, seen)
                     for action, entry in _pairs(batch, entries, ReserveLease)
                 ]
             else:
                 outcomes = [
-                    _free(action, inside(hands.root, entry.quarantine), directory, seen)
+                    _free(action, inside(context.root, entry.quarantine), directory, seen)
                     for action, entry in _pairs(batch, entries, FreeLease)
                 ]
-            return _synced(outcomes, _sync(directory, entries, hands.root))
+            return _synced(outcomes, _sync(directory, entries, context.root))
     except Busy as busy:
         return [Outcome(action, "skipped", busy.reason) for action in batch]
     except OSError as error:
@@ -266,16 +266,16 @@ def _discard(batch: list[tuple[DiscardEntry, Entry]], here: str, seen: Witness, 
         os.close(directory)
 
 
-def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, hands: Hands) -> list[Outcome]:
+def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, context: ApplyContext) -> list[Outcome]:
     """One dead attachment: its CNI DEL first, while its leases still keep the addresses from anybody else.
 
     The last action is the cache entry. Either all of the leases are still as they were judged, or nothing is done.
     """
     leases = [action for action in batch if isinstance(action, FreeLease)]
-    last, place = batch[-1], os.path.dirname(inside(hands.root, entries[0].quarantine))
+    last, place = batch[-1], os.path.dirname(inside(context.root, entries[0].quarantine))
     assert isinstance(last, DiscardEntry)  # noqa: S101 (core/leases/plan.py puts it there; for the type checker)
-    here, path = inside(hands.root, leases[0].directory), leases[0].directory
-    with network_lock(here, path, hands.patience_s) as directory:
+    here, path = inside(context.root, leases[0].directory), leases[0].directory
+    with network_lock(here, path, context.patience_s) as directory:
         for action in leases:
             reason = _alive(action, seen) or unchanged(
                 action.name, action.path, directory, action.file, action.ctime_ns
@@ -283,26 +283,26 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, hands: H
             if reason:
                 why = because(Code.ANOTHER_OF_CHAIN, reason, subject=action.name)
                 return [Outcome(other, "skipped", why) for other in batch]
-    if changed := _entry_changed(last, hands.root):
+    if changed := _entry_changed(last, context.root):
         reason = because(Code.ANOTHER_OF_CHAIN, changed, subject=last.path)
         return [Outcome(action, "skipped", reason) for action in batch]
     scratch = f"{place}/scratch"
     os.makedirs(scratch, mode=0o700, exist_ok=True)
     try:
         node_path = f"{os.path.dirname(entries[0].quarantine)}/scratch"
-        _run_chain(last.chain, leases, hands, node_path)
+        _run_chain(last.chain, leases, context, node_path)
     except DelError as error:
         return [Outcome(action, "failed", _kept(error)) for action in batch]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    with network_lock(here, path, hands.patience_s) as directory:
+    with network_lock(here, path, context.patience_s) as directory:
         moved = [
-            _free(a, inside(hands.root, e.quarantine), directory, seen) for a, e in zip(leases, entries, strict=False)
+            _free(a, inside(context.root, e.quarantine), directory, seen) for a, e in zip(leases, entries, strict=False)
         ]
-        moved = _synced(moved, _sync(directory, entries[:-1], hands.root))
+        moved = _synced(moved, _sync(directory, entries[:-1], context.root))
     moved = [replace(o, detail=o.detail or because(Code.WITH_CHAIN_DEL)) if o.event == "done" else o for o in moved]
     try:
-        return moved + _discard([(last, entries[-1])], inside(hands.root, last.directory), seen, hands.root)
+        return moved + _discard([(last, entries[-1])], inside(context.root, last.directory), seen, context.root)
     except OSError as error:
         return [*moved, Outcome(last, "failed", failed(Code.CHANGE_FAILED, error, path=last.directory))]
 

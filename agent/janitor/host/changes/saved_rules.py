@@ -23,7 +23,7 @@ class KeptNote:
 
     rule: PolicyRule
     ours: bool
-    owed: bool
+    pending_restore: bool
     times: tuple[int, ...]
     broken_ns: int
 
@@ -61,7 +61,7 @@ def write(place: Place, memory: RuleMemory, now: Clock) -> None:
             {
                 "rule": one.rule.payload.hex(),
                 "ours": one.ours,
-                "owed": bool(one.owed_ns),
+                "owed": bool(one.pending_since_ns),
                 "times": one.times,
                 "broken_ns": one.broken_ns,
             }

@@ -23,7 +23,9 @@ LEDGER: Final = f"{STATE_DIR}/ledger.json"
 OBSERVATIONS: Final = f"{STATE_DIR}/observations.json"
 CLOCK: Final = f"{STATE_DIR}/clock.json"
 RULES: Final = f"{STATE_DIR}/rules.json"
-TELLING: Final = f"{STATE_DIR}/telling.json"
+LOG_CURSOR: Final = f"{STATE_DIR}/log_cursor.json"
+_OLD_LOG_CURSOR: Final = f"{STATE_DIR}/telling.json"
+"""What versions before called it; read where there is no other, and removed with it."""
 VERSION: Final = 1
 """Of all notes."""
 _LIMIT = 256 << 20
@@ -129,25 +131,27 @@ def read_clock(node: Node) -> ClockNote | Unknown | None:
         return unseen(Code.BAD_NOTE, path=CLOCK, what="a note of the clocks", error=repr(error))
 
 
-def write_telling(node: Node, pass_id: str, told: int) -> None:
-    """Note that a pass of the daemon is changing something, and how many of its deeds have been logged. OSError."""
-    _write(node, TELLING, {"pass": pass_id, "told": told})
+def write_log_cursor(node: Node, pass_id: str, told: int) -> None:
+    """Note that a pass of the daemon is changing something, and how many of its actions have been logged. OSError."""
+    _write(node, LOG_CURSOR, {"pass": pass_id, "told": told})
 
 
-def read_telling(node: Node) -> tuple[str, int]:
-    """The pass whose deeds were not all logged, and how many of them were; ("", 0) where there is none."""
-    document = _read(node, TELLING)
-    if isinstance(document, Unknown) or not isinstance(document.get("told"), int):
-        return "", 0
-    return str(document.get("pass")), int(document["told"])
+def read_log_cursor(node: Node) -> tuple[str, int]:
+    """The pass whose actions were not all logged, and how many of them were; ("", 0) where there is none."""
+    for path in (LOG_CURSOR, _OLD_LOG_CURSOR):
+        document = _read(node, path)
+        if not isinstance(document, Unknown) and isinstance(document.get("told"), int):
+            return str(document.get("pass")), int(document["told"])
+    return "", 0
 
 
-def all_told(node: Node) -> None:
+def drop_log_cursor(node: Node) -> None:
     """Nothing is left to be logged. OSError."""
-    try:
-        os.unlink(node.path(TELLING))
-    except FileNotFoundError:
-        pass
+    for path in (LOG_CURSOR, _OLD_LOG_CURSOR):
+        try:
+            os.unlink(node.path(path))
+        except FileNotFoundError:
+            pass
 
 
 def read_rules(node: Node) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from janitor.core.model.codes import Code
 from janitor.core.model.evidence import Unknown
 from janitor.core.model.outcome import Entry, Event, Restored
 from janitor.core.model.reason import Reason, because
-from janitor.host.changes.apply import Hands, Witness
+from janitor.host.changes.apply import ApplyContext, Witness
 from janitor.host.changes.journal import Journal
 from janitor.host.changes.quarantine import put_back
 from janitor.host.cni.locks import Busy, network_lock
@@ -23,25 +23,25 @@ _REFUSED_KEPT = 256  # records of what was not done, before they are dropped; th
 _FIRST_JANITOR = 1_760_000_000  # seconds since the epoch: October 2025
 
 
-def undo(pass_id: str, hands: Hands) -> Iterator[Restored]:
+def undo(pass_id: str, context: ApplyContext) -> Iterator[Restored]:
     """Put back what `pass_id` moved and is not back yet; each address only if it is still free."""
-    seen = hands.witness()
-    for entry in [e for e in hands.journal.entries.values() if e.pass_id == pass_id and e.state == "done"]:
+    seen = context.witness()
+    for entry in [e for e in context.journal.entries.values() if e.pass_id == pass_id and e.state == "done"]:
         if isinstance(entry.action, ReserveLease):
             continue  # a lease that a live pod needs is not taken away again
-        restored = _restore(entry, hands, seen)
+        restored = _restore(entry, context, seen)
         if restored.ok:
-            hands.journal.outcome([(entry, "undone", None)])
+            context.journal.outcome([(entry, "undone", None)])
         yield restored
 
 
-def _restore(entry: Entry, hands: Hands, seen: Witness | Unknown) -> Restored:
+def _restore(entry: Entry, context: ApplyContext, seen: Witness | Unknown) -> Restored:
     action = entry.action
     if isinstance(action, RestoreRule | WriteSetting):
-        assert hands.repairs is not None  # noqa: S101 (undo is given them)
-        return Restored(entry, hands.repairs.take_back(action, entry))
+        assert context.repairs is not None  # noqa: S101 (undo is given them)
+        return Restored(entry, context.repairs.take_back(action, entry))
     name, directory = action.name, action.directory
-    source, here = inside(hands.root, entry.quarantine), inside(hands.root, directory)
+    source, here = inside(context.root, entry.quarantine), inside(context.root, directory)
     if isinstance(seen, Unknown):
         return Restored(entry, because(Code.USE_UNSEEN, seen.reason))
     if isinstance(action, FreeLease) and name in seen.addresses:
@@ -54,7 +54,7 @@ def _restore(entry: Entry, hands: Hands, seen: Witness | Unknown) -> Restored:
             finally:
                 os.close(fd)
         else:
-            with network_lock(here, directory, hands.patience_s) as fd:
+            with network_lock(here, directory, context.patience_s) as fd:
                 put_back(source, name, fd)
     except FileExistsError:
         return Restored(entry, because(Code.LEASED_AGAIN))

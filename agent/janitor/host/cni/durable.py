@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from janitor.host.cni.directories import CNI_STATE_DIR
-from janitor.host.files import HIDDEN, said, sync_directory
+from janitor.host.files import HIDDEN, describe_os_error, sync_directory
 from janitor.host.kernel.inotify import CREATE, DELETE_SELF, ISDIR, MOVE_SELF, MOVED_TO, OVERFLOW, UNMOUNT, Inotify
 from janitor.host.node import Node
 
@@ -117,7 +117,7 @@ def _sync(files: set[str], directories: set[str]) -> str:
         except FileNotFoundError:
             continue  # released already
         except OSError as error:
-            problem = f"{path}: {said(error)}"
+            problem = f"{path}: {describe_os_error(error)}"
             continue
         directories.add(os.path.dirname(path))
     for path in sorted(directories):
@@ -126,7 +126,7 @@ def _sync(files: set[str], directories: set[str]) -> str:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            problem = f"{path}: {said(error)}"
+            problem = f"{path}: {describe_os_error(error)}"
     return problem
 
 

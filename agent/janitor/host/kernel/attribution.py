@@ -37,7 +37,7 @@ Kind = Literal["networkd", "process", "kernel", "gone", "unseen"]
 
 
 @dataclass(frozen=True, slots=True)
-class Doer:
+class Actor:
     """`gone`: not networkd, but the socket is closed, so nobody is named. `unseen`: networkd would be out of sight."""
 
     kind: Kind
@@ -64,24 +64,24 @@ class Attribution:
     networkd: int = 0  # where it was last seen
     _ports: dict[int, int] = field(default_factory=dict)  # its sockets' ports: when last seen (CLOCK_BOOTTIME)
 
-    def who(self, port: int) -> Doer:
+    def who(self, port: int) -> Actor:
         """Who holds the rtnetlink socket with this port right now. Never raises."""
         if port == 0:
-            return Doer("kernel")
+            return Actor("kernel")
         if isinstance(self.proc, Unknown):
-            return Doer("unseen")
+            return Actor("unseen")
         now = clock().boottime_ns
         try:
             for pid in networkd_processes(self.proc):
                 if self._look(pid, now, port):
-                    return Doer("networkd", pid, NETWORKD)
+                    return Actor("networkd", pid, NETWORKD)
         except OutOfSightError:
             # Of what is closed again this much is sure: networkd keeps its own.
-            return Doer("unseen" if self._open(port) else "gone")
+            return Actor("unseen" if self._open(port) else "gone")
         except OSError:
-            return Doer("unseen")
+            return Actor("unseen")
         if now - self._ports.get(port, -_AFTERWARDS_NS) < _AFTERWARDS_NS:
-            return Doer("networkd", self.networkd, NETWORKD)  # it has just ended
+            return Actor("networkd", self.networkd, NETWORKD)  # it has just ended
         return self._somebody(port)
 
     def remember(self, pid: int) -> None:
@@ -110,17 +110,17 @@ class Attribution:
         self._ports = {p: at for p, at in self._ports.items() if now - at < _AFTERWARDS_NS} | dict.fromkeys(ports, now)
         return port in ports
 
-    def _somebody(self, port: int) -> Doer:
+    def _somebody(self, port: int) -> Actor:
         """Whoever has chosen his process ID for the port, as the kernel proposes. It is for the log alone."""
         proc = self.proc
         assert isinstance(proc, Proc)  # noqa: S101 (as above)
         pid = port & _PID_BITS
         try:
             if port in patience.ask(pid, lambda: netlink_ports(proc, pid)):
-                return Doer("process", pid, proc.name(pid))
+                return Actor("process", pid, proc.name(pid))
         except OSError:
             pass  # it has ended, or it is somebody else
-        return Doer("gone")
+        return Actor("gone")
 
     def _open(self, port: int) -> bool:
         """Whether a socket with this port is open; one that is not in what could be read of the table may be."""

@@ -14,7 +14,7 @@ from typing import Final
 from janitor.core.model.codes import Code
 from janitor.core.model.evidence import Unknown
 from janitor.core.model.unknown import unseen
-from janitor.host.files import said, unknown
+from janitor.host.files import describe_os_error, unknown
 from janitor.host.kernel import patience
 from janitor.host.kernel.mounts import Mount, each_mount, mount_table
 from janitor.host.kernel.namespaces import CLONE_FS, CLONE_NEWNS, call, in_thread
@@ -160,7 +160,9 @@ def _whole_table(proc: Proc, pid: int, name: str, devices: set[str]) -> tuple[tu
         try:
             return in_thread(visit)
         except OSError as error:
-            raise OSError(error.errno, f"entering the mount namespace of process {pid}: {said(error)}") from None
+            raise OSError(
+                error.errno, f"entering the mount namespace of process {pid}: {describe_os_error(error)}"
+            ) from None
         finally:
             os.close(namespace)
     finally:

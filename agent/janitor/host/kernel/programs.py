@@ -16,7 +16,7 @@ from typing import Final
 from janitor.core.model.codes import Code
 from janitor.core.model.evidence import Unknown
 from janitor.core.model.unknown import unseen
-from janitor.host.files import said, unknown
+from janitor.host.files import describe_os_error, unknown
 from janitor.host.kernel.exposed import exposed_mounts
 from janitor.host.kernel.mounts import Mount, mount_table
 from janitor.host.kernel.namespaces import CLONE_FS, CLONE_NEWNET, CLONE_NEWNS, call, in_thread
@@ -178,7 +178,7 @@ class Programs:
         except Untrusted as error:
             raise NotRun(f"{name} is not run: {error}") from None
         except (OSError, ValueError) as error:
-            why = said(error) if isinstance(error, OSError) else str(error)
+            why = describe_os_error(error) if isinstance(error, OSError) else str(error)
             raise NotRun(f"starting {argv[0]}: {why}") from None
         finally:
             for fd in (*fds, *namespaces):

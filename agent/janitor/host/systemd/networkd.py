@@ -14,7 +14,7 @@ from janitor.core.model.evidence import Unknown
 from janitor.core.model.routing import ManagedLink, Networkd, NetworkdSetting, NetworkFile
 from janitor.core.node.systemd_syntax import UnitLine, unit_lines
 from janitor.core.rules.networkd import DROP_IN
-from janitor.host.files import names, printable, read_bounded, said, unknown
+from janitor.host.files import describe_os_error, names, printable, read_bounded, unknown
 from janitor.host.kernel.attribution import find_networkd
 from janitor.host.kernel.procfs import Proc
 from janitor.host.node import Node
@@ -165,7 +165,7 @@ def _in_order(node: Node, directory: str, suffix: str, problems: list[str]) -> l
                 if name.endswith(suffix):
                     found.setdefault(name, f"{path}/{name}")
         except OSError as error:
-            problems.append(f"listing {path}: {said(error)}")
+            problems.append(f"listing {path}: {describe_os_error(error)}")
     return [found[name] for name in sorted(found)]
 
 
@@ -177,7 +177,7 @@ def _read(node: Node, path: str, problems: list[str]) -> tuple[str, int]:
             return "", os.lstat(here).st_mtime_ns
         return read_bounded(here, _LIMIT).decode("utf-8", "replace"), os.stat(here).st_mtime_ns
     except OSError as error:
-        problems.append(f"reading {printable(path)}: {said(error)}")
+        problems.append(f"reading {printable(path)}: {describe_os_error(error)}")
         return "", 0
 
 

@@ -20,7 +20,7 @@ from janitor.core.node.systemd_syntax import (
     unit_lines,
     words,
 )
-from janitor.host.files import names, read_bounded, said
+from janitor.host.files import describe_os_error, names, read_bounded
 from janitor.host.node import Node
 from janitor.host.redaction import hidden, masked, without_secrets
 
@@ -185,7 +185,7 @@ def _from_file(node: Node, file: EnvironmentFile, merged: _Merged) -> list[Assig
     try:
         data = read_bounded(node.path(file.path), _LIMIT + 1)
     except OSError as error:
-        merged.complaints.append(f"{file.path} cannot be read: {said(error)}")
+        merged.complaints.append(f"{file.path} cannot be read: {describe_os_error(error)}")
         return []
     if len(data) > _LIMIT:
         merged.complaints.append(f"{file.path} is larger than {_LIMIT >> 10} KiB, and was not read")
