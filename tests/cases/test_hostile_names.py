@@ -82,7 +82,6 @@ SITUATIONS: dict[str, tuple[str, Evidence]] = {
     "a pod without a lease": ("LEASE003", with_pod(NAME)),
     "a pod whose address is another's": ("LEASE004", leased_to_another(NAME)),
     "a crowded pod": ("SCAN003", crowded(NAME, "/run/netns/cni-1", Holder(LIVE))),
-    "a crowded namespace": ("SCAN003", crowded("x", f"/run/netns/{NAME}", Holder("b" * 64))),
     "a cache entry": ("LEASE009", evidence(cache=(STUCK,), endpoints=(endpoint(sandbox(DEAD, ready=False)),))),
     "a data directory": ("LEASE010", in_data_dir(f"/srv/{NAME}")),
     "a mark": ("LEASE008", replace(
