@@ -1,4 +1,4 @@
-"""What users copy: docs/janitor.toml has every setting at its default, docs/profiles.d every key; README's tables."""
+"""docs/janitor.toml has every setting at its default, docs/profiles.d every key; every link leads somewhere."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ def test_each_setting_has_its_comment() -> None:
 
 
 def test_how_observe_mode_and_durable_go_together() -> None:
-    """As docs/janitor.toml and README.md say it."""
+    """As docs/janitor.toml and docs/daemon.md say it."""
+    table = (REPOSITORY / "docs/daemon.md").read_text()
+    assert '| `mode = "observe"` | reported | repaired | syncs:' in table
+    assert "| `janitor run --observe` | reported | reported | off |" in table
     parts = frozenset(("leases", "rules"))
     observing = Config(mode="observe", checks={"LEASE009": "repair", "rules": "repair"})
     settings = _settings(observing, parts, observe=False)
@@ -156,3 +159,64 @@ def test_every_row_of_the_threat_table_has_tests_that_exist() -> None:
         named = re.findall(r"`(test_\w+)`", row[-1])
         assert named, row[0]
         assert set(named) <= there, set(named) - there
+
+
+# Links and lengths.
+
+GENERATED = {"docs/findings.md", "docs/log-events.md"}
+DOCUMENTS = [
+    path
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/*.md", "*/README.md")
+    for path in sorted(REPOSITORY.glob(name))
+    if path.relative_to(REPOSITORY).parts[0] in ("docs", "systemd", "cloud-init", "kubernetes", path.name)
+]
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a document."""
+    text = _FENCED.sub("", document.read_text())
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_documents_with_links_are_all_there() -> None:
+    names = {str(path.relative_to(REPOSITORY)) for path in DOCUMENTS}
+    assert names >= {"README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/daemon.md", "docs/security.md"}
+    assert names >= {f"{room}/README.md" for room in ("systemd", "cloud-init", "kubernetes")}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", _FENCED.sub("", document.read_text()))
+    for target in targets:
+        if re.match(r"\w+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (document.parent / name).resolve() if name else document
+        assert file.is_relative_to(REPOSITORY), target
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_every_document_is_within_reach_of_the_readme() -> None:
+    reached = {REPOSITORY / "README.md"}
+    todo = list(reached)
+    while todo:
+        document = todo.pop()
+        for target in re.findall(r"\]\(([^)\s#:]+\.md)[^)]*\)", document.read_text()):
+            file = (document.parent / target).resolve()
+            if file not in reached:
+                reached.add(file)
+                todo.append(file)
+    assert set(DOCUMENTS) <= reached
+
+
+def test_the_readme_and_each_document_are_short() -> None:
+    for document in DOCUMENTS:
+        name = str(document.relative_to(REPOSITORY))
+        lines = len(document.read_text().splitlines())
+        if name == "README.md":
+            assert lines <= 200
+        elif name.startswith("docs/") and name not in GENERATED:
+            assert lines < 150, name

@@ -58,12 +58,18 @@ def test_the_shipped_schema_is_that_of_the_types() -> None:
     assert (REPOSITORY / "agent/janitor/report/cidr.schema.json").read_bytes() == cidr_document.schema()
 
 
-@pytest.mark.parametrize("command", ["scan", "explain", "clean", "undo", "run", "boot"])
-def test_the_readme_shows_the_real_help(command: str) -> None:
+HELP = {
+    "scan": "commands", "explain": "commands", "clean": "commands", "undo": "commands",
+    "run": "daemon", "boot": "boot-stage",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "document"), HELP.items())
+def test_the_documents_show_the_real_help(command: str, document: str) -> None:
     environment = {"PATH": "/usr/bin:/bin", "COLUMNS": "100", "LC_ALL": "C.UTF-8"}
     done = subprocess.run([BIN / "janitor", command, "--help"], capture_output=True, text=True, env=environment)
     text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
-    assert text in (REPOSITORY / "README.md").read_text()
+    assert text in (REPOSITORY / f"docs/{document}.md").read_text()
 
 
 def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
