@@ -11,10 +11,11 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pytest
+import yaml
 
 from janitor.commands.run import _settings
 from janitor.config import Config, Rules, Scope, load
-from janitor.core.model.finding_ids import FindingId
+from janitor.core.model.finding_ids import Family, FindingId
 from janitor.core.model.routing import Profile
 from janitor.core.model.rules import PolicyRule
 from janitor.core.rules.profiles import profile_of
@@ -23,6 +24,7 @@ from janitor.report.findings_page import markdown
 from tests.lab.cache import REPOSITORY
 
 SETTINGS = REPOSITORY / "docs/janitor.toml"
+SHIPPED = REPOSITORY / "agent/janitor/core/rules/shipped"
 _SETTING = re.compile(r"^#(?=[\w-]+ = )", re.MULTILINE)
 
 
@@ -220,3 +222,31 @@ def test_the_readme_and_each_document_are_short() -> None:
             assert lines <= 200
         elif name.startswith("docs/") and name not in GENERATED:
             assert lines < 150, name
+
+
+def test_the_kustomization_of_the_readme_names_what_there_is() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    [document] = re.findall(r"<<'YAML'\n(.*?)^YAML$", text, re.MULTILINE | re.DOTALL)
+    kustomization = yaml.safe_load(document)
+    for resource in kustomization["resources"]:
+        assert (REPOSITORY / "mine" / resource).resolve().is_dir()
+    named = set(re.findall(r"overlays/(\w+)\]", document)) | set(re.findall(r"[a-z]\w+", document.split("# or ")[1]))
+    overlays = {path.name for path in (REPOSITORY / "kubernetes/overlays").iterdir()}
+    assert overlays <= named
+    [image] = kustomization["images"]
+    assert image["name"] == "janitor"
+    assert f"{image['newName']}:{image['newTag']}" in text
+
+
+def test_the_document_of_commands_names_every_family() -> None:
+    text = (REPOSITORY / "docs/commands.md").read_text()
+    [sentence] = re.findall(r"^`--only` takes IDs and families, with commas: ([^.]+)\.", text, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", sentence)) == {family.word for family in Family}
+
+
+def test_the_document_of_rules_names_every_profile_that_comes_with_janitor() -> None:
+    text = (REPOSITORY / "docs/policy-rules.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| .* \| (on|off) \|$", text, re.MULTILINE))
+    names = {tomllib.loads(path.read_text())["name"] for path in SHIPPED.glob("*.toml")}
+    on = {profile.name for profile in profiles.load() if profile.enabled}
+    assert rows == {name: "on" if name in on else "off" for name in names}
