@@ -234,6 +234,14 @@ def test_06_who_cannot_make_rules_is_no_owner_of_any(routed: RoutedNode) -> None
     assert json.loads(routed.janitor("collect").stdout)["routing"]["makers"] == []
 
 
+def test_06_a_setuid_program_under_their_name_is_no_owner_of_any(routed: RoutedNode) -> None:
+    """It has all of root's capabilities, and waits as long as its user likes: su does, for a password."""
+    routed.sh("mkdir /run/y; cp /bin/sleep /run/y/su; chmod 4755 /run/y/su; ln -s su /run/y/kube-router")
+    routed.machine.popen([*AS_A_USER, "/run/y/kube-router", "1000"])
+    until(lambda: "/run/y/kube-router 1000" in routed.machine.processes().values(), "it runs")
+    assert json.loads(routed.janitor("collect").stdout)["routing"]["makers"] == []
+
+
 # 13: sockets without number.
 
 SOCKETS = """import resource, socket, sys, time

@@ -40,6 +40,7 @@ _SHARED: Final = {"pid": "PID", "user": "user", "net": "network"}
 _NS_GET_USERNS: Final = 0xB701  # ioctl_nsfs(2)
 _DELETED: Final = " (deleted)"
 _LIMIT: Final = 1 << 16
+_COMM: Final = 15  # TASK_COMM_LEN, less its NUL
 _MOST_DISOWNED: Final = 64
 
 
@@ -137,7 +138,20 @@ class Whose:
         facts, first = self.facts(pid, program=False), self.first()
         if facts.namespaces["net"] != first.namespaces["net"]:
             return False
-        return facts.namespaces["user"] == self._owner() and bool(facts.effective >> CAP_NET_ADMIN & 1)
+        if facts.namespaces["user"] != self._owner() or not facts.effective >> CAP_NET_ADMIN & 1:
+            return False
+        return not self._borrowed(facts)
+
+    def _borrowed(self, facts: Facts) -> bool:
+        """Whether its rights may be a file's, under another's name: su, started by a link, waits for a password.
+
+        A script is called otherwise than its program, too; but that is an ordinary one, and root runs it. OSError.
+        """
+        exe = f"{self.proc.path}/{facts.pid}/exe"
+        program = os.readlink(exe).removesuffix(_DELETED).rpartition("/")[2]
+        if printable(program[:_COMM]) == self.proc.comm(facts.pid):
+            return False
+        return set(facts.user_ids) != {0} or bool(os.stat(exe).st_mode & (stat.S_ISUID | stat.S_ISGID))
 
     def serves_the_node(self, pid: int) -> bool:
         """Whether it may be a part of Kubernetes on this node: in its network, and in a pod or root's.
