@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -16,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from janitor.core.model.evidence import Holder
-from janitor.host.kernel import budget, netns, nsfile
+from janitor.host.files import read_bounded
+from janitor.host.kernel import budget, control_groups, netns, nsfile
 from janitor.host.kernel.budget import Allowance, Budget, each
 from janitor.host.kernel.census import Places
 from janitor.host.kernel.holders import Register
@@ -182,6 +184,23 @@ def test_who_cannot_be_read_is_not_confined(tmp_path: Path) -> None:
     (tmp_path / "7/cgroup").unlink()
     assert not Register(Proc(str(tmp_path))).whose(7).confined
     assert not Register(Proc(str(tmp_path))).whose(8).confined
+
+
+def test_whose_group_lies_too_deep_to_be_told_is_in_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod's, which has made groups within its own; it has root's user ID and the node's namespaces."""
+
+    def read(path: str, limit: int) -> bytes:
+        if path.endswith("/7/cgroup"):
+            raise OSError(errno.ENAMETOOLONG, "File name too long", path)
+        return read_bounded(path, limit)
+
+    monkeypatch.setattr(control_groups, "read_bounded", read)
+    process(tmp_path, 1, "0::/init.scope\n")
+    process(tmp_path, 7, "")
+    assert Register(Proc(str(tmp_path))).whose(7).confined
+    assert control_groups.place(control_groups.groups(Proc(str(tmp_path)), 7), {"": "/"}).why
 
 
 # Budgets.

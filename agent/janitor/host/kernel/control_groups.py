@@ -27,6 +27,7 @@ _SLICES: Final = ("user.slice", "machine.slice")
 _UNIT_HIERARCHIES: Final = ("", "name=systemd")  # those in which systemd keeps its units
 _MOUNTS: Final = ("", "unified", "systemd")  # where these are below /sys/fs/cgroup
 _MOST_DIRECTORIES: Final = 4096
+_UNTOLD: Final = "0" * 64
 
 _T = TypeVar("_T")
 
@@ -56,9 +57,19 @@ def seen_from_the_node(proc: Proc, visit: Callable[[], _T]) -> _T:
 
 
 def groups(proc: Proc, pid: int) -> Groups:
-    """All of them, each hierarchy (proc(5), `/proc/<pid>/cgroup`). OSError, also for a line of no known shape."""
+    """All of them, each hierarchy (proc(5), `/proc/<pid>/cgroup`). OSError, also for a line of no known shape.
+
+    A pod may make groups within its own until the path is longer than an older kernel says (ENAMETOOLONG).
+    The node's own are never that deep, so it is in a container, whose ID is not known.
+    """
     found: Groups = {}
-    for line in os.fsdecode(read_bounded(f"{proc.path}/{pid}/cgroup", _LIMIT)).split("\n"):
+    try:
+        text = os.fsdecode(read_bounded(f"{proc.path}/{pid}/cgroup", _LIMIT))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG or pid == 1:
+            raise
+        return {"": f"/{_UNTOLD}"}
+    for line in text.split("\n"):
         if not line:
             continue
         fields = line.split(":", 2)
