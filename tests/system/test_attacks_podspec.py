@@ -111,6 +111,44 @@ def test_15_the_environment_of_a_cni_plugin_keeps_no_empty_lease(node: NodeFacto
     assert verdicts(report(machine)) == {OLD: "corrupt"}
 
 
+# A process of that name with arguments of that kind, in as many copies as it is told; what a fork shares costs nobody
+# any memory, and each of them has a megabyte to say.
+NAMESAKES = """
+import ctypes, os, signal, sys
+if len(sys.argv) < 8:
+    os.execv(sys.executable, ["/x/" + sys.argv[1], "-c", os.environ["PROGRAM"], *sys.argv[2:] * 4])
+for _ in range(100):
+    if os.fork() == 0:
+        ctypes.CDLL(None).prctl(1, 9, 0, 0, 0) # PR_SET_PDEATHSIG
+        signal.pause()
+print("up", flush=True)
+signal.pause()"""
+RANGES = ",".join(f"10.{n >> 8}.{n & 255}.0/24" for n in range(8000))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "wrapper"),
+    [
+        ("cluster-autoscaler", ["--x=" + "token" * 20_000] * 2, IN_A_POD),
+        (
+            "kube-controller-manager",
+            [f"--cluster-cidr={RANGES}", f"--service-cluster-ip-range={RANGES}"],
+            [word for word in IN_A_POD if word != "--net"],
+        ),
+    ],
+    ids=["an autoscaler", "ranges, in the node's network"],
+)
+def test_17_what_calls_itself_a_component_keeps_no_pass_from_ending(
+    node: NodeFactory, hostile: Hostile, name: str, words: list[str], wrapper: list[str]
+) -> None:
+    machine = old_lease(node)
+    cgroups.make(machine.machine.name)
+    group = pods_group(machine, "ab" * 32)
+    argv = [*wrapper, "env", f"PROGRAM={NAMESAKES}", sys.executable, "-c", NAMESAKES, name, *words]
+    hostile(machine, ["sh", "-ec", f'{group}; exec "$@"', "sh", *argv])
+    assert verdicts(report(machine, timeout=60)) == {OLD: "orphaned"}
+
+
 @pytest.mark.skipif(not os.path.exists(silent_disk.DEVICE), reason="this kernel has no FUSE")
 def test_15_a_program_on_a_file_system_that_does_not_answer_is_not_waited_for(
     node: NodeFactory, hostile: Hostile

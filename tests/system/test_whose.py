@@ -137,3 +137,11 @@ def test_another_program_by_that_name(machine: Machine) -> None:
     wait_for(lambda: any(line.startswith("/opt/bin/kubelet") for line in machine.processes().values()), "it to run")
     evidence = json.loads(machine.run([str(JANITOR), "collect"], check=True).stdout)
     assert not [e for e in evidence["endpoints"] if e["address"] == ENDPOINT]
+
+
+def test_a_users_programs_are_no_part_of_kubernetes(machine: Machine) -> None:
+    """By their names: below a user's service manager he makes control groups of any name himself."""
+    install(machine, "/opt/bin/kube-proxy")
+    start(machine, "/opt/bin/kube-proxy", f"user.slice/user-65534.slice/user@65534.service/pod0a1b/{ID}", USER)
+    evidence = json.loads(machine.run([str(JANITOR), "collect"], check=True).stdout)
+    assert evidence["node_config"]["components"] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from janitor.core.address_plan.plan import Layout
+from janitor.core.address_plan.plan import Layout, listed
 from janitor.core.address_plan.settings import plan_from
 from janitor.host.kubernetes import plan_files, terraform
 from janitor.report.cidr_document import make_report
@@ -279,3 +279,7 @@ def test_the_page_needs_nothing_beside_itself() -> None:
     assert not re.search(r"(src|href)\s*=|url\(|@import|https?://", page)
     assert "CIDR010 error" in to_html(make_report(by_hand("10.42.0.0/16", "10.43.0.0/16", dns="10.0.0.1")))
     assert ">!<" in to_html(make_report(BROKEN))
+
+
+def test_of_a_list_without_end_the_first_are_enough() -> None:
+    assert len(listed(",".join(["10.0.0.0/24"] * 10_000))) == 64

@@ -13,17 +13,26 @@ _WORDS: Final = (
 )
 _SECRET = re.compile(_WORDS, re.IGNORECASE)
 _A_FILE = re.compile(r"(file|dir|path)$", re.IGNORECASE)
+# Any pod may choose the text. So a name is taken as a whole, once, and from its beginning on: then the time that this
+# takes grows with the text, and not with its square or cube.
 _GIVEN = re.compile(
-    rf"""(?P<before>(?P<name>-{{0,2}}[A-Za-z0-9_.-]*(?:{_WORDS})[A-Za-z0-9_.-]*)["']?(?P<sign>\s*[=:]\s*|\s+)["']?)"""
-    r"""(?P<value>[^\s"']+)""",
+    rf"""(?P<before>(?<![A-Za-z0-9_.-])(?=[A-Za-z0-9_.-]*?(?:{_WORDS}))(?P<name>[A-Za-z0-9_.-]++)"""
+    r"""["']?(?P<sign>\s*[=:]\s*|\s+)["']?)(?P<value>[^\s"']+)""",
     re.IGNORECASE,
 )
-_URL = re.compile(r"://\S*@")  # up to the last @: a password may hold slashes
+_WORD = re.compile(r"\S+")
 
 
 def masked(text: str) -> str:
     """Free text, a command line for one, as it was written but for its secrets."""
-    return _GIVEN.sub(_without, _URL.sub(f"://{HIDDEN}@", text))
+    return _GIVEN.sub(_without, _WORD.sub(_without_user, text))
+
+
+def _without_user(match: re.Match[str]) -> str:
+    """A URL without what is before the last @: a password may hold slashes."""
+    scheme, sign, rest = match[0].partition("://")
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}{sign}{HIDDEN}{at}{place}" if at else match[0]
 
 
 def _without(match: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ Net = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 KUBE_HETZNER = "kube-hetzner"
+_MOST_LISTED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +165,12 @@ def _ranges(values: tuple[Stated, ...]) -> Iterator[Range]:
 
 
 def listed(values: str, source: str = "") -> tuple[Stated, ...]:
-    """`10.42.0.0/16,fd00:42::/56`, as flags and files write several in one."""
-    return tuple(Stated(part.strip(), source) for part in values.split(",") if part.strip())
+    """`10.42.0.0/16,fd00:42::/56`, as flags and files write several in one; the first 64 of them.
+
+    No component takes more than a few, and whoever calls himself one may have any number: each is held against each.
+    """
+    parts = values.split(",", _MOST_LISTED)[:_MOST_LISTED]
+    return tuple(Stated(part.strip(), source) for part in parts if part.strip())
 
 
 def overlap(one: Net, other: Net) -> Net | None:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final, TypeVar
 
 from janitor.core.model.codes import Code
@@ -98,6 +99,12 @@ def place(own: Groups, tops: Groups, openrc: bool = False) -> Place:
         if name in _UNIT_HIERARCHIES:
             unit = named or unit
     return Place(unit=unit)
+
+
+def of_a_user(own: Groups, tops: Groups) -> bool:
+    """Whether it is in one of those that users start their programs in, whatever they have made below it."""
+    paths = [_below(path, tops[name]) for name, path in own.items() if name in tops]
+    return any("user.slice" in takewhile(lambda part: part.endswith(".slice"), p.split("/")[1:]) for p in paths)
 
 
 def _place(path: str, openrc: bool) -> tuple[Code | None, str]:

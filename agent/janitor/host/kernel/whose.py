@@ -164,7 +164,10 @@ class Whose:
         facts, first = self.facts(pid, program=False), self.first()
         if any(facts.namespaces[kind] != first.namespaces[kind] for kind in ("net", "user")):
             return False
-        return set(facts.user_ids) == {0} or bool(self._place(facts).why)
+        if set(facts.user_ids) == {0}:
+            return True
+        users = control_groups.of_a_user(facts.groups, control_groups.top(first.groups))
+        return bool(self._place(facts).why) and not users
 
     def in_system_unit(self, pid: int) -> bool:
         """Whether it is a process of a system service. OSError where that cannot be told."""

@@ -30,8 +30,9 @@ _ANYWHERE: Final = "cluster-autoscaler"
 _CONTAINED: Final = re.compile(r"kubepods|/docker[/-]|libpod|/lxc[./]|/crio-|cri-containerd")
 _JOURNALS: Final = ("var/log/journal", "run/log/journal")
 _TIMEOUT_S = 5
-_LIMIT = 1 << 20
+_LIMIT = 1 << 16
 _FIRST_WORD: Final = 4096
+_MOST: Final = 16  # of one name: a pod may give it to any number of processes, with any arguments
 
 
 def components(node: Node, distribution: str) -> tuple[Component, ...] | Unknown:
@@ -81,7 +82,8 @@ def _is_the_nodes(proc: Proc, pid: int, name: str, whose: Whose) -> bool:
 
 
 def _processes(proc: Proc, root: str) -> tuple[Component, ...] | Unknown:
-    found, whose = [], Whose(proc, root)
+    found: list[Component] = []
+    whose = Whose(proc, root)
     try:
         pids = proc.pids()
     except OSError as error:
@@ -90,7 +92,8 @@ def _processes(proc: Proc, root: str) -> tuple[Component, ...] | Unknown:
         try:
             # All of it only of those whose first word is a name: pods fill their command lines with what they like.
             name = _name(_words(proc, pid, _FIRST_WORD))
-            if name in NAMES and _is_the_nodes(proc, pid, name, whose):
+            more = name in NAMES and sum(one.name == name for one in found) < _MOST
+            if more and _is_the_nodes(proc, pid, name, whose):
                 argv = _words(proc, pid, _LIMIT)
                 words = argv if len(argv) > 1 else argv[0].split(" ")
                 found.append(Component(name, without_secrets(words), f"process {pid}", pid, True, proc.started_ns(pid)))
