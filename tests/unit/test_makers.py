@@ -15,6 +15,7 @@ from janitor.host import routing
 from janitor.host.kernel.procfs import Proc
 from janitor.host.kernel.whose import Whose
 
+ID, OTHER = "a" * 64, "b" * 64
 PROFILE: Any = SimpleNamespace(alive=SimpleNamespace(process="kube-router", configuration=()))
 
 
@@ -34,3 +35,16 @@ def test_one_that_ends_while_it_is_asked_about_hides_no_other(
     monkeypatch.setattr(Whose, "makes_rules", refuses)
     found = routing.find_makers("/", Proc(str(tmp_path)), [PROFILE])
     assert found == () if ended else isinstance(found, Unknown)
+
+
+def test_of_one_pod_few_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have any number; whoever is not in it is asked all the same."""
+    for pid in range(1, 101):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / f"{pid}/comm").write_text("kube-router\n")
+        pod = ID if pid < 100 else OTHER
+        (tmp_path / f"{pid}/cgroup").write_text("0::/init.scope\n" if pid == 1 else f"0::/kubepods/{pod}\n")
+    asked: list[int] = []
+    monkeypatch.setattr(Whose, "makes_rules", lambda _, pid: asked.append(pid))
+    assert routing.find_makers("/", Proc(str(tmp_path)), [PROFILE]) == ()
+    assert (len(asked), asked[-1]) == (1 + 16 + 1, 100)
