@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import errno
+import fcntl
 import json
 import os
+import re
 import select
 import signal
 import time
@@ -30,7 +32,15 @@ from janitor.host.changes.apply import ApplyContext, Witness, apply
 from janitor.host.changes.journal import JOURNAL, Journal
 from janitor.host.changes.undo import Purged, purge
 from janitor.host.cni.leases import read_entry
-from janitor.host.cni.locks import DAEMON_LOCK, JANITOR_LOCK, Busy, lost, only_janitor, take_daemon_lock
+from janitor.host.cni.locks import (
+    DAEMON_LOCK,
+    JANITOR_LOCK,
+    Busy,
+    lost,
+    network_lock,
+    only_janitor,
+    take_daemon_lock,
+)
 from janitor.host.kernel.mounts import own_mounts
 from janitor.host.kernel.processes import Asked, processes
 from janitor.host.kernel.procfs import Proc
@@ -149,6 +159,20 @@ def test_a_lock_that_was_replaced_is_lost(tmp_path: Path) -> None:
         other = take_daemon_lock(str(tmp_path))
         assert DAEMON_LOCK in words(lost(str(tmp_path), DAEMON_LOCK, held))
         os.close(other)
+    finally:
+        os.close(held)
+
+
+def test_a_lease_directory_that_somebody_has_locked_says_who(tmp_path: Path) -> None:
+    """Any user may: flock(2) asks for no more than reading, and host-local's directory is open to all."""
+    (tmp_path / "lock").touch()
+    held = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Busy) as busy, network_lock(str(tmp_path), "/leases", 0.1):
+            pass
+        said = rf"/leases is held by process {os.getpid()} \(.+\) for more than 0\.1 s"
+        assert re.fullmatch(said, words(busy.value.reason))
     finally:
         os.close(held)
 

@@ -317,7 +317,7 @@ TEXTS: Final[dict[Code, str]] = {
     Code.NO_LOCK_FILE: "{path} has no lock file: host-local has not been at work there, or somebody removed it",
     Code.CANNOT_OPEN_LOCK: "opening {path}: {error}",
     Code.LOCK_NOT_REGULAR: "{path} is not the regular file that host-local makes",
-    Code.LOCK_HELD: "{path} is held by somebody else for more than {seconds} s",
+    Code.LOCK_HELD: "{path} is held by {holder} for more than {seconds} s",
     Code.DIRECTORY_REPLACED: "{path} was removed or replaced while its lock was waited for",
     Code.JANITOR_AT_WORK: "{holder} is at work on this node already; wait for it to end",
     Code.JANITOR_LOCK_REPLACED: "{path} was removed or replaced while it was being taken",

@@ -16,13 +16,16 @@ from contextlib import contextmanager
 
 from janitor.core.model.codes import Code
 from janitor.core.model.reason import Reason, because
-from janitor.host.files import failed, inside
+from janitor.host.files import failed, inside, read_bounded
+from janitor.host.kernel.procfs import Proc
 
 JANITOR_LOCK = "/run/janitor/lock"
 DAEMON_LOCK = "/run/janitor/daemon.lock"
 DAEMON = "janitor run"
 _RETRY_S = 0.02
 _HOLDER = re.compile(r"'([^']*)' \(process \d+\)")  # what the holder of a lock of janitor's writes into it
+_TABLE_LIMIT = 1 << 20
+_SOMEBODY = "somebody else"
 
 
 class Busy(Exception):  # noqa: N818 (somebody else at work is no error)
@@ -53,8 +56,9 @@ def network_lock(here: str, path: str, patience_s: float = 5.0) -> Iterator[int]
             if not stat.S_ISREG(os.fstat(lock).st_mode):
                 raise Busy(because(Code.LOCK_NOT_REGULAR, path=f"{path}/lock"))
             deadline = time.monotonic() + patience_s
-            for fd in (directory, lock):
-                _take(fd, deadline, because(Code.LOCK_HELD, path=f"{path}/lock", seconds=f"{patience_s:g}"))
+            for fd, name in ((directory, path), (lock, f"{path}/lock")):
+                if not _take(fd, deadline):
+                    raise Busy(because(Code.LOCK_HELD, path=name, seconds=f"{patience_s:g}", holder=_holder(fd)))
             if not _same(directory, here) or not _same(lock, "lock", directory):
                 raise Busy(because(Code.DIRECTORY_REPLACED, path=path))
             yield directory
@@ -64,16 +68,33 @@ def network_lock(here: str, path: str, patience_s: float = 5.0) -> Iterator[int]
         os.close(directory)
 
 
-def _take(fd: int, deadline: float, late: Reason) -> None:
+def _take(fd: int, deadline: float) -> bool:
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise Busy(late) from None
+                return False
             time.sleep(_RETRY_S)
         else:
-            return
+            return True
+
+
+def _holder(fd: int) -> str:
+    """Who has locked it (proc(5), /proc/locks), "somebody else" where that cannot be told.
+
+    Whoever may read a directory may lock it, for as long as he likes.
+    """
+    info = os.fstat(fd)
+    file = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
+    try:
+        table = read_bounded("/proc/locks", _TABLE_LIMIT).decode("ascii", "replace")
+    except OSError:
+        return _SOMEBODY
+    for row in (line.split() for line in table.split("\n")):
+        if row[1:2] == ["FLOCK"] and row[5:6] == [file] and (name := Proc("/proc").name(int(row[4]))) != "?":
+            return f"process {row[4]} ({name})"
+    return _SOMEBODY
 
 
 def _same(fd: int, name: str, dir_fd: int | None = None) -> bool:
