@@ -154,12 +154,12 @@ def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
     report = make_report(evidence, diagnose(evidence))
     assert report.node
     looked = msgspec.structs.replace(LOOKED, page=page(report, 0))
-    action_records = (ActionRecord(0, "lease freed: <b>x</b>", "it's & dead"),)
+    action_records = (ActionRecord(0, "lease freed: <b>x</b>\x1b[2J", "it's & dead"),)
     seen = Seen(
         lambda: replace(OVERVIEW, looked=looked), lambda: METRICS, Health, lambda: "observe", lambda: action_records
     )
     shown = seen.answer("/").body.decode()
-    assert "&lt;b&gt;x&lt;/b&gt;" in shown
+    assert "&lt;b&gt;x&lt;/b&gt;\\x1b[2J" in shown  # on a terminal, too
     assert "<script" not in shown
     assert "http" not in shown.partition("<main>")[0]
     assert "It only observes." in shown

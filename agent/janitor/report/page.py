@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from ipaddress import ip_network
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import jinja2
 
 from janitor.core.leases.judgement import Verdict
+from janitor.core.model.text import safe
 from janitor.report.document import LeaseRow, NetworkRow, Report
 from janitor.report.events import LogEvent
 
@@ -29,9 +30,14 @@ _LETTERS: Final = {
 def _template(name: str) -> jinja2.Template:
     text = files("janitor.report").joinpath(name).read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_plain
     )
     return environment.from_string(text)
+
+
+def _plain(value: Any) -> Any:
+    """Text without control characters, but for the ends of lines: people look at the page with curl as well."""
+    return "\n".join(safe(line) for line in value.split("\n")) if type(value) is str else value
 
 
 # Once, and by the daemon rather than by each of its passes.
