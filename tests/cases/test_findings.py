@@ -17,6 +17,7 @@ from janitor.core.model.evidence import (
     LeaseFile,
     NetworkNamespace,
     Overlooked,
+    Process,
     known,
 )
 from janitor.core.model.findings import Finding
@@ -234,6 +235,41 @@ def test_a_namespace_with_many_addresses_of_the_ranges() -> None:
     assert not found(crowded(*MANY[:2]), "SCAN003"), "a pod that its runtime has forgotten"
     assert not found(crowded("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"), "SCAN003"), "outside of the ranges"
     assert "/run/netns/cni-1 has 4" in only(crowded(*MANY, holder=Holder("b" * 64)), "SCAN003").summary
+
+
+@pytest.mark.parametrize("holder", [OF_LIVE, Holder("b" * 64, "uid-7"), Holder()], ids=["pod", "unlisted", "stranger"])
+@pytest.mark.parametrize("table", ["addresses", "host_routes"])
+def test_addresses_that_are_spread_over_namespaces(table: str, holder: Holder) -> None:
+    """A user namespace may have any number of them, and a route keeps a lease as well."""
+    empty = NetworkNamespace(0, "process 7 (x)", (), (), (holder,))
+    spread = [replace(empty, inode=n, **{table: (address,)}) for n, address in enumerate(MANY)]  # type: ignore[arg-type]
+    finding = only(evidence(lease(), namespaces=tuple(spread)), "SCAN003")
+    whose = "the pod default/web-1" if holder == OF_LIVE else "process 7 (x), with 3 more network namespaces,"
+    routes = ", or host routes to such," if table == "host_routes" else ""
+    assert finding.summary == f"{whose} has 4 addresses of the pods' ranges{routes} that no runtime gave it"
+    assert not found(evidence(lease(), namespaces=tuple(spread[:3])), "SCAN003")
+
+
+def test_what_no_runtime_could_speak_of_makes_no_crowd_of_strangers() -> None:
+    """While a runtime does not answer, it is not known whether it gave them, each to a pod of its own."""
+    spread = tuple(NetworkNamespace(n, f"/run/netns/{n}", (one,), (), (Holder(),)) for n, one in enumerate(MANY))
+    silent = replace(endpoint(), sandboxes=not_seen("connecting: timed out"))
+    assert found(evidence(lease(), namespaces=spread), "SCAN003")
+    assert not found(evidence(lease(), namespaces=spread, endpoints=(silent,)), "SCAN003")
+    assert not found(evidence(lease(), namespaces=spread, endpoints=()), "SCAN003")
+
+
+def test_processes_of_users_that_name_many_containers_of_leases() -> None:
+    """A shim names one as well; it is root's."""
+    ids = [f"{n:064x}" for n in range(4)]
+    users = tuple(Process(n, "x", 0, (one,), apart=True) for n, one in enumerate(ids))
+    shims = tuple(replace(one, apart=False) for one in users)
+    finding = only(evidence(lease(), processes=users), "SCAN003")
+    assert finding.summary == (
+        "processes of users of the node, as process 0 (x), name 4 containers of leases, of which no runtime knows"
+    )
+    assert not found(evidence(lease(), processes=users[:3]), "SCAN003")
+    assert not found(evidence(lease(), processes=shims), "SCAN003")
 
 
 def test_the_addresses_of_a_pod_that_the_operator_has_named_do_not_count() -> None:

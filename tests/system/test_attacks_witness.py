@@ -164,6 +164,33 @@ def test_08_a_pod_with_the_whole_range_on_its_interface_is_named(node: NodeFacto
     assert findings(decided, "SCAN003") == []
 
 
+@pytest.mark.parametrize("how", ["address add {}/32 dev lo", "route add {}/32 dev lo"], ids=["addresses", "routes"])
+def test_08_what_is_spread_over_many_namespaces_is_named(node: NodeFactory, hostile: Hostile, how: str) -> None:
+    """Of a user of the node, or of a pod that may make a user namespace: one address, or one route, in each."""
+    machine = old_lease(node)
+    one = "unshare --net sh -c 'ip link set lo up; ip {}; sleep 600 & :'; "
+    spread = "".join(one.format(how.format(f"10.52.0.{number}")) for number in range(90, 110))
+    script = f"{spread} echo up; exec sleep 600"
+    hostile(machine, [*STRANGER, "unshare", "--user", "--map-root-user", "sh", "-ec", script])
+    said = report(machine)
+    assert verdicts(said) == {OLD: "live"}
+    (finding,) = findings(said, "SCAN003")
+    assert "with 19 more network namespaces, has 20 addresses of the pods' ranges" in finding
+
+
+def test_18_whoever_repeats_the_containers_of_leases_is_named(node: NodeFactory, hostile: Hostile) -> None:
+    """Any user of the node can read them, and a shim is known by the container that it names."""
+    machine = old_lease(node)
+    ids = [letter * 64 for letter in "abcde"]
+    for number, one in enumerate(ids):
+        (machine.leases() / f"10.52.0.{number + 96}").write_bytes(f"{one}\r\neth0".encode())
+    hostile(machine, [*STRANGER, "sh", "-c", "echo up; sleep 600; :", *ids])
+    said = report(machine)
+    assert verdicts(said)[OLD] == "live"
+    (finding,) = findings(said, "SCAN003")
+    assert "name 5 containers of leases, of which no runtime knows" in finding
+
+
 THREAD = "import ctypes, os, subprocess, threading, time; libc = ctypes.CDLL(None)\n"
 KEEP = f"""
     old = os.open("/proc/thread-self/ns/net", 0); libc.unshare(0x40000000); os.system("{UP}")

@@ -1,30 +1,31 @@
-"""SCAN003: in a pod's networks are many of the pods' addresses, or routes to them, that no runtime gave it."""
+"""SCAN003: somebody keeps many leases: by addresses or routes that no runtime gave him, or by naming containers."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator
 
 from janitor.core.leases.judgement import Judgement
-from janitor.core.leases.sightings import given, pods_of
+from janitor.core.leases.sightings import decisive, given, pods_of
 from janitor.core.model.addresses import in_ranges
-from janitor.core.model.evidence import Evidence, Holder, NetworkNamespace, known
+from janitor.core.model.evidence import Evidence, NetworkNamespace, Process, Unknown, known
 from janitor.core.model.finding_ids import FindingId
 from janitor.core.model.findings import Finding
 from janitor.core.model.fix import Command, Fix, Snippet
 from janitor.core.model.lease import canonical_address
-from janitor.core.model.text import listing
+from janitor.core.model.text import count, listing
 
 _MANY = 4  # a pod that its runtime has forgotten has one or two; with multus a few more
+_STRANGERS = "strangers"
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for all namespaces of a pod, unless the operator has decided about it."""
+    """One finding for all namespaces of a pod, unless the operator has decided about it, and one for all strangers'."""
     sets = [
         (sets,)
         for network in known(evidence.networks)
         if isinstance(network.range_sets, tuple)
         for sets in (tuple(part for parts in network.range_sets for part in parts),)
     ]
-    had = given(evidence)
+    had, answered = given(evidence), _all_answered(evidence)
     # Somebody has these, and is named by them: the routes that lead there are no finding.
     up = {text for namespace in known(evidence.namespaces) for text in known(namespace.addresses)}
     crowds: defaultdict[Hashable, list[tuple[NetworkNamespace, list[str]]]] = defaultdict(list)
@@ -39,7 +40,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         ]
         pods = pods_of(namespace.holders, evidence)
         if extra and not (pods and all(pod in evidence.ignored_pods for pod in pods)):
-            crowds[_owner(namespace)].append((namespace, extra))
+            crowds[_owner(namespace, answered)].append((namespace, extra))
     for crowd in crowds.values():
         extra = list(dict.fromkeys(text for _, some in crowd for text in some))
         if len(extra) >= _MANY:
@@ -49,20 +50,30 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 
 
 def _by_their_word(evidence: Evidence) -> Iterator[Finding]:
-    """One finding for each pod whose processes name many containers of leases: a pod is one of them."""
+    """One finding for each pod whose processes name many containers of leases, and one for all users of the node.
+
+    Leases are open to all to read, and their containers to be repeated. A pod is one container; a user is none, and
+    what names containers otherwise (shims, CNI plugins) is root's.
+    """
     endpoints = known(evidence.endpoints)
     listed = {sandbox.container_id for endpoint in endpoints for sandbox in known(endpoint.sandboxes)}
     listed |= {record.container_id for endpoint in endpoints for record in known(endpoint.records)}
-    named: defaultdict[str, dict[str, Holder]] = defaultdict(dict)
+    named: defaultdict[str, dict[str, Process]] = defaultdict(dict)
     for process in known(evidence.processes):
-        if whose := process.holder.pod_uid or process.holder.container_id:
-            named[whose].update(dict.fromkeys(set(process.container_ids) - listed, process.holder))
+        whose = process.holder.pod_uid or process.holder.container_id
+        if whose or process.apart:
+            named[whose].update(dict.fromkeys(set(process.container_ids) - listed, process))
     for whose, ids in named.items():
         if len(ids) < _MANY:
             continue
-        (pod,) = pods_of(list(ids.values())[:1], evidence)
+        one = next(iter(ids.values()))
+        (pod,) = pods_of([one.holder], evidence)
         space, _, name = pod.partition("/")
-        who = f"the pod {pod}" if pod else f"the container or pod {whose}"
+        who = (
+            f"the pod {pod}" if pod
+            else f"the container or pod {whose}" if whose
+            else f"users of the node, as process {one.pid} ({one.name}),"
+        )  # fmt: skip
         yield Finding.of(
             id=FindingId.SCAN003,
             subject=f"{who} (its processes)",
@@ -78,16 +89,28 @@ def _by_their_word(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _owner(namespace: NetworkNamespace) -> Hashable:
-    """Whose it is: a pod may have as many as it likes, with an address in each. One of the node's stands for itself."""
+def _owner(namespace: NetworkNamespace, answered: bool) -> Hashable:
+    """Whose it is: a pod, or a user, may have as many as it likes, with an address in each. The node has one.
+
+    Those of strangers are one crowd only where every runtime has `answered`: otherwise they may be pods of its.
+    """
     owners = frozenset(holder.pod_uid or holder.container_id for holder in namespace.holders)
+    if owners == {""} and answered:
+        return _STRANGERS
     return owners if owners and "" not in owners else namespace.inode
+
+
+def _all_answered(evidence: Evidence) -> bool:
+    """Whether it is known what each runtime gave, and there is one at all."""
+    endpoints = decisive(known(evidence.endpoints))
+    return bool(endpoints) and not any(isinstance(endpoint.sandboxes, Unknown) for endpoint in endpoints)
 
 
 def _finding(namespaces: list[NetworkNamespace], extra: list[str], pods: list[str], up: set[str]) -> Finding:
     namespace, *others = namespaces
     number = f"more than {len(extra)}" if any(one.more for one in namespaces) else str(len(extra))
-    whose = f"the pod {pods[0]}" if len(pods) == 1 else namespace.seen_at
+    with_others = f", with {count(len(others), 'more network namespace')}," if others else ""
+    whose = f"the pod {pods[0]}" if len(pods) == 1 else f"{namespace.seen_at}{with_others}"
     if len(pods) == 1:
         space, _, name = pods[0].partition("/")
         fix = Fix.of(
@@ -100,7 +123,7 @@ def _finding(namespaces: list[NetworkNamespace], extra: list[str], pods: list[st
         fix = Fix.of(
             "look who is in it and end that: ",
             Command.of("lsns", "--type", "net"),
-            f" lists it by its number, {namespace.inode}",
+            f" lists it by its number, {listing([str(one.inode) for one in namespaces])}",
         )
     routes = [text for text in extra if text not in up]
     own = [text for text in extra if text in up]

@@ -227,7 +227,7 @@ class NetworkNamespace:
 
     Kept are the addresses that a lease, a cache entry or a runtime names, and of the networks' ranges the first
     thousand; `more` says that there were others of these ranges. `holders` are those who were seen in it, or, where
-    nobody is in it, those who keep it.
+    nobody is in it, those who keep it; none for the node's own.
     """
 
     inode: int

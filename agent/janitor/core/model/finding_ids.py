@@ -111,7 +111,7 @@ class FindingId(StrEnum):
 
     SCAN001 = "SCAN001", (_WARNING,), "something that leases depend on could not be looked at"
     SCAN002 = "SCAN002", (_WARNING,), "something that policy rules depend on could not be looked at"
-    SCAN003 = "SCAN003", (_WARNING,), "a pod has many addresses that no runtime gave it"
+    SCAN003 = "SCAN003", (_WARNING,), "a pod has many addresses that no runtime gave it, or names many containers"
     SCAN004 = "SCAN004", (_WARNING,), "a process has more than janitor reads of it"
     SCAN005 = "SCAN005", (_INFO,), "a process is not believed to be the kubelet or runtime that it looks like"
 

@@ -229,7 +229,7 @@ class _Reader:
 
     def _holders(self, inode: int, places: Places) -> tuple[Holder, ...]:
         if inode == self.node:
-            return (Holder(),)
+            return ()
         found: dict[Holder, None] = {}
         for pid in dict.fromkeys([pid for pid, _ in places.tasks] or [handle.pid for handle in places.handles]):
             try:

@@ -117,8 +117,7 @@ def _read(pid: int, proc: Proc, asked: Asked, budget: Budget) -> Process | str |
             command, container_id = _cni(b"\0" + variables)
             if not ids and not container_id:
                 return None
-            apart = bool(command or container_id) and budget.register.apart(pid)
-            whose = _holder(pid, budget)
+            apart, whose = budget.register.apart(pid), _holder(pid, budget)
             return Process(pid, proc.name(pid), proc.started_ns(pid), ids, command, container_id, apart, whose)
         except (FileNotFoundError, ProcessLookupError):
             return None  # it has ended
