@@ -18,6 +18,7 @@ from janitor.host.files import failed, inside, read_bounded, sync_directory
 from janitor.host.kernel import netlink, procfs
 from janitor.host.kernel.namespaces import in_network
 from janitor.host.routing import find_makers
+from janitor.report.words import text
 
 _LIMIT = 1 << 20
 _BACKING_OFF: Final = (0.05, 0.15, 0.4)  # seconds; not in step with anybody
@@ -69,7 +70,7 @@ class NodeRepairs:
     def _namespace(self) -> str:
         proc = procfs.find_proc(self.root)
         if isinstance(proc, Unknown):
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), "/proc of the node")
+            raise OSError(errno.ENOENT, text(proc.reason))
         return f"{proc.path}/1/ns/net"
 
     def _make_rule(self, action: RestoreRule) -> Outcome:
