@@ -33,6 +33,14 @@ def janitor(*words: str, stdin: bytes = b"", **environment: str) -> subprocess.C
     return done
 
 
+def test_help_needs_no_model_of_the_node() -> None:
+    """Each command imports what it needs when it runs: the whole takes longer to load than the help to print."""
+    program = "import sys, janitor.commands.cli; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "janitor.commands.clean" in loaded
+    assert not {"janitor.core.model.evidence", "janitor.passes.scan", "msgspec", "grpc", "pyroute2"} & set(loaded)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

@@ -25,7 +25,6 @@ from janitor.commands.common import (
     terminal,
     write,
 )
-from janitor.core.model.action import ReserveLease
 from janitor.core.model.reason import Reason
 from janitor.report.words import text
 
@@ -123,6 +122,7 @@ def undo(
 
     Exit 0: all of it is back. 1: something could not be put back. 2: it could not be tried.
     """
+    from janitor.core.model.action import ReserveLease
     from janitor.core.model.lease import canonical_address
     from janitor.host.changes import undo as host_undo
     from janitor.host.changes.apply import ApplyContext
