@@ -90,7 +90,7 @@ class EarlyMachine(Machine):
             if path.is_file()
             and not path.is_symlink()
             and ".janitor-quarantine" not in path.parts
-            and path.name not in ("lock", "last_reserved_ip.0", ".janitor-node")
+            and path.name not in ("lock", "last_reserved_ip.0", ".janitor-node", ".janitor-node.new")
         }
 
     def quarantined(self) -> list[bytes]:
