@@ -23,7 +23,7 @@ from tests.lab.networks import canal
 from tests.lab.node import Node
 
 EVERY_S = 4
-CYCLE = 5  # four passes in a row that may be glances, and one that looks at all
+CYCLE = 5  # four passes in a row that may end after a fingerprint check, and a full one
 PASSES = 2 * CYCLE
 INTERVAL_S = 60
 AIM_CORE = 0.1  # per cent

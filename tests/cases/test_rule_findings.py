@@ -63,7 +63,7 @@ def routing(*rules: PolicyRule, **other: Any) -> Routing:
             Link(3, "kube-bridge", True, "bridge", ("10.244.0.1/24",)),
             Link(4, "tun-0123456789a", True, "ipip", ()),
         ),
-        "makers": (RuleOwner("kube-router", 900, 6_000 * SECOND, ("--run-router=true", "--enable-ipv6=true"), FILE),),
+        "owners": (RuleOwner("kube-router", 900, 6_000 * SECOND, ("--run-router=true", "--enable-ipv6=true"), FILE),),
         "networkd": (networkd(),),
         "profiles": tuple(p for p in profiles.load() if p.enabled),
     }  # fmt: skip
@@ -102,10 +102,10 @@ def test_the_rule_is_gone() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"makers": not_seen("no /proc")},
-        {"makers": (RuleOwner("kube-router", 9, 0, ("--enable-overlay=false",), FILE),)},
-        {"makers": (RuleOwner("kube-router", 9, 0, ("--enable-overlay=true", "--enable-overlay=0"), FILE),)},
-        {"makers": (RuleOwner("kube-router", 9, 0, (), ""),)},
+        {"owners": not_seen("no /proc")},
+        {"owners": (RuleOwner("kube-router", 9, 0, ("--enable-overlay=false",), FILE),)},
+        {"owners": (RuleOwner("kube-router", 9, 0, ("--enable-overlay=true", "--enable-overlay=0"), FILE),)},
+        {"owners": (RuleOwner("kube-router", 9, 0, (), ""),)},
         {"routes": ()},
         {"routes": not_seen("interrupted")},
         {"rules": not_seen("interrupted")},
@@ -177,7 +177,7 @@ def test_twice() -> None:
 
 def test_rules_of_the_same_shape_without_their_owner_are_nobodys() -> None:
     declared = replace(RULE, protocol=4)
-    for what in (node(RULE, RULE, makers=()), node(declared, replace(declared, priority=99), makers=())):
+    for what in (node(RULE, RULE, owners=()), node(declared, replace(declared, priority=99), owners=())):
         assert {"RULE002", "RULE003"} & found(what).keys() == set()
 
 
@@ -189,12 +189,12 @@ def test_ipv6_only_where_kube_router_was_asked_for_it() -> None:
         routes=(*what.routing.routes, Route("2001:db8::7/128", "", "tun-0123456789a", table=77, protocol=3)),  # type: ignore[misc]
         links=(Link(3, "kube-bridge", True, "bridge", ("fd00:10:244::1/64",)), *what.routing.links[1:]),  # type: ignore[index]
         rules=KERNEL,
-        makers=(RuleOwner("kube-router", 900, 6_000 * SECOND, ("--run-router=true",), FILE),),
+        owners=(RuleOwner("kube-router", 900, 6_000 * SECOND, ("--run-router=true",), FILE),),
     )
     both = replace(what, networks=(network(source=FILE, range_sets=((make_range(ranges[0]),),)),), routing=seen)
     planned = plan_rules(both)
     assert (planned.actions, "was not started with --enable-ipv6" in words(planned.refusals[0].reasons)) == ((), True)
-    off = replace(seen, makers=(RuleOwner("kube-router", 900, 0, ("--enable-ipv6=false",), FILE),))
+    off = replace(seen, owners=(RuleOwner("kube-router", 900, 0, ("--enable-ipv6=false",), FILE),))
     assert plan_rules(replace(both, routing=off)).refusals == ()
 
 

@@ -51,7 +51,7 @@ WANTED = Routing(
         Link(2, "tun-0123456789a", True, "ipip", ()),
         Link(3, "kube-bridge", True, "bridge", ("10.244.0.1/24",)),
     ),
-    makers=(RuleOwner("kube-router", 9, 1, (), FILE),),
+    owners=(RuleOwner("kube-router", 9, 1, (), FILE),),
     networkd=(Networkd(5, 1 << 62, "252", (), (), ()),),
     profiles=(KUBE_ROUTER,),
 )
@@ -153,8 +153,8 @@ def test_what_anybody_else_deletes_stays_away(node: Node, actor: Actor) -> None:
 def test_of_a_closed_socket_the_owner_that_runs_on_is_the_likely_deleter(node: Node) -> None:
     """kube-router opens one for each request."""
     here = os.getpid()
-    maker = RuleOwner("kube-router", here, Proc("/proc").started_ns(here), (), FILE)
-    node.look(replace(WANTED, makers=(maker,)))
+    owner = RuleOwner("kube-router", here, Proc("/proc").started_ns(here), (), FILE)
+    node.look(replace(WANTED, owners=(owner,)))
     rule = node.makes(RULE, Actor("gone"))
     node.deletes(rule, Actor("gone"))
     assert [fields["likely"] for _, fields in node.log] == [f"kube-router (process {here})"] * 2
@@ -212,7 +212,7 @@ def test_its_own_work_tells_the_keeper_nothing(node: Node) -> None:
 def test_what_nobody_wants_any_more_is_not_put_back(node: Node) -> None:
     rule = node.makes(RULE)
     node.deletes(rule, NETWORKD)
-    node.look(replace(WANTED, makers=REFUSED))
+    node.look(replace(WANTED, owners=REFUSED))
     node.restoring.restore()
     assert (node.there(rule), node.mirror.find(rule)) == (False, None)
     assert node.log[-1][1]["why"] == "kube-router runs with --run-router=false"
@@ -221,7 +221,7 @@ def test_what_nobody_wants_any_more_is_not_put_back(node: Node) -> None:
 def test_a_look_from_before_the_deletion_makes_nobody_forget(node: Node) -> None:
     """Its owner may have been started anew since, with other arguments."""
     rule = node.makes(RULE)
-    node.look(replace(WANTED, makers=REFUSED))
+    node.look(replace(WANTED, owners=REFUSED))
     node.deletes(rule, NETWORKD)
     node.restoring.restore()
     assert (node.there(rule), node.mirror.waiting() != []) == (False, True)
@@ -230,7 +230,7 @@ def test_a_look_from_before_the_deletion_makes_nobody_forget(node: Node) -> None
     assert node.there(rule)
 
 
-@pytest.mark.parametrize("part", ["makers", "links"])
+@pytest.mark.parametrize("part", ["owners", "links"])
 def test_where_it_cannot_be_told_the_rule_waits(node: Node, part: str) -> None:
     rule = node.makes(RULE)
     node.deletes(rule, NETWORKD)
@@ -263,7 +263,7 @@ def test_only_what_was_put_back_a_moment_ago_is_taken_away_again(node: Node, who
         node.deletes(rule, NETWORKD)
         node.look(WANTED)
         node.restoring.restore()
-    node.look(replace(WANTED, makers=REFUSED))
+    node.look(replace(WANTED, owners=REFUSED))
     node.restoring.withdraw(clock().boottime_ns + COPY_NS * (whose == "ours of long ago"))
     assert node.there(rule) is (whose != "ours")
     assert node.mirror.find(rule) is None

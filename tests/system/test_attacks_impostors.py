@@ -231,7 +231,7 @@ def test_06_who_cannot_make_rules_is_no_owner_of_any(routed: RoutedNode) -> None
     """What nobody owns is not restored, either."""
     routed.machine.popen([*AS_A_USER, "/run/x/kube-router", *IDLE, "--run-router=true"])
     until(lambda: any("run-router=true" in line for line in routed.machine.processes().values()), "it runs")
-    assert json.loads(routed.janitor("collect").stdout)["routing"]["makers"] == []
+    assert json.loads(routed.janitor("collect").stdout)["routing"]["owners"] == []
 
 
 def test_06_a_setuid_program_under_their_name_is_no_owner_of_any(routed: RoutedNode) -> None:
@@ -239,7 +239,7 @@ def test_06_a_setuid_program_under_their_name_is_no_owner_of_any(routed: RoutedN
     routed.sh("mkdir /run/y; cp /bin/sleep /run/y/su; chmod 4755 /run/y/su; ln -s su /run/y/kube-router")
     routed.machine.popen([*AS_A_USER, "/run/y/kube-router", "1000"])
     until(lambda: "/run/y/kube-router 1000" in routed.machine.processes().values(), "it runs")
-    assert json.loads(routed.janitor("collect").stdout)["routing"]["makers"] == []
+    assert json.loads(routed.janitor("collect").stdout)["routing"]["owners"] == []
 
 
 # 13: sockets without number.

@@ -281,18 +281,18 @@ def test_time_in_which_it_was_frozen_counts_for_every_janitor_as_sleep(shared: N
     with Daemon(shared, config="interval = 60\n") as daemon:  # longer than it is frozen
         daemon.wait_for("event=pass")
         time.sleep(1)  # it waits for the next one now
-        before = json.loads(note.read_text())["stood_ns"]
+        before = json.loads(note.read_text())["stalled_ns"]
         daemon.kill(signal.SIGSTOP)
         time.sleep(11)
         daemon.kill(signal.SIGCONT)
         daemon.wait_for('event="daemon stalled" for_s=')
-        stood_ns = json.loads(note.read_text())["stood_ns"]
-        assert stood_ns - before > 5e9
-        assert json.loads(shared.janitor("collect").stdout)["started"]["asleep_ns"] >= stood_ns
+        stalled_ns = json.loads(note.read_text())["stalled_ns"]
+        assert stalled_ns - before > 5e9
+        assert json.loads(shared.janitor("collect").stdout)["started"]["asleep_ns"] >= stalled_ns
         note.unlink()
         daemon.reload()
         wait_for(note.exists, "the next pass")
-        assert json.loads(note.read_text())["stood_ns"] == stood_ns
+        assert json.loads(note.read_text())["stalled_ns"] == stalled_ns
 
 
 def test_reading_the_configuration_again_reaches_every_part(shared: Node) -> None:

@@ -246,13 +246,17 @@ def test_the_pod_on_an_exhausted_node(stage: Stage) -> None:
     assert {lease["verdict"] for lease in scan["leases"]} == {"live"}
 
 
-def test_where_nothing_happens_a_pass_is_a_glance(stage: Stage) -> None:
+def test_where_nothing_happens_passes_end_after_the_fingerprint_check(stage: Stage) -> None:
     objects = copy.deepcopy(stage.objects)
     configured = next(one for one in objects if one["kind"] == "ConfigMap")["data"]
     assert "interval = 60 " in configured["janitor.toml"]
     configured["janitor.toml"] = configured["janitor.toml"].replace("interval = 60 ", "interval = 1 ")
     with DaemonPod(stage.node, objects, container_image.NAME, lambda spec: None) as pod:
-        wait_for(lambda: 'janitor_passes_total{result="unchanged"} 3' in pod.get("/metrics")[1], "three glances", 40)
+        wait_for(
+            lambda: 'janitor_passes_total{result="unchanged"} 3' in pod.get("/metrics")[1],
+            "three passes that ended after the check",
+            40,
+        )
 
 
 def test_every_expression_of_the_dashboard_has_an_answer(stage: Stage, tmp_path: Path) -> None:

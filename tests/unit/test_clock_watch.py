@@ -80,7 +80,7 @@ def test_the_first_daemon_of_a_boot_has_seen_nothing(tmp_path: Path) -> None:
     this, log = node(tmp_path), Log()
     assert state.read_clock(booted(tmp_path, this)) is None
     watch = begun(tmp_path, log)
-    assert (note(tmp_path).set_ns, note(tmp_path).stood_ns) == (0, 0)
+    assert (note(tmp_path).set_ns, note(tmp_path).stalled_ns) == (0, 0)
     assert watch.due_ns is None
     assert len(watch.descriptors()[0]) == 1
     watch.close(0)
@@ -92,7 +92,7 @@ def test_what_an_earlier_daemon_saw_is_remembered(tmp_path: Path) -> None:
     this, log = node(tmp_path), Log()
     state.write_clock(booted(tmp_path, this), ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
     begun(tmp_path, log).close(0)
-    assert (note(tmp_path).set_ns, note(tmp_path).stood_ns) == (5 * SECOND, 7 * SECOND)
+    assert (note(tmp_path).set_ns, note(tmp_path).stalled_ns) == (5 * SECOND, 7 * SECOND)
     assert state.read_clock(booted(tmp_path, "another-boot")) is None
     assert log == []
 
@@ -111,13 +111,13 @@ def test_a_step_while_no_daemon_ran(tmp_path: Path, day_s: int) -> None:
     assert len(log) == 1
 
 
-def written(set_ns: object = 0, offset_ns: object = 0, stood_ns: object = 0) -> str:
-    return f'{{"boot_id": "this-boot", "set_ns": {set_ns}, "offset_ns": {offset_ns}, "stood_ns": {stood_ns}}}'
+def written(set_ns: object = 0, offset_ns: object = 0, stalled_ns: object = 0) -> str:
+    return f'{{"boot_id": "this-boot", "set_ns": {set_ns}, "offset_ns": {offset_ns}, "stalled_ns": {stalled_ns}}}'
 
 
 @pytest.mark.parametrize("text", [
-    "{", "[]", '{"boot_id": "this-boot"}', written('"x"'), written(-5), written(stood_ns=-SECOND),
-    written(offset_ns=10**400), written(stood_ns=10**19), written("NaN"), written("1e400"), written("[" * 9999),
+    "{", "[]", '{"boot_id": "this-boot"}', written('"x"'), written(-5), written(stalled_ns=-SECOND),
+    written(offset_ns=10**400), written(stalled_ns=10**19), written("NaN"), written("1e400"), written("[" * 9999),
 ])  # fmt: skip
 def test_a_note_that_cannot_be_read_may_have_said_anything(tmp_path: Path, text: str) -> None:
     this = node(tmp_path)
@@ -127,7 +127,7 @@ def test_a_note_that_cannot_be_read_may_have_said_anything(tmp_path: Path, text:
     assert isinstance(state.read_clock(booted(tmp_path, this)), Unknown)
     assert isinstance(observe(Options(root=str(tmp_path))).clock_set_ns, Unknown)
     begun(tmp_path, Log()).close(0)
-    assert note(tmp_path).set_ns == note(tmp_path).stood_ns > 0
+    assert note(tmp_path).set_ns == note(tmp_path).stalled_ns > 0
 
 
 def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp_path: Path) -> None:
@@ -152,7 +152,16 @@ def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp
     watch.close(0)
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"boot_id": "this-boot", "set_ns": 0, "offset_ns": 0, "stood_ns": 0}'])
+def test_a_note_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """`stalled_ns` was `stood_ns`: an upgrade in the middle of a boot loses nothing."""
+    this = node(tmp_path)
+    path = tmp_path / state.CLOCK.lstrip("/")
+    path.parent.mkdir(parents=True)
+    path.write_text(written(5 * SECOND, 0, 7 * SECOND).replace("stalled_ns", "stood_ns"))
+    assert state.read_clock(booted(tmp_path, this)) == ClockNote(5 * SECOND, 0, 7 * SECOND)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"boot_id": "this-boot", "set_ns": 0, "offset_ns": 0, "stalled_ns": 0}'])
 def test_a_note_that_was_tampered_with_is_written_anew_before_a_pass(tmp_path: Path, text: str) -> None:
     this = node(tmp_path)
     path = tmp_path / state.CLOCK.lstrip("/")
@@ -162,7 +171,7 @@ def test_a_note_that_was_tampered_with_is_written_anew_before_a_pass(tmp_path: P
     if text:
         path.write_text(text)
     assert watch.noted() == note(tmp_path)
-    assert (note(tmp_path).set_ns, note(tmp_path).stood_ns) == (5 * SECOND, 7 * SECOND)
+    assert (note(tmp_path).set_ns, note(tmp_path).stalled_ns) == (5 * SECOND, 7 * SECOND)
     watch.close(0)
 
 
@@ -211,11 +220,11 @@ def test_what_stood_still_is_counted_and_told_once_in_a_while(tmp_path: Path) ->
     watch, now = begun(tmp_path, log), clock()
     watch.turned(now, later(now, 60.1), 60)  # as it should be
     watch.turned(now, later(now, 1, asleep_s=900), 60)  # suspended: another clock says so
-    assert (note(tmp_path).stood_ns, log) == (0, [])
+    assert (note(tmp_path).stalled_ns, log) == (0, [])
     watch.turned(now, later(now, 120), 4)
-    assert note(tmp_path).stood_ns == 120 * SECOND
+    assert note(tmp_path).stalled_ns == 120 * SECOND
     watch.turned(later(now, 120), later(now, 150), 4)
-    assert note(tmp_path).stood_ns == 150 * SECOND
+    assert note(tmp_path).stalled_ns == 150 * SECOND
     assert [fields["for_s"] for fields in log.of(LogEvent.DAEMON_STALLED)] == ["120"]
     watch.close(0)
 
@@ -231,7 +240,7 @@ def test_what_stood_still_outside_of_the_waiting_is_noted_before_the_next_wait(t
     noted: list[int] = []
 
     def end_of_a_pass() -> None:
-        noted.append(note(tmp_path).stood_ns // SECOND)
+        noted.append(note(tmp_path).stalled_ns // SECOND)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with Signals() as signals:
@@ -253,7 +262,7 @@ def test_a_daemon_that_was_ended_before_it_could_say_that_it_stood_still(
     state.write_clock(booted(tmp_path, this), ClockNote(0, offset_ns()))
     state.write_observations(booted(tmp_path, this), (Observation(file, 3, last_ns - SECOND, last_ns, 2),))
     begun(tmp_path, Log()).close(0)
-    assert note(tmp_path).stood_ns // SECOND == stood_s
+    assert note(tmp_path).stalled_ns // SECOND == stood_s
 
 
 def test_a_pass_takes_it_for_sleep(tmp_path: Path) -> None:
@@ -280,7 +289,7 @@ def test_a_lease_that_is_not_written_yet_by_a_clock_that_was_set_back_is_as_old_
         Look(found, Diagnosis(judgement, (), ()), plan(found, judgement, Policy())),
         0,
         settled=False,
-        mark=Fingerprint(),
+        fingerprint=Fingerprint(),
     )
     assert shown.oldest_orphan_s is not None
     assert 700 <= shown.oldest_orphan_s <= 702

@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_read_may_be_about_any_network(tmp_path: Path) -> 
     assert cni_doubts.obscure_files(files_only("/"), configuration) == (cni_doubts.ANY_NAME,)
 
 
-def test_a_glance_sees_every_directory_that_a_configuration_can_be_in() -> None:
+def test_the_fingerprint_covers_every_directory_that_a_configuration_can_be_in() -> None:
     looked_at: Evidence = replace(evidence(), node_config=NodeConfig(cni_directories=("/srv/cni",)))
     assert {*cni_directories.CONFIGURATION, "/srv/cni"} <= set(places(looked_at).paths)
 

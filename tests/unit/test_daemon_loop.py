@@ -155,17 +155,21 @@ def test_what_sends_no_host_is_no_browser() -> None:
     assert server._respond(b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
-@pytest.mark.parametrize(("ago_s", "glances", "may"), [(60, 0, True), (60, 3, True), (60, 4, False), (301, 0, False)])
-def test_so_many_passes_may_be_glances_and_for_so_long(tmp_path: Path, ago_s: int, glances: int, may: bool) -> None:
+@pytest.mark.parametrize(("ago_s", "unchanged", "may"), [(60, 0, True), (60, 3, True), (60, 4, False), (301, 0, False)])
+def test_how_many_passes_may_end_after_a_check_and_for_how_long(
+    tmp_path: Path, ago_s: int, unchanged: int, may: bool
+) -> None:
     """However long the interval is: the alert on passes that do not see everything counts on it."""
-    mark = Fingerprint(("/var/lib/cni",), (), "of the pass before")
+    fingerprint = Fingerprint(("/var/lib/cni",), (), "of the pass before")
     begun = Order(Options(root=str(tmp_path)), Policy(), 30, False)
     looked_ns = clock().boottime_ns - ago_s * SECOND
-    passing = Passing(lambda *_: begun, 600, Log(), PassRecord(looked_ns=looked_ns), _mark=mark, _glances=glances)
+    passing = Passing(
+        lambda *_: begun, 600, Log(), PassRecord(looked_ns=looked_ns), _fingerprint=fingerprint, _unchanged=unchanged
+    )
     passing.run(frozenset())
     passing.close(1)
     assert passing._order is not None
-    assert passing._order.mark == (mark if may else replace(mark, digest=""))
+    assert passing._order.fingerprint == (fingerprint if may else replace(fingerprint, digest=""))
 
 
 # For how long nothing happened, and why nothing happens.

@@ -207,7 +207,7 @@ def test_alert(tmp_path: Path, alert: str) -> None:
           for at in (10, 20, 25, 30, 79)),
         ("NodeRunsOutOfPodAddresses", falling([max(173, 253 - 8 * m) for m in range(80)]), 30, False),  # in ten minutes
         ("JanitorPassStale", passes("0x59 3600x59 7200x30", "3600x150"), 50, False),  # a legal interval
-        ("JanitorPassStale", passes("0x4 300x4 600x4 900x60", "60x75"), 14, False),  # four glances between two
+        ("JanitorPassStale", passes("0x4 300x4 600x4 900x60", "60x75"), 14, False),  # four checks between two
         ("JanitorPassStale", passes("60x300", "3600x300"), 250, True),
         ("JanitorPassStale", {f'janitor_passes_total{{{LABELS}, result="complete"}}': "0x90"}, 60, False),  # only rules
         ("JanitorGone", {'node_textfile_mtime_seconds{file="/var/lib/ne/janitor.prom"}': "60x80"}, 60, True),

@@ -38,7 +38,7 @@ WHOLE = Routing(
         Link(2, "tun-0123456789a", True, "ipip", ()),
         Link(3, "kube-bridge", True, "bridge", ("10.244.0.1/24",)),
     ),
-    makers=(RuleOwner("kube-router", 9, 1, (), FILE),),
+    owners=(RuleOwner("kube-router", 9, 1, (), FILE),),
     networkd=(NETWORKD,),
     profiles=(KUBE_ROUTER,),
 )
@@ -65,7 +65,7 @@ def test_with_all_of_it_seen_there_is_an_answer() -> None:
 
 @pytest.mark.parametrize("gone_s", [0.0, 700.0])
 def test_processes_that_cannot_be_read_are_not_gone(gone_s: float) -> None:
-    assert judged(replace(WHOLE, makers=UNSEEN), ("10.244.0.0/24",), gone_s) == UNSEEN
+    assert judged(replace(WHOLE, owners=UNSEEN), ("10.244.0.0/24",), gone_s) == UNSEEN
 
 
 @pytest.mark.parametrize("part", ["links", "configured"])
@@ -82,12 +82,12 @@ def test_a_range_that_one_source_names_needs_no_other() -> None:
 def test_ranges_of_a_configuration_that_cannot_be_read() -> None:
     network = Network("k", "/d", FILE, (), "", UNSEEN, used_by_cri=True)
     assert configured_ranges(WHOLE, UNSEEN) == UNSEEN
-    assert configured_ranges(replace(WHOLE, makers=UNSEEN), ()) == UNSEEN
+    assert configured_ranges(replace(WHOLE, owners=UNSEEN), ()) == UNSEEN
     assert configured_ranges(WHOLE, (network,)) == UNSEEN
     assert configured_ranges(WHOLE, ()) == Unknown(because(Code.NO_POD_RANGE_READ, source=FILE))
 
 
-@pytest.mark.parametrize("part", ["links", "routes", "makers", "networkd"])
+@pytest.mark.parametrize("part", ["links", "routes", "owners", "networkd"])
 def test_nothing_is_held_against_networkd_that_was_not_seen(part: str) -> None:
     routing = unseen(part)
     assert missing_evidence(OWNED, OwnersSeen(routing, ("10.244.0.0/24",)), UNWATCHED) == UNSEEN
@@ -123,8 +123,8 @@ def test_the_mirror_does_nothing_about_what_is_undecided() -> None:
 
 
 def several(*arguments: tuple[str, ...], files: tuple[str, ...] = (FILE, FILE)) -> Routing:
-    makers = (RuleOwner("kube-router", 9 + i, 1 + i, words, files[i]) for i, words in enumerate(arguments))
-    return replace(WHOLE, makers=tuple(makers))
+    owners = (RuleOwner("kube-router", 9 + i, 1 + i, words, files[i]) for i, words in enumerate(arguments))
+    return replace(WHOLE, owners=tuple(owners))
 
 
 def test_of_several_owners_one_that_wants_the_rule_is_enough() -> None:

@@ -10,7 +10,7 @@ from janitor.core.model.fix import NEW_LINE, Command, Fix, Part
 from janitor.core.model.routing import Routing
 from janitor.core.model.text import count
 from janitor.core.rules.networkd import RULES, is_off
-from janitor.core.rules.profiles import OwnersSeen, configured_ranges, makers
+from janitor.core.rules.profiles import OwnersSeen, configured_ranges, running_owners
 from janitor.core.rules.rule_plan import GoneRule, gone_rules, plan_rules
 
 
@@ -40,7 +40,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 def _fix(rules: list[GoneRule], would: set[str], routing: Routing) -> Fix:
     """What helps here and now, then what keeps it from happening again."""
     owner = rules[0].profile.alive.process
-    if not makers(rules[0].profile, routing):
+    if not running_owners(rules[0].profile, routing):
         parts: list[str | Part] = [f"start {owner}: it makes them when it starts; until then, by hand:"]
     elif would >= {gone.rule.words for gone in rules}:
         parts = [Command("janitor clean --only rules"), ", or by hand:"]

@@ -24,7 +24,7 @@ from janitor.core.rules.networkd import (
     setting,
     wipes,
 )
-from janitor.core.rules.profiles import OwnersSeen, configured_ranges, known_rules, makers
+from janitor.core.rules.profiles import OwnersSeen, configured_ranges, known_rules, running_owners
 from janitor.core.rules.rule_plan import gone_rules
 
 _OWN = (2, 4, 9, 16)  # kernel, static, ra, dhcp: routes that networkd makes itself, or leaves alone
@@ -109,7 +109,7 @@ def _telling(networkd: Networkd, opt_out: bool | None) -> Fix:
 def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
     if is_off(networkd, ROUTES) and not restart_pending(networkd, ROUTES):
         return
-    if not any(makers(profile, routing) for profile in routing.profiles):
+    if not any(running_owners(profile, routing) for profile in routing.profiles):
         return
     managed = {link.name for link in known(routing.links) if configures(networkd, link)}
     routes = [r for r in known(routing.routes) if r.device in managed and r.protocol not in _OWN and r.destination]
@@ -133,7 +133,7 @@ def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
 
 
 def _greedy(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
-    patterns = [p.alive.link for p in routing.profiles if p.alive.link and makers(p, routing)]
+    patterns = [p.alive.link for p in routing.profiles if p.alive.link and running_owners(p, routing)]
     links = [link for link in known(routing.links) if _of_the_pods(link, patterns)]
     taken = [(link, file) for link in links if (file := configures(networkd, link))]
     if taken:

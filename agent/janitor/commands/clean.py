@@ -234,13 +234,13 @@ def _carry_out(
     `still` says why we are not the only janitor any more.
     """
     from janitor.core.model.action import Plan
-    from janitor.passes.clean import STOPPED, carry_out, mark
+    from janitor.passes.clean import STOPPED, carry_out, leave_mark
     from janitor.report.changes import outcome_line, plan_text, summary
 
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: signals.append(received))
-    if problem := mark(look.evidence):
+    if problem := leave_mark(look.evidence):
         print(f"janitor: {text(problem)}", file=sys.stderr)
     context, plan, work = carry_out(look, where, policy, journal, lambda: STOPPED if signals else still())
     outcomes = []

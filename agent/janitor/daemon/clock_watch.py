@@ -77,7 +77,7 @@ class ClockWatch(Part):
         """A turn of the loop is over, in which it wanted to wait for so long. What took much longer did not run."""
         took_ns = (now.boottime_ns - now.asleep_ns) - (before.boottime_ns - before.asleep_ns)
         if took_ns > wait_s * SECOND + _STALL_NS:
-            self._note = replace(self._note, stood_ns=self._note.stood_ns + took_ns)
+            self._note = replace(self._note, stalled_ns=self._note.stalled_ns + took_ns)
             self._write(now)
             self._log_seldom(
                 now, LogEvent.DAEMON_STALLED, for_s=f"{took_ns / SECOND:.0f}", then="that is not counted as watching"
@@ -108,7 +108,7 @@ class ClockWatch(Part):
         elif before is None:
             self._note = ClockNote(offset_ns=_offset_ns(now))
         else:
-            self._note = replace(before, stood_ns=before.stood_ns + self._unwatched_ns(now))
+            self._note = replace(before, stalled_ns=before.stalled_ns + self._unwatched_ns(now))
             if abs(_offset_ns(now) - before.offset_ns) > _SLEWED_NS:
                 self._was_set(now)
                 return

@@ -24,10 +24,10 @@ from janitor.host.changes.journal import Journal
 from janitor.host.changes.undo import purge, recover
 from janitor.host.cni.locks import DAEMON, Busy, only_janitor
 from janitor.host.files import describe_os_error
-from janitor.host.fingerprint import glance, places
+from janitor.host.fingerprint import fingerprint_of, places
 from janitor.host.kernel.procfs import clock
 from janitor.host.node import Node, find_node
-from janitor.passes.clean import STOPPED, Look, carry_out, look, mark
+from janitor.passes.clean import STOPPED, Look, carry_out, leave_mark, look
 from janitor.passes.scan import Options
 from janitor.report.document import make_report
 from janitor.report.events import Log, LogEvent
@@ -58,18 +58,18 @@ class Order:
     keep_days: float
     tidy: bool
     postponed: frozenset[str] = frozenset()  # keys of actions that are not to be tried yet
-    mark: Fingerprint = field(default_factory=Fingerprint)  # of the pass before
+    fingerprint: Fingerprint = field(default_factory=Fingerprint)  # of the pass before
 
 
 def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
     """One pass from beginning to end; tells each action once it is written down, and at last what there is now.
 
-    Where the pass before saw all, found nothing to do and nothing to wait for, and a glance is the same as before
-    that pass, this one ends with the glance.
+    If the pass before saw everything and had nothing to do or to wait for, and the fingerprint has not changed since,
+    this pass ends after the fingerprint check.
     """
     began = clock()
-    digest = glance(order.options.root, order.mark)
-    if digest and digest == order.mark.digest and not order.tidy:
+    digest = fingerprint_of(find_node(order.options.root), order.fingerprint)
+    if digest and digest == order.fingerprint.digest and not order.tidy:
         tell(Unchanged())
         return
     order = replace(order, policy=replace(order.policy, postponed=order.postponed))
@@ -84,7 +84,7 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
         still = _alone(order, held, log)
         now, settled = _look(order, still is not None, log), False
         if still is not None and order.policy.about("LEASE") and (now.plan.actions or order.tidy):
-            if problem := mark(now.evidence):
+            if problem := leave_mark(now.evidence):
                 log(LogEvent.MARK_NOT_WRITTEN, why=text(problem))
             acting = _Act(order, log, acted, still)
             if acting.act(now):
@@ -92,10 +92,10 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
             settled = acting.settled
         elif still is not None:
             settled = _only_tell(order.options.root, now, log, acted)
-    tell(_looked(now, began.boottime_ns, settled=settled, mark=_mark(now, order.mark, digest)))
+    tell(_looked(now, began.boottime_ns, settled=settled, fingerprint=_fingerprint(now, order.fingerprint, digest)))
 
 
-def _mark(now: Look, before: Fingerprint, digest: str) -> Fingerprint:
+def _fingerprint(now: Look, before: Fingerprint, digest: str) -> Fingerprint:
     """For the next pass. The digest is from before the look: what changed meanwhile shows as a change."""
     try:
         there = places(now.evidence)
@@ -240,7 +240,7 @@ def _tell(untold: list[Entry], acted: _Acted) -> None:
         acted(entry.pass_id, entry.action, True, because(Code.CUT_OFF))
 
 
-def _looked(now: Look, began_ns: int, *, settled: bool, mark: Fingerprint) -> Looked:
+def _looked(now: Look, began_ns: int, *, settled: bool, fingerprint: Fingerprint) -> Looked:
     report = make_report(now.evidence, now.diagnosis)
     wall = clock().realtime_ns
     # By a clock that was set back since, a lease is not yet written: it is at least as old as it has been watched.
@@ -271,5 +271,5 @@ def _looked(now: Look, began_ns: int, *, settled: bool, mark: Fingerprint) -> Lo
         soonest_s=min(waits, default=None),
         page=page(report, wall / 1e9),
         settled=settled,
-        mark=mark,
+        fingerprint=fingerprint,
     )

@@ -27,9 +27,10 @@ from janitor.report.pass_lines import Failed, Line, LogLine, Looked, Unchanged, 
 _KILL_AFTER_S: Final = 10
 _SOONEST_S: Final = 5
 _TIDY_EVERY_S: Final = 86_400
-_GLANCES: Final = 4
+_MOST_UNCHANGED: Final = 4
 _LOOK_EVERY_S: Final = 300
-"""So many passes in a row may end with a glance, and none when this is over: what it cannot see is seen by the next."""
+"""So many passes in a row may end after a fingerprint check, and none when this time is over: the next full pass sees
+what the check cannot."""
 
 
 @dataclass(slots=True)
@@ -42,8 +43,8 @@ class Passing(Part):
     record: PassRecord = field(default_factory=PassRecord)
     _worker: Worker = field(default_factory=lambda: Worker(signal.SIGTERM, LONGEST_S, _KILL_AFTER_S))
     _end: Looked | Unchanged | Failed | None = None
-    _mark: Fingerprint = field(default_factory=Fingerprint)
-    _glances: int = 0
+    _fingerprint: Fingerprint = field(default_factory=Fingerprint)
+    _unchanged: int = 0  # passes in a row that ended after a fingerprint check
     _next_ns: int = 0  # when the next pass begins, while none is under way
     _retry: Retry = field(default_factory=lambda: Retry(_SOONEST_S, LONGEST_S))
     _order: Order | None = None  # that of the pass that is under way
@@ -63,7 +64,7 @@ class Passing(Part):
 
     def soon(self) -> None:
         """Let the next pass begin now, unless one is under way, and look at all; what was refused is tried again."""
-        self._mark = Fingerprint()
+        self._fingerprint = Fingerprint()
         self._refusals.try_all(clock().boottime_ns)
         if not self._worker.busy:
             self._next_ns = 0
@@ -131,9 +132,9 @@ class Passing(Part):
     def _begin(self) -> None:
         now = clock().boottime_ns
         tidy = not self._tidied_ns or now - self._tidied_ns > _TIDY_EVERY_S * SECOND
-        may = self._glances < _GLANCES and now - self.record.looked_ns < _LOOK_EVERY_S * SECOND
-        mark = self._mark if may else replace(self._mark, digest="")
-        self._order = order = replace(self.order(tidy, self._refusals.postponed(now)), mark=mark)
+        may = self._unchanged < _MOST_UNCHANGED and now - self.record.looked_ns < _LOOK_EVERY_S * SECOND
+        fingerprint = self._fingerprint if may else replace(self._fingerprint, digest="")
+        self._order = order = replace(self.order(tidy, self._refusals.postponed(now)), fingerprint=fingerprint)
         self._end = None
 
         def work(tell: Tell) -> None:
@@ -185,7 +186,7 @@ class Passing(Part):
         if isinstance(self._end, Looked):
             self._saw(self._end, now)
         elif isinstance(self._end, Unchanged):
-            self._glances += 1
+            self._unchanged += 1
             self.record.unchanged(now)
         else:
             self._tidied_ns = 0  # what it left behind is seen to by the next
@@ -211,7 +212,7 @@ class Passing(Part):
         self.log(LogEvent.PASS_FAILED, why=why, again_s=int(wait))
 
     def _saw(self, looked: Looked, now: int) -> None:
-        self._mark, self._glances = looked.mark, 0
+        self._fingerprint, self._unchanged = looked.fingerprint, 0
         if looked.settled:
             self._note_told(None)
             self._tidied_ns = now if self._order is not None and self._order.tidy else self._tidied_ns

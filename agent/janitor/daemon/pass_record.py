@@ -28,7 +28,7 @@ class PassRecord:
     looked: Looked | None = None
     problem: str = ""  # why the last pass came to no end; "" after one that did
     ended_ns: int = 0  # when a pass last came to its end, on CLOCK_BOOTTIME
-    looked_ns: int = 0  # and when one that was more than a glance did
+    looked_ns: int = 0  # and when a full one did
     complete_at: float = 0.0  # since the epoch: when one last saw everything
     results: Counter[str] = field(default_factory=Counter)  # complete, incomplete, unchanged, failed
     done: Counter[LogEvent] = field(default_factory=Counter)  # the actions that were carried out
@@ -41,7 +41,7 @@ class PassRecord:
         self.problem = why
 
     def unchanged(self, now_ns: int) -> None:
-        """A pass ended with a glance."""
+        """A pass ended after a fingerprint check."""
         self.ended_ns, self.problem = now_ns, ""
         self.results["unchanged"] += 1
         self._sample(now_ns)

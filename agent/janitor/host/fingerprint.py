@@ -1,7 +1,7 @@
-"""Whether a node still is as it was when all of it was looked at, for a fraction of what such a look costs.
+"""The fingerprint check: whether a node has changed since the last full pass, for a fraction of that pass's cost.
 
-Nothing is judged by a glance. What it can see is where whatever makes a live lease a dead one leaves a trace: leases,
-caches, CNI configuration, network namespaces, the runtimes' tasks, who listens on their sockets, the policy rules.
+Nothing is judged by it. It covers the places where anything that turns a live lease into a dead one leaves a trace:
+leases, caches, CNI configuration, network namespaces, the runtimes' tasks, listeners on their sockets, policy rules.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from janitor.host.cni.directories import CACHES, CONFIGURATION, DATA_DIR
 from janitor.host.files import entries, inside
 from janitor.host.kernel import netlink, procfs
 from janitor.host.kernel.namespaces import in_network
+from janitor.host.kernel.procfs import Proc
+from janitor.host.node import Node
 from janitor.host.runtime.listeners import listener, pin
 from janitor.host.runtime.rpc import socket_path
 from janitor.host.runtime.tasks import task_parents
@@ -38,22 +40,21 @@ def places(evidence: Evidence) -> Fingerprint:
     return Fingerprint(tuple(dict.fromkeys(paths)), tuple(endpoint.address for endpoint in known(evidence.endpoints)))
 
 
-def glance(root: str, where: Fingerprint) -> str:
-    """A digest that is the same for as long as nothing changes there; "" where not everything could be looked at."""
-    proc = procfs.find_proc(root)
-    if isinstance(proc, Unknown) or not where.paths:
+def fingerprint_of(node: Node, where: Fingerprint) -> str:
+    """A digest that stays the same while nothing changes there; "" if something could not be looked at."""
+    if isinstance(node.proc, Unknown) or not where.paths:
         return ""
     digest = hashlib.sha256()
     try:
-        for seen in _sights(root, proc, where):
+        for seen in _sights(node, node.proc, where):
             digest.update(repr(seen).encode("utf-8", "backslashreplace"))
     except OSError:
         return ""
     return digest.hexdigest()
 
 
-def _sights(root: str, proc: procfs.Proc, where: Fingerprint) -> Iterator[object]:
-    yield procfs.boot_id(proc)
+def _sights(node: Node, proc: Proc, where: Fingerprint) -> Iterator[object]:
+    yield node.boot_id
     for path in where.paths:
         yield path, _stat(path)
         try:
@@ -61,7 +62,7 @@ def _sights(root: str, proc: procfs.Proc, where: Fingerprint) -> Iterator[object
         except (FileNotFoundError, NotADirectoryError):
             yield None  # it is not there, or one of its entries has just gone
     for address in where.endpoints:
-        here = socket_path(root, address)
+        here = socket_path(node.root, address)
         socket = here if isinstance(here, Unknown) else pin(here, address)
         if isinstance(socket, Unknown):
             yield socket

@@ -1,4 +1,4 @@
-"""Everything of policy routing that one look takes: rules, routes, links, their makers, networkd, and a probe.
+"""Everything of policy routing that one look takes: rules, routes, links, their owners, networkd, and a probe.
 
 Reads only.
 """
@@ -48,19 +48,19 @@ def read_routing(
 ) -> Routing:
     """One look, through the node's own network namespace. Reads only; never raises for what a node can be like.
 
-    `seen` are makers that were found a short time ago: where each profile has one of these still, no other is sought.
+    `seen` are owners that were found a short time ago: where each profile has one of these still, no other is sought.
     """
     enabled = tuple(profile for profile in profiles if profile.enabled)
-    makers = find_makers(root, proc, enabled, seen)
+    owners = find_owners(root, proc, enabled, seen)
     networkd = read_networkd(node_with(root, proc).complete())
     if isinstance(proc, Unknown):
-        return Routing(proc, proc, proc, makers, networkd, enabled, (), breakers)
+        return Routing(proc, proc, proc, owners, networkd, enabled, (), breakers)
     try:
         rules, routes, links = in_network(f"{proc.path}/1/ns/net", lambda: _kernel(profiles))
     except OSError as error:
         nothing = unknown(Code.CANNOT_ENTER_NODE_NETWORK, error, path=f"{proc.path}/1/ns/net")
-        return Routing(nothing, nothing, nothing, makers, networkd, enabled, (), breakers)
-    routing = Routing(rules, routes, links, makers, networkd, enabled, (), breakers)
+        return Routing(nothing, nothing, nothing, owners, networkd, enabled, (), breakers)
+    routing = Routing(rules, routes, links, owners, networkd, enabled, (), breakers)
     questions = _questions(routing, configured_ranges(routing, networks)) if probe else []
     try:
         probes = in_network(f"{proc.path}/1/ns/net", lambda: tuple(iproute.route_get(*q) for q in questions))
@@ -93,7 +93,7 @@ def _kernel(
     return rules, routes, links
 
 
-def find_makers(
+def find_owners(
     root: str,
     proc: Proc | Unknown,
     profiles: Sequence[Profile],
@@ -111,8 +111,8 @@ def find_makers(
     wanted = {profile.alive.process: profile for profile in profiles if profile.alive.process}
     whose, register = Whose(proc), Register(proc)
     found: list[tuple[bool, RuleOwner]] = []
-    pids = [maker.pid for maker in seen if is_still(maker, proc)]
-    if {maker.name for maker in seen if maker.pid in pids} != set(wanted):
+    pids = [owner.pid for owner in seen if is_still(owner, proc)]
+    if {owner.name for owner in seen if owner.pid in pids} != set(wanted):
         try:
             pids = proc.pids()
         except OSError as error:
@@ -126,7 +126,7 @@ def find_makers(
             profile = wanted.get(proc.comm(pid))
             if profile is None or _too_many(pid, register, asked):
                 continue
-            one = patience.ask(pid, partial(_maker, root, proc, pid, profile, whose))
+            one = patience.ask(pid, partial(_owner, root, proc, pid, profile, whose))
             found += [one] if one is not None else []
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended
@@ -138,9 +138,9 @@ def find_makers(
             # Any pod may call a process so, and keep it from being looked at; the real one is not kept so.
             if error.errno != errno.ETIMEDOUT or not register.whose(pid).confined:
                 return unknown(Code.CANNOT_READ_PROCESS, error, pid=pid, name=proc.name(pid))
-    in_units = {maker.name for served, maker in found if served}
-    makers = [maker for served, maker in found if served or maker.name not in in_units]
-    return tuple(sorted(makers, key=lambda maker: maker.started_ns))
+    in_units = {owner.name for served, owner in found if served}
+    owners = [owner for served, owner in found if served or owner.name not in in_units]
+    return tuple(sorted(owners, key=lambda owner: owner.started_ns))
 
 
 def _too_many(pid: int, register: Register, asked: Counter[str]) -> bool:
@@ -150,7 +150,7 @@ def _too_many(pid: int, register: Register, asked: Counter[str]) -> bool:
     return owner.confined and asked[owner.share] > _MOST_OF_ONE
 
 
-def _maker(root: str, proc: Proc, pid: int, profile: Profile, whose: Whose) -> tuple[bool, RuleOwner] | None:
+def _owner(root: str, proc: Proc, pid: int, profile: Profile, whose: Whose) -> tuple[bool, RuleOwner] | None:
     """What it says, and whether it is in a system service; None where it can make no rules. OSError or ValueError."""
     if not whose.makes_rules(pid):
         return None
@@ -161,10 +161,10 @@ def _maker(root: str, proc: Proc, pid: int, profile: Profile, whose: Whose) -> t
     return served, RuleOwner(profile.alive.process, pid, proc.started_ns(pid), arguments, configuration)
 
 
-def is_still(maker: RuleOwner, proc: Proc) -> bool:
+def is_still(owner: RuleOwner, proc: Proc) -> bool:
     """Whether that very process still runs."""
     try:
-        return patience.ask(maker.pid, lambda: proc.started_ns(maker.pid)) == maker.started_ns
+        return patience.ask(owner.pid, lambda: proc.started_ns(owner.pid)) == owner.started_ns
     except OSError:
         return False
 

@@ -15,11 +15,11 @@ from janitor.host.cni import config as cni
 from janitor.host.cni.reader import read_configuration
 from janitor.host.kernel.procfs import Proc, clock
 from janitor.host.node import node_with
-from janitor.host.routing import find_makers, is_still, read_routing
+from janitor.host.routing import find_owners, is_still, read_routing
 
 _STEP_NS: Final = 2 * SECOND
 _SEARCH_NS: Final = 50 * SECOND
-"""How often all processes are looked through for makers of rules, where those that were seen are still there."""
+"""How often all processes are looked through for owners of rules, where those that were seen are still there."""
 
 _NAME_NS: Final = 10 * SECOND
 _NAME_S: Final = 0.05
@@ -38,7 +38,7 @@ class Owners:
     looked_ns: int = 0  # when that was, CLOCK_BOOTTIME
     declared: bool = False  # whether systemd-networkd's configuration declares rules of its own, as last seen
     _configured: tuple[str, ...] | Unknown = ()
-    _makers: tuple[RuleOwner, ...] = ()
+    _owners: tuple[RuleOwner, ...] = ()
     _searched_ns: int = 0  # when all processes were looked through, CLOCK_BOOTTIME
     _named: tuple[RuleOwner, ...] = ()  # found by `likely`
     _named_ns: int = 0  # and when, CLOCK_BOOTTIME
@@ -51,17 +51,17 @@ class Owners:
         node = node_with(self.root, self.proc).complete()
         networks = cni.read_networks(node, read_configuration(node, ()))
         if now - self._searched_ns > _SEARCH_NS:
-            self._makers, self._searched_ns = (), now
-        self.routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False, seen=self._makers)
-        self._makers = known(self.routing.makers)
+            self._owners, self._searched_ns = (), now
+        self.routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False, seen=self._owners)
+        self._owners = known(self.routing.owners)
         self._configured = configured_ranges(self.routing, networks)
-        unseen = isinstance(self.routing.makers, Unknown)
+        unseen = isinstance(self.routing.owners, Unknown)
         for profile in self.profiles:
             if unseen or profile.alive.process not in self._seen:
                 self._seen[profile.alive.process] = now  # who cannot be looked for is not missed
-        for maker in reversed(known(self.routing.makers)):  # of several the one that has run longest
-            self._seen[maker.name] = now
-            self._last[maker.name] = maker
+        for owner in reversed(known(self.routing.owners)):  # of several the one that has run longest
+            self._seen[owner.name] = now
+            self._last[owner.name] = owner
         if not isinstance(self.routing.networkd, Unknown):
             self.declared = any(file.declares_rules for one in self.routing.networkd for file in one.network_files)
 
@@ -74,12 +74,12 @@ class Owners:
         found = self._running(profile)
         if found is None and profile.alive.process and now - self._named_ns > _NAME_NS:
             self._named_ns = now
-            self._named = known(find_makers(self.root, self.proc, self.profiles, longest_s=_NAME_S))
+            self._named = known(find_owners(self.root, self.proc, self.profiles, longest_s=_NAME_S))
             found = self._running(profile)
         return found
 
     def _running(self, profile: Profile) -> RuleOwner | None:
-        seen = (*known(self.routing.makers), *self._named)
+        seen = (*known(self.routing.owners), *self._named)
         return next((one for one in seen if one.name == profile.alive.process and is_still(one, self.proc)), None)
 
     @property

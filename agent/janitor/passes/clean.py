@@ -69,7 +69,7 @@ def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
     return Look(evidence, diagnosis, plan(evidence, diagnosis.judgement, policy))
 
 
-def mark(evidence: Evidence) -> Reason | None:
+def leave_mark(evidence: Evidence) -> Reason | None:
     """Leave this node's mark in its data directories, before something is changed. What went wrong, if anything."""
     if not_shown(evidence.this_node, evidence.said_ours):
         return None

@@ -108,7 +108,7 @@ def observe(options: Options) -> Evidence:
     policy_routing = routing.read_routing(root, proc, options.profiles, networks, mirror_note.open_breakers(node))
     # After all that a lease is judged by, so that the daemon has had the time to write down what happened before it.
     clocks = _with(state.read_clock(node), options.clocks)
-    stood_ns = clocks.stood_ns if isinstance(clocks, state.ClockNote) else 0
+    stalled_ns = clocks.stalled_ns if isinstance(clocks, state.ClockNote) else 0
     # Last, because it takes no part in the judgement of leases and may wait for somebody's answer.
     plugin_directories = tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories))
     configured = node_config.read_safely(whole, options.node, configuration, plugin_directories)
@@ -117,8 +117,8 @@ def observe(options: Options) -> Evidence:
         janitor=janitor.__version__,
         node=(node_config.written_hostname(whole) if root != "/" else "") or socket.gethostname(),
         root=root,
-        started=_without(started, stood_ns),
-        finished=_without(node.clock(), stood_ns),
+        started=_without(started, stalled_ns),
+        finished=_without(node.clock(), stalled_ns),
         boot_id=node.boot_id,
         networks=networks,
         plugin_dirs=plugin_directories,
@@ -148,12 +148,12 @@ def _with(noted: state.ClockNote | Unknown | None, seen: state.ClockNote | None)
         return noted
     if noted is None:
         return seen
-    return replace(noted, set_ns=max(noted.set_ns, seen.set_ns), stood_ns=max(noted.stood_ns, seen.stood_ns))
+    return replace(noted, set_ns=max(noted.set_ns, seen.set_ns), stalled_ns=max(noted.stalled_ns, seen.stalled_ns))
 
 
-def _without(now: Clock, stood_ns: int) -> Clock:
+def _without(now: Clock, stalled_ns: int) -> Clock:
     """Time in which nothing ran counts as sleep."""
-    return replace(now, asleep_ns=now.asleep_ns + stood_ns)
+    return replace(now, asleep_ns=now.asleep_ns + stalled_ns)
 
 
 def _asked(

@@ -83,7 +83,9 @@ def _without_text(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_version_1(part: dict[str, Any]) -> dict[str, Any]:
-    """What version 1 had: `Unknown` as a sentence and a hint, other sentences that are reasons now, and `interface`."""
+    """What version 1 had: `Unknown` as a sentence and a hint, other sentences, `interface` and `makers`."""
+    if "makers" in part and "networkd" in part:
+        part["owners"] = part.pop("makers")
     if part.keys() == _MAIN_ROUTE:
         return {name: value for name, value in part.items() if name != "interface"} | {"device": part["interface"]}
     if part.keys() in ({"reason"}, {"reason", "hint"}) and isinstance(part["reason"], str):

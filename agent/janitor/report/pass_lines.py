@@ -53,11 +53,11 @@ class Looked(msgspec.Struct, frozen=True, tag=True):
     soonest_s: int | None  # when something left alone could be decided
     page: str
     settled: bool = False  # the journal was put in order, and what earlier passes did has been told
-    mark: Fingerprint = Fingerprint()
+    fingerprint: Fingerprint = Fingerprint()
 
 
 class Unchanged(msgspec.Struct, frozen=True, tag=True):
-    """The end of a pass that was no more than a glance: the node is as the last whole one has left it."""
+    """The end of a pass after a fingerprint check: the node is as the last full pass left it."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -1,13 +1,13 @@
-"""What a pass leaves for the next one, so that it can tell by a glance whether it has to look at all."""
+"""What a pass leaves for the next one, so that a fingerprint check tells whether a full pass is needed."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Where to glance: directories and files as they are seen from here, and CRI endpoints.
+    """What to check: directories and files as they are seen from here, and CRI endpoints.
 
-    `digest` is what a glance gave (host/fingerprint.py); "" where the next pass has to look whatever it gives.
+    `digest` is of their state (host/fingerprint.py); "" if the next pass has to be a full one in any case.
     """
 
     paths: tuple[str, ...] = ()

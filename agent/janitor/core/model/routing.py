@@ -44,7 +44,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class RuleOwner:
-    """A running process that a profile names as the maker of its rules; `started_ns` is on CLOCK_BOOTTIME."""
+    """A running process that a profile names as the owner of its rules; `started_ns` is on CLOCK_BOOTTIME."""
 
     name: str
     pid: int
@@ -173,7 +173,7 @@ class Routing:
     rules: tuple[PolicyRule, ...] | Unknown
     routes: tuple[Route, ...] | Unknown
     links: tuple[Link, ...] | Unknown
-    makers: tuple[RuleOwner, ...] | Unknown
+    owners: tuple[RuleOwner, ...] | Unknown
     networkd: tuple[Networkd, ...] | Unknown  # one, or none where this node has none
     profiles: tuple[Profile, ...] = ()
     probes: tuple[Probe, ...] = ()

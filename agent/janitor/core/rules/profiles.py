@@ -62,17 +62,19 @@ def known_rules(routing: Routing) -> list[PolicyRule]:
     return [
         rule
         for rule, owner in found
-        if owner and rule.protocol != RTPROT_STATIC and (not owner[0].alive.process or makers(owner[0], routing))
+        if owner
+        and rule.protocol != RTPROT_STATIC
+        and (not owner[0].alive.process or running_owners(owner[0], routing))
     ]
 
 
 def configured_ranges(routing: Routing, networks: tuple[Network, ...] | Unknown) -> tuple[str, ...] | Unknown:
-    """The pod ranges in the CNI configuration that the makers of the rules keep."""
-    if isinstance(routing.makers, Unknown):
-        return routing.makers
+    """The pod ranges in the CNI configuration that the owners of the rules keep."""
+    if isinstance(routing.owners, Unknown):
+        return routing.owners
     if isinstance(networks, Unknown):
         return networks
-    used = {maker.configuration for maker in routing.makers if maker.configuration}
+    used = {owner.configuration for owner in routing.owners if owner.configuration}
     files = used | {path for profile in routing.profiles for path in profile.alive.configuration}
     unread = sorted(used - {network.source for network in networks})
     if unread:
@@ -92,7 +94,7 @@ def rules_unseen(routing: Routing, networks: tuple[Network, ...] | Unknown) -> t
     files = {path for profile in routing.profiles for path in profile.alive.configuration}
     if not any(network.source in files for network in known(networks)):
         return ()
-    parts = (routing.rules, routing.routes, routing.links, routing.makers, routing.networkd)
+    parts = (routing.rules, routing.routes, routing.links, routing.owners, routing.networkd)
     return tuple(dict.fromkeys(part for part in parts if isinstance(part, Unknown)))
 
 
@@ -113,13 +115,13 @@ def bridge_ranges(routing: Routing) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def makers(profile: Profile, routing: Routing) -> tuple[RuleOwner, ...]:
+def running_owners(profile: Profile, routing: Routing) -> tuple[RuleOwner, ...]:
     """The running processes of the profile's owner.
 
     Usually one. Of several one may be an impostor, so what speaks against a rule must hold for all of them: nobody
     keeps a rule away that its owner wants.
     """
-    return tuple(m for m in known(routing.makers) if m.name == profile.alive.process)
+    return tuple(m for m in known(routing.owners) if m.name == profile.alive.process)
 
 
 def not_wanted(
@@ -133,14 +135,14 @@ def not_wanted(
     """
     rule, profile, match = owned.rule, owned.profile, owned.match
     routing, configured = seen.routing, seen.configured
-    if profile.alive.process and isinstance(routing.makers, Unknown):
-        return routing.makers
+    if profile.alive.process and isinstance(routing.owners, Unknown):
+        return routing.owners
     if match.source == "pod-range" and rule.value("from") not in pod_ranges(routing, configured):
         for part in (configured, routing.links):
             if isinstance(part, Unknown):
                 return part
     reasons: list[Reason] = []
-    alive, running = profile.alive, makers(profile, routing)
+    alive, running = profile.alive, running_owners(profile, routing)
     if alive.process and not running and gone_s >= GONE_S:
         reasons.append(because(Code.OWNER_GONE, process=alive.process, seconds=round(gone_s)))
     refusing = (*alive.refused_by, *alive.refused_by_family.get(str(rule.family), ()))
@@ -162,7 +164,7 @@ def not_wanted(
 def not_asked_for(rule: PolicyRule, profile: Profile, routing: Routing) -> tuple[Reason, ...]:
     """Whether the owner makes rules of this family at all, as its arguments say; asked where none was ever seen."""
     flag = profile.alive.asked_by_family.get(str(rule.family), "")
-    if not flag or any(_has_flag(one.arguments, flag) for one in makers(profile, routing)):
+    if not flag or any(_has_flag(one.arguments, flag) for one in running_owners(profile, routing)):
         return ()
     return (because(Code.OWNER_NOT_ASKED, process=profile.alive.process, flag=flag),)
 
@@ -172,11 +174,11 @@ def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tu
 
     Asked where the deleter is unknown. `blind`: the host's processes cannot be seen, so none is asked for.
     """
-    for part in (routing.links, routing.routes, () if blind else routing.makers):
+    for part in (routing.links, routing.routes, () if blind else routing.owners):
         if isinstance(part, Unknown):
             return part
     reasons: list[Reason] = []
-    if not blind and profile.alive.process and not makers(profile, routing):
+    if not blind and profile.alive.process and not running_owners(profile, routing):
         reasons.append(because(Code.OWNER_NOT_RUNNING, process=profile.alive.process))
     up = {link.name for link in known(routing.links) if link.up}
     if profile.alive.link and not any(re.fullmatch(profile.alive.link, name) for name in up):

@@ -15,10 +15,10 @@ from janitor.core.rules.profiles import (
     OwnersSeen,
     bridge_ranges,
     configured_ranges,
-    makers,
     not_asked_for,
     not_in_use,
     not_wanted,
+    running_owners,
 )
 
 GoneRule = OwnedRule
@@ -33,7 +33,7 @@ def gone_rules(seen: OwnersSeen) -> list[GoneRule]:
     found: list[GoneRule] = []
     for profile in routing.profiles:
         for match in profile.rules:
-            if match.source != "pod-range" or isinstance(routing.makers, Unknown):
+            if match.source != "pod-range" or isinstance(routing.owners, Unknown):
                 continue
             for table in match.table:
                 families = {route.family for route in routing.routes if route.table == table}
@@ -76,7 +76,7 @@ def _missing(gone: GoneRule, routing: Routing, boot_ns: int, clock_set_ns: int |
     """What speaks against networkd having deleted it, or is not known (facts: kube-router#1815, k0s#5623)."""
     reasons: list[Reason] = []
     # Of several the youngest: networkd has to have been at work since all of them began.
-    started_ns = max((one.started_ns for one in makers(gone.profile, routing)), default=0)
+    started_ns = max((one.started_ns for one in running_owners(gone.profile, routing)), default=0)
     since = boot_ns + started_ns if started_ns else 0
     clock_set = isinstance(clock_set_ns, Unknown) or clock_set_ns > started_ns
     reasons += not_at_work(routing, since, gone.profile.alive.process, clock_set=clock_set)

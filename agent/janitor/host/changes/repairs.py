@@ -17,7 +17,7 @@ from janitor.core.rules.profiles import profile_of
 from janitor.host.files import failed, inside, read_bounded, sync_directory
 from janitor.host.kernel import netlink, procfs
 from janitor.host.kernel.namespaces import in_network
-from janitor.host.routing import find_makers
+from janitor.host.routing import find_owners
 from janitor.report.words import text
 
 _LIMIT = 1 << 20
@@ -58,13 +58,13 @@ class NodeRepairs:
     def _owner_since(self, rule: PolicyRule, at: float) -> Reason | None:
         """Why the rule is its owner's by now: it has started since we made it, and takes it for its own."""
         found = profile_of(replace(rule, priority=1), self.profiles)  # the kernel chose one
-        makers = find_makers(self.root, procfs.find_proc(self.root), self.profiles)
-        if found is None or isinstance(makers, Unknown):
+        owners = find_owners(self.root, procfs.find_proc(self.root), self.profiles)
+        if found is None or isinstance(owners, Unknown):
             return None
         now = procfs.clock()
         boot = (now.realtime_ns - now.boottime_ns) / 1e9
         owner = found[0].alive.process
-        started = [maker for maker in makers if maker.name == owner and boot + maker.started_ns / 1e9 > at]
+        started = [one for one in owners if one.name == owner and boot + one.started_ns / 1e9 > at]
         return because(Code.OWNER_STARTED, process=owner) if started else None
 
     def _namespace(self) -> str:

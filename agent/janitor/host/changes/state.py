@@ -101,13 +101,13 @@ class ClockNote:
     """What the daemon has seen of the clocks in this boot.
 
     `set_ns` is when the wall clock was last set, on CLOCK_BOOTTIME; 0 for never seen. `offset_ns` is how far it is
-    ahead of that one. `stood_ns` is for how long nothing ran while the clocks went on: a frozen container, a stopped
+    ahead of that one. `stalled_ns` is for how long nothing ran while the clocks went on: a frozen container, a stopped
     machine.
     """
 
     set_ns: int = 0
     offset_ns: int = 0
-    stood_ns: int = 0
+    stalled_ns: int = 0
 
 
 def write_clock(node: Node, note: ClockNote) -> None:
@@ -123,8 +123,9 @@ def read_clock(node: Node) -> ClockNote | Unknown | None:
     if not document:
         return None
     try:
-        note = ClockNote(int(document["set_ns"]), int(document["offset_ns"]), int(document["stood_ns"]))
-        if min(note.set_ns, note.stood_ns) < 0 or max(map(abs, astuple(note))) > _LONGEST_NS:
+        stalled_ns = document["stood_ns" if "stood_ns" in document else "stalled_ns"]  # an earlier version's name
+        note = ClockNote(int(document["set_ns"]), int(document["offset_ns"]), int(stalled_ns))
+        if min(note.set_ns, note.stalled_ns) < 0 or max(map(abs, astuple(note))) > _LONGEST_NS:
             raise ValueError("no clock says that")
         return note
     except (KeyError, TypeError, ValueError, OverflowError) as error:

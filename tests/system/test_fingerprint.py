@@ -1,4 +1,4 @@
-"""A pass on a node where nothing has happened is a glance; whatever makes a live lease a dead one ends that at once."""
+"""The fingerprint check ends a pass on a node where nothing has happened, and none after a change that matters."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from tests.lab.node import Node
 pytestmark = pytest.mark.system
 
 _LOOK = """import sys
-from janitor.host.fingerprint import glance, places
+from janitor.host.fingerprint import fingerprint_of, places
+from janitor.host.node import find_node
 from janitor.passes.scan import Options, observe
-mark = places(observe(Options(cri_endpoints=("unix:///run/containerd/containerd.sock",))))
-print(glance("/", mark), flush=True)
+fingerprint = places(observe(Options(cri_endpoints=("unix:///run/containerd/containerd.sock",))))
+print(fingerprint_of(find_node("/"), fingerprint), flush=True)
 for line in sys.stdin:
-    print(glance("/", mark), flush=True)
+    print(fingerprint_of(find_node("/"), fingerprint), flush=True)
 """
 
 
@@ -43,11 +44,11 @@ def results(daemon: Daemon) -> dict[str, float]:
     return {line.split('"')[1]: float(line.rpartition(" ")[2]) for line in lines}
 
 
-def test_a_glance_is_a_pass_but_every_fifth_looks_at_all(shared: Node) -> None:
+def test_every_fifth_pass_is_a_full_one(shared: Node) -> None:
     with Daemon(shared) as daemon:
-        wait_for(lambda: results(daemon).get("unchanged", 0) >= 8, "eight glances", 40)
+        wait_for(lambda: results(daemon).get("unchanged", 0) >= 8, "eight passes that ended after the check", 40)
         found = results(daemon)
-        # Two whole ones first: one to know where to glance, one to glance before it.
+        # Two full ones first: one to know what to check, one with a check before it.
         assert found["complete"] == 2 + (found["unchanged"] - 1) // 4, found
         assert daemon.get("/healthz") == daemon.get("/readyz") == (200, "ok\n")
         daemon.reload()
@@ -55,7 +56,7 @@ def test_a_glance_is_a_pass_but_every_fifth_looks_at_all(shared: Node) -> None:
         wait_for(lambda: results(daemon)["complete"] >= found["complete"] + 2, "two whole passes after a reload")
 
 
-def test_on_a_node_with_anything_to_wait_for_no_pass_is_a_glance(shared: Node) -> None:
+def test_every_pass_is_a_full_one_while_a_lease_waits(shared: Node) -> None:
     waiting = shared.leases() / "10.52.0.250"
     waiting.write_bytes(b"")
     try:
