@@ -26,6 +26,7 @@ from janitor.host.changes.undo import recover, undo
 from janitor.host.cni.leases import read_entry
 from janitor.host.cni.locks import Busy, network_lock
 from janitor.host.kernel.mounts import own_mounts
+from tests.nodes import booted
 from tests.reasons import not_seen, recorded, words
 
 NETWORK = "/var/lib/cni/networks/net"
@@ -73,7 +74,7 @@ def frees(root: Path, *names: str) -> tuple[Action, ...]:
 
 def context(root: Path, **other: Any) -> ApplyContext:
     made = ApplyContext(
-        str(root), MOVED, "boot", Journal(str(root)), own_mounts(), lambda: NOBODY, patience_s=0.1
+        booted(root, "boot"), MOVED, Journal(str(root)), own_mounts(), lambda: NOBODY, patience_s=0.1
     )  # fmt: skip
     return replace(made, **other)
 
@@ -452,6 +453,6 @@ def test_what_was_cut_short_is_found_out(root: Path, when: str) -> None:
     (root / JOURNAL[1:]).unlink()
     journal = Journal(str(root))
     journal.intend(entries)
-    (entry,) = recover(str(root), journal)
+    (entry,) = recover(booted(root, "boot"), journal)
     assert entry.state == ("done" if when == "after the rename" else "skipped")
     assert lease(root).exists() is (when == "before the rename")

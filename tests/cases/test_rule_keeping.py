@@ -25,7 +25,7 @@ from janitor.host.kernel.attribution import Actor, Attribution
 from janitor.host.kernel.namespaces import CLONE_NEWNET, call, in_thread
 from janitor.host.kernel.netlink import RuleSocket
 from janitor.host.kernel.procfs import Proc, clock
-from janitor.host.node import files_only
+from janitor.host.node import files_only, node_with
 from janitor.host.rule_owners import Owners
 from janitor.report.events import LogEvent
 from janitor.report.page import ActionRecord, action_record
@@ -71,9 +71,10 @@ class Node:
     keeper: RuleKeeper = field(init=False)
 
     def __post_init__(self) -> None:
-        known, proc = (KUBE_ROUTER, GENERIC), Proc("/proc")
+        known = (KUBE_ROUTER, GENERIC)
         memory = RuleMemory(Mirror(known), clock())
-        owners, nobody = Owners(self.root, proc, known), Attribution(not_seen("nobody is looked for here"))
+        owners = Owners(node_with(self.root, Proc("/proc")), known)
+        nobody = Attribution(not_seen("nobody is looked for here"))
         place = Place(files_only(self.root), 0)
         made = self.keeper = RuleKeeper(place, self.socket, nobody, owners, memory, self.log, self.observe_only)
         self.memory, self.mirror, self.owners = memory, memory.mirror, owners

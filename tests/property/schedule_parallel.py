@@ -46,6 +46,7 @@ from janitor.host.changes.journal import Journal
 from janitor.host.changes.undo import undo
 from janitor.host.cni.leases import read_directory
 from janitor.host.node import files_only
+from tests.nodes import booted
 from tests.property.schedule_node import DATA_DIR, DIRECTORY, MOUNTS, NETWORK, RANGES, host_local
 
 FASTER = 400
@@ -245,7 +246,8 @@ class Janitor:
                 both = agreed(first, second, before, after)
                 number += 1
                 name = f"{self.number}-{number}"
-                context = ApplyContext(str(self.root), name, "boot", self.journal, MOUNTS, self.witness, patience_s=1.0)
+                node = booted(self.root, "boot")
+                context = ApplyContext(node, name, self.journal, MOUNTS, self.witness, patience_s=1.0)
                 for outcome in apply(both.actions, context):
                     self.did[f"{outcome.action.kind}: {outcome.event}"] += 1
                     self.did["freed: names nobody"] += (

@@ -237,7 +237,7 @@ def janitor_pass(
         return Witness(frozenset(ids), addresses)
 
     context = ApplyContext(
-        node.root, f"pass-{node.number():06d}", node.boot_id, node.journal, MOUNTS, kernel,
+        booted(node.root, node.boot_id), f"pass-{node.number():06d}", node.journal, MOUNTS, kernel,
         plugin_dirs=("/usr/lib/cni",), patience_s=0.03,
     )  # fmt: skip
     for outcome in apply(tuple(as_on_disk(action, first) for action in both.actions), context):
@@ -297,7 +297,7 @@ def undo_pass(node: Node, pick: int, gap: Callable[[int], None]) -> None:
         gap(1)
         return Witness(frozenset(), seen)
 
-    context = ApplyContext(node.root, "", node.boot_id, node.journal, MOUNTS, kernel, patience_s=0.03)
+    context = ApplyContext(booted(node.root, node.boot_id), "", node.journal, MOUNTS, kernel, patience_s=0.03)
     for restored in undo(passes[pick % len(passes)], context):
         figures["undo: back" if restored.ok else "undo: refused"] += 1
     node.sync(by_janitor=True)

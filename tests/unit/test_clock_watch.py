@@ -26,29 +26,18 @@ from janitor.daemon.loop import Daemon
 from janitor.host.changes import state
 from janitor.host.changes.state import ClockNote
 from janitor.host.kernel.clock_set import ClockSet
-from janitor.host.kernel.procfs import boot_id, clock, find_proc
+from janitor.host.kernel.procfs import clock
 from janitor.host.kernel.signals import Signals
 from janitor.passes.clean import Look
 from janitor.passes.scan import Options, observe
 from janitor.report.events import LogEvent
 from tests.limits import no_descriptor_left
 from tests.log import Log
-from tests.nodes import booted
+from tests.nodes import booted, with_processes
 from tests.situations import DIRECTORY, NOW, evidence, lease
 from tests.unit.test_daemon_loop import settings
 
 SECOND = 1_000_000_000
-
-
-def node(root: Path) -> str:
-    """A node below `root` whose first process is there, and the ID of its boot."""
-    (root / "proc/1").mkdir(parents=True)
-    (root / "proc/1/root").symlink_to(root)
-    (root / "proc/self").symlink_to("1")
-    (root / "proc/sys/kernel/random").mkdir(parents=True)
-    (root / "proc/sys/kernel/random/boot_id").write_text("this-boot\n")
-    assert boot_id(find_proc(str(root))) == "this-boot"
-    return "this-boot"
 
 
 def begun(root: Path, log: Log) -> ClockWatch:
@@ -77,7 +66,7 @@ def test_a_clock_that_nobody_sets_says_nothing() -> None:
 
 
 def test_the_first_daemon_of_a_boot_has_seen_nothing(tmp_path: Path) -> None:
-    this, log = node(tmp_path), Log()
+    this, log = with_processes(tmp_path), Log()
     assert state.read_clock(booted(tmp_path, this)) is None
     watch = begun(tmp_path, log)
     assert (note(tmp_path).set_ns, note(tmp_path).stalled_ns) == (0, 0)
@@ -89,7 +78,7 @@ def test_the_first_daemon_of_a_boot_has_seen_nothing(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_daemon_saw_is_remembered(tmp_path: Path) -> None:
-    this, log = node(tmp_path), Log()
+    this, log = with_processes(tmp_path), Log()
     state.write_clock(booted(tmp_path, this), ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
     begun(tmp_path, log).close(0)
     assert (note(tmp_path).set_ns, note(tmp_path).stalled_ns) == (5 * SECOND, 7 * SECOND)
@@ -99,7 +88,7 @@ def test_what_an_earlier_daemon_saw_is_remembered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("day_s", [86_400, -86_400])
 def test_a_step_while_no_daemon_ran(tmp_path: Path, day_s: int) -> None:
-    this, log = node(tmp_path), Log()
+    this, log = with_processes(tmp_path), Log()
     state.write_clock(booted(tmp_path, this), ClockNote(0, offset_ns() - day_s * SECOND))
     before = clock().boottime_ns
     begun(tmp_path, log).close(0)
@@ -120,7 +109,7 @@ def written(set_ns: object = 0, offset_ns: object = 0, stalled_ns: object = 0) -
     written(offset_ns=10**400), written(stalled_ns=10**19), written("NaN"), written("1e400"), written("[" * 9999),
 ])  # fmt: skip
 def test_a_note_that_cannot_be_read_may_have_said_anything(tmp_path: Path, text: str) -> None:
-    this = node(tmp_path)
+    this = with_processes(tmp_path)
     path = tmp_path / state.CLOCK.lstrip("/")
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -131,7 +120,7 @@ def test_a_note_that_cannot_be_read_may_have_said_anything(tmp_path: Path, text:
 
 
 def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp_path: Path) -> None:
-    this, log = node(tmp_path), Log()
+    this, log = with_processes(tmp_path), Log()
     in_the_way = tmp_path / f"{state.CLOCK.lstrip('/')}.new"
     in_the_way.mkdir(parents=True)
     watch = begun(tmp_path, log)
@@ -154,7 +143,7 @@ def test_a_note_that_cannot_be_written_is_tried_again_and_complained_of_once(tmp
 
 def test_a_note_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     """`stalled_ns` was `stood_ns`: an upgrade in the middle of a boot loses nothing."""
-    this = node(tmp_path)
+    this = with_processes(tmp_path)
     path = tmp_path / state.CLOCK.lstrip("/")
     path.parent.mkdir(parents=True)
     path.write_text(written(5 * SECOND, 0, 7 * SECOND).replace("stalled_ns", "stood_ns"))
@@ -163,7 +152,7 @@ def test_a_note_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", '{"boot_id": "this-boot", "set_ns": 0, "offset_ns": 0, "stalled_ns": 0}'])
 def test_a_note_that_was_tampered_with_is_written_anew_before_a_pass(tmp_path: Path, text: str) -> None:
-    this = node(tmp_path)
+    this = with_processes(tmp_path)
     path = tmp_path / state.CLOCK.lstrip("/")
     state.write_clock(booted(tmp_path, this), ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
     watch = begun(tmp_path, Log())
@@ -176,7 +165,7 @@ def test_a_note_that_was_tampered_with_is_written_anew_before_a_pass(tmp_path: P
 
 
 def test_a_pass_of_the_daemon_knows_what_that_has_seen_without_the_note(tmp_path: Path) -> None:
-    this, log = node(tmp_path), Log()
+    this, log = with_processes(tmp_path), Log()
     state.write_clock(booted(tmp_path, this), ClockNote(5 * SECOND, offset_ns(), 7 * SECOND))
     wanted = settings(tmp_path)
     daemon = Daemon(wanted, lambda: wanted, log)
@@ -197,7 +186,7 @@ def test_a_pass_of_the_daemon_knows_what_that_has_seen_without_the_note(tmp_path
 
 
 def test_without_a_descriptor_it_says_what_is_not_seen(tmp_path: Path) -> None:
-    node(tmp_path)
+    with_processes(tmp_path)
     log = Log()
     before = len(os.listdir("/proc/self/fd"))
     with no_descriptor_left():
@@ -215,7 +204,7 @@ def later(now: Clock, seconds: float, asleep_s: float = 0) -> Clock:
 
 
 def test_what_stood_still_is_counted_and_told_once_in_a_while(tmp_path: Path) -> None:
-    node(tmp_path)
+    with_processes(tmp_path)
     log = Log()
     watch, now = begun(tmp_path, log), clock()
     watch.turned(now, later(now, 60.1), 60)  # as it should be
@@ -231,7 +220,7 @@ def test_what_stood_still_is_counted_and_told_once_in_a_while(tmp_path: Path) ->
 
 def test_what_stood_still_outside_of_the_waiting_is_noted_before_the_next_wait(tmp_path: Path) -> None:
     """A pass that was begun in that turn must not come to its end before."""
-    node(tmp_path)
+    with_processes(tmp_path)
     wanted, log = settings(tmp_path), Log()
     daemon = Daemon(wanted, lambda: wanted, log)
     daemon._clock.part = begun(tmp_path, log)
@@ -256,7 +245,7 @@ def test_what_stood_still_outside_of_the_waiting_is_noted_before_the_next_wait(t
 def test_a_daemon_that_was_ended_before_it_could_say_that_it_stood_still(
     tmp_path: Path, gap_s: int, stood_s: int
 ) -> None:
-    this = node(tmp_path)
+    this = with_processes(tmp_path)
     last_ns = clock().boottime_ns - gap_s * SECOND
     file = FileIdentity("/var/lib/cni/networks/n/10.52.0.7", 1, 2, 3, 4, "")
     state.write_clock(booted(tmp_path, this), ClockNote(0, offset_ns()))
@@ -266,7 +255,7 @@ def test_a_daemon_that_was_ended_before_it_could_say_that_it_stood_still(
 
 
 def test_a_pass_takes_it_for_sleep(tmp_path: Path) -> None:
-    this = node(tmp_path)
+    this = with_processes(tmp_path)
     before = observe(Options(root=str(tmp_path)))
     state.write_clock(booted(tmp_path, this), ClockNote(5 * SECOND, 0, 3600 * SECOND))
     found = observe(Options(root=str(tmp_path)))

@@ -51,7 +51,7 @@ from janitor.passes.scan import Options, diagnose
 from janitor.report.events import LogEvent
 from janitor.report.pass_lines import Line, LogLine, Looked
 from tests import situations
-from tests.nodes import booted
+from tests.nodes import booted, with_processes
 from tests.reasons import not_seen, recorded, words
 
 NETWORK = "/var/lib/cni/networks/net"
@@ -89,7 +89,7 @@ def frees(root: Path, chain: str = "") -> tuple[Action, ...]:
 
 def done_by(root: Path, actions: tuple[Action, ...], **context: object) -> list[Outcome]:
     made = ApplyContext(
-        str(root), "20261120T000000Z-1", "boot", Journal(str(root)), own_mounts(),
+        booted(root, "boot"), "20261120T000000Z-1", Journal(str(root)), own_mounts(),
         lambda: Witness(frozenset(), frozenset()), patience_s=0.1,
     )  # fmt: skip
     return list(apply(actions, replace(made, **context)))  # type: ignore[arg-type]
@@ -139,7 +139,7 @@ def test_a_lock_that_was_removed_stops_the_pass_before_its_next_batch(root: Path
         work = apply(
             actions,
             ApplyContext(
-                str(root), "20261120T000000Z-1", "boot", Journal(str(root)), own_mounts(),
+                booted(root, "boot"), "20261120T000000Z-1", Journal(str(root)), own_mounts(),
                 lambda: Witness(frozenset(), frozenset()), batch=1, stop=still,
             ),
         )  # fmt: skip
@@ -236,9 +236,9 @@ def test_what_was_refused_is_dropped_and_what_was_moved_is_not(tmp_path: Path) -
     moved = entry(tmp_path, "c", 0, "done")
     strange: tuple[Entry, Event, Reason] = (moved[0], "failed", recorded("though it is in quarantine"))
     made = journal(tmp_path, entry(tmp_path, "a", 0, "done"), *refused, strange)
-    assert purge(str(tmp_path), made, 30, "boot") == Purged(0, 0, 300)
+    assert purge(booted(tmp_path, "boot"), made, 30) == Purged(0, 0, 300)
     assert left(tmp_path) == ["a", "c"]
-    assert purge(str(tmp_path), made, 30, "boot") == Purged(0, 0, 0)
+    assert purge(booted(tmp_path, "boot"), made, 30) == Purged(0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_passes_of_this_boot_grow_old_by_the_time_since_the_boot(
     """Whatever the wall clock says: it says two days here."""
     old = entry(tmp_path, "a", 0, "done", boot_id="boot", up_s=up_s, at=time.time() - 2 * DAY_S)
     made = journal(tmp_path, old, entry(tmp_path, "b", 0, "done", boot_id="boot", up_s=UP_S))
-    assert purge(str(tmp_path), made, days, "boot") == (Purged(0, 0, 0) if kept else Purged(1, 1, 0))
+    assert purge(booted(tmp_path, "boot"), made, days) == (Purged(0, 0, 0) if kept else Purged(1, 1, 0))
     assert left(tmp_path) == (["a", "b"] if kept else ["b"])
 
 
@@ -299,31 +299,31 @@ def test_who_only_observes_leaves_quarantine_and_journal_alone(tmp_path: Path) -
 @pytest.mark.parametrize("findings", [frozenset({"LEASE001"}), frozenset()], ids=["repairing", "observing"])
 def test_actions_that_a_killed_daemon_did_not_log_are_in_the_next_log(tmp_path: Path, findings: frozenset[str]) -> None:
     journal(tmp_path, *(entry(tmp_path, "a", number, "done") for number in range(3)), entry(tmp_path, "a", 3, "failed"))
-    state.write_log_cursor(booted(tmp_path, ""), "a", 1)
+    state.write_log_cursor(booted(tmp_path, with_processes(tmp_path)), "a", 1)
     told = [line for line in said(tmp_path, findings) if line.event.action is not None]
     assert [(line.event, line.fields["address"]) for line in told] == [
         (LogEvent.LEASE_FREED, "10.0.0.1"), (LogEvent.LEASE_FREED, "10.0.0.2"),
     ]  # fmt: skip
     assert all(line.fields["detail"] == "by a pass that was cut off before it could say so" for line in told)
-    state.drop_log_cursor(booted(tmp_path, ""))
+    state.drop_log_cursor(booted(tmp_path, "this-boot"))
     assert [line for line in said(tmp_path, findings) if line.event.action is not None] == []
 
 
 def test_who_only_observes_tells_them_and_leaves_the_journal_as_it_is(tmp_path: Path) -> None:
     """What was cut short in the middle is found out by whoever may write that down."""
     journal(tmp_path, entry(tmp_path, "a", 0, "done"), entry(tmp_path, "a", 1, "intend"))
-    state.write_log_cursor(booted(tmp_path, ""), "a", 0)
+    state.write_log_cursor(booted(tmp_path, with_processes(tmp_path)), "a", 0)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")}
     assert [line.event for line in said(tmp_path, frozenset())] == [LogEvent.LEASE_FREED]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "var/lib").rglob("*")} == before
-    state.drop_log_cursor(booted(tmp_path, ""))  # as the daemon does then
+    state.drop_log_cursor(booted(tmp_path, "this-boot"))  # as the daemon does then
     assert [line.event for line in said(tmp_path, frozenset({"LEASE001"}))][:1] == [LogEvent.EARLIER_PASS_CUT_SHORT]
 
 
 def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tmp_path: Path) -> None:
     journal(tmp_path, entry(tmp_path, "a", 0, "done"))
     os.truncate(tmp_path / JOURNAL.lstrip("/"), (64 << 20) + 1)
-    state.write_log_cursor(booted(tmp_path, ""), "a", 0)
+    state.write_log_cursor(booted(tmp_path, with_processes(tmp_path)), "a", 0)
     lines: list[Line] = []
     lease_pass(Order(Options(str(tmp_path)), Policy(findings=frozenset()), 1, tidy=False), lines.append)
     assert isinstance(lines[0], LogLine)

@@ -14,6 +14,7 @@ from janitor.core.model.evidence import Unknown
 from janitor.host import routing
 from janitor.host.kernel.procfs import Proc
 from janitor.host.kernel.whose import Whose
+from janitor.host.node import node_with
 
 ID, OTHER = "a" * 64, "b" * 64
 PROFILE: Any = SimpleNamespace(alive=SimpleNamespace(process="kube-router", configuration=()))
@@ -33,7 +34,7 @@ def test_one_that_ends_while_it_is_asked_about_hides_no_other(
         raise PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/{pid}/ns/pid")
 
     monkeypatch.setattr(Whose, "makes_rules", refuses)
-    found = routing.find_owners("/", Proc(str(tmp_path)), [PROFILE])
+    found = routing.find_owners(node_with("/", Proc(str(tmp_path))), [PROFILE])
     assert found == () if ended else isinstance(found, Unknown)
 
 
@@ -46,5 +47,5 @@ def test_of_one_pod_few_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (tmp_path / f"{pid}/cgroup").write_text("0::/init.scope\n" if pid == 1 else f"0::/kubepods/{pod}\n")
     asked: list[int] = []
     monkeypatch.setattr(Whose, "makes_rules", lambda _, pid: asked.append(pid))
-    assert routing.find_owners("/", Proc(str(tmp_path)), [PROFILE]) == ()
+    assert routing.find_owners(node_with("/", Proc(str(tmp_path))), [PROFILE]) == ()
     assert (len(asked), asked[-1]) == (1 + 16 + 1, 100)

@@ -141,7 +141,7 @@ def test_of_several_owners_one_that_wants_the_rule_is_enough() -> None:
 
 def test_without_a_descriptor_nobody_is_missed() -> None:
     """The real readers, on this machine."""
-    owners = Owners("/", Proc("/proc"), (KUBE_ROUTER,))
+    owners = Owners(node_with("/", Proc("/proc")), (KUBE_ROUTER,))
     with no_descriptor_left():
         owners.refresh()
         assert isinstance(owners.why_not(OWNED), Unknown)

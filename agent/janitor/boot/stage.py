@@ -169,7 +169,7 @@ def _move(
     journal = Journal(place.root)
     try:
         journal.load()
-        recover(place.root, journal)
+        recover(place.disk, journal)
     except OSError as error:
         raise early.TooLate(failed(Code.JOURNAL_UNUSABLE, error)) from None
     written = False
@@ -183,7 +183,7 @@ def _move(
 
     # Without a battery the clock may say the same at every boot: the boot's own ID tells the passes apart.
     pass_id = new_pass_id(f"boot-{place.boot_id[:8]}")
-    context = ApplyContext(place.root, pass_id, place.boot_id, journal, own, witness, patience_s=1.0, batch=_BATCH)
+    context = ApplyContext(place.disk, pass_id, journal, own, witness, patience_s=1.0, batch=_BATCH)
     outcomes = tuple(apply(plan.actions, context))
     if not written:
         raise early.TooLate(outcomes[0].detail or because(Code.NOT_ASKED))

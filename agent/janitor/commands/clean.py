@@ -105,7 +105,7 @@ def clean(
                 if not yes and not typer.confirm("Do this?"):
                     raise Stop("nothing was changed", EXIT_LEFT)
                 left = _carry_out(look, where, policy, journal, still)
-            _purge(where.root, journal, settings.keep_days, look)
+            _purge(where.root, journal, settings.keep_days)
     unseen = look.unseen(policy)
     for part in unseen:
         print(f"janitor: not seen: {text(part.reason)}", file=sys.stderr)
@@ -131,6 +131,7 @@ def undo(
     from janitor.host.kernel.mounts import own_mounts
     from janitor.host.kernel.net_tables import Asked as AskedAddresses
     from janitor.host.kernel.processes import Asked
+    from janitor.host.node import find_node
     from janitor.passes.clean import witness
     from janitor.report.changes import passes_text, restored_text
 
@@ -149,14 +150,14 @@ def undo(
             raise Stop(f"there is no pass {chosen}; 'janitor undo --list' shows those that there are", EXIT_USAGE)
         names = {entry.action.name for entry in entries if entry.pass_id == chosen}
         addresses = AskedAddresses(frozenset(name for name in names if canonical_address(name) is not None))
+        node = find_node(where.root)
         context = ApplyContext(
-            where.root,
+            node,
             chosen,
-            "",
             journal,
             own_mounts(),
-            lambda: witness(where.root, Asked(frozenset()), addresses),
-            repairs=NodeRepairs(where.root, where.profiles),
+            lambda: witness(node, Asked(frozenset()), addresses),
+            repairs=NodeRepairs(node, where.profiles),
         )
         try:
             restored = list(host_undo.undo(chosen, context))
@@ -215,13 +216,13 @@ def _check_networks(policy: "Policy", look: "Look") -> None:
             )
 
 
-def _purge(root: str, journal: "Journal", keep_days: float, look: "Look") -> None:
+def _purge(root: str, journal: "Journal", keep_days: float) -> None:
     from janitor.host.changes.undo import purge
     from janitor.host.files import describe_os_error
+    from janitor.host.node import find_node
 
-    boot_id = look.evidence.boot_id
     try:
-        purge(root, journal, keep_days, boot_id if isinstance(boot_id, str) else "")
+        purge(find_node(root), journal, keep_days)
     except OSError as error:
         print(f"janitor: dropping old passes: {describe_os_error(error)}", file=sys.stderr)
 

@@ -228,11 +228,12 @@ def open_journal(root: str) -> "Journal":
     from janitor.host.changes.journal import Journal
     from janitor.host.changes.undo import recover
     from janitor.host.files import describe_os_error
+    from janitor.host.node import find_node
 
     journal = Journal(root)
     try:
         journal.load()
-        for entry in recover(root, journal):
+        for entry in recover(find_node(root), journal):
             became = entry.state if entry.detail is None else f"{entry.state}, {text(entry.detail)}"
             print(f"janitor: an earlier pass was cut short: {entry.action.path}: {became}", file=sys.stderr)
     except OSError as error:

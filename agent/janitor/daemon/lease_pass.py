@@ -91,7 +91,7 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
                 now = _look(order, not still(), log)
             settled = acting.settled
         elif still is not None:
-            settled = _only_tell(order.options.root, now, log, acted)
+            settled = _only_tell(find_node(order.options.root), log, acted)
     tell(_looked(now, began.boottime_ns, settled=settled, fingerprint=_fingerprint(now, order.fingerprint, digest)))
 
 
@@ -154,21 +154,21 @@ class _Act:
     def act(self, now: Look) -> bool:
         """Do what is planned, and keep the journal tidy. Whether anything was tried, to its end."""
         signal.signal(signal.SIGTERM, lambda number, _: self.asked.append(number))
-        journal, root = Journal(self.order.options.root), self.order.options.root
-        boot_id = now.evidence.boot_id if isinstance(now.evidence.boot_id, str) else ""
+        node = find_node(self.order.options.root)
+        journal = Journal(node.root)
         try:
             journal.load()
-            untold = _untold(root, boot_id, journal)
-            for entry in recover(root, journal):
+            untold = _untold(node, journal)
+            for entry in recover(node, journal):
                 detail = "" if entry.detail is None else text(entry.detail)
                 self.log(LogEvent.EARLIER_PASS_CUT_SHORT, path=entry.action.path, state=entry.state, detail=detail)
             _tell(untold, self.acted)
         except OSError as error:
             self.log(LogEvent.JOURNAL_NOT_USED, why=describe_os_error(error), then="nothing is changed")
             return False
-        tried = bool(now.plan.actions) and self._carry_out(now, journal, boot_id)
+        tried = bool(now.plan.actions) and self._carry_out(now, journal)
         if not self.asked:
-            self._purge(root, journal, boot_id)
+            self._purge(node, journal)
         self.settled = not self.asked
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return tried and not self.asked
@@ -176,12 +176,12 @@ class _Act:
     def _stop(self) -> Reason | None:
         return STOPPED if self.asked else self.still()
 
-    def _carry_out(self, now: Look, journal: Journal, boot_id: str) -> bool:
+    def _carry_out(self, now: Look, journal: Journal) -> bool:
         context, both, work = carry_out(now, self.order.options, self.order.policy, journal, self._stop)
         for why, number in Counter(r.reasons for r in both.refusals if r not in now.plan.refusals).items():
             self.log(LogEvent.LEASES_SKIPPED, leases=str(number), why="; ".join(texts(why)))
         try:
-            state.write_log_cursor(_node(self.order.options.root, boot_id), context.pass_id, 0)
+            state.write_log_cursor(context.node, context.pass_id, 0)
         except OSError as error:
             self.log(
                 LogEvent.NOTES_NOT_WRITTEN,
@@ -199,10 +199,10 @@ class _Act:
             self.log(LogEvent.PASS_ENDED_EARLY, why=text(stopped), left=str(left))
         return tried
 
-    def _purge(self, root: str, journal: Journal, boot_id: str) -> None:
+    def _purge(self, node: Node, journal: Journal) -> None:
         days = self.order.keep_days
         try:
-            purged = purge(root, journal, days, boot_id)
+            purged = purge(node, journal, days)
         except OSError as error:
             self.log(LogEvent.OLD_PASSES_NOT_DROPPED, why=describe_os_error(error))
             return
@@ -210,28 +210,23 @@ class _Act:
             self.log(LogEvent.OLD_PASSES_DROPPED, passes=str(purged.passes), files=str(purged.files), days=f"{days:g}")
 
 
-def _node(root: str, boot_id: str) -> Node:
-    return replace(find_node(root), boot_id=boot_id)
-
-
-def _untold(root: str, boot_id: str, journal: Journal) -> list[Entry]:
+def _untold(node: Node, journal: Journal) -> list[Entry]:
     """What the last pass did and nobody has logged: its daemon was killed, or the pass itself."""
-    pass_id, told = state.read_log_cursor(_node(root, boot_id))
+    pass_id, told = state.read_log_cursor(node)
     return [e for e in journal.entries.values() if e.pass_id == pass_id and e.state == "done"][told:]
 
 
-def _only_tell(root: str, now: Look, log: Log, acted: _Acted) -> bool:
+def _only_tell(node: Node, log: Log, acted: _Acted) -> bool:
     """For a pass that changes nothing: the journal is read, and what was cut short stays so. Whether all is told."""
-    boot_id = now.evidence.boot_id if isinstance(now.evidence.boot_id, str) else ""
-    if not state.read_log_cursor(_node(root, boot_id))[0]:
+    if not state.read_log_cursor(node)[0]:
         return False
-    journal = Journal(root)
+    journal = Journal(node.root)
     try:
         journal.load()
     except OSError as error:
         log(LogEvent.JOURNAL_NOT_READ, why=describe_os_error(error), then="what an earlier pass did is not told")
         return False
-    _tell(_untold(root, boot_id, journal), acted)
+    _tell(_untold(node, journal), acted)
     return True
 
 

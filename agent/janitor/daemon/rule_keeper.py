@@ -259,10 +259,11 @@ def start_keeper(
 ) -> RuleKeeper:
     """A keeper at work, for the network namespace of process 1. OSError where the kernel does not let us watch."""
     path = f"{proc.path}/1/ns/net"
-    place = mirror_note.Place(node_with(root, proc), Path(path).stat().st_ino)
+    node = node_with(root, proc)
+    place = mirror_note.Place(node, Path(path).stat().st_ino)
     socket = in_network(path, lambda: RuleSocket(watch=True))
     who = Attribution(proc)
-    owners = Owners(root, proc, profiles, blind=who.blind())
+    owners = Owners(node, profiles, blind=who.blind())
     keeper = RuleKeeper(place, socket, who, owners, RuleMemory(Mirror(profiles), clock()), log, observe_only)
     keeper.start()
     return keeper

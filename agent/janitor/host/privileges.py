@@ -1,6 +1,6 @@
 """What janitor lacks on this node: capabilities, and in a container the parts of the node that were not given to it.
 
-Each lack has a plain sentence, because what follows from one is far from its cause: a process that cannot be read keeps
+Each has a plain sentence, because its effect is far from its cause: a process that cannot be read keeps
 every lease. Looks by trying where a security module may forbid what a capability allows. Standard library only.
 """
 
@@ -11,8 +11,9 @@ from typing import Final
 
 from janitor.core.model.evidence import Unknown
 from janitor.host.cni.directories import CNI_STATE_DIR
-from janitor.host.files import STATE, STATE_DIR, inside, read_bounded
-from janitor.host.kernel.procfs import NODE_ROOT, find_proc, mounted_parts
+from janitor.host.files import STATE, STATE_DIR, read_bounded
+from janitor.host.kernel.procfs import NODE_ROOT, mounted_parts
+from janitor.host.node import Node
 from janitor.report.words import text
 
 _CAPABILITIES: Final = (  # numbers of capabilities(7); whether the rules alone need it too
@@ -37,7 +38,7 @@ class MissingPrivilege:
 
 
 def missing_privileges(
-    root: str, sockets: tuple[str, ...], data_dirs: tuple[str, ...], *, leases: bool
+    node: Node, sockets: tuple[str, ...], data_dirs: tuple[str, ...], *, leases: bool
 ) -> tuple[MissingPrivilege, ...]:
     """Everything that is missing, for the leases or for the rules alone. Never raises.
 
@@ -45,13 +46,11 @@ def missing_privileges(
     """
     try:
         missing = list(_capabilities(leases))
-        parts = mounted_parts(root)
-        has_proc = root == "/" or os.path.isdir(f"{root}/proc/1")
+        parts = mounted_parts(node.root)
+        has_proc = node.root == "/" or os.path.isdir(f"{node.root}/proc/1")
         if parts and not has_proc:
-            missing += _namespaces(
-                root, allowed=not any(missing_privilege.what == "CAP_SYS_PTRACE" for missing_privilege in missing)
-            )
-            missing += _mounts(root, parts, sockets, data_dirs, leases)
+            missing += _namespaces(node, allowed=not any(one.what == "CAP_SYS_PTRACE" for one in missing))
+            missing += _mounts(node, parts, sockets, data_dirs, leases)
     except (OSError, ValueError) as error:
         return (MissingPrivilege("a look at itself", f"what janitor may do here cannot be told ({error})"),)
     return tuple(missing)
@@ -65,7 +64,7 @@ def _capabilities(leases: bool) -> Iterator[MissingPrivilege]:
             yield MissingPrivilege(name, why)
 
 
-def _namespaces(root: str, *, allowed: bool) -> Iterator[MissingPrivilege]:
+def _namespaces(node: Node, *, allowed: bool) -> Iterator[MissingPrivilege]:
     """The node's namespaces, and a security module's leave to look at what is in them."""
     try:
         theirs = os.stat("/proc/1/ns/net").st_ino
@@ -78,15 +77,14 @@ def _namespaces(root: str, *, allowed: bool) -> Iterator[MissingPrivilege]:
                 setting, f"'{label}' does not let it look at the node's processes, which CAP_SYS_PTRACE allows"
             )
         return
-    found = find_proc(root)
-    if isinstance(found, Unknown):
-        yield MissingPrivilege("hostPID", text(found.reason))
+    if isinstance(node.proc, Unknown):
+        yield MissingPrivilege("hostPID", text(node.proc.reason))
     elif theirs != os.stat("/proc/self/ns/net").st_ino:
         yield MissingPrivilege("hostNetwork", "on a node without a free address this pod would not have started")
 
 
 def _mounts(
-    root: str, parts: tuple[str, ...], sockets: tuple[str, ...], data_dirs: tuple[str, ...], leases: bool
+    node: Node, parts: tuple[str, ...], sockets: tuple[str, ...], data_dirs: tuple[str, ...], leases: bool
 ) -> Iterator[MissingPrivilege]:
     def there(path: str) -> bool:
         return any(path == part or path.startswith(f"{part}/") for part in parts)
@@ -98,10 +96,10 @@ def _mounts(
         written += [(path, "a data directory of host-local that the configuration names") for path in data_dirs]
     for path, why in written:
         if not there(path):
-            yield MissingPrivilege(path, f"not mounted at {root}{path}: {why}")
-        elif not os.access(inside(root, path), os.W_OK):
-            yield MissingPrivilege(path, f"cannot be written at {root}{path}: {why}")
+            yield MissingPrivilege(path, f"not mounted at {node.root}{path}: {why}")
+        elif not os.access(node.path(path), os.W_OK):
+            yield MissingPrivilege(path, f"cannot be written at {node.root}{path}: {why}")
     for socket in sockets if leases else ():
         path = os.path.dirname(socket.removeprefix("unix://"))
         if not there(path):
-            yield MissingPrivilege(path, f"not mounted at {root}{path}: the container runtime answers there")
+            yield MissingPrivilege(path, f"not mounted at {node.root}{path}: the container runtime answers there")

@@ -20,13 +20,13 @@ from janitor.core.model.rules import PolicyRule
 from janitor.core.model.unknown import unseen
 from janitor.core.rules.profiles import bridge_ranges, configured_ranges
 from janitor.host.cni.directories import SHARED
-from janitor.host.files import inside, printable, read_bounded, unknown
+from janitor.host.files import printable, read_bounded, unknown
 from janitor.host.kernel import iproute, netlink, patience
 from janitor.host.kernel.holders import Register
 from janitor.host.kernel.namespaces import in_network
-from janitor.host.kernel.procfs import Proc, node_root
+from janitor.host.kernel.procfs import Proc
 from janitor.host.kernel.whose import Whose
-from janitor.host.node import node_with
+from janitor.host.node import Node
 from janitor.host.systemd.networkd import read_networkd
 
 _KUBE_ROUTER_FILE: Final = b"KUBE_ROUTER_CNI_CONF_FILE="
@@ -37,8 +37,7 @@ _LIMIT = 1 << 20
 
 
 def read_routing(
-    root: str,
-    proc: Proc | Unknown,
+    node: Node,
     profiles: Sequence[Profile],
     networks: tuple[Network, ...] | Unknown,
     breakers: tuple[Breaker, ...] = (),
@@ -51,8 +50,9 @@ def read_routing(
     `seen` are owners that were found a short time ago: where each profile has one of these still, no other is sought.
     """
     enabled = tuple(profile for profile in profiles if profile.enabled)
-    owners = find_owners(root, proc, enabled, seen)
-    networkd = read_networkd(node_with(root, proc).complete())
+    proc = node.proc
+    owners = find_owners(node, enabled, seen)
+    networkd = read_networkd(node.complete())
     if isinstance(proc, Unknown):
         return Routing(proc, proc, proc, owners, networkd, enabled, (), breakers)
     try:
@@ -94,8 +94,7 @@ def _kernel(
 
 
 def find_owners(
-    root: str,
-    proc: Proc | Unknown,
+    node: Node,
     profiles: Sequence[Profile],
     seen: tuple[RuleOwner, ...] = (),
     longest_s: float = _LONGEST_S,
@@ -106,12 +105,13 @@ def find_owners(
     name those in a system service count and no others: a pod that calls itself so must not speak for the real one.
     `seen` as for `read_routing`: how many processes there are is for pods to choose, and the rules cannot wait.
     """
+    proc = node.proc
     if isinstance(proc, Unknown):
         return proc
     wanted = {profile.alive.process: profile for profile in profiles if profile.alive.process}
     whose, register = Whose(proc), Register(proc)
     found: list[tuple[bool, RuleOwner]] = []
-    pids = [owner.pid for owner in seen if is_still(owner, proc)]
+    pids = [owner.pid for owner in seen if is_still(owner, node)]
     if {owner.name for owner in seen if owner.pid in pids} != set(wanted):
         try:
             pids = proc.pids()
@@ -126,7 +126,7 @@ def find_owners(
             profile = wanted.get(proc.comm(pid))
             if profile is None or _too_many(pid, register, asked):
                 continue
-            one = patience.ask(pid, partial(_owner, root, proc, pid, profile, whose))
+            one = patience.ask(pid, partial(_owner, node, proc, pid, profile, whose))
             found += [one] if one is not None else []
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended
@@ -150,26 +150,29 @@ def _too_many(pid: int, register: Register, asked: Counter[str]) -> bool:
     return owner.confined and asked[owner.share] > _MOST_OF_ONE
 
 
-def _owner(root: str, proc: Proc, pid: int, profile: Profile, whose: Whose) -> tuple[bool, RuleOwner] | None:
+def _owner(node: Node, proc: Proc, pid: int, profile: Profile, whose: Whose) -> tuple[bool, RuleOwner] | None:
     """What it says, and whether it is in a system service; None where it can make no rules. OSError or ValueError."""
     if not whose.makes_rules(pid):
         return None
     words = read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT).split(b"\0")
     arguments = tuple(printable(os.fsdecode(word)) for word in words[1:] if word.startswith(b"--"))
     served = whose.in_system_unit(pid)
-    configuration = _configuration(root, proc, pid, profile, contained=not served and whose.contained(pid))
+    configuration = _configuration(node, proc, pid, profile, contained=not served and whose.contained(pid))
     return served, RuleOwner(profile.alive.process, pid, proc.started_ns(pid), arguments, configuration)
 
 
-def is_still(owner: RuleOwner, proc: Proc) -> bool:
+def is_still(owner: RuleOwner, node: Node) -> bool:
     """Whether that very process still runs."""
+    proc = node.proc
+    if isinstance(proc, Unknown):
+        return False
     try:
         return patience.ask(owner.pid, lambda: proc.started_ns(owner.pid)) == owner.started_ns
     except OSError:
         return False
 
 
-def _configuration(root: str, proc: Proc, pid: int, profile: Profile, *, contained: bool) -> str:
+def _configuration(node: Node, proc: Proc, pid: int, profile: Profile, *, contained: bool) -> str:
     """Where the process keeps its CNI configuration: as its environment says, or the first usual place with a file.
 
     Of a pod's word nothing is followed but the name of a file in the node's own directory. OSError where it cannot be
@@ -178,8 +181,8 @@ def _configuration(root: str, proc: Proc, pid: int, profile: Profile, *, contain
     environment = read_bounded(f"{proc.path}/{pid}/environ", _LIMIT).split(b"\0")
     named = [os.fsdecode(w.removeprefix(_KUBE_ROUTER_FILE)) for w in environment if w.startswith(_KUBE_ROUTER_FILE)]
     named = [path for path in named if not contained or os.path.split(path)[0] == SHARED]
-    candidates, root = (*named, *profile.alive.configuration), node_root(root)
-    return next((printable(path) for path in candidates if _is_there(inside(root, path))), "")
+    candidates, whole = (*named, *profile.alive.configuration), node.complete()
+    return next((printable(path) for path in candidates if _is_there(whole.path(path))), "")
 
 
 def _is_there(path: str) -> bool:

@@ -13,8 +13,8 @@ from janitor.core.rules.profiles import SECOND, OwnersSeen, configured_ranges, n
 from janitor.core.rules.rule_plan import GoneRule, gone_rules
 from janitor.host.cni import config as cni
 from janitor.host.cni.reader import read_configuration
-from janitor.host.kernel.procfs import Proc, clock
-from janitor.host.node import node_with
+from janitor.host.kernel.procfs import clock
+from janitor.host.node import Node
 from janitor.host.routing import find_owners, is_still, read_routing
 
 _STEP_NS: Final = 2 * SECOND
@@ -30,8 +30,7 @@ _NAME_S: Final = 0.05
 class Owners:
     """`refresh` first. `blind`: the host's processes cannot be seen, so none is missed."""
 
-    root: str
-    proc: Proc
+    node: Node
     profiles: tuple[Profile, ...]
     blind: bool = False
     routing: Routing = field(init=False)
@@ -48,11 +47,11 @@ class Owners:
     def refresh(self) -> None:
         """Look anew. Takes some tens of milliseconds; never raises for what a node can be like."""
         self.looked_ns = now = clock().boottime_ns
-        node = node_with(self.root, self.proc).complete()
-        networks = cni.read_networks(node, read_configuration(node, ()))
+        whole = self.node.complete()
+        networks = cni.read_networks(whole, read_configuration(whole, ()))
         if now - self._searched_ns > _SEARCH_NS:
             self._owners, self._searched_ns = (), now
-        self.routing = read_routing(self.root, self.proc, self.profiles, networks, probe=False, seen=self._owners)
+        self.routing = read_routing(self.node, self.profiles, networks, probe=False, seen=self._owners)
         self._owners = known(self.routing.owners)
         self._configured = configured_ranges(self.routing, networks)
         unseen = isinstance(self.routing.owners, Unknown)
@@ -74,13 +73,13 @@ class Owners:
         found = self._running(profile)
         if found is None and profile.alive.process and now - self._named_ns > _NAME_NS:
             self._named_ns = now
-            self._named = known(find_owners(self.root, self.proc, self.profiles, longest_s=_NAME_S))
+            self._named = known(find_owners(self.node, self.profiles, longest_s=_NAME_S))
             found = self._running(profile)
         return found
 
     def _running(self, profile: Profile) -> RuleOwner | None:
         seen = (*known(self.routing.owners), *self._named)
-        return next((one for one in seen if one.name == profile.alive.process and is_still(one, self.proc)), None)
+        return next((one for one in seen if one.name == profile.alive.process and is_still(one, self.node)), None)
 
     @property
     def networkd(self) -> int:

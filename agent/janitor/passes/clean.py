@@ -23,13 +23,13 @@ from janitor.host.changes.apply import ApplyContext, Witness, apply
 from janitor.host.changes.journal import Journal, new_pass_id
 from janitor.host.changes.repairs import NodeRepairs
 from janitor.host.cni import node_mark
-from janitor.host.kernel import netns, procfs
+from janitor.host.kernel import netns
 from janitor.host.kernel.firewall import named_addresses
 from janitor.host.kernel.mounts import own_mounts
 from janitor.host.kernel.net_tables import Asked as AskedAddresses
 from janitor.host.kernel.processes import Asked, processes
 from janitor.host.kernel.programs import Recent
-from janitor.host.node import find_node
+from janitor.host.node import Node, find_node
 from janitor.passes.scan import Options, asked_addresses, diagnose, observe
 
 STOPPED: Final = because(Code.STOPPED)
@@ -85,15 +85,14 @@ def carry_out(
     without_chain = [action.name for action in both.actions if isinstance(action, FreeLease) and not action.chain]
     if without_chain:
         both = without_stale_rules(both, second.evidence, named_addresses(options.root, without_chain))
-    boot_id = second.evidence.boot_id
+    node = find_node(options.root)
     context = ApplyContext(
-        root=options.root,
+        node=node,
         pass_id=new_pass_id(),
-        boot_id=boot_id if isinstance(boot_id, str) else "",
         journal=journal,
         mounts=own_mounts(),
         witness=lambda: witness(
-            options.root,
+            node,
             Asked(frozenset(a.container_id for a in both.actions if not isinstance(a, RestoreRule | WriteSetting))),
             asked_addresses(
                 second.evidence.networks,
@@ -104,7 +103,7 @@ def carry_out(
         ),
         plugin_dirs=second.evidence.plugin_dirs,
         programs=Recent(options.root, options.program_dirs),
-        repairs=NodeRepairs(options.root, options.profiles),
+        repairs=NodeRepairs(node, options.profiles),
         stop=stop,
     )
     return context, both, apply(both.actions, context)
@@ -112,18 +111,17 @@ def carry_out(
 
 def change(action: Action, options: Options, journal: Journal) -> tuple[str, Outcome]:
     """One change that needs no second look. Returns the pass's name, and the outcome."""
-    boot_id = procfs.boot_id(procfs.find_proc(options.root))
+    node = find_node(options.root)
     context = ApplyContext(
-        root=options.root, pass_id=new_pass_id(), boot_id=boot_id if isinstance(boot_id, str) else "", journal=journal,
-        mounts=own_mounts(), witness=lambda: unseen(Code.NOT_ASKED),
-        repairs=NodeRepairs(options.root, options.profiles),
+        node, new_pass_id(), journal, own_mounts(), lambda: unseen(Code.NOT_ASKED),
+        repairs=NodeRepairs(node, options.profiles),
     )  # fmt: skip
     return context.pass_id, next(apply((action,), context))
 
 
-def witness(root: str, asked: Asked, addresses_asked: AskedAddresses) -> Witness | Unknown:
+def witness(node: Node, asked: Asked, addresses_asked: AskedAddresses) -> Witness | Unknown:
     """The kernel's word, now: which of these IDs processes name, and of these addresses those up or routed to."""
-    proc = procfs.find_proc(root)
+    proc = node.proc
     if isinstance(proc, Unknown):
         return proc
     running, namespaces = processes(proc, asked), netns.witnessed(proc, addresses_asked).namespaces

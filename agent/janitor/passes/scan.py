@@ -105,7 +105,7 @@ def observe(options: Options) -> Evidence:
     else:
         witnesses = spoken(proc, _asked(directories, cache, endpoints))
         seen = netns.witnessed(proc, asked_addresses(networks, directories, cache, endpoints, options.explained))
-    policy_routing = routing.read_routing(root, proc, options.profiles, networks, mirror_note.open_breakers(node))
+    policy_routing = routing.read_routing(node, options.profiles, networks, mirror_note.open_breakers(node))
     # After all that a lease is judged by, so that the daemon has had the time to write down what happened before it.
     clocks = _with(state.read_clock(node), options.clocks)
     stalled_ns = clocks.stalled_ns if isinstance(clocks, state.ClockNote) else 0

@@ -25,11 +25,11 @@ from janitor.host.changes.journal import Journal
 from janitor.host.changes.quarantine import QUARANTINE, make_place, move, place_for, unchanged
 from janitor.host.cni.delete import ChainDel, DelError, chain_del, find_chain
 from janitor.host.cni.locks import Busy, network_lock
-from janitor.host.files import failed, inside, sync_directory
+from janitor.host.files import failed, sync_directory
 from janitor.host.kernel.firewall import named_addresses
 from janitor.host.kernel.mounts import Mounts
 from janitor.host.kernel.programs import Programs
-from janitor.host.node import find_node
+from janitor.host.node import Node
 
 _Kind = TypeVar("_Kind", FreeLease, DiscardEntry, ReserveLease)
 
@@ -61,9 +61,8 @@ class Repairs(Protocol):
 class ApplyContext:
     """What changing a node takes. `stop` is asked before each batch why not to go on; None to go on."""
 
-    root: str
+    node: Node
     pass_id: str
-    boot_id: str
     journal: Journal
     mounts: Mounts
     witness: Callable[[], Witness | Unknown]
@@ -96,7 +95,7 @@ def apply(actions: tuple[Action, ...], context: ApplyContext) -> Iterator[Outcom
         number += len(batch)
         try:
             for place in {os.path.dirname(e.quarantine) for e in entries if e.quarantine}:
-                make_place(inside(context.root, place))
+                make_place(context.node.path(place))
             context.journal.intend(entries)
         except OSError as error:
             broken = failed(Code.JOURNAL_UNWRITABLE, error)
@@ -134,7 +133,7 @@ def _hopeless(batch: list[Action], context: ApplyContext, locked: dict[str, Reas
         return None
     try:
         if first.directory not in locked:
-            with network_lock(inside(context.root, first.directory), first.directory, context.patience_s):
+            with network_lock(context.node.path(first.directory), first.directory, context.patience_s):
                 pass
         if first.chain:
             _chain(first.chain, context, "")
@@ -151,7 +150,7 @@ def _chain(entry: str, context: ApplyContext, scratch: str) -> tuple[ChainDel, P
     programs = context.programs()
     if isinstance(programs, Unknown):
         raise DelError(because(Code.NO_PLUGIN_RUN, programs.reason))
-    return find_chain(find_node(context.root), entry, programs, context.plugin_dirs, scratch), programs
+    return find_chain(context.node, entry, programs, context.plugin_dirs, scratch), programs
 
 
 def _run_chain(entry: str, leases: list[FreeLease], context: ApplyContext, scratch: str) -> None:
@@ -160,7 +159,7 @@ def _run_chain(entry: str, leases: list[FreeLease], context: ApplyContext, scrat
     chain_del(chain, programs)
     if not chain.filters:
         return
-    left = named_addresses(context.root, (action.name for action in leases))
+    left = named_addresses(context.node.root, (action.name for action in leases))
     if isinstance(left, Unknown):
         raise DelError(because(Code.DEL_LEFT_UNSEEN, left.reason))
     if left:
@@ -173,10 +172,11 @@ def _kept(error: DelError) -> Reason:
 
 def _entry(action: Action, number: int, context: ApplyContext) -> Entry:
     rule = isinstance(action, RestoreRule)  # it has no file, but each action has its place
-    where = QUARANTINE if rule else place_for(context.root, action.directory, context.mounts)
+    where = QUARANTINE if rule else place_for(context.node, action.directory, context.mounts)
     place = f"{where}/{context.pass_id}/{number:05d}-{'rule' if rule else action.name}"
     up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return Entry(context.pass_id, number, action, place, time.time(), context.boot_id, up_s=up_s)
+    boot_id = context.node.boot_id if isinstance(context.node.boot_id, str) else ""
+    return Entry(context.pass_id, number, action, place, time.time(), boot_id, up_s=up_s)
 
 
 def _do(batch: list[Action], entries: list[Entry], context: ApplyContext) -> list[Outcome]:
@@ -188,10 +188,10 @@ def _do(batch: list[Action], entries: list[Entry], context: ApplyContext) -> lis
     seen = context.witness()
     if isinstance(seen, Unknown):
         return [Outcome(action, "skipped", because(Code.LAST_LOOK_FAILED, seen.reason)) for action in batch]
-    here = inside(context.root, first.directory)
+    here = context.node.path(first.directory)
     try:
         if isinstance(first, DiscardEntry):
-            return _discard(_pairs(batch, entries, DiscardEntry), here, seen, context.root)
+            return _discard(_pairs(batch, entries, DiscardEntry), here, seen, context.node)
         if first.chain:
             return _with_del(batch, entries, seen, context)
         with network_lock(here, first.directory, context.patience_s) as directory:
@@ -201,15 +201,15 @@ def _do(batch: list[Action], entries: list[Entry], context: ApplyContext) -> lis
                 if isinstance(seen, Unknown):
                     return [Outcome(action, "skipped", because(Code.LAST_LOOK_FAILED, seen.reason)) for action in batch]
                 outcomes = [
-                    _reserve(action, inside(context.root, entry.quarantine), directory, seen)
+                    _reserve(action, context.node.path(entry.quarantine), directory, seen)
                     for action, entry in _pairs(batch, entries, ReserveLease)
                 ]
             else:
                 outcomes = [
-                    _free(action, inside(context.root, entry.quarantine), directory, seen)
+                    _free(action, context.node.path(entry.quarantine), directory, seen)
                     for action, entry in _pairs(batch, entries, FreeLease)
                 ]
-            return _synced(outcomes, _sync(directory, entries, context.root))
+            return _synced(outcomes, _sync(directory, entries, context.node))
     except Busy as busy:
         return [Outcome(action, "skipped", busy.reason) for action in batch]
     except OSError as error:
@@ -222,12 +222,12 @@ def _pairs(batch: list[Action], entries: list[Entry], kind: type[_Kind]) -> list
     return list(zip([action for action in batch if isinstance(action, kind)], entries, strict=True))
 
 
-def _sync(directory: int, entries: list[Entry], root: str) -> Reason | None:
+def _sync(directory: int, entries: list[Entry], node: Node) -> Reason | None:
     """Make the renames durable. What was done is done even where that fails: then it is said."""
     try:
         os.fsync(directory)
         for place in {os.path.dirname(e.quarantine) for e in entries}:
-            sync_directory(inside(root, place))
+            sync_directory(node.path(place))
     except OSError as error:
         return failed(Code.NOT_SYNCED, error)
     return None
@@ -256,12 +256,12 @@ def _free(action: FreeLease | DiscardEntry, target: str, directory: int, seen: W
     return Outcome(action, "done")
 
 
-def _discard(batch: list[tuple[DiscardEntry, Entry]], here: str, seen: Witness, root: str) -> list[Outcome]:
+def _discard(batch: list[tuple[DiscardEntry, Entry]], here: str, seen: Witness, node: Node) -> list[Outcome]:
     """libcni takes no lock around its cache; the container is dead, so nobody writes this entry any more."""
     directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        outcomes = [_free(action, inside(root, entry.quarantine), directory, seen) for action, entry in batch]
-        return _synced(outcomes, _sync(directory, [entry for _, entry in batch], root))
+        outcomes = [_free(action, node.path(entry.quarantine), directory, seen) for action, entry in batch]
+        return _synced(outcomes, _sync(directory, [entry for _, entry in batch], node))
     finally:
         os.close(directory)
 
@@ -272,9 +272,9 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, context:
     The last action is the cache entry. Either all of the leases are still as they were judged, or nothing is done.
     """
     leases = [action for action in batch if isinstance(action, FreeLease)]
-    last, place = batch[-1], os.path.dirname(inside(context.root, entries[0].quarantine))
+    last, place = batch[-1], os.path.dirname(context.node.path(entries[0].quarantine))
     assert isinstance(last, DiscardEntry)  # noqa: S101 (core/leases/plan.py puts it there; for the type checker)
-    here, path = inside(context.root, leases[0].directory), leases[0].directory
+    here, path = context.node.path(leases[0].directory), leases[0].directory
     with network_lock(here, path, context.patience_s) as directory:
         for action in leases:
             reason = _alive(action, seen) or unchanged(
@@ -283,7 +283,7 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, context:
             if reason:
                 why = because(Code.ANOTHER_OF_CHAIN, reason, subject=action.name)
                 return [Outcome(other, "skipped", why) for other in batch]
-    if changed := _entry_changed(last, context.root):
+    if changed := _entry_changed(last, context.node):
         reason = because(Code.ANOTHER_OF_CHAIN, changed, subject=last.path)
         return [Outcome(action, "skipped", reason) for action in batch]
     scratch = f"{place}/scratch"
@@ -297,20 +297,20 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, context:
         shutil.rmtree(scratch, ignore_errors=True)
     with network_lock(here, path, context.patience_s) as directory:
         moved = [
-            _free(a, inside(context.root, e.quarantine), directory, seen) for a, e in zip(leases, entries, strict=False)
+            _free(a, context.node.path(e.quarantine), directory, seen) for a, e in zip(leases, entries, strict=False)
         ]
-        moved = _synced(moved, _sync(directory, entries[:-1], context.root))
+        moved = _synced(moved, _sync(directory, entries[:-1], context.node))
     moved = [replace(o, detail=o.detail or because(Code.WITH_CHAIN_DEL)) if o.event == "done" else o for o in moved]
     try:
-        return moved + _discard([(last, entries[-1])], inside(context.root, last.directory), seen, context.root)
+        return moved + _discard([(last, entries[-1])], context.node.path(last.directory), seen, context.node)
     except OSError as error:
         return [*moved, Outcome(last, "failed", failed(Code.CHANGE_FAILED, error, path=last.directory))]
 
 
-def _entry_changed(action: DiscardEntry, root: str) -> Reason | None:
+def _entry_changed(action: DiscardEntry, node: Node) -> Reason | None:
     """Whether the cache entry whose chain is about to be run is another one than was judged; None if not."""
     try:
-        directory = os.open(inside(root, action.directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(node.path(action.directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         return failed(Code.CHANGE_FAILED, error, path=action.directory)
     try:

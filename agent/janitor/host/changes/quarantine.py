@@ -16,15 +16,16 @@ from janitor.core.model.evidence import FileIdentity, LeaseFile
 from janitor.core.model.reason import Reason, because
 from janitor.host.changes.versions import newer
 from janitor.host.cni.leases import read_entry
-from janitor.host.files import HIDDEN, STATE, inside, read_bounded, sync_directory
+from janitor.host.files import HIDDEN, STATE, read_bounded, sync_directory
 from janitor.host.kernel.mounts import Mounts
+from janitor.host.node import Node
 
 QUARANTINE: Final = f"{STATE}/quarantine"
 VERSION: Final = 1
 """Of the way in which files lie in quarantine; one that a file `version` there gives."""
 
 
-def place_for(root: str, directory: str, mounts: Mounts) -> str:
+def place_for(node: Node, directory: str, mounts: Mounts) -> str:
     """The quarantine for files of `directory`: the usual one, or the nearest that the same mount can reach.
 
     rename(2) does not cross mounts, nor the subvolumes of btrfs, which have device numbers of their own. Where the
@@ -32,15 +33,15 @@ def place_for(root: str, directory: str, mounts: Mounts) -> str:
     it, beside the networks.
     """
     data_dir = os.path.dirname(directory)
-    wanted = _mount(root, directory, mounts)
+    wanted = _mount(node, directory, mounts)
     for candidate in (QUARANTINE, f"{os.path.dirname(data_dir).rstrip('/')}/{HIDDEN}", f"{data_dir}/{HIDDEN}"):
-        if _mount(root, candidate, mounts) == wanted:
+        if _mount(node, candidate, mounts) == wanted:
             return candidate
     return f"{data_dir}/{HIDDEN}"
 
 
-def _mount(root: str, path: str, mounts: Mounts) -> tuple[str | None, int]:
-    here = inside(root, path)
+def _mount(node: Node, path: str, mounts: Mounts) -> tuple[str | None, int]:
+    here = node.path(path)
     while not os.path.exists(here):
         here = os.path.dirname(here)
     mount = mounts.mount_of(here)

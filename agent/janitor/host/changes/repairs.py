@@ -14,9 +14,10 @@ from janitor.core.model.reason import Reason, because
 from janitor.core.model.routing import Profile
 from janitor.core.model.rules import PolicyRule
 from janitor.core.rules.profiles import profile_of
-from janitor.host.files import failed, inside, read_bounded, sync_directory
+from janitor.host.files import failed, read_bounded, sync_directory
 from janitor.host.kernel import netlink, procfs
 from janitor.host.kernel.namespaces import in_network
+from janitor.host.node import Node
 from janitor.host.routing import find_owners
 from janitor.report.words import text
 
@@ -25,10 +26,10 @@ _BACKING_OFF: Final = (0.05, 0.15, 0.4)  # seconds; not in step with anybody
 
 
 class NodeRepairs:
-    """Does such changes to the node at `root`, and takes them back."""
+    """Does such changes to the node and takes them back."""
 
-    def __init__(self, root: str, profiles: tuple[Profile, ...]) -> None:
-        self.root = root
+    def __init__(self, node: Node, profiles: tuple[Profile, ...]) -> None:
+        self.node = node
         self.profiles = profiles
 
     def do(self, action: RestoreRule | WriteSetting, entry: Entry) -> Outcome:
@@ -58,7 +59,7 @@ class NodeRepairs:
     def _owner_since(self, rule: PolicyRule, at: float) -> Reason | None:
         """Why the rule is its owner's by now: it has started since we made it, and takes it for its own."""
         found = profile_of(replace(rule, priority=1), self.profiles)  # the kernel chose one
-        owners = find_owners(self.root, procfs.find_proc(self.root), self.profiles)
+        owners = find_owners(self.node, self.profiles)
         if found is None or isinstance(owners, Unknown):
             return None
         now = procfs.clock()
@@ -68,10 +69,9 @@ class NodeRepairs:
         return because(Code.OWNER_STARTED, process=owner) if started else None
 
     def _namespace(self) -> str:
-        proc = procfs.find_proc(self.root)
-        if isinstance(proc, Unknown):
-            raise OSError(errno.ENOENT, text(proc.reason))
-        return f"{proc.path}/1/ns/net"
+        if isinstance(self.node.proc, Unknown):
+            raise OSError(errno.ENOENT, text(self.node.proc.reason))
+        return f"{self.node.proc.path}/1/ns/net"
 
     def _make_rule(self, action: RestoreRule) -> Outcome:
         rule = netlink.decode(bytes.fromhex(action.payload))
@@ -114,7 +114,7 @@ class NodeRepairs:
 
     def _write(self, action: WriteSetting, entry: Entry) -> Outcome:
         """Write the file whole or not at all; what was there before is kept in quarantine."""
-        here = inside(self.root, action.directory)
+        here = self.node.path(action.directory)
         os.makedirs(here, mode=0o755, exist_ok=True)
         target, fresh = f"{here}/{action.name}", f"{here}/.{action.name}.new"
         try:
@@ -123,7 +123,7 @@ class NodeRepairs:
                 return Outcome(action, "skipped", because(Code.SETTING_THERE))
             if os.path.islink(target):
                 return Outcome(action, "failed", because(Code.SETTING_IS_LINK))
-            os.link(target, inside(self.root, entry.quarantine))
+            os.link(target, self.node.path(entry.quarantine))
         except FileNotFoundError:
             pass
         try:
@@ -137,8 +137,8 @@ class NodeRepairs:
         return Outcome(action, "done")
 
     def _put_back(self, action: WriteSetting, entry: Entry) -> Reason | None:
-        here = inside(self.root, action.directory)
-        target, kept = f"{here}/{action.name}", inside(self.root, entry.quarantine)
+        here = self.node.path(action.directory)
+        target, kept = f"{here}/{action.name}", self.node.path(entry.quarantine)
         try:
             if read_bounded(target, _LIMIT) != action.content.encode():
                 return because(Code.SETTING_CHANGED)

@@ -17,7 +17,8 @@ from janitor.host.changes.apply import ApplyContext, Witness
 from janitor.host.changes.journal import Journal
 from janitor.host.changes.quarantine import put_back
 from janitor.host.cni.locks import Busy, network_lock
-from janitor.host.files import failed, inside, sync_directory
+from janitor.host.files import failed, sync_directory
+from janitor.host.node import Node
 
 _REFUSED_KEPT = 256  # records of what was not done, before they are dropped; the log has them too
 _FIRST_JANITOR = 1_760_000_000  # seconds since the epoch: October 2025
@@ -41,7 +42,7 @@ def _restore(entry: Entry, context: ApplyContext, seen: Witness | Unknown) -> Re
         assert context.repairs is not None  # noqa: S101 (undo is given them)
         return Restored(entry, context.repairs.take_back(action, entry))
     name, directory = action.name, action.directory
-    source, here = inside(context.root, entry.quarantine), inside(context.root, directory)
+    source, here = context.node.path(entry.quarantine), context.node.path(directory)
     if isinstance(seen, Unknown):
         return Restored(entry, because(Code.USE_UNSEEN, seen.reason))
     if isinstance(action, FreeLease) and name in seen.addresses:
@@ -73,28 +74,28 @@ def _restore(entry: Entry, context: ApplyContext, seen: Witness | Unknown) -> Re
     return Restored(entry)
 
 
-def recover(root: str, journal: Journal) -> list[Entry]:
+def recover(node: Node, journal: Journal) -> list[Entry]:
     """Find out what became of actions that were cut short, and write it down. Returns those. OSError as usual.
 
     Nothing is moved: a file is where it was, or in quarantine, and either is as good as it was before.
     """
     cut_short = [e for e in journal.entries.values() if e.state == "intend"]
     if cut_short:
-        journal.outcome([(entry, *_became(root, entry)) for entry in cut_short])
+        journal.outcome([(entry, *_became(node, entry)) for entry in cut_short])
     return cut_short
 
 
-def _became(root: str, entry: Entry) -> tuple[Event, Reason]:
+def _became(node: Node, entry: Entry) -> tuple[Event, Reason]:
     action = entry.action
     if isinstance(action, RestoreRule):
         return "skipped", because(Code.INTERRUPTED_RULE)
     done: tuple[Event, Reason] = ("done", because(Code.FOUND_DONE))
     before: tuple[Event, Reason] = ("skipped", because(Code.INTERRUPTED_BEFORE))
-    place = _stat(inside(root, action.path))
+    place = _stat(node.path(action.path))
     if isinstance(action, WriteSetting):
         written = place is not None and place.st_size == len(action.content.encode())
         return done if written else before
-    kept = inside(root, entry.quarantine)
+    kept = node.path(entry.quarantine)
     away = _stat(kept)
     if isinstance(action, ReserveLease):
         if away is not None:
@@ -126,7 +127,7 @@ class Purged:
     refused: int
 
 
-def purge(root: str, journal: Journal, days: float, boot_id: str) -> Purged:
+def purge(node: Node, journal: Journal, days: float) -> Purged:
     """Drop passes older than `days` from quarantine and journal, and what says of nothing done. OSError as usual.
 
     Never the last pass that changed anything. A wall clock may be set: a pass of this boot is as old as CLOCK_BOOTTIME
@@ -134,20 +135,20 @@ def purge(root: str, journal: Journal, days: float, boot_id: str) -> Purged:
     there was a janitor is kept.
     """
     entries = journal.entries
-    old = _old_passes(root, journal, days, boot_id)
+    old = _old_passes(node, journal, days)
     dropped = {key for key in entries if key[0] in old}
     refused = {
         key
         for key, entry in entries.items()
         if key not in dropped
         and entry.state in ("skipped", "failed")
-        and _stat(inside(root, entry.quarantine)) is None  # what is in quarantine has been moved, whatever was written
+        and _stat(node.path(entry.quarantine)) is None  # what is in quarantine has been moved, whatever was written
     }
     if not dropped and len(refused) < _REFUSED_KEPT:
         return Purged(0, 0, 0)
     files = 0
     for key in (*dropped, *refused):
-        kept = inside(root, entries[key].quarantine)
+        kept = node.path(entries[key].quarantine)
         try:
             os.unlink(kept)
             files += 1
@@ -161,7 +162,8 @@ def purge(root: str, journal: Journal, days: float, boot_id: str) -> Purged:
     return Purged(len(old), files, len(refused))
 
 
-def _old_passes(root: str, journal: Journal, days: float, boot_id: str) -> set[str]:
+def _old_passes(node: Node, journal: Journal, days: float) -> set[str]:
+    boot_id = node.boot_id if isinstance(node.boot_id, str) else ""
     newest: dict[str, float] = {}  # seconds since the epoch
     since: dict[str, float] = {}  # seconds that a pass of this boot is old, on CLOCK_BOOTTIME
     up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -173,7 +175,7 @@ def _old_passes(root: str, journal: Journal, days: float, boot_id: str) -> set[s
             known = boot_id and entry.up_s >= 0
             since[name] = min(since.get(name, up_s), up_s - entry.up_s if known else 0.0)
         else:
-            found = _stat(os.path.dirname(inside(root, entry.quarantine)))
+            found = _stat(os.path.dirname(node.path(entry.quarantine)))
             newest[name] = max(newest.get(name, 0.0), entry.at, found.st_ctime if found else 0.0)
     limit = time.time() - days * 86_400
     old = {name for name, at in newest.items() if _FIRST_JANITOR < at < limit} - since.keys()

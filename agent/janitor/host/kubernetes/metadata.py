@@ -12,8 +12,9 @@ from janitor.core.model.evidence import Unknown
 from janitor.core.model.evidence_node import Machine, PrivateNetwork
 from janitor.core.model.routing import Route
 from janitor.core.model.unknown import unseen
-from janitor.host.files import inside, printable, read_bounded
+from janitor.host.files import printable, read_bounded
 from janitor.host.kubernetes import yaml_files
+from janitor.host.node import Node
 
 ADDRESS: Final = "169.254.169.254"
 _BASE: Final = "/hetzner/v1/metadata"
@@ -23,10 +24,10 @@ _DEADLINE_S = 3.0  # for all of it
 _LIMIT = 1 << 20
 
 
-def vendor(root: str) -> str:
+def vendor(node: Node) -> str:
     """Who made the machine, as DMI says; "" where it says nothing."""
     try:
-        text = read_bounded(inside(root, "/sys/class/dmi/id/sys_vendor"), 256)
+        text = read_bounded(node.path("/sys/class/dmi/id/sys_vendor"), 256)
     except OSError:
         return ""
     return printable(text.decode("utf-8", "replace").strip())

@@ -57,7 +57,7 @@ def read(node: Node, wanted: Wanted, configuration: Configuration, plugins: tupl
     if not isinstance(units, Unknown):
         units = tuple(_compared(node, unit, found) for unit in units)
     routes = interfaces.routes(proc) if isinstance(proc, procfs.Proc) else proc
-    vendor = metadata.vendor(node.root)
+    vendor = metadata.vendor(node)
     return NodeConfig(
         distribution=kind,
         server=_server(node, kind, units, found),
