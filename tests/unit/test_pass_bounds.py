@@ -337,22 +337,22 @@ def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tm
 
 def test_a_refusal_is_news_once() -> None:
     refusals = Refusals()
-    assert refusals.refused("a", "no lock", 0)
+    assert refusals.refused("a", recorded("no lock"), 0)
     assert refusals.postponed(4 * SECOND) == {"a"}
     assert refusals.postponed(5 * SECOND) == frozenset()
-    assert not refusals.refused("a", "no lock", 5 * SECOND)
+    assert not refusals.refused("a", recorded("no lock"), 5 * SECOND)
     assert refusals.postponed(14 * SECOND) == {"a"}
-    assert refusals.refused("a", "another reason", 15 * SECOND)
+    assert refusals.refused("a", recorded("another reason"), 15 * SECOND)
     refusals.try_all(16 * SECOND)
     assert refusals.postponed(16 * SECOND) == frozenset()
-    assert not refusals.refused("a", "another reason", 16 * SECOND)
+    assert not refusals.refused("a", recorded("another reason"), 16 * SECOND)
     for _ in range(40):
-        refusals.refused("a", "another reason", 16 * SECOND)
+        refusals.refused("a", recorded("another reason"), 16 * SECOND)
     assert refusals.postponed((16 + 3600) * SECOND - 1) == {"a"}
     assert refusals.postponed((16 + 3600) * SECOND) == frozenset()
-    assert refusals.refused("b", "x", 0)
+    assert refusals.refused("b", recorded("x"), 0)
     refusals.done("b")
-    assert refusals.refused("b", "x", 0)
+    assert refusals.refused("b", recorded("x"), 0)
 
 
 def test_what_is_postponed_takes_no_place_in_a_pass() -> None:

@@ -20,8 +20,11 @@ COMPARING = {
     "startswith", "endswith", "split", "rsplit", "partition", "rpartition", "find", "index", "count", "removeprefix",
     "removesuffix", "splitlines", "fullmatch", "match", "search", "findall", "sub",
 }  # fmt: skip
-FOR_PEOPLE = {"summary", "explanation", "strerror"}
-"""Fields of values that hold a sentence; `text`, `texts` and `hint` of report/words.py are functions that give one."""
+FOR_PEOPLE = {"summary", "explanation", "strerror", "why", "sentence", "hint"}
+"""Fields and variables that hold a sentence."""
+
+TELLERS = {"text", "texts", "hint", "describe_os_error"}
+"""Functions that give one."""
 
 
 def modules() -> Iterator[tuple[Path, ast.Module]]:
@@ -79,13 +82,16 @@ def sentence(node: ast.expr, functions: set[str]) -> bool:
     """Whether an expression is a text for people."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return node.func.id in functions
-    return isinstance(node, ast.Attribute) and node.attr in FOR_PEOPLE
+    return (isinstance(node, ast.Attribute) and node.attr in FOR_PEOPLE) or (
+        isinstance(node, ast.Name) and node.id in FOR_PEOPLE
+    )
 
 
 def decides(node: ast.AST, functions: set[str]) -> bool:
     """Whether it compares, searches or splits one."""
     if isinstance(node, ast.Compare):
-        return any(sentence(one, functions) for one in (node.left, *node.comparators))
+        of_values = [op for op in node.ops if not isinstance(op, ast.Is | ast.IsNot)]
+        return bool(of_values) and any(sentence(one, functions) for one in (node.left, *node.comparators))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in COMPARING:
         return sentence(node.func.value, functions) or any(sentence(one, functions) for one in node.args)
     return False
@@ -97,8 +103,9 @@ def test_nothing_compares_searches_or_splits_a_text_for_people() -> None:
         functions = {
             name.asname or name.name
             for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and node.module == "janitor.report.words"
+            if isinstance(node, ast.ImportFrom) and node.module in ("janitor.report.words", "janitor.host.files")
             for name in node.names
+            if name.name in TELLERS
         }
         wrong += [f"{path.name}:{getattr(node, 'lineno', 0)}" for node in ast.walk(tree) if decides(node, functions)]
     assert wrong == []
@@ -107,7 +114,8 @@ def test_nothing_compares_searches_or_splits_a_text_for_people() -> None:
 @pytest.mark.parametrize(
     "line",
     ["text(reason) == 'it is empty'", "'empty' in text(reason)", "text(reason).startswith('it')",
-     "re.match('it', text(x))", "error.strerror == 'No such file'", "finding.summary.split(':')"],
+     "re.match('it', text(x))", "error.strerror == 'No such file'", "finding.summary.split(':')",
+     "why != self._problem", "self.why == before.why"],
 )  # fmt: skip
 def test_what_would_be_found(line: str) -> None:
     assert any(decides(node, {"text"}) for node in ast.walk(ast.parse(line)))

@@ -114,7 +114,7 @@ def _action_line(pass_id: str, action: Action, done: bool, detail: Reason | None
         "container": "" if isinstance(action, RestoreRule | WriteSetting) else action.container_id,
         "proof": "; ".join(texts(action.proof)), "detail": "" if detail is None else text(detail), "pass": pass_id,
     }  # fmt: skip
-    return LogLine((CARRIED_OUT if done else _NOT_CARRIED_OUT)[action.kind], fields, action.key)
+    return LogLine((CARRIED_OUT if done else _NOT_CARRIED_OUT)[action.kind], fields, action.key, detail)
 
 
 def _texts(fields: dict[str, object]) -> dict[str, str]:

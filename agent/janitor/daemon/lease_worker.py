@@ -166,7 +166,7 @@ class Passing(Part):
             self.record.done.update([line.event])
             pass_id, told = line.fields.get("pass", ""), self._logged
             self._logged = (pass_id, told[1] + 1 if told[0] == pass_id else 1)
-        elif not line.key or self._refusals.refused(line.key, line.fields.get("detail", ""), clock().boottime_ns):
+        elif not line.key or self._refusals.refused(line.key, line.reason, clock().boottime_ns):
             self.log(line.event, **line.fields)
 
     def _note_told(self, action_records: tuple[str, int] | None) -> None:

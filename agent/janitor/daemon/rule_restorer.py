@@ -11,7 +11,7 @@ from janitor.core.rules.mirror import CHECK_NS
 from janitor.core.rules.profiles import SECOND
 from janitor.core.rules.rule_memory import RuleMemory
 from janitor.daemon.uncertainty import Doubt
-from janitor.host.files import describe_os_error
+from janitor.host.files import describe_os_error, os_error_identity
 from janitor.host.kernel.netlink import RuleSocket
 from janitor.host.kernel.procfs import clock
 from janitor.host.rule_owners import Owners
@@ -29,7 +29,7 @@ class Restoring:
     doubt: Doubt
     log: Log
     observe_only: bool
-    _refused: str = ""  # what the kernel refused last
+    _refused: object = None  # what the kernel refused last
     _postponed_ns: int = 0  # the postponement that was said last
 
     def restore(self) -> int | None:
@@ -99,10 +99,10 @@ class Restoring:
         except (FileExistsError, FileNotFoundError):
             pass
         except OSError as error:
-            sentence = f"{step.do} {rule}: {describe_os_error(error)}"
-            if sentence != self._refused:
+            refused = (step.do, rule, os_error_identity(error))
+            if refused != self._refused:
                 self.log(LogEvent.RULE_NOT_RESTORED, rule=str(rule), why=describe_os_error(error), hint=_hint(error))
-            self._refused = sentence
+            self._refused = refused
             return False
         if step.do == "remove":
             self.memory.deleted(rule)

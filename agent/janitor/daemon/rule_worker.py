@@ -9,7 +9,7 @@ from janitor.core.model.retry import SECOND, Retry, is_due
 from janitor.core.rules.rule_memory import RuleCounts
 from janitor.daemon.component import Health, Part
 from janitor.daemon.rule_keeper import RuleKeeper
-from janitor.host.files import describe_os_error
+from janitor.host.files import describe_os_error, os_error_identity
 from janitor.host.kernel.procfs import clock
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family
@@ -30,7 +30,7 @@ class Keeping(Part):
     counts_before: RuleCounts = field(default_factory=RuleCounts)  # of the last keeper
     _next_ns: int = 0  # when to begin, while there is no keeper
     _retry: Retry = field(default_factory=lambda: Retry(1, _LONGEST_WAIT_S))
-    _problem: str = ""
+    _problem: object = None  # why there is no keeper, as said last
 
     @property
     def counts(self) -> RuleCounts:
@@ -59,7 +59,7 @@ class Keeping(Part):
             if is_due(due, clock().boottime_ns):
                 keeper.tick()
         except OSError as error:
-            self._broken(describe_os_error(error))
+            self._broken(os_error_identity(error), describe_os_error(error))
 
     def last_round(self) -> None:
         """janitor ends: what is owed is put back as far as that may be done now."""
@@ -95,17 +95,17 @@ class Keeping(Part):
             return
         made = self.make()
         if isinstance(made, Unknown):
-            self._broken(text(made.reason), hint(made.reason))
+            self._broken(made.reason, text(made.reason), hint(made.reason))
             return
-        self.keeper, self._problem = made, ""
+        self.keeper, self._problem = made, None
         self._retry.succeeded()
         self.watching(made)
 
-    def _broken(self, why: str, hint: str = "") -> None:
+    def _broken(self, problem: object, why: str, hint: str = "") -> None:
         if self.keeper is not None:
             self.close(0)
         wait = self._retry.failed()
         self._next_ns = clock().boottime_ns + int(wait * SECOND)
-        if why != self._problem:
+        if problem != self._problem:
             self.log(LogEvent.RULES_NOT_WATCHED, why=why, hint=hint, again_s=wait)
-        self._problem = why
+        self._problem = problem

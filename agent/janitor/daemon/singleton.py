@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from janitor.host.cni.locks import DAEMON_LOCK, Busy, lost, take_daemon_lock
-from janitor.host.files import describe_os_error
+from janitor.host.files import describe_os_error, os_error_identity
 from janitor.host.kernel.procfs import clock
 from janitor.host.systemd.notify import notify
 from janitor.report.events import Log, LogEvent
@@ -20,7 +20,7 @@ class Sole:
     def __init__(self, root: Callable[[], str], log: Log) -> None:
         self._root, self._log = root, log
         self._fd: int | None = None
-        self._said = ""
+        self._said: object = None  # why it waits, as said last
         self.due_ns = 0  # when to try again, on CLOCK_BOOTTIME
         self.why = ""  # what it waits for; "" where it has the lock
         self.another = False  # whether that is another janitor
@@ -36,12 +36,13 @@ class Sole:
             self._fd = take_daemon_lock(self._root())
         except (Busy, OSError) as error:
             self.another = isinstance(error, Busy)
+            problem: object = os_error_identity(error) if isinstance(error, OSError) else error.reason
             self.why = describe_os_error(error) if isinstance(error, OSError) else text(error.reason)
             self.due_ns = clock().boottime_ns + _EVERY_NS
-            if self.why != self._said:
+            if problem != self._said:
                 self._log(LogEvent.WAITING, why=self.why, then="this one takes over when it can")
                 notify(READY="1", STATUS=f"waiting: {self.why}")
-            self._said = self.why
+            self._said = problem
             return False
         self.why, self.another = "", False
         return True
@@ -59,7 +60,7 @@ class Sole:
             self._log(
                 LogEvent.LOCK_LOST, why=f"{text(why)}; {taken}", then="this one does nothing until it has it again"
             )
-            self.due_ns, self._said = clock().boottime_ns + _EVERY_NS, ""
+            self.due_ns, self._said = clock().boottime_ns + _EVERY_NS, None
             return False
         return True
 

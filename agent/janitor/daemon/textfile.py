@@ -45,7 +45,7 @@ class Textfile(Part):
     _next_ns: int | None = 0  # when to write it, while no process is at work
     _again: bool = False
     _warned: bool = False  # of the process that is at work
-    _problem: str = ""
+    _problem: int | None = None  # the number of the error that was said last (errno(3))
 
     def __post_init__(self) -> None:
         """Where even SIGKILL does not help, there will be no second process."""
@@ -81,7 +81,10 @@ class Textfile(Part):
             self._next_ns = 0 if self._again else now + _EVERY_S * SECOND if self.path else None
         elif self._worker.late and not self._warned:
             self._warned = True
-            self._trouble(f"{self.path or 'removing the old one'}: the disk has not answered for {self.patience_s:g} s")
+            self._trouble(
+                errno.ETIMEDOUT,
+                f"{self.path or 'removing the old one'}: the disk has not answered for {self.patience_s:g} s",
+            )
 
     def close(self, patience_s: float) -> None:
         """End the process; what it leaves is replaced by the next one."""
@@ -110,28 +113,29 @@ class Textfile(Part):
                     made = write(path, families)
                     tell(f"wrote {made.device} {made.inode}".encode())
             except OSError as error:
-                tell(f"trouble {describe_os_error(error)}".encode("utf-8", "backslashreplace"))
+                tell(f"trouble {error.errno or 0} {describe_os_error(error)}".encode("utf-8", "backslashreplace"))
 
         try:
             self._worker.start(work)
         except OSError as error:
             self._next_ns = now + _EVERY_S * SECOND
-            self._trouble(f"starting its process: {describe_os_error(error)}")
+            self._trouble(error.errno or 0, f"starting its process: {describe_os_error(error)}")
 
     def _heard(self, line: str) -> None:
         word, _, rest = line.partition(" ")
         if word == "wrote":
             device, _, inode = rest.partition(" ")
-            self.written, self._problem = Written(self.path, int(device), int(inode)), ""
+            self.written, self._problem = Written(self.path, int(device), int(inode)), None
         elif word == "removed":
             self.written = None
         else:
-            self._trouble(rest)
+            number, _, why = rest.partition(" ")
+            self._trouble(int(number), why)
 
-    def _trouble(self, why: str) -> None:
-        if why != self._problem:
+    def _trouble(self, number: int, why: str) -> None:
+        if number != self._problem:
             self.log(LogEvent.TEXTFILE_NOT_WRITTEN, why=why)
-        self._problem = why
+        self._problem = number
 
 
 def write(path: str, families: tuple[Family, ...]) -> Written:

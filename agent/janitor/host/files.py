@@ -136,6 +136,11 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"it holds {name}")
 
 
+def os_error_identity(error: OSError) -> tuple[object, ...]:
+    """What tells one error from another: its kind, its number and the file. For what is to be said once."""
+    return type(error), error.errno, error.filename
+
+
 def describe_os_error(error: OSError) -> str:
     """What the system says, with the file it says it of where it names one."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)

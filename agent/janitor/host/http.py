@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from janitor.core.model.retry import SECOND, earliest, is_due
-from janitor.host.files import describe_os_error
+from janitor.host.files import describe_os_error, os_error_identity
 from janitor.host.kernel.procfs import clock
 
 _CONNECTIONS: Final = 16
@@ -83,7 +83,7 @@ class Server:
     _listening: socket.socket | None = None
     _connections: dict[int, _Connection] = field(default_factory=dict)
     _next_ns: int | None = 0  # when to listen again; None while it does
-    _problem: str = ""
+    _problem: tuple[object, ...] = ()  # why it does not listen, as said last
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """What to wait for, to read and to write."""
@@ -135,11 +135,11 @@ class Server:
             if made is not None:
                 made.close()
             self._next_ns = now + _AGAIN_S * SECOND
-            if describe_os_error(error) != self._problem:
+            if (problem := os_error_identity(error)) != self._problem:
                 self.tell(NotListening(f"{host} port {port}", describe_os_error(error), _AGAIN_S))
-            self._problem = describe_os_error(error)
+            self._problem = problem
             return
-        self._listening, self._problem = made, ""
+        self._listening, self._problem = made, ()
         self.tell(Listening(f"{host} port {port}"))
 
     def _accept(self, now: int) -> None:

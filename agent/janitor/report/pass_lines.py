@@ -5,16 +5,18 @@ import msgspec
 from janitor.core.leases.judgement import Verdict
 from janitor.core.model.findings import Severity
 from janitor.core.model.fingerprint import Fingerprint
+from janitor.core.model.reason import Reason
 from janitor.report.events import LogEvent
 from janitor.report.json_bytes import to_bytes
 
 
 class LogLine(msgspec.Struct, frozen=True, tag=True):
-    """A line for the log. `key` names the action that it is about (Action.key), done or refused."""
+    """A line for the log. `key` names the action that it is about (Action.key), `reason` says why it was refused."""
 
     event: LogEvent
     fields: dict[str, str]
     key: str = ""
+    reason: Reason | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a field that the event does not declare."""

@@ -10,7 +10,7 @@ from rich.table import Table
 from janitor.core.leases.judgement import Verdict
 from janitor.core.model.findings import Severity
 from janitor.core.model.text import id_ranges, safe
-from janitor.report.document import LeaseRow, Report
+from janitor.report.document import LeaseRow, ReasonRow, Report
 from janitor.report.finding_row import FindingRow
 from janitor.report.fixes import fix_lines
 from janitor.report.headline import headlines
@@ -91,13 +91,14 @@ def _leases(report: Report, every_lease: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("ADDRESS", "VERDICT", "POD", "CONTAINER", "WHY"):
         table.add_column(column, no_wrap=column in ("ADDRESS", "VERDICT", "CONTAINER"))
-    above = ""
+    above: ReasonRow | None = None
     for lease in shown:
         address, pod, container, why = (
             escape(safe(text or "-")) for text in (lease.address, lease.pod, lease.container_id[:13], _why(lease))
         )
         if not every_lease:  # hundreds that leaked alike, in a terminal of 80 columns
-            why, above = ("the same" if why == above else why), why
+            why = "the same" if lease.reason is not None and lease.reason == above else why
+            above = lease.reason
         table.add_row(address, f"[{_VERDICTS[lease.verdict]}]{lease.verdict}[/]", pod, container, why)
     if len(rows) > len(shown):
         table.caption = f"and {len(rows) - len(shown)} more: --all, or -o json"

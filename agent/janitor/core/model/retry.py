@@ -6,6 +6,8 @@ A time is in ns of CLOCK_BOOTTIME; None is never, 0 is at once. Pure.
 from dataclasses import dataclass, field
 from typing import Final
 
+from janitor.core.model.reason import Reason
+
 SECOND: Final = 1_000_000_000
 _FIRST_S: Final = 5
 _LONGEST_S: Final = 3600
@@ -42,7 +44,7 @@ class Retry:
 
 @dataclass(slots=True)
 class _Refused:
-    reason: str
+    reason: Reason | None
     not_before_ns: int
     retry: Retry = field(default_factory=lambda: Retry(_FIRST_S, _LONGEST_S))
 
@@ -53,7 +55,7 @@ class Refusals:
 
     _refused: dict[str, _Refused] = field(default_factory=dict)
 
-    def refused(self, key: str, reason: str, now_ns: int) -> bool:
+    def refused(self, key: str, reason: Reason | None, now_ns: int) -> bool:
         """Note it; whether that is news: a first refusal, or one for another reason than before."""
         before = self._refused.get(key)
         one = self._refused.setdefault(key, _Refused(reason, now_ns))
