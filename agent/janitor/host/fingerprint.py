@@ -13,11 +13,11 @@ from typing import Final
 from janitor.core.model.evidence import Evidence, Unknown, known
 from janitor.core.model.fingerprint import Fingerprint
 from janitor.host.cni.directories import CACHES, CONFIGURATION, DATA_DIR
-from janitor.host.files import entries, inside
-from janitor.host.kernel import netlink, procfs
+from janitor.host.files import entries
+from janitor.host.kernel import netlink
 from janitor.host.kernel.namespaces import in_network
 from janitor.host.kernel.procfs import Proc
-from janitor.host.node import Node
+from janitor.host.node import Node, find_node
 from janitor.host.runtime.listeners import listener, pin
 from janitor.host.runtime.rpc import socket_path
 from janitor.host.runtime.tasks import task_parents
@@ -30,13 +30,14 @@ _MORE: Final = (
 
 def places(evidence: Evidence) -> Fingerprint:
     """All that this evidence's leases hang on, without a digest. OSError for a path that leads nowhere (ELOOP)."""
-    root, node = evidence.root, procfs.node_root(evidence.root)
+    node = find_node(evidence.root)
+    whole = node.complete()
     directories = [directory.path for directory in known(evidence.lease_directories)]
     written = [*CACHES, DATA_DIR, *evidence.allowed_data_dirs, *directories]
     configured = {os.path.dirname(network.source) for network in known(evidence.networks)}
     configured |= {*evidence.node_config.cni_directories}
-    read = [*sorted(configured), *_MORE, *task_parents(node)]
-    paths = [inside(root, path) for path in written] + [inside(node, path) for path in read]
+    read = [*sorted(configured), *_MORE, *task_parents(whole)]
+    paths = [node.path(path) for path in written] + [whole.path(path) for path in read]
     return Fingerprint(tuple(dict.fromkeys(paths)), tuple(endpoint.address for endpoint in known(evidence.endpoints)))
 
 

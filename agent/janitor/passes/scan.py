@@ -84,7 +84,7 @@ def observe(options: Options) -> Evidence:
     started = node.clock()
     whose = Whose(proc, whole.root) if isinstance(proc, procfs.Proc) else None
     wanted = kubelet.endpoints(node, options.cri_endpoints, options.configured_endpoints, whose)
-    runtimes = [cri.introduce(root, address, origin, proc, options.deadline_s, whose) for address, origin in wanted]
+    runtimes = [cri.introduce(node, address, origin, options.deadline_s, whose) for address, origin in wanted]
     cni_directories = tuple(d for runtime in runtimes for d in runtime.cni_directories)
     configuration = cni_reader.read_configuration(whole, cni_directories)
     networks = cni.read_networks(whole, configuration)
@@ -99,7 +99,7 @@ def observe(options: Options) -> Evidence:
     )
     directories = leases.compared(directories, node, views)
     endpoints = tuple(cri.ask(runtime, options.deadline_s) for runtime in runtimes)
-    task_directories = tasks.task_directories(whole.root)
+    task_directories = tasks.task_directories(whole)
     if isinstance(proc, Unknown):
         witnesses, seen = Spoken(proc), netns.Witnessed(proc)
     else:

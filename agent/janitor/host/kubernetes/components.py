@@ -37,7 +37,7 @@ _MOST: Final = 16  # of one name: a pod may give it to any number of processes, 
 
 def components(node: Node, distribution: str) -> tuple[Component, ...] | Unknown:
     """Every component that could be seen, the running ones first; Unknown only where nothing could be looked at."""
-    running = _processes(node.proc, node.root) if isinstance(node.proc, Proc) else node.proc
+    running = _processes(node)
     found = list(running) if not isinstance(running, Unknown) else []
     written = _manifests(node)
     if distribution in ("k3s", "rke2"):
@@ -81,9 +81,12 @@ def _is_the_nodes(proc: Proc, pid: int, name: str, whose: Whose) -> bool:
         return not _elsewhere(proc, pid)
 
 
-def _processes(proc: Proc, root: str) -> tuple[Component, ...] | Unknown:
+def _processes(node: Node) -> tuple[Component, ...] | Unknown:
+    proc = node.proc
+    if isinstance(proc, Unknown):
+        return proc
     found: list[Component] = []
-    whose = Whose(proc, root)
+    whose = Whose(proc, node.root)
     try:
         pids = proc.pids()
     except OSError as error:

@@ -19,8 +19,8 @@ from janitor.core.model.evidence import (
     Unknown,
     unseen,
 )
-from janitor.host.kernel.procfs import Proc
 from janitor.host.kernel.whose import Whose
+from janitor.host.node import Node
 from janitor.host.runtime import containerd, cri_pb2
 from janitor.host.runtime.listeners import Pin, listener, pin
 from janitor.host.runtime.rpc import CallError, Channel, open_channel, socket_path
@@ -51,17 +51,17 @@ class Introduction:
 
 
 def introduce(
-    root: str, address: str, origin: EndpointOrigin, proc: Proc | Unknown, deadline_s: float, whose: Whose | None = None
+    node: Node, address: str, origin: EndpointOrigin, deadline_s: float, whose: Whose | None = None
 ) -> Introduction:
     """Connect, and ask for the version and the CNI directory. Never raises.
 
     Without `whose`, or where the operator has named the socket, whoever listens there is believed to be the runtime.
     """
-    path = socket_path(root, address)
+    path = socket_path(node.root, address)
     pinned = path if isinstance(path, Unknown) else pin(path, address)
     if isinstance(pinned, Unknown):
         return Introduction(address, origin, None, "", "", (), (), pinned, pinned)
-    answering = listener(pinned, address, proc, None if origin in NAMED else whose)
+    answering = listener(pinned, address, node.proc, None if origin in NAMED else whose)
     listeners = answering.processes
     if answering.problem is not None:
         pinned.close()

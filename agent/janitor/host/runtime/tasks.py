@@ -9,7 +9,8 @@ from typing import Final
 from janitor.core.model.codes import Code
 from janitor.core.model.evidence import TaskDirectory, Unknown
 from janitor.core.model.lease import CRI_ID
-from janitor.host.files import inside, names, unknown
+from janitor.host.files import names, unknown
+from janitor.host.node import Node
 
 _STATES: Final = (
     "/run/containerd",
@@ -22,22 +23,22 @@ _TASKS: Final = ("io.containerd.runtime.v2.task", "io.containerd.runtime.v1.linu
 _MONITORED: Final = ("/run/crun", "/run/runc", "/run/containers/storage/overlay-containers")
 
 
-def task_directories(root: str) -> tuple[TaskDirectory, ...] | Unknown:
+def task_directories(node: Node) -> tuple[TaskDirectory, ...] | Unknown:
     """Every task directory of containerd, runc, crun and conmon; IDs of 64 digits only."""
     found: list[TaskDirectory] = []
     try:
-        for parent in task_parents(root):
-            ids = [name for name in names(inside(root, parent)) if CRI_ID.fullmatch(name)]
+        for parent in task_parents(node):
+            ids = [name for name in names(node.path(parent)) if CRI_ID.fullmatch(name)]
             found += [TaskDirectory(f"{parent}/{container_id}", container_id) for container_id in ids]
     except OSError as error:
         return unknown(Code.CANNOT_READ_TASKS, error)
     return tuple(found)
 
 
-def task_parents(root: str) -> list[str]:
+def task_parents(node: Node) -> list[str]:
     """Where there may be task directories. OSError."""
     parents = list(_MONITORED)
     for state in _STATES:
         for kind in _TASKS:
-            parents += [f"{state}/{kind}/{space}" for space in names(inside(root, f"{state}/{kind}"))]
+            parents += [f"{state}/{kind}/{space}" for space in names(node.path(f"{state}/{kind}"))]
     return parents
