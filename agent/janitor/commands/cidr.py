@@ -30,49 +30,60 @@ class Scheme(StrEnum):
 def cidr(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="kube.tf, config.yaml of k3s or RKE2, or what kubeadm or k0s got."),
+        typer.Argument(metavar="[FILE]...", help="kube.tf, or the configuration of k3s, RKE2, kubeadm or k0s."),
     ] = None,
     network: Annotated[
-        str | None, typer.Option("--network", metavar="CIDR", help="The private network of the nodes, at Hetzner.")
+        str | None, typer.Option("--network", metavar="CIDR", help="Private network of the nodes at Hetzner.")
     ] = None,
     pods: Annotated[
-        str | None, typer.Option("--pods", metavar="CIDR", help="The range of the pods; two with a comma: dual-stack.")
+        str | None, typer.Option("--pods", metavar="CIDR", help="Pod range; IPv4,IPv6 for dual-stack.")
     ] = None,
     services: Annotated[
-        str | None, typer.Option("--services", metavar="CIDR", help="The range of the Services; likewise.")
+        str | None, typer.Option("--services", metavar="CIDR", help="Service range; IPv4,IPv6 for dual-stack.")
     ] = None,
-    dns: Annotated[str | None, typer.Option("--dns", metavar="IP", help="The address of the cluster DNS.")] = None,
+    dns: Annotated[str | None, typer.Option("--dns", metavar="IP", help="Address of the cluster DNS.")] = None,
     node_subnet: Annotated[
         list[str] | None,
-        typer.Option("--node-subnet", metavar="[NAME=]CIDR", help="A subnet that nodes are in; repeatable."),
+        typer.Option("--node-subnet", metavar="[NAME=]CIDR", help="Subnet that contains nodes; repeatable."),
     ] = None,
     node_ip: Annotated[
         list[str] | None,
-        typer.Option("--node-ip", metavar="IP[=CIDR]", help="A node, and its pod range if it has one; repeatable."),
+        typer.Option("--node-ip", metavar="IP[=CIDR]", help="Node, with its pod range if assigned; repeatable."),
     ] = None,
     node_mask: Annotated[
-        str | None, typer.Option("--node-mask", metavar="BITS", help="Of a node's pod range [24; 24,64].")
+        str | None,
+        typer.Option(
+            "--node-mask",
+            metavar="BITS",
+            help="Prefix length of a node's pod range.  [default: 24,64]",
+        ),
     ] = None,
-    nodes: Annotated[
-        int | None, typer.Option("--nodes", metavar="N", help="How many nodes there will be at most.")
-    ] = None,
+    nodes: Annotated[int | None, typer.Option("--nodes", metavar="N", help="Maximum number of nodes.")] = None,
     max_pods: Annotated[
-        int | None, typer.Option("--max-pods", metavar="N", help="How many pods a node runs at most [110].")
+        int | None, typer.Option("--max-pods", metavar="N", help="Maximum number of pods on a node.  [default: 110]")
     ] = None,
-    scheme: Annotated[Scheme | None, typer.Option("--scheme", help="Node subnets follow from the network.")] = None,
+    scheme: Annotated[Scheme | None, typer.Option("--scheme", help="Derive node subnets from --network.")] = None,
     control_planes: Annotated[
-        int | None, typer.Option("--control-plane-pools", metavar="N", help="Pools of the scheme [3].")
+        int | None,
+        typer.Option("--control-plane-pools", metavar="N", help="Control-plane pools of --scheme.  [default: 3]"),
     ] = None,
-    agents: Annotated[int | None, typer.Option("--agent-pools", metavar="N", help="Pools of the scheme [3].")] = None,
+    agents: Annotated[
+        int | None, typer.Option("--agent-pools", metavar="N", help="Agent pools of --scheme.  [default: 3]")
+    ] = None,
     routes: Annotated[
-        bool | None, typer.Option("--routes/--no-routes", help="Each node has a route in the network, or an overlay.")
+        bool | None,
+        typer.Option("--routes/--no-routes", help="Whether nodes have routes in the network, or an overlay."),
     ] = None,
-    output: Annotated[Output, typer.Option("-o", "--output", help="Form of the report.")] = Output.TABLE,
-    fail_on: Annotated[Severity, typer.Option("--fail-on", help="Exit 1 from this severity on.")] = Severity.WARNING,
+    output: Annotated[Output, typer.Option("-o", "--output", help="Output format.")] = Output.TABLE,
+    fail_on: Annotated[
+        Severity, typer.Option("--fail-on", help="Exit with 1 for findings of this severity or higher.")
+    ] = Severity.WARNING,
 ) -> None:
-    """Judge an address plan before a cluster exists, and propose the nearest one without a fault.
+    """Check the address plan of a cluster before it exists.
 
-    Flags win over files. Exit 0: nothing to report. 1: findings. 2: a file could not be read. 64: wrong usage.
+    Proposes the nearest plan without a finding. Options override values in the files.
+
+    Exit codes: 0 nothing to report, 1 findings, 2 unreadable file, 64 wrong usage, 70 bug in janitor.
     """
     from janitor.core.address_plan.settings import plan_from
     from janitor.report import cidr_document, cidr_html, cidr_table

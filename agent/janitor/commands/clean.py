@@ -41,21 +41,23 @@ _LOOK_EVERY_S = 5
 
 def clean(
     only: Annotated[
-        str | None, typer.Option("--only", metavar="IDS", help="Only what these findings are about: leases, LEASE001,…")
+        str | None,
+        typer.Option("--only", metavar="IDS", help="Repair only these IDs or families (leases,RULE001)."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Leave what would have to be watched first.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes without making them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Skip leases that need a grace period.")] = False,
     grace: Annotated[
-        int | None, typer.Option("--grace", metavar="SECONDS", help="Watch for so long [600, at least 60].")
+        int | None,
+        typer.Option("--grace", metavar="SECONDS", help="Grace period, at least 60.  [default: 600]"),
     ] = None,
     fix: Annotated[
         str | None,
-        typer.Option("--fix", metavar="WHAT", help="Change a setting: networkd (to leave rules alone)."),
+        typer.Option("--fix", metavar="WHAT", help="Change a setting: networkd (keeps foreign rules)."),
     ] = None,
-    most: Annotated[int, typer.Option("--max", metavar="N", help="Change at most so many files.")] = 256,
+    most: Annotated[int, typer.Option("--max", metavar="N", help="Free and discard at most N files.")] = 256,
     network: Annotated[
-        list[str] | None, typer.Option("--network", metavar="NAME", help="Only this network; repeatable.")
+        list[str] | None, typer.Option("--network", metavar="NAME", help="Clean only this network; repeatable.")
     ] = None,
     root: Root = "/",
     cri_endpoint: Endpoints = None,
@@ -63,9 +65,11 @@ def clean(
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
-    """Free what is proven dead. Shows it first, and asks; 'janitor undo' puts it back.
+    """Free dead leases and repair related findings.
 
-    Exit 0: all done. 1: something is left. 2: something could not be checked. 64: wrong usage. 70: a bug.
+    Shows the changes and asks before it makes them. 'janitor undo' reverts them.
+
+    Exit codes: 0 done, 1 something was left, 2 something could not be checked, 64 wrong usage, 70 bug in janitor.
     """
     from janitor.core.model.action import Policy
     from janitor.report.changes import plan_text
@@ -113,14 +117,18 @@ def clean(
 
 
 def undo(
-    pass_id: Annotated[str | None, typer.Argument(metavar="[PASS]", help="A pass, from --list [the last one].")] = None,
-    listing: Annotated[bool, typer.Option("--list", help="Show the passes that there are.")] = False,
+    pass_id: Annotated[
+        str | None, typer.Argument(metavar="[PASS]", help="Pass to undo, from --list.  [default: the last]")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List all passes and exit.")] = False,
     root: Root = "/",
     config: ConfigFile = None,
 ) -> None:
-    """Put back what a pass of 'janitor clean' moved, as far as the addresses are still free.
+    """Undo a pass of 'janitor clean', the daemon or the boot stage.
 
-    Exit 0: all of it is back. 1: something could not be put back. 2: it could not be tried.
+    Does not put back a lease whose address is in use or leased again.
+
+    Exit codes: 0 done, 1 something could not be undone, 2 could not start, 64 wrong usage, 70 bug in janitor.
     """
     from janitor.core.model.action import ReserveLease
     from janitor.core.model.lease import canonical_address

@@ -34,40 +34,43 @@ class Stop(Exception):  # noqa: N818 (it is no error of ours)
         self.code = code
 
 
-Root = Annotated[str, typer.Option("--root", metavar="DIR", help="Look at the node mounted there (/host, /mnt).")]
+Root = Annotated[str, typer.Option("--root", metavar="DIR", help="Where the node's / is mounted.")]
 Endpoints = Annotated[
     list[str] | None,
-    typer.Option("--cri-endpoint", metavar="SOCKET", help="The runtime's socket, unix:///…; may be repeated."),
+    typer.Option(
+        "--cri-endpoint",
+        metavar="SOCKET",
+        help="CRI socket, unix:///PATH; repeatable.  [default: detected]",
+    ),
 ]
 DataDirs = Annotated[
     list[str] | None,
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Judge the networks in this host-local data directory as well; repeatable.",
+        help="Also check this host-local data directory; repeatable.",
     ),
 ]
 EvidenceFile = Annotated[
     Path | None,
-    typer.Option("--evidence", metavar="FILE", help="Judge what 'janitor collect' wrote; - for stdin."),
+    typer.Option("--evidence", metavar="FILE", help="Read the output of 'collect', - for stdin."),
 ]
 Deadline = Annotated[
     float | None,
-    typer.Option("--deadline", metavar="SECONDS", help="Longest wait for one answer of a runtime [5]."),
+    typer.Option("--deadline", metavar="SECONDS", help="Timeout of one runtime call.  [default: 5]"),
 ]
 NodesFile = Annotated[
     Path | None,
-    typer.Option("--nodes", metavar="FILE", help="What 'kubectl get nodes -o json' printed; other kinds may be in it."),
+    typer.Option("--nodes", metavar="FILE", help="Read Nodes from the output of 'kubectl get nodes -o json'."),
 ]
 KubeConfig = Annotated[
     str | None,
-    typer.Option("--kubeconfig", metavar="FILE", help="Ask the API server with this; 'in-cluster' in a pod."),
+    typer.Option("--kubeconfig", metavar="FILE", help="Read Nodes from the API server; 'in-cluster' in a pod."),
 ]
-NoMetadata = Annotated[
-    bool, typer.Option("--no-metadata", help="Do not ask the metadata service of Hetzner's servers.")
-]
+NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not query Hetzner's metadata service.")]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Configuration [/etc/janitor/janitor.toml].")
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Configuration.  [default: /etc/janitor/janitor.toml]"),
 ]
 
 

@@ -41,12 +41,18 @@ class LogFormat(StrEnum):
 
 
 def run(
-    only: Annotated[str, typer.Option("--only", metavar="PARTS", help="Which parts: leases, rules.")] = "leases,rules",
-    observe: Annotated[bool, typer.Option("--observe", help="Watch and report; change nothing.")] = False,
-    log_format: Annotated[LogFormat, typer.Option("--log-format", help="Form of the log.")] = LogFormat.KEYVALUE,
+    only: Annotated[
+        str, typer.Option("--only", metavar="PARTS", help="What to look after: leases, rules or both.")
+    ] = "leases,rules",
+    observe: Annotated[bool, typer.Option("--observe", help="Report only; change nothing.")] = False,
+    log_format: Annotated[LogFormat, typer.Option("--log-format", help="Log format.")] = LogFormat.KEYVALUE,
     listen: Annotated[
         str | None,
-        typer.Option("--listen", metavar="ADDRESS:PORT", help="For /metrics and the page; '' for none."),
+        typer.Option(
+            "--listen",
+            metavar="ADDRESS:PORT",
+            help="Where to serve metrics and page; '' for none.  [default: 127.0.0.1:9742]",
+        ),
     ] = None,
     root: Root = "/",
     cri_endpoint: Endpoints = None,
@@ -54,9 +60,11 @@ def run(
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
-    """Look after the leases and the policy rules until told to end. SIGHUP reads the configuration again.
+    """Run the daemon: free dead leases and restore policy rules.
 
-    Exit 0: told to end. 2: it could not begin. 64: wrong usage. 70: a bug.
+    Runs until SIGTERM or SIGINT. SIGHUP reloads the configuration.
+
+    Exit codes: 0 stopped by a signal, 2 could not start, 64 wrong usage, 70 bug in janitor.
     """
     from janitor.daemon.loop import Daemon
     from janitor.daemon.status import SettingsError
