@@ -97,20 +97,23 @@ def cidr(
     }  # fmt: skip
     for name, value in (("--network", network), ("--pods", pods), ("--services", services), ("--dns", dns)):
         if value is not None and not value.strip(" ,"):
-            raise Stop(f"{name} is empty: leave it out, or give it a value", EXIT_USAGE)
+            raise Stop(f"{name} is empty: give a value or omit the option", EXIT_USAGE)
     flags = _from_flags(given, node_subnet or [], node_ip or [])
     settings = [setting for file in files or () for setting in _read(file, frozenset(f.key for f in flags))] + flags
     if not any(s.key in ("cluster-cidr", "service-cidr", "network") for s in settings):
         raise Stop(
-            "there is no plan to judge: name a file, or give --pods and --services, such as 'janitor cidr --pods "
+            "no address plan given: name a file, or use --pods and --services, for example 'janitor cidr --pods "
             "10.42.0.0/16 --services 10.43.0.0/16'",
             EXIT_USAGE,
         )
     if scheme and not any(s.key == "network" for s in settings):
-        raise Stop(f"--scheme {scheme} cuts node subnets out of the network: give --network as well", EXIT_USAGE)
+        raise Stop(f"--scheme {scheme} derives node subnets from the network: add --network", EXIT_USAGE)
     plan = plan_from(tuple(settings))
     if node_mask and plan.node_mask_v6 != 64 and not any(":" in part.value for part in plan.pods):
-        raise Stop(f"--node-mask {node_mask}: no IPv4 range has so long a mask, and the pods have no other", EXIT_USAGE)
+        raise Stop(
+            f"--node-mask {node_mask}: the IPv6 prefix length is {plan.node_mask_v6}, but no pod range is IPv6",
+            EXIT_USAGE,
+        )
     report = cidr_document.make_report(plan, fail_on)
     if output is Output.JSON:
         write(cidr_document.to_json(report))
@@ -139,21 +142,21 @@ def _read(file: Path, given: frozenset[str]) -> "tuple[Setting, ...]":
     try:
         return plan_files.settings(str(file), given)
     except OSError as error:
-        raise Stop(f"reading the plan in {file}: {error.strerror}") from None
+        raise Stop(f"reading the address plan {file}: {error.strerror}") from None
     except ValueError as error:
-        raise Stop(f"reading the plan in {file}: {error}") from None
+        raise Stop(f"reading the address plan {file}: {error}") from None
 
 
 def _positive(flag: str, number: int | None) -> str | None:
     if number is not None and number < 1:
-        raise Stop(f"{flag} {number}: it takes 1 or more", EXIT_USAGE)
+        raise Stop(f"{flag} {number}: must be 1 or more", EXIT_USAGE)
     return None if number is None else str(number)
 
 
 def _ones(flag: str, number: int | None) -> str | None:
     """So many pools of one node."""
     if number is not None and not 1 <= number <= 200:
-        raise Stop(f"{flag} {number}: it takes 1 to 200", EXIT_USAGE)
+        raise Stop(f"{flag} {number}: must be 1 to 200", EXIT_USAGE)
     return None if number is None else ",".join(["1"] * number)
 
 
@@ -163,9 +166,7 @@ def _masks(text: str | None) -> dict[str, str | None]:
         return {}
     parts = [part.strip().removeprefix("/") for part in text.split(",")]
     if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= 128 for part in parts):
-        raise Stop(
-            f"--node-mask {text}: it takes a number of bits, like 24, or two with a comma, like 24,64", EXIT_USAGE
-        )
+        raise Stop(f"--node-mask {text}: must be a prefix length such as 24, or two such as 24,64", EXIT_USAGE)
     masks = {"node-cidr-mask-size-ipv4": parts[0], "node-cidr-mask-size-ipv6": parts[1] if len(parts) > 1 else None}
     if len(parts) == 1 and int(parts[0]) > 32:
         masks = {"node-cidr-mask-size-ipv4": None, "node-cidr-mask-size-ipv6": parts[0]}

@@ -103,10 +103,10 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 (the last resort: a bug must not end in a traceback on a pager)
         changed = "Nothing was changed."
         if {"clean", "undo", "boot", "run"} & set(sys.argv):
-            changed = "What was changed is in the journal: see 'janitor undo --list'."
+            changed = "The journal has what was changed: see 'janitor undo --list'."
         print(
             f"janitor: a bug in janitor {__version__}: {type(error).__name__}: {error}. {changed} Please "
-            "report it, with the output of 'janitor --debug …' and, if it can be had, 'janitor collect'.",
+            "report it with the output of 'janitor --debug …' and, if possible, 'janitor collect'.",
             file=sys.stderr,
         )
         if "--debug" in sys.argv:

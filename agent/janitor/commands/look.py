@@ -73,7 +73,7 @@ def scan(
     from janitor.report import document, npd, table
 
     if evidence is not None and (nodes or kubeconfig):
-        raise Stop("--evidence is a look already taken; it does not go with --nodes or --kubeconfig", EXIT_USAGE)
+        raise Stop("--evidence cannot be used with --nodes or --kubeconfig", EXIT_USAGE)
     ask = wanted(nodes, kubeconfig, no_metadata)
     report, _ = _report(evidence, root, cri_endpoint, data_dir, deadline, config, only, fail_on, ask)
     if output is Output.JSON:
@@ -113,7 +113,7 @@ def explain(
     try:
         canonical = str(ip_address(address.strip()))
     except ValueError:
-        raise Stop(f"'{address}' is not an IP address; try: janitor explain 10.42.0.7", EXIT_USAGE) from None
+        raise Stop(f"'{address}' is not an IP address; example: janitor explain 10.42.0.7", EXIT_USAGE) from None
     report, judgement = _report(
         evidence, root, cri_endpoint, data_dir, deadline, config, None, Severity.WARNING, explained_address=canonical
     )
@@ -163,7 +163,7 @@ def _report(
     if evidence_file is not None:
         if root != "/" or cri_endpoint or data_dir or deadline:
             others = "--root, --cri-endpoint, --data-dir or --deadline"
-            raise Stop(f"--evidence is a look already taken; it does not go with {others}", EXIT_USAGE)
+            raise Stop(f"--evidence cannot be used with {others}", EXIT_USAGE)
         evidence = _read_evidence(evidence_file)
     else:
         where = options(root, cri_endpoint, data_dir, deadline, config)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _CAP_NET_ADMIN: Final = 12  # capabilities(7)
 _PARTS: Final = ("leases", "rules")
-_NO_RIGHT: Final = "putting rules back needs CAP_NET_ADMIN: run as root, give the capability, or take --observe"
+_NO_RIGHT: Final = "restoring rules needs CAP_NET_ADMIN: run as root, add the capability, or use --observe"
 
 
 class LogFormat(StrEnum):
@@ -71,7 +71,7 @@ def run(
 
     parts = frozenset(part.strip() for part in only.split(","))
     if not parts or not parts <= set(_PARTS):
-        raise Stop(f"--only {only}: the parts are {' and '.join(_PARTS)}", EXIT_USAGE)
+        raise Stop(f"--only {only}: must be {' or '.join(_PARTS)}, or both with a comma", EXIT_USAGE)
 
     def read() -> "Settings":
         where = options(root, cri_endpoint, data_dir, deadline, config)
@@ -100,7 +100,7 @@ def _listening(settings: "Config", listen: str) -> "Config":
     from janitor.config import address
 
     if listen and address(listen) is None:
-        raise Stop(f"--listen {listen}: it takes ADDRESS:PORT, like 127.0.0.1:9742 or [::1]:9742", EXIT_USAGE)
+        raise Stop(f"--listen {listen}: must be ADDRESS:PORT, such as 127.0.0.1:9742 or [::1]:9742", EXIT_USAGE)
     return msgspec.structs.replace(settings, listen=listen)
 
 
@@ -141,7 +141,7 @@ def _can_begin(wanted: "Settings") -> None:
 
     proc = procfs.find_proc(wanted.options.root)
     if isinstance(proc, Unknown):
-        raise Stop(f"the rules cannot be watched: {text(proc.reason)}")
+        raise Stop(f"cannot watch the policy rules: {text(proc.reason)}")
     if wanted.repair_rules and wanted.no_rules:
         raise Stop(wanted.no_rules)
 
