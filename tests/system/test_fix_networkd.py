@@ -61,7 +61,7 @@ def test_the_drop_in(node: RoutedNode) -> None:
     assert "already in place" in node.janitor(*FIX, "--yes").stdout
     file.write_text("[Network]\nManageForeignRoutes=yes\n")
     assert node.janitor(*FIX, "--yes").returncode == 0
-    assert "1 change put back" in node.janitor("undo").stdout
+    assert "1 change undone" in node.janitor("undo").stdout
     assert file.read_text() == "[Network]\nManageForeignRoutes=yes\n"
     file.rename(file.with_name("elsewhere"))
     file.symlink_to("elsewhere")

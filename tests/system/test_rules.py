@@ -654,7 +654,7 @@ class TestByHand:
         assert "nothing to do" in node.janitor("clean", "--yes", "--only", "rules").stdout
         pass_id = node.janitor("undo", "--list").stdout.split()[0]
         done = node.janitor("undo")
-        assert "2 changes put back, 0 not" in done.stdout
+        assert "2 changes undone, 0 not" in done.stdout
         assert "lookup 77" not in node.rules()
         # Once kube-router has started anew the rule is its own, and not ours to take away.
         node.janitor("clean", "--yes", "--only", "rules")
