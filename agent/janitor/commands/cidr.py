@@ -48,7 +48,9 @@ def cidr(
     ] = None,
     node_ip: Annotated[
         list[str] | None,
-        typer.Option("--node-ip", metavar="IP[=CIDR]", help="Node, with its pod range if assigned; repeatable."),
+        typer.Option(
+            "--node-ip", metavar="IP[=CIDR]", help="Node address, with its pod range if assigned; repeatable."
+        ),
     ] = None,
     node_mask: Annotated[
         str | None,

@@ -54,7 +54,9 @@ def clean(
     ] = None,
     fix: Annotated[
         str | None,
-        typer.Option("--fix", metavar="WHAT", help="Change a setting: networkd (keeps foreign rules)."),
+        typer.Option(
+            "--fix", metavar="WHAT", help="Change a setting instead; networkd: keep policy rules of other programs."
+        ),
     ] = None,
     most: Annotated[int, typer.Option("--max", metavar="N", help="Free and discard at most N files.")] = 256,
     network: Annotated[
@@ -66,11 +68,11 @@ def clean(
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
-    """Free dead leases and repair related findings.
+    """Free leaked leases and repair related findings.
 
     Shows the changes and asks before it makes them. 'janitor undo' reverts them.
 
-    Exit codes: 0 done, 1 something was left, 2 something could not be checked, 64 wrong usage, 70 bug in janitor.
+    Exit codes: 0 done, 1 something left to do, 2 something could not be checked, 64 wrong usage, 70 bug in janitor.
     """
     from janitor.core.model.action import Policy
     from janitor.report.changes import plan_text

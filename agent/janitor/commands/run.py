@@ -60,7 +60,7 @@ def run(
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
-    """Run the daemon: free dead leases and restore policy rules.
+    """Run the daemon: free leaked leases and restore policy rules.
 
     Runs until SIGTERM or SIGINT. SIGHUP reloads the configuration.
 
