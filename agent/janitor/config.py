@@ -106,23 +106,23 @@ def _only_settings(document: dict[str, Any]) -> None:
         for name in given if isinstance(given, dict) else ():
             # All that follows a table's name belongs to the table.
             if table and name in top and name not in ("rules", "scope"):
-                raise ValueError(f"there is no '{name}'{table}: that setting belongs above the first table")
+                raise ValueError(f"'{name}' is not a setting{table}: move it above the first table")
             if not table and (below := [t for t, keys in tables if name in keys]):
-                raise ValueError(f"'{name}' belongs below the line [{below[0]}]")
+                raise ValueError(f"'{name}' is a setting of [{below[0]}]: move it below that line")
             if there is not None and name not in there:
-                near = nearest(name, there) or f"; there are {', '.join(there)}"
-                raise ValueError(f"there is no setting '{name}'{table}{near}")
+                near = nearest(name, there) or f"; the settings are {', '.join(there)}"
+                raise ValueError(f"unknown setting '{name}'{table}{near}")
 
 
 def _sentence(error: str) -> str:
     """What msgspec says of a value, with the name of its setting and what that takes."""
     if error.startswith("Invalid value"):
-        return f"{error}; text takes quotes"
+        return f"{error}; put text in quotes"
     if error.startswith("'utf-8' codec"):
         return "it is not UTF-8 text"
     twice = re.fullmatch(r"Cannot (?:overwrite a value|(?:declare|mutate) .*)( \(at line .*\))", error)
     if twice is not None:
-        return f"a setting or a table is there twice{twice[1]}"
+        return f"a setting or table is defined twice{twice[1]}"
     found = re.fullmatch(
         r"(?:Expected `(\w+)[^`]*`, got `(\w+)`|Invalid enum value (.*)) - at `\$\.([\w.]+)(.*)`", error
     )
@@ -131,40 +131,40 @@ def _sentence(error: str) -> str:
     wanted, given, word, setting, item = found.groups()
     if word is not None:
         takes = "keep or kernel" if setting == "rules.protocol" else "repair or observe"
-        return f"{setting}: there is no {word}; it takes {takes}"
+        return f"{setting}: {word} is not valid; use {takes}"
     where = f"each item of {setting}" if item.startswith("[") and item.endswith("]") else setting
-    return f"{where} takes {_TYPES[wanted]}, and this is {_TYPES.get(given, given)}"
+    return f"{where} must be {_TYPES[wanted]}, not {_TYPES.get(given, given)}"
 
 
 def _problem(config: Config) -> str:
     """What is wrong with values of the right type; "" where nothing is."""
     for path in config.data_dirs:
         if not path.startswith("/"):
-            return f"data_dirs has '{path}'; a data directory of host-local has an absolute path"
+            return f"data_dirs has '{path}'; a data directory must be an absolute path"
     for path in config.program_dirs:
         if not path.startswith("/") or "*" in path or ".." in path.split("/"):
-            return f"program_dirs has '{path}'; a directory of programs has an absolute path, without * and .."
+            return f"program_dirs has '{path}'; a program directory must be an absolute path without * and .."
     for socket in config.cri_endpoints:
         if not is_socket(socket):
-            return f"cri_endpoints has '{socket}', which is no Unix socket; name it like unix:///run/x.sock"
+            return f"cri_endpoints has '{socket}', which is not a Unix socket; use the form unix:///run/x.sock"
     for pod in config.scope.ignore_namespaces:
         if not re.fullmatch(r"[a-z0-9-]+/[a-z0-9.-]+", pod):
-            return f"scope.ignore_namespaces has '{pod}'; name a pod by its namespace and its name: default/web-1"
+            return f"scope.ignore_namespaces has '{pod}'; name a pod as NAMESPACE/NAME, such as default/web-1"
     if config.grace < 60:
-        return f"grace is {config.grace}, and less than 60 s proves nothing"
+        return f"grace is {config.grace}; it must be at least 60 seconds"
     if not 0.1 <= config.deadline <= 300:
-        return f"deadline is {config.deadline:g}; it takes 0.1 to 300 seconds"
+        return f"deadline is {config.deadline:g}; it must be 0.1 to 300 seconds"
     if config.keep_days < 0:
-        return f"keep_days is {config.keep_days:g}; it takes 0 or more days"
+        return f"keep_days is {config.keep_days:g}; it must be 0 or more days"
     if not 1 <= config.interval <= 3600:
-        return f"interval is {config.interval:g}; it takes 1 to 3600 seconds"
+        return f"interval is {config.interval:g}; it must be 1 to 3600 seconds"
     if config.listen and address(config.listen) is None:
-        return f"listen is '{config.listen}'; it takes ADDRESS:PORT, like 127.0.0.1:9742 or [::1]:9742"
+        return f"listen is '{config.listen}'; it must be ADDRESS:PORT, such as 127.0.0.1:9742 or [::1]:9742"
     for host in config.hosts:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", host):
-            return f"hosts has '{host}'; it takes host names in small letters, without a port"
+            return f"hosts has '{host}'; use host names in lower case, without a port"
     if config.textfile and not (config.textfile.startswith("/") and config.textfile.endswith(".prom")):
-        return f"textfile is '{config.textfile}'; node_exporter reads files with an absolute path that ends in .prom"
+        return f"textfile is '{config.textfile}'; it must be an absolute path that ends in .prom"
     return ""
 
 

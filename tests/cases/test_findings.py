@@ -325,7 +325,7 @@ def test_selecting_findings() -> None:
     [
         (evidence(), "k8s-pod-network 10.52.0.0/24: 1 of 253 used: 1 live; nothing to free"),
         (evidence(lease()), "'janitor clean' would free 1"),
-        (evidence(lease(), boot_id=not_seen("no")), "not everything could be looked at"),
+        (evidence(lease(), boot_id=not_seen("no")), "janitor could not see everything"),
         (evidence(lease(ctime_ns=BOOT + 9_999 * SECOND)), "'janitor clean' would watch them for 10 min"),
         (evidence(networks=(network(range_sets=not_seen("x")),)), "k8s-pod-network: 1 address used: 1 live"),
         (
@@ -334,10 +334,10 @@ def test_selecting_findings() -> None:
                 lease("10.52.0.9", b"by hand"),
                 networks=(network(range_sets=not_seen("x")),),
             ),
-            "k8s-pod-network: 1 address used: 1 live, beside 1 file of others; nothing to free",
+            "k8s-pod-network: 1 address used: 1 live, plus 1 foreign file; nothing to free",
         ),
-        (evidence(networks=(), cache=()), "1 file of others"),
-        (evidence(networks=(), cache=(), lease_directories=()), "no lease of any host-local network"),
+        (evidence(networks=(), cache=()), "1 foreign file"),
+        (evidence(networks=(), cache=(), lease_directories=()), "no host-local leases on this node"),
     ],
 )
 def test_headline(what: Evidence, sentence: str) -> None:
@@ -361,7 +361,7 @@ def test_a_reason_is_said_once_where_many_rows_have_it() -> None:
     why = "no runtime, process, network namespace or route on this node knows its container or its address"
     rows = [line for line in to_table(report, width=200, colour=False).splitlines() if " orphaned " in line]
     assert rows[0].endswith(f"  {why}")
-    assert all(line.endswith("  the same") for line in rows[1:])
+    assert all(line.endswith("  as above") for line in rows[1:])
     rows = [
         line
         for line in to_table(report, width=200, colour=False, every_lease=True).splitlines()
@@ -373,11 +373,11 @@ def test_a_reason_is_said_once_where_many_rows_have_it() -> None:
 def test_that_not_all_was_seen_is_said_once() -> None:
     what = evidence(lease(), boot_id=not_seen("no"))
     text = to_table(make_report(what, diagnose(what)), width=200, colour=False)
-    assert "because not everything could be looked at (SCAN001)" in text.splitlines()[0]
-    assert "this is not the whole truth" not in text
+    assert "janitor could not see everything (SCAN001)" in text.splitlines()[0]
+    assert "this report is incomplete" not in text
     # Where the first lines are about something else it has a line of its own.
     text = to_table(make_report(what, diagnose(what)), width=200, colour=False, leases=False)
-    assert text.startswith("Not everything could be looked at (SCAN001), so this is not the whole truth.")
+    assert text.startswith("janitor could not see everything (SCAN001): this report is incomplete.")
 
 
 def explained(what: Evidence, address: str, width: int = 120) -> str:
@@ -400,7 +400,7 @@ def test_explain() -> None:
 def test_explain_says_what_it_could_not_see() -> None:
     blind = evidence(networks=not_seen("no CNI configuration was found"), cache=(), lease_directories=())
     text = explained(blind, "10.52.0.7")
-    assert "not everything could be looked at" in text
+    assert "janitor could not see everything" in text
     assert "not seen   no CNI configuration was found" in text
 
 
@@ -421,19 +421,19 @@ ALL_BUT_ONE: dict[str, dict[str, Any]] = {
 def test_no_address_is_called_free_where_something_was_not_seen(part: str) -> None:
     text = explained(evidence(**ALL_BUT_ONE[part]), "10.52.0.200", 200)
     assert "is free" not in text
-    assert "not everything could be looked at" in text
+    assert "janitor could not see everything" in text
     assert "not seen   not to be seen here" in text
 
 
 def test_an_address_that_is_in_use_without_a_lease_is_not_called_free() -> None:
     by_hand = NetworkNamespace(3, "/run/netns/by-hand", ("10.52.0.200",), ())
     text = explained(evidence(namespaces=(*known(evidence().namespaces), by_hand)), "10.52.0.200")
-    assert text.startswith("10.52.0.200 is in use, and k8s-pod-network has no lease for it")
+    assert text.startswith("10.52.0.200 is in use, but k8s-pod-network has no lease for it")
     assert "because    the address is up in the network namespace of /run/netns/by-hand" in text
     # gVisor takes a pod's address off the namespace: then only its runtime says whose it is.
     claims = (sandbox(LIVE), sandbox(DEAD, addresses=("10.52.0.200",)), sandbox("e" * 64, False, ("10.52.0.201",)))
     found = evidence(endpoints=(endpoint(*claims),))
-    assert explained(found, "10.52.0.200").startswith("10.52.0.200 is in use, and")
+    assert explained(found, "10.52.0.200").startswith("10.52.0.200 is in use, but")
     assert "listed READY, says that the address is its own" in explained(found, "10.52.0.200")
     assert explained(found, "10.52.0.201").startswith("10.52.0.201 is free")
 
@@ -445,7 +445,7 @@ def test_headline_of_the_worst() -> None:
     (line,) = headlines(make_report(what, diagnose(what)))
     assert line.text == (
         "1 address in use but NOT RESERVED (LEASE003); k8s-pod-network 10.52.0.0/29: 4 of 5 used: 4 orphaned, "
-        "beside 1 file of others; 'janitor clean' would free 4"
+        "plus 1 foreign file; 'janitor clean' would free 4"
     )
 
 
@@ -459,11 +459,11 @@ def test_what_no_waiting_frees_is_not_left_to_waiting() -> None:
     live = lease("10.52.0.2", f"{LIVE}\r\neth0".encode())
     what = not_ours(live, *(lease(f"10.52.0.{last}") for last in range(3, 7)), networks=(small,))
     (line,) = headlines(make_report(what, diagnose(what)))
-    assert line.text.endswith("none is proven dead; 'janitor explain 10.52.0.3' says what is missing")
+    assert line.text.endswith("none is proven dead; 'janitor explain 10.52.0.3' says why")
     assert only(what, "LEASE005").fix.text.startswith("'janitor explain 10.52.0.3' says")
     text = explained(what, "10.52.0.3")
     assert "data_dirs_are_ours = true" in text
-    assert "freed by   nothing, as long as this holds" in text
+    assert "freed by   nothing, while these reasons hold" in text
 
 
 def test_a_directory_with_another_nodes_mark_has_a_fix_of_its_own() -> None:
@@ -472,7 +472,7 @@ def test_a_directory_with_another_nodes_mark_has_a_fix_of_its_own() -> None:
     )
     what = evidence(lease_directories=(directory,), this_node=(replace(NODE, machine_id="4" * 32),))
     (line,) = headlines(make_report(what, diagnose(what)))
-    assert line.text.endswith("1 file of others (LEASE008)")
+    assert line.text.endswith("1 foreign file (LEASE008)")
     assert only(what, "LEASE008").fix.text == (
         "only if no other node uses the directory: rm /var/lib/cni/networks/.janitor-node"
     )
@@ -497,8 +497,8 @@ def test_what_is_left_for_the_same_reason_is_said_once() -> None:
     assert plan_text(
         Plan((), (*same, Refusal(f"{DIRECTORY}/10.52.0.9", (recorded("no"),), None))), 200
     ).splitlines() == [
-        f"left 3 in {DIRECTORY}: 10.52.0.3 (a/b-3), 10.52.0.4 (a/b-4), 10.52.0.5 (a/b-5)",
-        "  because too young (may be decided in 5 min)",
+        f"left: 3 in {DIRECTORY}: 10.52.0.3 (a/b-3), 10.52.0.4 (a/b-4), 10.52.0.5 (a/b-5)",
+        "  because too young (check again in 5 min)",
         f"left: {DIRECTORY}/10.52.0.9: no",
     ]
 

@@ -393,5 +393,5 @@ def test_waiting_is_real(node: NodeFactory) -> None:
     done = machine.janitor("clean", "--yes", "--grace", "60", *ENDPOINT, timeout=150)
     assert (done.returncode, "1 freed" in done.stdout) == (0, True), done.stdout + done.stderr
     assert time.monotonic() - began >= 60
-    assert "to go (--no-wait leaves it)" in done.stderr
+    assert "left (--no-wait skips this)" in done.stderr
     assert list(machine.addresses()) == [pod.ip]

@@ -458,7 +458,7 @@ def asked(node: Node) -> Iterator[tuple[subprocess.Popen[str], int]]:
         words = [word for word in CLEAN if word != "--yes"]
         with node.popen([*CLOCK, *words], stdin=its, stdout=its, stderr=its) as process:
             try:
-                assert "Do this? [y/N]: " in heard(ours, "[y/N]: ")
+                assert "Make these changes? [y/N]: " in heard(ours, "[y/N]: ")
                 yield process, ours
             finally:
                 process.kill()
@@ -562,12 +562,12 @@ def test_the_clock_is_set_by_years(node: NodeFactory, years: int) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["clean", *ENDPOINT], "nobody is there to be asked: add --yes to change something, or --dry-run to see it"),
-        ([*CLEAN, "--grace", "5"], "--grace 5: less than 60 seconds proves nothing"),
-        ([*CLEAN, "--max", "0"], "--max 0: it takes 1 or more"),
+        (["clean", *ENDPOINT], "is not a terminal: use --yes to make the changes, or --dry-run to see them"),
+        ([*CLEAN, "--grace", "5"], "--grace 5: must be at least 60 seconds"),
+        ([*CLEAN, "--max", "0"], "--max 0: must be 1 or more"),
         ([*CLEAN, "--only", "LEASE999"], "--only 'LEASE999': there is no such check"),
         ([*CLEAN, "--no-such-option"], "no such option: --no-such-option"),
-        (["undo", "20200101T000000Z-1"], "there is no pass 20200101T000000Z-1; 'janitor undo --list' shows those"),
+        (["undo", "20200101T000000Z-1"], "no such pass: 20200101T000000Z-1; 'janitor undo --list' shows all"),
     ],
 )
 def test_wrong_usage(node: NodeFactory, words: list[str], sentence: str) -> None:

@@ -58,10 +58,10 @@ def test_the_drop_in(node: RoutedNode) -> None:
     file = drop_in(node)
     assert "ManageForeignRoutingPolicyRules=no" in file.read_text()
     # Again: it is there. Another one of that name: kept, and put back by undo.
-    assert "told already" in node.janitor(*FIX, "--yes").stdout
+    assert "already in place" in node.janitor(*FIX, "--yes").stdout
     file.write_text("[Network]\nManageForeignRoutes=yes\n")
     assert node.janitor(*FIX, "--yes").returncode == 0
-    assert "1 change put back" in node.janitor("undo").stdout
+    assert "1 change undone" in node.janitor("undo").stdout
     assert file.read_text() == "[Network]\nManageForeignRoutes=yes\n"
     file.rename(file.with_name("elsewhere"))
     file.symlink_to("elsewhere")
@@ -75,7 +75,7 @@ def test_a_drop_in_that_is_overruled_is_said_to_be(node: RoutedNode) -> None:
     node.drop_in("[Network]\nManageForeignRoutingPolicyRules=yes\n", "99-vendor.conf")
     done = node.janitor(*FIX, "--yes")
     assert done.returncode == 1
-    assert "/run/systemd/networkd.conf.d/99-vendor.conf:2 says otherwise" in done.stderr
+    assert "/run/systemd/networkd.conf.d/99-vendor.conf:2 overrides /etc/" in done.stderr
     assert not drop_in(node).exists()
 
 
@@ -85,12 +85,15 @@ def test_it_is_shown_and_asked_for(shared: RoutedNode) -> None:
     assert "    ManageForeignRoutingPolicyRules=no\n" in shown.stdout
     nobody = shared.janitor(*FIX, input="")
     assert (nobody.returncode, nobody.stdout) == (64, shown.stdout)
-    assert nobody.stderr == "janitor: nobody is there to be asked: add --yes to change it\n"
+    assert (
+        nobody.stderr
+        == "janitor: cannot ask for confirmation, standard input is not a terminal: use --yes to make the change\n"
+    )
     ours, its = pty.openpty()
     try:
         with shared.machine.popen([str(JANITOR), *FIX], stdin=its, stdout=its, stderr=its) as process:
             try:
-                heard(ours, "Do this? [y/N]: ")
+                heard(ours, "Make this change? [y/N]: ")
                 os.write(ours, b"n\n")
                 heard(ours, "janitor: nothing was changed\r\n")
                 assert process.wait(30) == 1
@@ -115,7 +118,7 @@ def test_in_a_container_with_parts_of_the_node(shared: RoutedNode, parts: str) -
     done = shared.janitor(*FIX, "--yes", "--root", parts)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"janitor: {parts} has only parts of the node: do this on the node itself, or with its '/' mounted there\n"
+        f"janitor: {parts} has only parts of the node: run this on the node, or where the node's / is mounted\n"
     )
     assert not drop_in(shared).exists()
 

@@ -341,7 +341,7 @@ def test_a_lease_removed_under_a_running_pod_is_missing(node: NodeFactory, conta
     report = scan(machine)
     assert {x["address"]: x["verdict"] for x in report["leases"]} == {pod.ip: "missing", other.ip: "live"}
     assert [f["severity"] for f in report["findings"] if f["id"] == "LEASE003"] == ["critical"]
-    assert "until then 'janitor clean' writes its lease back" in " ".join(
+    assert "'janitor clean' writes the lease back" in " ".join(
         machine.janitor("explain", pod.ip, "--cri-endpoint", SOCKET).stdout.split()
     )
 
@@ -362,7 +362,7 @@ def test_a_range_that_is_used_up(node: NodeFactory, containerd_version: Containe
     assert (full["severity"], "5 of 5 used" in full["summary"]) == ("critical", True)
     table = machine.janitor("scan", "--cri-endpoint", SOCKET).stdout
     assert table.splitlines()[0] == (
-        "k8s-pod-network 10.52.0.0/29: 5 of 5 used (FULL: no pod can start): 2 live, 3 corrupt; "
+        "k8s-pod-network 10.52.0.0/29: 5 of 5 used (FULL: no new pod can start): 2 live, 3 corrupt; "
         "'janitor clean' would free 3"
     )
     assert {p.ip for p in pods} <= {x["address"] for x in report["leases"] if x["verdict"] == "live"}

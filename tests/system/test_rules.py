@@ -654,7 +654,7 @@ class TestByHand:
         assert "nothing to do" in node.janitor("clean", "--yes", "--only", "rules").stdout
         pass_id = node.janitor("undo", "--list").stdout.split()[0]
         done = node.janitor("undo")
-        assert "2 changes put back, 0 not" in done.stdout
+        assert "2 changes undone, 0 not" in done.stdout
         assert "lookup 77" not in node.rules()
         # Once kube-router has started anew the rule is its own, and not ours to take away.
         node.janitor("clean", "--yes", "--only", "rules")
@@ -764,8 +764,8 @@ class TestBadInput:
         for command in (["run"], ["scan"], ["clean", "--yes"]):
             done = node252.janitor(*command)
             assert done.returncode == 64
-            assert "there is no profile 'kube-ruter' (did you mean 'kube-router'?)" in done.stderr
-            assert "; there are aws-vpc-cni" in done.stderr
+            assert "unknown profile 'kube-ruter' (did you mean 'kube-router'?)" in done.stderr
+            assert "; the profiles are aws-vpc-cni" in done.stderr
 
     def test_without_the_hosts_processes(self, node252: RoutedNode) -> None:
         """No host PID namespace: networkd is told by what it leaves and by its traces, and that is said."""

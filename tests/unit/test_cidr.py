@@ -195,7 +195,7 @@ def test_the_command_on_the_incidents_plans() -> None:
     assert (done.returncode, report["status"], report["findings"][0]["id"]) == (1, "findings", "CIDR004")
     assert report["proposal"]["changes"] == [{"name": "network", "before": "10.20.128.0/17", "after": "10.20.0.0/16"}]
     again = janitor("cidr", *(f for v in report["proposal"]["values"] for f in _flag(v)), "--scheme", "kube-hetzner")
-    assert (again.returncode, again.stdout.startswith(b"this plan has no fault")) == (0, True)
+    assert (again.returncode, again.stdout.startswith(b"no errors or warnings; room for ")) == (0, True)
     assert janitor("cidr", "--pods", "10.42.0.0/16", "--services", "10.43.0.0/16").returncode == 0
     two = janitor("cidr", "--pods", "10.42.0.0/16", "--node-ip", "10.42.1.1=10.42.0.0/24", "--node-ip",
                   "10.9.9.9=10.42.1.0/24")  # fmt: skip
@@ -209,13 +209,13 @@ def _flag(value: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        ([], 64, "there is no plan to judge"),
-        (["--node-mask", "x", "--pods", "10.0.0.0/8"], 64, "--node-mask x: it takes a number of bits"),
-        (["--nodes", "0", "--pods", "10.0.0.0/8"], 64, "--nodes 0: it takes 1 or more"),
-        (["--agent-pools", "999", "--pods", "10.0.0.0/8"], 64, "it takes 1 to 200"),
-        (["--scheme", "kube-hetzner", "--pods", "10.0.0.0/8"], 64, "give --network as well"),
-        (["/nowhere.tf"], 2, "reading the plan in /nowhere.tf: No such file"),
-        (["/"], 2, "reading the plan in /: not a regular file"),
+        ([], 64, "no address plan given: name a file"),
+        (["--node-mask", "x", "--pods", "10.0.0.0/8"], 64, "--node-mask x: must be a prefix length"),
+        (["--nodes", "0", "--pods", "10.0.0.0/8"], 64, "--nodes 0: must be 1 or more"),
+        (["--agent-pools", "999", "--pods", "10.0.0.0/8"], 64, "must be 1 to 200"),
+        (["--scheme", "kube-hetzner", "--pods", "10.0.0.0/8"], 64, "add --network"),
+        (["/nowhere.tf"], 2, "reading the address plan /nowhere.tf: No such file"),
+        (["/"], 2, "reading the address plan /: not a regular file"),
     ],
 )
 def test_bad_words(words: list[str], code: int, sentence: str) -> None:
@@ -229,10 +229,10 @@ def test_bad_words(words: list[str], code: int, sentence: str) -> None:
     ("content", "sentence"),
     [
         ("a: [", "line 1: it is not YAML"),
-        ("kind: Pod\n", "it holds Pod, and no ClusterConfiguration"),
+        ("kind: Pod\n", "it contains Pod, but no ClusterConfiguration"),
         ("server: https://x:6443\ntoken: t\n", "it is an agent's configuration"),
-        ("just words", "neither a kube.tf nor a configuration"),
-        ("", "neither a kube.tf nor a configuration"),
+        ("just words", "it is not a kube.tf and not a configuration"),
+        ("", "it is not a kube.tf and not a configuration"),
         ("a: " + "[" * 3000, "it is "),
         ("\x00\x01", "it is not YAML"),
     ],

@@ -78,10 +78,10 @@ def test_endpoints_are_addresses_of_nodes(tmp_path: Path, text: str, found: set[
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("clusterCidr: 10.42.0.0/16\n", "do not read clusterCidr: it is called cluster-cidr"),
-        ("service_cidr: 10.42.0.0/16\n", "it is called service-cidr"),
-        ("kind: ClusterConfiguration\nnetworking: {podSubnets: 10.42.0.0/16}\n", "it is called podSubnet"),
-        (K0S.replace("podCIDR", "podCidr"), "it is called podCIDR"),
+        ("clusterCidr: 10.42.0.0/16\n", "do not read clusterCidr: did you mean cluster-cidr?"),
+        ("service_cidr: 10.42.0.0/16\n", "did you mean service-cidr?"),
+        ("kind: ClusterConfiguration\nnetworking: {podSubnets: 10.42.0.0/16}\n", "did you mean podSubnet?"),
+        (K0S.replace("podCIDR", "podCidr"), "did you mean podCIDR?"),
     ],
 )
 def test_keys_that_look_like_the_real_ones(tmp_path: Path, text: str, sentence: str) -> None:
@@ -91,12 +91,15 @@ def test_keys_that_look_like_the_real_ones(tmp_path: Path, text: str, sentence: 
 
 def test_half_a_plan_is_not_called_faultless() -> None:
     text = to_table(make_report(by_hand("", "10.43.0.0/16")), width=120, colour=False)
-    assert text.startswith("nothing is wrong in what is given; no range of pods is, so much was not judged")
+    assert text.startswith("no errors or warnings, but the check is incomplete: no range of pods was given")
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
-    [(("--pods", ""), "--pods is empty"), (("--pods", "10.42.0.0/16", "--node-mask", "33"), "no IPv4 range has so")],
+    [
+        (("--pods", ""), "--pods is empty"),
+        (("--pods", "10.42.0.0/16", "--node-mask", "33"), "but no pod range is IPv6"),
+    ],
 )
 def test_words_that_say_nothing(words: tuple[str, ...], sentence: str) -> None:
     done = janitor("cidr", *words)

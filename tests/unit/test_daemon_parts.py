@@ -237,12 +237,12 @@ def test_a_family_first_then_its_checks_whatever_the_case(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("interval = 0.5", "it takes 1 to 3600 seconds"),
-        ('listen = "9742"', "it takes ADDRESS:PORT"),
-        ('listen = "::1:9742"', "it takes ADDRESS:PORT"),
-        ('listen = "localhost:9742"', "it takes ADDRESS:PORT"),
-        ('listen = "127.0.0.1:70000"', "it takes ADDRESS:PORT"),
-        ('mode = "dry"', "mode: there is no 'dry'; it takes repair or observe"),
+        ("interval = 0.5", "it must be 1 to 3600 seconds"),
+        ('listen = "9742"', "it must be ADDRESS:PORT"),
+        ('listen = "::1:9742"', "it must be ADDRESS:PORT"),
+        ('listen = "localhost:9742"', "it must be ADDRESS:PORT"),
+        ('listen = "127.0.0.1:70000"', "it must be ADDRESS:PORT"),
+        ('mode = "dry"', "mode: 'dry' is not valid; use repair or observe"),
         ('textfile = "janitor.txt"', "ends in .prom"),
     ],
 )

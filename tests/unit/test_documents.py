@@ -240,7 +240,7 @@ def test_the_kustomization_of_the_readme_names_what_there_is() -> None:
 
 def test_the_document_of_commands_names_every_family() -> None:
     text = (REPOSITORY / "docs/commands.md").read_text()
-    [sentence] = re.findall(r"^`--only` takes IDs and families, with commas: ([^.]+)\.", text, re.MULTILINE)
+    [sentence] = re.findall(r"^`--only` takes IDs and families, separated by commas: ([^.]+)\.", text, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", sentence)) == {family.word for family in Family}
 
 

@@ -31,17 +31,17 @@ def test_a_disk_at_rest(tmp_path: Path) -> None:
 def test_a_node_without_systemd_networkd(tmp_path: Path) -> None:
     trees.plain(tmp_path)
     assert told(tmp_path) == (
-        1, "janitor: there is no systemd-networkd on this node, so there is nothing to be told to it\n"
+        1, "janitor: nothing to do: this node has no systemd-networkd\n"
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("version", "sentence"),
     [
-        ("245.4-4ubuntu3.24", "leaves foreign rules alone anyway"),
-        ("1:247.3-7+deb11u6", "leaves foreign rules alone anyway"),
-        ("247.9-1~bpo10+1", "cannot be told to: pin the rules (see RULE003)"),
-        ("248.3-1ubuntu8", "cannot be told to: pin the rules (see RULE003)"),
+        ("245.4-4ubuntu3.24", "never deletes foreign rules"),
+        ("1:247.3-7+deb11u6", "never deletes foreign rules"),
+        ("247.9-1~bpo10+1", "has no such setting: pin the rules (see RULE003)"),
+        ("248.3-1ubuntu8", "has no such setting: pin the rules (see RULE003)"),
     ],
 )
 def test_a_version_that_needs_no_telling_or_does_not_listen(tmp_path: Path, version: str, sentence: str) -> None:

@@ -76,11 +76,11 @@ def test_a_kind_that_is_not_there_was_not_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "code", "sentence"),
     [
-        ("", 2, "reading the Nodes in"),
-        ("[]", 2, "it is not what 'kubectl get nodes -o json' prints"),
-        ('{"kind": "List", "items": []}', 2, "there is no Node in it"),
-        ('{"kind": "PodList", "items": [{"kind": "Pod"}]}', 2, "there is no Node in it"),
-        ('{"kind": "List", "items": 7}', 2, "there is no Node in it"),
+        ("", 2, "reading Nodes from"),
+        ("[]", 2, "it is not the output of 'kubectl get nodes -o json'"),
+        ('{"kind": "List", "items": []}', 2, "it contains no Nodes"),
+        ('{"kind": "PodList", "items": [{"kind": "Pod"}]}', 2, "it contains no Nodes"),
+        ('{"kind": "List", "items": 7}', 2, "it contains no Nodes"),
     ],
 )
 def test_bad_files(tmp_path: Path, content: str, code: int, sentence: str) -> None:
@@ -180,14 +180,14 @@ def test_a_kubeconfig_of_no_use_is_said(tmp_path: Path) -> None:
     done = janitor("scan", "--only", "node", "--no-metadata", "--kubeconfig", str(tmp_path / "nowhere"))
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith(f"janitor: asking the API server with {tmp_path}/nowhere: ")
-    assert line.endswith("; going on without it")
+    assert line.endswith("; continuing without it")
     assert done.returncode == 2
 
 
 def test_more_nodes_than_any_cluster_has(tmp_path: Path) -> None:
     file = tmp_path / "nodes.json"
     file.write_text(json.dumps({"kind": "List", "items": [{"kind": "Node"}] * MANY}))
-    with pytest.raises(ValueError, match=f"it holds {MANY} Nodes, where 20000 would be too many"):
+    with pytest.raises(ValueError, match=f"it contains {MANY} Nodes; the limit is 20000"):
         kube_objects.from_file(str(file))
 
 

@@ -25,7 +25,8 @@ def test_what_the_configuration_says() -> None:
     assert (found["kube-router"].enabled, found["generic"].enabled) == (False, True)
     assert found["generic"].protocol == "kernel"
     with pytest.raises(
-        profiles.ProfileError, match=r"no profile 'kube-ruter' \(did you mean 'kube-router'\?\); there are aws-vpc-cni"
+        profiles.ProfileError,
+        match=r"unknown profile 'kube-ruter' \(did you mean 'kube-router'\?\); the profiles are aws",
     ):
         profiles.load(("kube-ruter",))
 
@@ -49,9 +50,9 @@ def test_the_operators_own_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('name = "x"\ntitle = "x"\ntabel = 7\n', "there is no setting 'tabel'"),
-        ('name = "x"\ntitle = "x"\nenable = true\n', r"there is no setting 'enable' \(did you mean 'enabled'\?\)"),
-        ('name = "x"\ntitle = "x"\n[[rules]]\nprio = 7\n', r"there is no setting 'prio' \(did you mean 'priority'\?\)"),
+        ('name = "x"\ntitle = "x"\ntabel = 7\n', "unknown setting 'tabel'"),
+        ('name = "x"\ntitle = "x"\nenable = true\n', r"unknown setting 'enable' \(did you mean 'enabled'\?\)"),
+        ('name = "x"\ntitle = "x"\n[[rules]]\nprio = 7\n', r"unknown setting 'prio' \(did you mean 'priority'\?\)"),
         ('name = "x"\n', "title"),
         ('name = "x"\ntitle = "x"\n[alive]\nlink = "tun-["\n', "unterminated character set"),
         ('name = "x"\ntitle = "x"\n[[rules]]\nsource = "pods"\n', "pods"),

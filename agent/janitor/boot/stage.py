@@ -70,7 +70,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main() -> None:
     """The console script: one line on standard error, exit 0."""
-    parser = _Parser(prog="janitor-boot", description=__doc__.split("\n")[0].partition(": ")[2])
+    parser = _Parser(
+        prog="janitor-boot", description="Free leases of earlier boots before any container runtime starts."
+    )
     parser.add_argument("--root", default="/", metavar="DIR", help="the node's root, mounted there")
     parser.add_argument("--ledger-only", action="store_true", help="write down what there is, and move nothing")
     parser.add_argument("--strict", action="store_true", help="exit 1 where not all was done")

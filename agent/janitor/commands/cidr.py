@@ -30,49 +30,62 @@ class Scheme(StrEnum):
 def cidr(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="kube.tf, config.yaml of k3s or RKE2, or what kubeadm or k0s got."),
+        typer.Argument(metavar="[FILE]...", help="kube.tf, or the configuration of k3s, RKE2, kubeadm or k0s."),
     ] = None,
     network: Annotated[
-        str | None, typer.Option("--network", metavar="CIDR", help="The private network of the nodes, at Hetzner.")
+        str | None, typer.Option("--network", metavar="CIDR", help="Private network of the nodes at Hetzner.")
     ] = None,
     pods: Annotated[
-        str | None, typer.Option("--pods", metavar="CIDR", help="The range of the pods; two with a comma: dual-stack.")
+        str | None, typer.Option("--pods", metavar="CIDR", help="Pod range; IPv4,IPv6 for dual-stack.")
     ] = None,
     services: Annotated[
-        str | None, typer.Option("--services", metavar="CIDR", help="The range of the Services; likewise.")
+        str | None, typer.Option("--services", metavar="CIDR", help="Service range; IPv4,IPv6 for dual-stack.")
     ] = None,
-    dns: Annotated[str | None, typer.Option("--dns", metavar="IP", help="The address of the cluster DNS.")] = None,
+    dns: Annotated[str | None, typer.Option("--dns", metavar="IP", help="Address of the cluster DNS.")] = None,
     node_subnet: Annotated[
         list[str] | None,
-        typer.Option("--node-subnet", metavar="[NAME=]CIDR", help="A subnet that nodes are in; repeatable."),
+        typer.Option("--node-subnet", metavar="[NAME=]CIDR", help="Subnet that contains nodes; repeatable."),
     ] = None,
     node_ip: Annotated[
         list[str] | None,
-        typer.Option("--node-ip", metavar="IP[=CIDR]", help="A node, and its pod range if it has one; repeatable."),
+        typer.Option(
+            "--node-ip", metavar="IP[=CIDR]", help="Node address, with its pod range if assigned; repeatable."
+        ),
     ] = None,
     node_mask: Annotated[
-        str | None, typer.Option("--node-mask", metavar="BITS", help="Of a node's pod range [24; 24,64].")
+        str | None,
+        typer.Option(
+            "--node-mask",
+            metavar="BITS",
+            help="Prefix length of a node's pod range.  [default: 24,64]",
+        ),
     ] = None,
-    nodes: Annotated[
-        int | None, typer.Option("--nodes", metavar="N", help="How many nodes there will be at most.")
-    ] = None,
+    nodes: Annotated[int | None, typer.Option("--nodes", metavar="N", help="Maximum number of nodes.")] = None,
     max_pods: Annotated[
-        int | None, typer.Option("--max-pods", metavar="N", help="How many pods a node runs at most [110].")
+        int | None, typer.Option("--max-pods", metavar="N", help="Maximum number of pods on a node.  [default: 110]")
     ] = None,
-    scheme: Annotated[Scheme | None, typer.Option("--scheme", help="Node subnets follow from the network.")] = None,
+    scheme: Annotated[Scheme | None, typer.Option("--scheme", help="Derive node subnets from --network.")] = None,
     control_planes: Annotated[
-        int | None, typer.Option("--control-plane-pools", metavar="N", help="Pools of the scheme [3].")
+        int | None,
+        typer.Option("--control-plane-pools", metavar="N", help="Control-plane pools of --scheme.  [default: 3]"),
     ] = None,
-    agents: Annotated[int | None, typer.Option("--agent-pools", metavar="N", help="Pools of the scheme [3].")] = None,
+    agents: Annotated[
+        int | None, typer.Option("--agent-pools", metavar="N", help="Agent pools of --scheme.  [default: 3]")
+    ] = None,
     routes: Annotated[
-        bool | None, typer.Option("--routes/--no-routes", help="Each node has a route in the network, or an overlay.")
+        bool | None,
+        typer.Option("--routes/--no-routes", help="Whether nodes have routes in the network, or an overlay."),
     ] = None,
-    output: Annotated[Output, typer.Option("-o", "--output", help="Form of the report.")] = Output.TABLE,
-    fail_on: Annotated[Severity, typer.Option("--fail-on", help="Exit 1 from this severity on.")] = Severity.WARNING,
+    output: Annotated[Output, typer.Option("-o", "--output", help="Output format.")] = Output.TABLE,
+    fail_on: Annotated[
+        Severity, typer.Option("--fail-on", help="Exit with 1 for findings of this severity or higher.")
+    ] = Severity.WARNING,
 ) -> None:
-    """Judge an address plan before a cluster exists, and propose the nearest one without a fault.
+    """Check the address plan of a cluster before it exists.
 
-    Flags win over files. Exit 0: nothing to report. 1: findings. 2: a file could not be read. 64: wrong usage.
+    Proposes the nearest plan without a finding. Options override values in the files.
+
+    Exit codes: 0 nothing to report, 1 findings, 2 unreadable file, 64 wrong usage, 70 bug in janitor.
     """
     from janitor.core.address_plan.settings import plan_from
     from janitor.report import cidr_document, cidr_html, cidr_table
@@ -86,20 +99,23 @@ def cidr(
     }  # fmt: skip
     for name, value in (("--network", network), ("--pods", pods), ("--services", services), ("--dns", dns)):
         if value is not None and not value.strip(" ,"):
-            raise Stop(f"{name} is empty: leave it out, or give it a value", EXIT_USAGE)
+            raise Stop(f"{name} is empty: give a value or omit the option", EXIT_USAGE)
     flags = _from_flags(given, node_subnet or [], node_ip or [])
     settings = [setting for file in files or () for setting in _read(file, frozenset(f.key for f in flags))] + flags
     if not any(s.key in ("cluster-cidr", "service-cidr", "network") for s in settings):
         raise Stop(
-            "there is no plan to judge: name a file, or give --pods and --services, such as 'janitor cidr --pods "
+            "no address plan given: name a file, or use --pods and --services, for example 'janitor cidr --pods "
             "10.42.0.0/16 --services 10.43.0.0/16'",
             EXIT_USAGE,
         )
     if scheme and not any(s.key == "network" for s in settings):
-        raise Stop(f"--scheme {scheme} cuts node subnets out of the network: give --network as well", EXIT_USAGE)
+        raise Stop(f"--scheme {scheme} derives node subnets from the network: add --network", EXIT_USAGE)
     plan = plan_from(tuple(settings))
     if node_mask and plan.node_mask_v6 != 64 and not any(":" in part.value for part in plan.pods):
-        raise Stop(f"--node-mask {node_mask}: no IPv4 range has so long a mask, and the pods have no other", EXIT_USAGE)
+        raise Stop(
+            f"--node-mask {node_mask}: the IPv6 prefix length is {plan.node_mask_v6}, but no pod range is IPv6",
+            EXIT_USAGE,
+        )
     report = cidr_document.make_report(plan, fail_on)
     if output is Output.JSON:
         write(cidr_document.to_json(report))
@@ -128,21 +144,21 @@ def _read(file: Path, given: frozenset[str]) -> "tuple[Setting, ...]":
     try:
         return plan_files.settings(str(file), given)
     except OSError as error:
-        raise Stop(f"reading the plan in {file}: {error.strerror}") from None
+        raise Stop(f"reading the address plan {file}: {error.strerror}") from None
     except ValueError as error:
-        raise Stop(f"reading the plan in {file}: {error}") from None
+        raise Stop(f"reading the address plan {file}: {error}") from None
 
 
 def _positive(flag: str, number: int | None) -> str | None:
     if number is not None and number < 1:
-        raise Stop(f"{flag} {number}: it takes 1 or more", EXIT_USAGE)
+        raise Stop(f"{flag} {number}: must be 1 or more", EXIT_USAGE)
     return None if number is None else str(number)
 
 
 def _ones(flag: str, number: int | None) -> str | None:
     """So many pools of one node."""
     if number is not None and not 1 <= number <= 200:
-        raise Stop(f"{flag} {number}: it takes 1 to 200", EXIT_USAGE)
+        raise Stop(f"{flag} {number}: must be 1 to 200", EXIT_USAGE)
     return None if number is None else ",".join(["1"] * number)
 
 
@@ -152,9 +168,7 @@ def _masks(text: str | None) -> dict[str, str | None]:
         return {}
     parts = [part.strip().removeprefix("/") for part in text.split(",")]
     if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= 128 for part in parts):
-        raise Stop(
-            f"--node-mask {text}: it takes a number of bits, like 24, or two with a comma, like 24,64", EXIT_USAGE
-        )
+        raise Stop(f"--node-mask {text}: must be a prefix length such as 24, or two such as 24,64", EXIT_USAGE)
     masks = {"node-cidr-mask-size-ipv4": parts[0], "node-cidr-mask-size-ipv6": parts[1] if len(parts) > 1 else None}
     if len(parts) == 1 and int(parts[0]) > 32:
         masks = {"node-cidr-mask-size-ipv4": None, "node-cidr-mask-size-ipv6": parts[0]}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from janitor.commands.common import (
+    CANNOT_ASK,
     EXIT_LEFT,
     EXIT_UNKNOWN,
     EXIT_USAGE,
@@ -41,21 +42,25 @@ _LOOK_EVERY_S = 5
 
 def clean(
     only: Annotated[
-        str | None, typer.Option("--only", metavar="IDS", help="Only what these findings are about: leases, LEASE001,…")
+        str | None,
+        typer.Option("--only", metavar="IDS", help="Repair only these IDs or families (leases,RULE001)."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Leave what would have to be watched first.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes without making them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Skip leases that need a grace period.")] = False,
     grace: Annotated[
-        int | None, typer.Option("--grace", metavar="SECONDS", help="Watch for so long [600, at least 60].")
+        int | None,
+        typer.Option("--grace", metavar="SECONDS", help="Grace period, at least 60.  [default: 600]"),
     ] = None,
     fix: Annotated[
         str | None,
-        typer.Option("--fix", metavar="WHAT", help="Change a setting: networkd (to leave rules alone)."),
+        typer.Option(
+            "--fix", metavar="WHAT", help="Change a setting instead; networkd: keep policy rules of other programs."
+        ),
     ] = None,
-    most: Annotated[int, typer.Option("--max", metavar="N", help="Change at most so many files.")] = 256,
+    most: Annotated[int, typer.Option("--max", metavar="N", help="Free and discard at most N files.")] = 256,
     network: Annotated[
-        list[str] | None, typer.Option("--network", metavar="NAME", help="Only this network; repeatable.")
+        list[str] | None, typer.Option("--network", metavar="NAME", help="Clean only this network; repeatable.")
     ] = None,
     root: Root = "/",
     cri_endpoint: Endpoints = None,
@@ -63,9 +68,11 @@ def clean(
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
-    """Free what is proven dead. Shows it first, and asks; 'janitor undo' puts it back.
+    """Free leaked leases and repair related findings.
 
-    Exit 0: all done. 1: something is left. 2: something could not be checked. 64: wrong usage. 70: a bug.
+    Shows the changes and asks before it makes them. 'janitor undo' reverts them.
+
+    Exit codes: 0 done, 1 something left to do, 2 something could not be checked, 64 wrong usage, 70 bug in janitor.
     """
     from janitor.core.model.action import Policy
     from janitor.report.changes import plan_text
@@ -73,13 +80,13 @@ def clean(
     settings = load(config)
     grace_s = settings.grace if grace is None else grace
     if grace_s < 60:
-        raise Stop(f"--grace {grace_s}: less than 60 seconds proves nothing", EXIT_USAGE)
+        raise Stop(f"--grace {grace_s}: must be at least 60 seconds", EXIT_USAGE)
     if most < 1:
-        raise Stop(f"--max {most}: it takes 1 or more", EXIT_USAGE)
+        raise Stop(f"--max {most}: must be 1 or more", EXIT_USAGE)
     if fix is not None and (only or network):
-        raise Stop("--fix changes a setting; it does not go with --only or --network", EXIT_USAGE)
+        raise Stop("--fix cannot be used with --only or --network", EXIT_USAGE)
     if fix is None and not (yes or dry_run or (sys.stdin is not None and sys.stdin.isatty())):
-        raise Stop("nobody is there to be asked: add --yes to change something, or --dry-run to see it", EXIT_USAGE)
+        raise Stop(f"{CANNOT_ASK}: use --yes to make the changes, or --dry-run to see them", EXIT_USAGE)
     where = options(root, cri_endpoint, data_dir, deadline, config)
     if fix is not None:
         from janitor.commands.settings import fix_setting
@@ -102,25 +109,29 @@ def clean(
             write(plan_text(look.plan, terminal()[0]).encode("utf-8", "backslashreplace"))
             left = bool(look.plan.refusals)
             if look.plan.actions:
-                if not yes and not typer.confirm("Do this?"):
+                if not yes and not typer.confirm("Make these changes?"):
                     raise Stop("nothing was changed", EXIT_LEFT)
                 left = _carry_out(look, where, policy, journal, still)
             _purge(where.root, journal, settings.keep_days)
     unseen = look.unseen(policy)
     for part in unseen:
-        print(f"janitor: not seen: {text(part.reason)}", file=sys.stderr)
+        print(f"janitor: not everything could be checked: {text(part.reason)}", file=sys.stderr)
     raise typer.Exit(EXIT_UNKNOWN if unseen else EXIT_LEFT if left else 0)
 
 
 def undo(
-    pass_id: Annotated[str | None, typer.Argument(metavar="[PASS]", help="A pass, from --list [the last one].")] = None,
-    listing: Annotated[bool, typer.Option("--list", help="Show the passes that there are.")] = False,
+    pass_id: Annotated[
+        str | None, typer.Argument(metavar="[PASS]", help="Pass to undo, from --list.  [default: the last]")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List all passes and exit.")] = False,
     root: Root = "/",
     config: ConfigFile = None,
 ) -> None:
-    """Put back what a pass of 'janitor clean' moved, as far as the addresses are still free.
+    """Undo a pass of 'janitor clean', the daemon or the boot stage.
 
-    Exit 0: all of it is back. 1: something could not be put back. 2: it could not be tried.
+    Does not put back a lease whose address is in use or leased again.
+
+    Exit codes: 0 done, 1 something could not be undone, 2 could not start, 64 wrong usage, 70 bug in janitor.
     """
     from janitor.core.model.action import ReserveLease
     from janitor.core.model.lease import canonical_address
@@ -144,10 +155,10 @@ def undo(
         entries = list(journal.entries.values())
         undoable = [e.pass_id for e in entries if e.state == "done" and not isinstance(e.action, ReserveLease)]
         if pass_id is None and not undoable:
-            raise Stop("there is nothing to put back", EXIT_LEFT)
+            raise Stop("nothing to undo", EXIT_LEFT)
         chosen = pass_id or undoable[-1]
         if chosen not in {e.pass_id for e in entries}:
-            raise Stop(f"there is no pass {chosen}; 'janitor undo --list' shows those that there are", EXIT_USAGE)
+            raise Stop(f"no such pass: {chosen}; 'janitor undo --list' shows all passes", EXIT_USAGE)
         names = {entry.action.name for entry in entries if entry.pass_id == chosen}
         addresses = AskedAddresses(frozenset(name for name in names if canonical_address(name) is not None))
         node = find_node(where.root)
@@ -162,7 +173,7 @@ def undo(
         try:
             restored = list(host_undo.undo(chosen, context))
         except OSError as error:
-            raise Stop(f"putting back {chosen}: {describe_os_error(error)}") from None
+            raise Stop(f"undoing pass {chosen}: {describe_os_error(error)}") from None
         write(restored_text(chosen, restored).encode("utf-8", "backslashreplace"))
     raise typer.Exit(EXIT_LEFT if any(not one.ok for one in restored) else 0)
 
@@ -191,8 +202,8 @@ def _awaited(plan: "Plan") -> str:
 
     settling = [r.subject for r in plan.refusals if r.wait_s and not r.subject.startswith("/")]
     files = sum(bool(r.wait_s) for r in plan.refusals) - len(settling)
-    parts = [f"{count(files, 'file')} not proven dead yet"] if files else []
-    return " and ".join(parts + [f"{subject}, just started" for subject in settling])
+    parts = [f"the grace period of {count(files, 'file')}"] if files else []
+    return " and ".join(parts + [f"{subject}, which has just started" for subject in settling])
 
 
 def _findings(only: str | None) -> frozenset[str] | None:
@@ -211,7 +222,7 @@ def _check_networks(policy: "Policy", look: "Look") -> None:
     for name in policy.networks:
         if name not in there:
             raise Stop(
-                f"--network {name}: it has no leases here; there are those of {', '.join(there) or 'no network'}",
+                f"--network {name}: it has no leases on this node; networks with leases: {', '.join(there) or 'none'}",
                 EXIT_USAGE,
             )
 
@@ -224,7 +235,7 @@ def _purge(root: str, journal: "Journal", keep_days: float) -> None:
     try:
         purge(find_node(root), journal, keep_days)
     except OSError as error:
-        print(f"janitor: dropping old passes: {describe_os_error(error)}", file=sys.stderr)
+        print(f"janitor: deleting old passes from journal and quarantine: {describe_os_error(error)}", file=sys.stderr)
 
 
 def _carry_out(

@@ -25,7 +25,7 @@ EXIT_BUG: Final = 70  # EX_SOFTWARE of sysexits.h
 
 app = typer.Typer(
     name="janitor",
-    help="Says which pod addresses of a Kubernetes node are taken by nobody, how it knows, and frees them.",
+    help="Finds pod addresses that leaked on a Kubernetes node, proves that no pod uses them, and frees them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -39,15 +39,17 @@ for command in (look.scan, look.explain, clean.clean, clean.undo, run.run, look.
 @app.command()
 def boot(
     ledger_only: Annotated[
-        bool, typer.Option("--ledger-only", help="Write down what there is, and move nothing.")
+        bool, typer.Option("--ledger-only", help="Record which leases exist, but free nothing.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where not all was done.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if not everything was done.")] = False,
     root: Root = "/",
 ) -> None:
-    """Before any container runtime has started, free what earlier boots left behind.
+    """Free leases of earlier boots before any container runtime starts.
 
-    For a service that runs once at boot (see systemd/ and cloud-init/). When it is late it changes nothing.
-    'janitor undo' puts back what it moved. Exit 0, so that it never fails a boot, unless --strict.
+    For a service that runs once at boot; see systemd/ and cloud-init/. If a container runtime already runs, it changes
+    nothing. 'janitor undo' reverts it.
+
+    Exits with 0 even if it fails, so that it never stops a boot, unless --strict is given.
     """
     from janitor.boot.stage import run
 
@@ -68,9 +70,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    debug: Annotated[bool, typer.Option("--debug", help="On a bug, show where it happened.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback if janitor itself fails.")] = False,
     show_version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     del debug, show_version  # --debug is looked up by main(), which must know it even where parsing failed
@@ -101,10 +103,10 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 (the last resort: a bug must not end in a traceback on a pager)
         changed = "Nothing was changed."
         if {"clean", "undo", "boot", "run"} & set(sys.argv):
-            changed = "What was changed is in the journal: see 'janitor undo --list'."
+            changed = "The journal has what was changed: see 'janitor undo --list'."
         print(
             f"janitor: a bug in janitor {__version__}: {type(error).__name__}: {error}. {changed} Please "
-            "report it, with the output of 'janitor --debug …' and, if it can be had, 'janitor collect'.",
+            "report it with the output of 'janitor --debug …' and, if possible, 'janitor collect'.",
             file=sys.stderr,
         )
         if "--debug" in sys.argv:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXIT_LEFT: Final = 1
 EXIT_UNKNOWN: Final = 2
 EXIT_USAGE: Final = 64  # EX_USAGE of sysexits.h
+CANNOT_ASK: Final = "cannot ask for confirmation, standard input is not a terminal"
 _DAEMON_PASS_S: Final = 60
 """How long a pass of the daemon is waited for."""
 
@@ -34,40 +35,43 @@ class Stop(Exception):  # noqa: N818 (it is no error of ours)
         self.code = code
 
 
-Root = Annotated[str, typer.Option("--root", metavar="DIR", help="Look at the node mounted there (/host, /mnt).")]
+Root = Annotated[str, typer.Option("--root", metavar="DIR", help="Where the node's / is mounted.")]
 Endpoints = Annotated[
     list[str] | None,
-    typer.Option("--cri-endpoint", metavar="SOCKET", help="The runtime's socket, unix:///…; may be repeated."),
+    typer.Option(
+        "--cri-endpoint",
+        metavar="SOCKET",
+        help="CRI socket, unix:///PATH; repeatable.  [default: detected]",
+    ),
 ]
 DataDirs = Annotated[
     list[str] | None,
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Judge the networks in this host-local data directory as well; repeatable.",
+        help="Also check this host-local data directory; repeatable.",
     ),
 ]
 EvidenceFile = Annotated[
     Path | None,
-    typer.Option("--evidence", metavar="FILE", help="Judge what 'janitor collect' wrote; - for stdin."),
+    typer.Option("--evidence", metavar="FILE", help="Read the output of 'collect', - for stdin."),
 ]
 Deadline = Annotated[
     float | None,
-    typer.Option("--deadline", metavar="SECONDS", help="Longest wait for one answer of a runtime [5]."),
+    typer.Option("--deadline", metavar="SECONDS", help="Timeout of one runtime call.  [default: 5]"),
 ]
 NodesFile = Annotated[
     Path | None,
-    typer.Option("--nodes", metavar="FILE", help="What 'kubectl get nodes -o json' printed; other kinds may be in it."),
+    typer.Option("--nodes", metavar="FILE", help="Read Nodes from the output of 'kubectl get nodes -o json'."),
 ]
 KubeConfig = Annotated[
     str | None,
-    typer.Option("--kubeconfig", metavar="FILE", help="Ask the API server with this; 'in-cluster' in a pod."),
+    typer.Option("--kubeconfig", metavar="FILE", help="Read Nodes from the API server; 'in-cluster' in a pod."),
 ]
-NoMetadata = Annotated[
-    bool, typer.Option("--no-metadata", help="Do not ask the metadata service of Hetzner's servers.")
-]
+NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not query Hetzner's metadata service.")]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Configuration [/etc/janitor/janitor.toml].")
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Configuration.  [default: /etc/janitor/janitor.toml]"),
 ]
 
 
@@ -93,12 +97,14 @@ def options(
         raise Stop(f"--root {root} is not a directory", EXIT_USAGE)
     for address in cri_endpoint or ():
         if not is_socket(address):
-            raise Stop(f"--cri-endpoint {address}: not a Unix socket; name it like unix:///run/x.sock", EXIT_USAGE)
+            raise Stop(f"--cri-endpoint {address}: not a Unix socket; use the form unix:///run/x.sock", EXIT_USAGE)
     for path in data_dir or ():
         if not path.startswith("/") or not Path(f"{root}/{path}").is_dir():
-            raise Stop(f"--data-dir {path}: there is no such directory{f' in {root}' * (root != '/')}", EXIT_USAGE)
+            raise Stop(
+                f"--data-dir {path}: not the absolute path of a directory{f' in {root}' * (root != '/')}", EXIT_USAGE
+            )
     if deadline is not None and not 0.1 <= deadline <= 300:
-        raise Stop(f"--deadline {deadline:g}: it takes 0.1 to 300 seconds", EXIT_USAGE)
+        raise Stop(f"--deadline {deadline:g}: must be 0.1 to 300 seconds", EXIT_USAGE)
     return Options(
         root=os.path.abspath(root),  # noqa: PTH100 (not resolved: /proc/<pid>/root would turn into /)
         cri_endpoints=tuple(cri_endpoint or ()),
@@ -134,19 +140,19 @@ def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wa
     from janitor.host.kubernetes.node_config import Wanted
 
     if nodes is not None and kubeconfig:
-        raise Stop("--nodes and --kubeconfig do not go together: one of them is enough", EXIT_USAGE)
+        raise Stop("--nodes and --kubeconfig cannot be used together", EXIT_USAGE)
     if nodes is not None:
         try:
             return Wanted(not no_metadata, (kube_objects.from_file(str(nodes)),))
         except OSError as error:
-            raise Stop(f"reading the Nodes in {nodes}: {error.strerror}") from None
+            raise Stop(f"reading Nodes from {nodes}: {error.strerror}") from None
         except ValueError as error:
-            raise Stop(f"reading the Nodes in {nodes}: {error}") from None
+            raise Stop(f"reading Nodes from {nodes}: {error}") from None
     if kubeconfig:
         found = kube_api.objects(kubeconfig)
         if isinstance(found, Unknown):  # what it would have shown is skipped; the node itself is looked at
             why = "; ".join(part for part in (text(found.reason), hint(found.reason)) if part)
-            print(f"janitor: {why}; going on without it", file=sys.stderr)
+            print(f"janitor: {why}; continuing without it", file=sys.stderr)
         return Wanted(not no_metadata, found)
     return Wanted(not no_metadata)
 
@@ -235,7 +241,7 @@ def open_journal(root: str) -> "Journal":
         journal.load()
         for entry in recover(find_node(root), journal):
             became = entry.state if entry.detail is None else f"{entry.state}, {text(entry.detail)}"
-            print(f"janitor: an earlier pass was cut short: {entry.action.path}: {became}", file=sys.stderr)
+            print(f"janitor: an earlier pass was interrupted: {entry.action.path}: {became}", file=sys.stderr)
     except OSError as error:
-        raise Stop(f"the journal cannot be used ({describe_os_error(error)}), so nothing is changed") from None
+        raise Stop(f"the journal cannot be used ({describe_os_error(error)}); nothing was changed") from None
     return journal

@@ -45,13 +45,15 @@ class Output(StrEnum):
 
 
 def scan(
-    output: Annotated[Output, typer.Option("-o", "--output", help="Form of the report.")] = Output.TABLE,
+    output: Annotated[Output, typer.Option("-o", "--output", help="Output format.")] = Output.TABLE,
     only: Annotated[
         str | None,
-        typer.Option("--only", metavar="IDS", help="Only these findings, by family (leases) or ID, with commas."),
+        typer.Option("--only", metavar="IDS", help="Report only these findings: IDs or families (leases,KUB001)."),
     ] = None,
-    fail_on: Annotated[Severity, typer.Option("--fail-on", help="Exit 1 from this severity on.")] = Severity.WARNING,
-    everything: Annotated[bool, typer.Option("--all", help="Every lease and every detail in the table.")] = False,
+    fail_on: Annotated[
+        Severity, typer.Option("--fail-on", help="Exit with 1 for findings of this severity or higher.")
+    ] = Severity.WARNING,
+    everything: Annotated[bool, typer.Option("--all", help="Show all leases and details in the table.")] = False,
     evidence: EvidenceFile = None,
     root: Root = "/",
     cri_endpoint: Endpoints = None,
@@ -62,16 +64,16 @@ def scan(
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
-    """Look at everything and report. Writes nothing.
+    """Report leaked leases and configuration faults. Changes nothing.
 
-    Exit 0: nothing to report. 1: findings. 2: something could not be checked. 64: wrong usage. 70: a bug.
+    Exit codes: 0 nothing to report, 1 findings, 2 something could not be checked, 64 wrong usage, 70 bug in janitor.
     """
     from janitor.core.model.unknown import Unknown
     from janitor.passes.scan import about_leases
     from janitor.report import document, npd, table
 
     if evidence is not None and (nodes or kubeconfig):
-        raise Stop("--evidence is a look already taken; it does not go with --nodes or --kubeconfig", EXIT_USAGE)
+        raise Stop("--evidence cannot be used with --nodes or --kubeconfig", EXIT_USAGE)
     ask = wanted(nodes, kubeconfig, no_metadata)
     report, _ = _report(evidence, root, cri_endpoint, data_dir, deadline, config, only, fail_on, ask)
     if output is Output.JSON:
@@ -91,7 +93,7 @@ def scan(
 
 
 def explain(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="A pod's address, IPv4 or IPv6.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Pod address, IPv4 or IPv6.")],
     evidence: EvidenceFile = None,
     root: Root = "/",
     cri_endpoint: Endpoints = None,
@@ -99,9 +101,9 @@ def explain(
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
-    """Say why an address is held, by whom, and what would free it. Writes nothing.
+    """Explain why an address is taken, by whom, and what would free it. Changes nothing.
 
-    Exit 0: explained. 2: something needed could not be looked at. 64: wrong usage.
+    Exit codes: 0 explained, 2 something could not be checked, 64 wrong usage, 70 bug in janitor.
     """
     from ipaddress import ip_address
 
@@ -111,7 +113,7 @@ def explain(
     try:
         canonical = str(ip_address(address.strip()))
     except ValueError:
-        raise Stop(f"'{address}' is not an IP address; try: janitor explain 10.42.0.7", EXIT_USAGE) from None
+        raise Stop(f"'{address}' is not an IP address; example: janitor explain 10.42.0.7", EXIT_USAGE) from None
     report, judgement = _report(
         evidence, root, cri_endpoint, data_dir, deadline, config, None, Severity.WARNING, explained_address=canonical
     )
@@ -129,11 +131,12 @@ def collect(
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
-    """Print what was seen, as JSON to judge elsewhere. Writes nothing.
+    """Print what 'scan' reads from the node, as JSON. Changes nothing.
 
-    'janitor scan --evidence FILE' then makes the same findings of it on any machine. Names of pods, addresses, routes
-    and container IDs are in it; of command lines and environments only those, and the options of Kubernetes' and the
-    network's components, without tokens and passwords.
+    'janitor scan --evidence FILE' reports the same findings from the file on any machine.
+
+    The output contains pod names, addresses, routes and container IDs. Of command lines and environments it contains
+    only these and the options of Kubernetes and network components. It contains no tokens and no passwords.
     """
     from janitor.passes.scan import observe
     from janitor.report.evidence_json import encode
@@ -160,7 +163,7 @@ def _report(
     if evidence_file is not None:
         if root != "/" or cri_endpoint or data_dir or deadline:
             others = "--root, --cri-endpoint, --data-dir or --deadline"
-            raise Stop(f"--evidence is a look already taken; it does not go with {others}", EXIT_USAGE)
+            raise Stop(f"--evidence cannot be used with {others}", EXIT_USAGE)
         evidence = _read_evidence(evidence_file)
     else:
         where = options(root, cri_endpoint, data_dir, deadline, config)

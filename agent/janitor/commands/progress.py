@@ -42,4 +42,4 @@ class Waiting:
         elif gone_s // _LINE_EVERY_S != self._said:
             self._said = int(gone_s // _LINE_EVERY_S)
             left = duration(max(0, self.total_s - gone_s))
-            print(f"janitor: waiting for {self.what}, {left} to go (--no-wait leaves it)", file=sys.stderr, flush=True)
+            print(f"janitor: waiting for {self.what}, {left} left (--no-wait skips this)", file=sys.stderr, flush=True)

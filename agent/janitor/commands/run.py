@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _CAP_NET_ADMIN: Final = 12  # capabilities(7)
 _PARTS: Final = ("leases", "rules")
-_NO_RIGHT: Final = "putting rules back needs CAP_NET_ADMIN: run as root, give the capability, or take --observe"
+_NO_RIGHT: Final = "restoring rules needs CAP_NET_ADMIN: run as root, add the capability, or use --observe"
 
 
 class LogFormat(StrEnum):
@@ -41,12 +41,18 @@ class LogFormat(StrEnum):
 
 
 def run(
-    only: Annotated[str, typer.Option("--only", metavar="PARTS", help="Which parts: leases, rules.")] = "leases,rules",
-    observe: Annotated[bool, typer.Option("--observe", help="Watch and report; change nothing.")] = False,
-    log_format: Annotated[LogFormat, typer.Option("--log-format", help="Form of the log.")] = LogFormat.KEYVALUE,
+    only: Annotated[
+        str, typer.Option("--only", metavar="PARTS", help="What to look after: leases, rules or both.")
+    ] = "leases,rules",
+    observe: Annotated[bool, typer.Option("--observe", help="Report only; change nothing.")] = False,
+    log_format: Annotated[LogFormat, typer.Option("--log-format", help="Log format.")] = LogFormat.KEYVALUE,
     listen: Annotated[
         str | None,
-        typer.Option("--listen", metavar="ADDRESS:PORT", help="For /metrics and the page; '' for none."),
+        typer.Option(
+            "--listen",
+            metavar="ADDRESS:PORT",
+            help="Where to serve metrics and page; '' for none.  [default: 127.0.0.1:9742]",
+        ),
     ] = None,
     root: Root = "/",
     cri_endpoint: Endpoints = None,
@@ -54,16 +60,18 @@ def run(
     deadline: Deadline = None,
     config: ConfigFile = None,
 ) -> None:
-    """Look after the leases and the policy rules until told to end. SIGHUP reads the configuration again.
+    """Run the daemon: free leaked leases and restore policy rules.
 
-    Exit 0: told to end. 2: it could not begin. 64: wrong usage. 70: a bug.
+    Runs until SIGTERM or SIGINT. SIGHUP reloads the configuration.
+
+    Exit codes: 0 stopped by a signal, 2 could not start, 64 wrong usage, 70 bug in janitor.
     """
     from janitor.daemon.loop import Daemon
     from janitor.daemon.status import SettingsError
 
     parts = frozenset(part.strip() for part in only.split(","))
     if not parts or not parts <= set(_PARTS):
-        raise Stop(f"--only {only}: the parts are {' and '.join(_PARTS)}", EXIT_USAGE)
+        raise Stop(f"--only {only}: must be {' or '.join(_PARTS)}, or both with a comma", EXIT_USAGE)
 
     def read() -> "Settings":
         where = options(root, cri_endpoint, data_dir, deadline, config)
@@ -92,7 +100,7 @@ def _listening(settings: "Config", listen: str) -> "Config":
     from janitor.config import address
 
     if listen and address(listen) is None:
-        raise Stop(f"--listen {listen}: it takes ADDRESS:PORT, like 127.0.0.1:9742 or [::1]:9742", EXIT_USAGE)
+        raise Stop(f"--listen {listen}: must be ADDRESS:PORT, such as 127.0.0.1:9742 or [::1]:9742", EXIT_USAGE)
     return msgspec.structs.replace(settings, listen=listen)
 
 
@@ -133,7 +141,7 @@ def _can_begin(wanted: "Settings") -> None:
 
     proc = procfs.find_proc(wanted.options.root)
     if isinstance(proc, Unknown):
-        raise Stop(f"the rules cannot be watched: {text(proc.reason)}")
+        raise Stop(f"cannot watch the policy rules: {text(proc.reason)}")
     if wanted.repair_rules and wanted.no_rules:
         raise Stop(wanted.no_rules)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from janitor.commands.common import EXIT_LEFT, EXIT_USAGE, Stop, alone, open_journal, terminal, write
+from janitor.commands.common import CANNOT_ASK, EXIT_LEFT, EXIT_USAGE, Stop, alone, open_journal, terminal, write
 from janitor.report.words import hint, text
 
 if TYPE_CHECKING:
@@ -16,29 +16,30 @@ if TYPE_CHECKING:
 def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> None:
     """Tell systemd-networkd to leave other people's rules alone, from its next start on. Stop for anything else."""
     if what != "networkd":
-        raise Stop(f"--fix {what}: there is one such setting, networkd", EXIT_USAGE)
+        raise Stop(f"--fix {what}: unknown setting; the only one is networkd", EXIT_USAGE)
     from janitor.core.model.action import Plan
     from janitor.passes.clean import change
     from janitor.report.changes import outcome_line, plan_text, summary
 
     action = _drop_in(where)
     if action is None:
-        write(b"nothing to do: it has been told already\n")
+        write(b"nothing to do: the setting is already in place\n")
         return
     write(plan_text(Plan((action,), ()), terminal()[0]).encode("utf-8", "backslashreplace"))
     write("".join(f"    {line}\n" for line in action.content.splitlines()).encode("utf-8", "backslashreplace"))
     if dry_run:
         raise typer.Exit(EXIT_LEFT)
     if not (yes or (sys.stdin is not None and sys.stdin.isatty())):
-        raise Stop("nobody is there to be asked: add --yes to change it", EXIT_USAGE)
-    if not yes and not typer.confirm("Do this?"):
+        raise Stop(f"{CANNOT_ASK}: use --yes to make the change", EXIT_USAGE)
+    if not yes and not typer.confirm("Make this change?"):
         raise Stop("nothing was changed", EXIT_LEFT)
     with alone(where.root, "janitor clean --fix networkd"):
         pass_id, outcome = change(action, where, open_journal(where.root))
     write(f"{outcome_line(outcome)}\n{summary(pass_id, [outcome], Plan((), ()))}\n".encode("utf-8", "backslashreplace"))
     if outcome.event != "done":
         raise typer.Exit(EXIT_LEFT)
-    write(b"systemd-networkd reads it at its next start and deletes nothing then: systemctl restart systemd-networkd\n")
+    write(b"It takes effect when systemd-networkd restarts; this restart deletes no rules:\n")
+    write(b"  systemctl restart systemd-networkd\n")
 
 
 def _drop_in(where: "Options") -> "WriteSetting | None":
@@ -54,22 +55,20 @@ def _drop_in(where: "Options") -> "WriteSetting | None":
     node = find_node(where.root)
     if node.complete().root != where.root:
         # The file would go into the container, where nobody reads it, unless that very directory is one of the parts.
-        raise Stop(
-            f"{where.root} has only parts of the node: do this on the node itself, or with its '/' mounted there"
-        )
+        raise Stop(f"{where.root} has only parts of the node: run this on the node, or where the node's / is mounted")
     found = networkd.read_networkd(node)
     if isinstance(found, Unknown):
         raise Stop("; ".join(filter(None, (f"looking at systemd-networkd: {text(found.reason)}", hint(found.reason)))))
     if not found:
-        raise Stop("there is no systemd-networkd on this node, so there is nothing to be told to it", EXIT_LEFT)
+        raise Stop("nothing to do: this node has no systemd-networkd", EXIT_LEFT)
     (running,) = found
     if not wipes(running.version):
-        raise Stop(f"systemd-networkd {running.version} leaves foreign rules alone anyway", EXIT_LEFT)
+        raise Stop(f"systemd-networkd {running.version} never deletes foreign rules", EXIT_LEFT)
     if has_opt_out(running.version) is False:
-        raise Stop(f"systemd-networkd {running.version} cannot be told to: pin the rules (see RULE003)", EXIT_LEFT)
+        raise Stop(f"systemd-networkd {running.version} has no such setting: pin the rules (see RULE003)", EXIT_LEFT)
     overruled = overruled_by(running)
     if overruled:
-        raise Stop(f"{overruled} says otherwise, and is read after {DROP_IN}: change it there", EXIT_LEFT)
+        raise Stop(f"{overruled} overrides {DROP_IN}: change the setting there", EXIT_LEFT)
     if networkd.drop_in(node) == drop_in_text(running.version):
         return None
     directory, _, name = DROP_IN.rpartition("/")

@@ -44,7 +44,7 @@ def load(
     for name in (*(enabled or ()), *(protocol or {})):
         if name not in found:
             there = ", ".join(sorted(found))
-            raise ProfileError(f"there is no profile '{name}'{nearest(name, found)}; there are {there}")
+            raise ProfileError(f"unknown profile '{name}'{nearest(name, found)}; the profiles are {there}")
     if enabled is not None:
         found = {name: replace(p, enabled=name in enabled) for name, p in found.items()}
     for name, value in (protocol or {}).items():
@@ -59,7 +59,7 @@ def _parse(data: bytes) -> Profile:
     profile = msgspec.convert(document, Profile)
     unread = _unread(document, msgspec.to_builtins(profile))
     if unread:
-        raise ValueError(f"there is no setting {unread}")
+        raise ValueError(f"unknown setting {unread}")
     re.compile(profile.alive.link)
     return profile
 

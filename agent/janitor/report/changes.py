@@ -50,7 +50,7 @@ def _left(refusals: Iterable[Refusal]) -> list[list[str]]:
     found: list[list[str]] = []
     for (directory, reasons, waits), members in groups.items():
         longest = max(refusal.wait_s or 0 for refusal in members)
-        soon = f" (may be decided in {duration(longest)})" if waits else ""
+        soon = f" (check again in {duration(longest)})" if waits else ""
         if len(members) == 1:
             found.append([f"left: {members[0].subject}: {'; '.join(texts(members[0].reasons))}{soon}"])
             continue
@@ -58,7 +58,7 @@ def _left(refusals: Iterable[Refusal]) -> list[list[str]]:
             f"{r.subject.rpartition('/')[2] if directory else r.subject}{f' ({r.pod})' * bool(r.pod)}" for r in members
         ]
         where = f" in {directory}" if directory else ""
-        found.append([f"left {len(members)}{where}: {listing(names)}", f"  because {'; '.join(texts(reasons))}{soon}"])
+        found.append([f"left: {len(members)}{where}: {listing(names)}", f"  because {'; '.join(texts(reasons))}{soon}"])
     return found
 
 
@@ -102,7 +102,7 @@ def summary(pass_id: str, outcomes: Sequence[Outcome], plan: Plan) -> str:
     done_ones = [o.action for o in outcomes if o.event == "done"]
     back = any(not isinstance(action, ReserveLease) for action in done_ones)
     ours = any(isinstance(action, RestoreRule | WriteSetting) for action in done_ones)
-    how = "takes that back" if ours else "puts it back"
+    how = "undoes it" if ours else "puts it back"
     return f"{done}{left}" + (f"; 'janitor undo {pass_id}' {how}" if back else "")
 
 
@@ -116,13 +116,13 @@ def passes_text(entries: Iterable[Entry]) -> str:
         states = Counter(_state(member) for member in members)
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(members[0].at))
         lines.append(f"{pass_id}  {when}  {', '.join(f'{number} {what}' for what, number in states.items())}")
-    return "".join(f"{line}\n" for line in lines) or "there has been no pass\n"
+    return "".join(f"{line}\n" for line in lines) or "no passes\n"
 
 
 def _state(entry: Entry) -> str:
     if entry.state == "done":
         return _DONE[entry.action.kind]
-    return "begun" if entry.state == "intend" else entry.state
+    return "unfinished" if entry.state == "intend" else entry.state
 
 
 def restored_text(pass_id: str, restored: Sequence[Restored]) -> str:
@@ -130,10 +130,11 @@ def restored_text(pass_id: str, restored: Sequence[Restored]) -> str:
     lines = []
     for one in restored:
         action = one.entry.action
-        verb = {"restore": "removed the rule", "configure": "taken back"}.get(action.kind, "put back")
+        verb = {"restore": "removed the rule", "configure": "reverted"}.get(action.kind, "put back")
         why = "" if one.detail is None else f": {text(one.detail)}"
         lines.append(safe(f"{'not ' * (not one.ok)}{verb} {action.path}{why}"))
     back = sum(one.ok for one in restored)
-    noun = "change" if any(isinstance(one.entry.action, RestoreRule | WriteSetting) for one in restored) else "file"
-    lines.append(f"{pass_id}: {count(back, noun)} put back, {len(restored) - back} not")
+    ours = any(isinstance(one.entry.action, RestoreRule | WriteSetting) for one in restored)
+    done = f"{count(back, 'change')} undone" if ours else f"{count(back, 'file')} put back"
+    lines.append(f"{pass_id}: {done}, {len(restored) - back} not")
     return "".join(f"{line}\n" for line in lines)

@@ -10,7 +10,7 @@ from janitor.core.model.text import count
 CELLS = 64
 
 LEGEND: Final = {
-    "P": "pods", "S": "Services", "n": "nodes", "+": "several, apart", "!": "COLLISION", ".": "free",
+    "P": "pods", "S": "Services", "n": "nodes", "+": "several, no overlap", "!": "COLLISION", ".": "free",
 }  # fmt: skip
 _LETTERS = {"pods": "P", "Services": "S", "nodes": "n"}
 
@@ -95,7 +95,7 @@ def _whole(layout: Layout, parts: list[_Part], version: int) -> Strip | None:
         layout.network.net.network_address
     ) and prefix == layout.network.net.prefixlen  # fmt: skip
     cells = min(CELLS, size)
-    title = f"the network {layout.network}" if whole else f"{_text(start, version)}/{prefix}, around all of it"
+    title = f"the network {layout.network}" if whole else f"{_text(start, version)}/{prefix}, which contains all ranges"
     each = f"/{prefix + (cells - 1).bit_length()}"
     return _strip(title, start, size, cells, each, [p for p in parts if p.kind != "network"], version)
 

@@ -44,12 +44,12 @@ def _why_none(report: PlanReport) -> str:
     """Why there is no proposal, as far as that is known."""
     bad = {f.id for f in report.findings if f.severity.rank >= Severity.WARNING.rank}
     if bad <= set(BEYOND_RANGES):
-        return f"Other ranges would not help against {listing(sorted(bad))}: its fix says what does."
+        return f"No other range solves {listing(sorted(bad))}; see its fix."
     if "CIDR001" in bad:
-        return "Nothing is proposed as long as a value cannot be used as it is written (CIDR001)."
+        return "There is no proposal until the invalid values are corrected (CIDR001)."
     if any(value.name == "network" for value in report.values):
-        return "No clean plan was found in this network near the one given: see the fixes, or try a larger --network."
-    return "No clean plan was found near the one given, beside the subnets and nodes that stay as they are."
+        return "No similar plan without findings fits into this network: see the fixes, or use a larger --network."
+    return "No similar plan without findings was found that keeps the given subnets and nodes."
 
 
 def headline(report: PlanReport) -> str:
@@ -58,12 +58,14 @@ def headline(report: PlanReport) -> str:
     names = {value.name for value in report.values}
     unsaid = [what for name, what in (("pods", "pods"), ("services", "Services")) if name not in names]
     if not bad and unsaid:
-        return f"nothing is wrong in what is given; no range of {' and '.join(unsaid)} is, so much was not judged"
+        return f"no errors or warnings, but the check is incomplete: no range of {' and '.join(unsaid)} was given"
     if not bad:
-        room = f"; room for {count(report.limits[0].nodes, 'node')}: {report.limits[0].reason}" if report.limits else ""
-        return safe(f"this plan has no fault{room}")
+        room = (
+            f"; room for {count(report.limits[0].nodes, 'node')} ({report.limits[0].reason})" if report.limits else ""
+        )
+        return safe(f"no errors or warnings{room}")
     worst = bad[0]
-    more = f" ({listing(list(dict.fromkeys(f.id for f in bad[1:])))} too)" if bad[1:] else ""
+    more = f" (also {listing(list(dict.fromkeys(f.id for f in bad[1:])))})" if bad[1:] else ""
     return safe(f"{worst.severity}: {worst.id}: {worst.summary}{more}")
 
 
@@ -105,19 +107,19 @@ def _limits(console: Console, report: PlanReport) -> None:
     console.print()
     table = Table.grid(padding=(0, 2, 0, 0))
     for number, limit in enumerate(report.limits):
-        table.add_row("how many nodes fit:" if number == 0 else "", f"{limit.nodes:>5}", escape(limit.reason))
+        table.add_row("maximum nodes:" if number == 0 else "", f"{limit.nodes:>5}", escape(limit.reason))
     if report.limits:
         console.print(table)
     if report.pools:
-        console.print(escape(f"how many agent pools fit: {report.pools}"))
+        console.print(escape(f"maximum agent pools: {report.pools}"))
 
 
 def _proposal(console: Console, report: PlanReport, proposal: Suggestion, width: int) -> None:
     console.print()
     bad = {f.id for f in report.findings if f.severity.rank >= Severity.WARNING.rank}
     stays = listing(sorted(bad & set(BEYOND_RANGES)))
-    but = f" but {stays}, which no range mends" if stays else ""
-    console.print(f"The nearest plan without a finding{but}:", style="bold")
+    but = f" except {stays}, which no range solves" if stays else ""
+    console.print(f"Nearest plan without findings{but}:", style="bold")
     table = Table.grid(padding=(0, 2, 0, 0))
     for change in proposal.changes:
         table.add_row(

@@ -32,7 +32,7 @@ def decode(data: bytes) -> Evidence:
         version = msgspec.json.decode(data, type=_Version).version
         if not 1 <= version <= EVIDENCE_VERSION:
             raise ValueError(
-                f"it has version {version} and this janitor reads versions 1 to {EVIDENCE_VERSION}: use the janitor "
+                f"it has version {version}, but this janitor reads versions 1 to {EVIDENCE_VERSION}: use the janitor "
                 "that collected it"
             )
         document = _walk(msgspec.json.decode(data), _from_version_1 if version == 1 else _without_text)
@@ -43,7 +43,7 @@ def decode(data: bytes) -> Evidence:
                     make_range(part.subnet, part.start, part.end, part.gateway)
         return evidence
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"it is not what 'janitor collect' writes ({error})") from None
+        raise ValueError(f"it is not the output of 'janitor collect' ({error})") from None
 
 
 class _Version(msgspec.Struct):

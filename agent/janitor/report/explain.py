@@ -14,11 +14,11 @@ from janitor.report.words import text
 
 _MEANING = {
     Verdict.LIVE: "in use; janitor keeps it",
-    Verdict.HELD: "it belongs to a dead sandbox that the kubelet has still to remove; janitor keeps it",
-    Verdict.PENDING: "nobody was seen to own it, but it is not proven dead; janitor keeps it",
+    Verdict.HELD: "its sandbox is dead, but the kubelet has not removed it yet; janitor keeps it",
+    Verdict.PENDING: "no owner was found, but it is not proven dead; janitor keeps it",
     Verdict.ORPHANED: "proven dead; 'janitor clean' frees it",
     Verdict.CORRUPT: "proven dead; 'janitor clean' frees it",
-    Verdict.FOREIGN: "not janitor's to judge; it is never touched",
+    Verdict.FOREIGN: "janitor does not manage it and never changes it",
     Verdict.MISSING: "in use, but not reserved: host-local may give it to a second pod",
 }
 
@@ -64,22 +64,20 @@ def _lease(lease: LeaseRow) -> list[str]:
 def _freed_by(lease: LeaseRow) -> str:
     match lease.verdict:
         case Verdict.LIVE:
-            who = f"deleting the pod {lease.pod}" if lease.pod else "the end of whatever uses it"
-            return f"{who}; nothing else should"
+            who = f"deleting the pod {lease.pod}" if lease.pod else "stopping whatever uses it"
+            return f"{who}, and nothing else"
         case Verdict.HELD:
             return "the kubelet, with StopPodSandbox and RemovePodSandbox (by hand: crictl stopp, crictl rmp)"
         case Verdict.PENDING if lease.unseen:
-            return "nothing, until what was not seen can be looked at"
+            return "nothing, until janitor can see what it could not see"
         case Verdict.PENDING if lease.provable_in_s:
-            return f"'janitor clean', once it has been watched for {duration(lease.provable_in_s)} more"
+            return f"'janitor clean', after watching it for {duration(lease.provable_in_s)} more"
         case Verdict.PENDING:
-            return "nothing, as long as this holds"
+            return "nothing, while these reasons hold"
         case Verdict.ORPHANED | Verdict.CORRUPT:
             return "janitor clean"
         case Verdict.MISSING:
-            return (
-                "the end of the pod; until then 'janitor clean' writes its lease back, if a minute later it is still so"
-            )
+            return "deleting the pod; 'janitor clean' writes the lease back if it is still missing a minute later"
         case _:
             return "its owner"
 
@@ -103,13 +101,13 @@ def _without_lease(report: Report, address: str, *, in_use: bool, blind: bool) -
             if any(ip_address(address) in ip_network(subnet) for subnet in part.subnets):
                 without = f"{network.name} has no lease for it in {where}"
                 if in_use:
-                    return f"{address} is in use, and {without}: host-local may give it to a pod as well"
+                    return f"{address} is in use, but {without}: host-local may also give it to a pod"
                 if blind:
-                    return f"{address} may be free, but not everything could be looked at: {without}"
+                    return f"{address} may be free, but janitor could not see everything: {without}"
                 return f"{address} is free: {without}"
     if blind:
-        return f"no lease was found for {address}, but not everything could be looked at"
+        return f"no lease was found for {address}, but janitor could not see everything"
     unknown = [network for network in networks if not network.ranges]
     if unknown:
-        return f"{address} is not leased; whether it is in the range of {unknown[0].name} is not known"
-    return f"{address} is not leased, and in no range of a host-local network that CRI uses on this node"
+        return f"{address} is not leased; it may be in the range of {unknown[0].name}, which is not known"
+    return f"{address} is not leased, and is in no range of a host-local network that CRI uses on this node"

@@ -8,7 +8,7 @@ from janitor.core.model.text import count, duration, safe
 from janitor.report.document import NetworkRow, Report
 
 _COUNTABLE = 1 << 32
-_BECAUSE_UNSEEN = "because not everything could be looked at (SCAN001)"
+_UNSEEN = "janitor could not see everything (SCAN001)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +37,23 @@ def _leases(report: Report) -> list[Headline]:
     if lines:
         return lines
     if report.status == "unknown":
-        return [Headline(f"nothing can be said about this node's leases, {_BECAUSE_UNSEEN}", FindingId.SCAN001)]
+        return [Headline(f"the leases of this node cannot be judged: {_UNSEEN}", FindingId.SCAN001)]
     others = sum(network.files for network in report.networks)
     if others:
-        return [Headline(f"no lease of a network that CRI uses; {count(others, 'file')} of others (LEASE008)")]
-    return [Headline("no lease of any host-local network on this node")]
+        return [Headline(f"no leases in a network that CRI uses; {count(others, 'foreign file')} (LEASE008)")]
+    return [Headline("no host-local leases on this node")]
 
 
 def _line(network: NetworkRow, report: Report) -> Headline:
     missing = network.verdicts.get(Verdict.MISSING, 0)
     alarm = f"{count(missing, 'address', 'addresses')} in use but NOT RESERVED (LEASE003); " if missing else ""
     foreign = network.verdicts.get(Verdict.FOREIGN, 0)
-    beside = f", beside {count(foreign, 'file')} of others" if foreign else ""
+    beside = f", plus {count(foreign, 'foreign file')}" if foreign else ""
     others = (Verdict.MISSING, Verdict.FOREIGN)
     held = ", ".join(f"{number} {verdict}" for verdict, number in network.verdicts.items() if verdict not in others)
     if network.ranges:
         used = "; ".join(
-            f"{', '.join(r.subnets)}: {_used(r.used, r.capacity)} used{' (FULL: no pod can start)' * (not r.free)}"
+            f"{', '.join(r.subnets)}: {_used(r.used, r.capacity)} used{' (FULL: no new pod can start)' * (not r.free)}"
             for r in network.ranges
         )
         sentence = f"{network.name} {used}"
@@ -74,10 +74,10 @@ def _outcome(network: NetworkRow, report: Report) -> Headline:
         return Headline(f"'janitor clean' would free {network.freeable}")
     pending = [x for x in report.leases if x.verdict == Verdict.PENDING and x.network == network.name]
     if any(lease.unseen for lease in pending) or report.status == "unknown":
-        return Headline(f"none can be called dead, {_BECAUSE_UNSEEN}", FindingId.SCAN001)
+        return Headline(f"none is proven dead: {_UNSEEN}", FindingId.SCAN001)
     waits = [lease.provable_in_s for lease in pending if lease.provable_in_s is not None]
     if waits:
         return Headline(f"none is proven dead yet; 'janitor clean' would watch them for {duration(max(waits))}")
     if pending:
-        return Headline(f"none is proven dead; 'janitor explain {pending[0].address}' says what is missing")
+        return Headline(f"none is proven dead; 'janitor explain {pending[0].address}' says why")
     return Headline("nothing to free")

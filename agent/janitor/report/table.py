@@ -44,7 +44,7 @@ def to_table(
     unseen = {f.id for f in report.findings if f.status == "unknown"}
     if report.status == "unknown" and unseen != {line.unseen for line in first} - {None}:
         console.print(
-            f"Not everything could be looked at ({', '.join(sorted(unseen))}), so this is not the whole truth.",
+            f"janitor could not see everything ({', '.join(sorted(unseen))}): this report is incomplete.",
             style="yellow",
         )
     brief = [finding for finding in report.findings if finding.severity is Severity.INFO and not details]
@@ -57,7 +57,7 @@ def to_table(
     for finding in brief:
         console.print(_title(finding))
     if brief:
-        console.print(f"(details of these: --only {','.join(dict.fromkeys(f.id for f in brief))})", style="dim")
+        console.print(f"(details: --only {','.join(dict.fromkeys(f.id for f in brief))})", style="dim")
     if report.skipped:
         console.print()
     for part in report.skipped:
@@ -97,11 +97,11 @@ def _leases(report: Report, every_lease: bool) -> Table:
             escape(safe(text or "-")) for text in (lease.address, lease.pod, lease.container_id[:13], _why(lease))
         )
         if not every_lease:  # hundreds that leaked alike, in a terminal of 80 columns
-            why = "the same" if lease.reason is not None and lease.reason == above else why
+            why = "as above" if lease.reason is not None and lease.reason == above else why
             above = lease.reason
         table.add_row(address, f"[{_VERDICTS[lease.verdict]}]{lease.verdict}[/]", pod, container, why)
     if len(rows) > len(shown):
-        table.caption = f"and {len(rows) - len(shown)} more: --all, or -o json"
+        table.caption = f"and {len(rows) - len(shown)} more: use --all or -o json"
         table.caption_justify = "left"
     return table
 

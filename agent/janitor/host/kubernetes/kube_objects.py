@@ -26,16 +26,16 @@ def from_file(path: str) -> Objects:
     try:
         document = parse_json(data)
     except ValueError as error:
-        raise ValueError(f"it is not JSON ({error}): make it with 'kubectl get nodes -o json'") from None
+        raise ValueError(f"it is not JSON ({error}): create it with 'kubectl get nodes -o json'") from None
     if not isinstance(document, dict):
-        raise ValueError("it is not what 'kubectl get nodes -o json' prints")
+        raise ValueError("it is not the output of 'kubectl get nodes -o json'")
     items = document.get("items") if str(document.get("kind", "")).endswith("List") else [document]
     objects = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     if not any(item.get("kind") in KINDS for item in objects):
-        raise ValueError("there is no Node in it: make it with 'kubectl get nodes -o json'")
+        raise ValueError("it contains no Nodes: create it with 'kubectl get nodes -o json'")
     nodes = sum(item.get("kind") == "Node" for item in objects)
     if nodes > _MOST_NODES:
-        raise ValueError(f"it holds {nodes} Nodes, where {_MOST_NODES} would be too many for any cluster")
+        raise ValueError(f"it contains {nodes} Nodes; the limit is {_MOST_NODES}")
     # A kind that does not occur may not have been asked for: only Nodes are surely what somebody wanted.
     present = {str(item.get("kind")) for item in objects}
     return evidence(objects, path, frozenset(present), whole="items" in document)

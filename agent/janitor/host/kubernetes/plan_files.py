@@ -47,11 +47,11 @@ def settings(path: str, given: frozenset[str] = frozenset()) -> tuple[Setting, .
         return (*_defaults(found, "k0s"), *found)
     if any("kind" in document for document in documents):
         kinds = ", ".join(sorted({str(d.get("kind")) for d in documents}))
-        raise ValueError(f"it holds {kinds}, and no ClusterConfiguration")
+        raise ValueError(f"it contains {kinds}, but no ClusterConfiguration")
     if not documents:
-        raise ValueError("it is neither a kube.tf nor a configuration of k3s, RKE2, k0s or kubeadm")
+        raise ValueError("it is not a kube.tf and not a configuration of k3s, RKE2, k0s or kubeadm")
     if documents[0].get("server") and not any(k in documents[0] for k in ("cluster-cidr", "service-cidr")):
-        raise ValueError("it is an agent's configuration: the address plan is in that of the server")
+        raise ValueError("it is an agent's configuration: use the server's, which has the address plan")
     for document in documents:
         _spelled(document, _K3S_KEYS, "k3s and RKE2 do")
     found = k3s_config.settings(files_only("/"), "k3s", os.path.abspath(path))
@@ -65,7 +65,7 @@ def _spelled(section: Any, keys: tuple[str, ...], reader: str) -> None:
         key = str(name).removesuffix("+")
         near = difflib.get_close_matches(_letters(key), plain, 1, 0.85)
         if near and key != plain[near[0]]:
-            raise ValueError(f"{reader} not read {name}: it is called {plain[near[0]]}")
+            raise ValueError(f"{reader} not read {name}: did you mean {plain[near[0]]}?")
 
 
 def _letters(key: str) -> str:
