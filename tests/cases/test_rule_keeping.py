@@ -144,7 +144,7 @@ def test_what_anybody_else_deletes_stays_away(node: Node, actor: Actor) -> None:
     node.look(WANTED)
     node.restoring.restore()
     assert not node.there(rule)
-    assert node.log[-1][1]["left"] == "that is respected"
+    assert node.log[-1][1]["left"] == "it stays deleted"
     # A janitor that ends now must not restore it in its next life.
     assert node.keeper._save_ns is not None
     assert before <= node.keeper._save_ns <= clock().boottime_ns
