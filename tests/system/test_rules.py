@@ -167,7 +167,9 @@ def test_of_a_closed_socket_the_owner_that_runs_on_is_named_as_likely(node252: R
     pid = re.findall(r"pid=([0-9]+)", watcher.log())[0]
     node.sh(f"kill -STOP {pid}; ip rule del from 10.244.0.0/24 lookup 77; kill -CONT {pid}")
     log = watcher.wait_for("it stays deleted")
-    assert re.search(r'by="somebody whose socket is closed" likely="kube-router \(process [0-9]+\)" left="that is', log)
+    assert re.search(
+        r'by="a process whose socket is closed" likely="kube-router \(process [0-9]+\)" left="it stays', log
+    )
     node.start_networkd()
     time.sleep(0.6)
     assert "from 10.244.0.0/24" not in node.rules()
