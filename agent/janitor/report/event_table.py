@@ -6,8 +6,8 @@ _HEADER = """\
 # Log events
 
 `janitor run` writes one line per event to standard error. `event` is the name below; fields without a value are left
-out. With `--log-format json` a line also has `level`; under systemd it has the priority of that level. Warnings need
-attention, notices are actions on the node, the rest is information.
+out. With `--log-format json` a line also has `level`. Under systemd it has the priority of that level. Warnings need
+attention, notices report changes on the node, and the rest is information.
 
 This file is generated from `agent/janitor/report/events.py` by `make docs`.
 
