@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Literal
 
@@ -163,6 +164,8 @@ def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
     assert "<script" not in shown
     assert "http" not in shown.partition("<main>")[0]
     assert "Mode: observe." in shown
+    [dead] = [lease for lease in report.leases if lease.verdict is Verdict.ORPHANED]
+    assert f"<td>{escape('; '.join(reason.text for reason in dead.reasons))}</td>" in shown
 
 
 def test_actions_are_what_was_done() -> None:
