@@ -1,12 +1,14 @@
 #!/bin/sh
-# install.sh [--root DIR] [--tmpfs | --remove]: puts the units where systemd looks, and enables them for the next boot.
+# install.sh [--root DIR] [--tmpfs | --remove]: installs janitor's systemd units and enables them for the next boot.
 #
-# The programs they start are expected in /opt/janitor/bin; see README.md. janitor.service comes along where there is a
-# janitor beside janitor-boot. --root works on a tree that is not running (an image, a mounted disk). --tmpfs installs
-# and enables the mounts that keep leases in memory as well. --remove takes all of it away again, but for the programs, and
-# leaves a mark that tells cloud-init's bootcmd to leave the boot stage alone.
+# The units start programs in /opt/janitor/bin; see README.md. janitor.service is installed only if /opt/janitor/bin/janitor
+# exists.
+#   --root DIR  Work on a tree that is not running (an image, a mounted disk).
+#   --tmpfs     Also install and enable the mounts that keep leases in memory.
+#   --remove    Remove all units, but not the programs. Leaves a mark that keeps cloud-init's bootcmd from running the boot
+#               stage.
 set -eu
-mounts='var-lib-cni-networks.mount var-lib-cni-results.mount' # all of it in the order of a boot
+mounts='var-lib-cni-networks.mount var-lib-cni-results.mount' # in boot order
 units='janitor-boot.service janitor.service'
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,8 +18,8 @@ while [ $# -gt 0 ]; do
     --root) root=${2:?--root takes a directory} && shift ;;
     --tmpfs) tmpfs=1 ;;
     --remove) remove=1 ;;
-    -h | --help) sed -n 's/^# \{0,1\}//p' "$0" | sed '/^shellcheck/d' && exit 0 ;;
-    *) echo "install.sh: $1 is not known; it takes --root DIR, --tmpfs and --remove" >&2 && exit 64 ;;
+    -h | --help) sed -n '1d;s/^# \{0,1\}//p' "$0" | sed '/^shellcheck/d' && exit 0 ;;
+    *) echo "install.sh: unknown option $1; the options are --root DIR, --tmpfs and --remove" >&2 && exit 64 ;;
     esac
     shift
 done
@@ -29,17 +31,17 @@ if [ -n "$remove" ]; then
     for unit in janitor.service janitor-boot.service $mounts; do
         if [ ! -f "$place/$unit" ] || [ -L "$place/$unit" ]; then continue; fi
         systemctl ${root:+--root="$root"} disable "$unit"
-        # A mount stays until the next boot: below it are the leases of pods that run.
+        # A mount stays until the next boot, because it holds the leases of running pods.
         [ -n "$root" ] || [ "$unit" != janitor.service ] || systemctl stop "$unit"
         rm "$place/$unit"
     done
-    for unit in $units; do # a masked one's is left by systemctl
+    for unit in $units; do # systemctl leaves the link of a masked unit
         if [ -L "$place/$unit" ] || [ ! -e "$place/$unit" ]; then rm -f "$place/multi-user.target.wants/$unit"; fi
         [ ! -d "$place/$unit.d" ] || echo "install.sh: $place/$unit.d is yours, and has been left" >&2
     done
     mkdir -p "${removed%/*}"
-    echo 'install.sh --remove was run here: cloud-init (bootcmd) is not to run the boot stage of janitor' >"$removed"
-    echo "install.sh: $removed keeps user-data.yaml's bootcmd from running the boot stage; remove it with /opt/janitor" >&2
+    echo 'install.sh --remove was run here: the bootcmd of cloud-init must not run the boot stage of janitor' >"$removed"
+    echo "install.sh: $removed stops cloud-init's bootcmd from running the boot stage; delete it with /opt/janitor" >&2
     [ -n "$root" ] || systemctl daemon-reload
     exit 0
 fi
@@ -50,18 +52,18 @@ for unit in ${tmpfs:+$mounts} $units; do
     case $unit in
     *.mount) ;;
     *) if [ ! -x "$program" ] && [ ! -L "$program" ]; then
-        [ "$unit" = janitor.service ] && continue # the boot stage alone, as where there is no Python
-        echo "install.sh: $program is not there: install janitor first (systemd/README.md)" >&2
+        [ "$unit" = janitor.service ] && continue # only the boot stage, for example without Python
+        echo "install.sh: $program does not exist: install janitor first (systemd/README.md)" >&2
         exit 2
     fi ;;
     esac
-    if [ -L "$place/$unit" ]; then # written through, a mask would take /dev/null with it
+    if [ -L "$place/$unit" ]; then # writing through a mask would overwrite /dev/null
         echo "install.sh: $place/$unit is a link (is it masked?): remove it first" >&2
         exit 2
     fi
     with="$with $unit"
     if [ "$(systemctl ${root:+--root="$root"} is-enabled "$unit" 2>/dev/null)" = disabled ]; then
-        echo "install.sh: $unit has been disabled, and stays so; 'systemctl enable $unit' ends that" >&2
+        echo "install.sh: $unit is disabled and stays disabled; to enable it: systemctl enable $unit" >&2
     else
         enable="$enable $unit"
     fi

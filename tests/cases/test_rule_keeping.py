@@ -145,7 +145,7 @@ def test_what_anybody_else_deletes_stays_away(node: Node, actor: Actor) -> None:
     node.look(WANTED)
     node.restoring.restore()
     assert not node.there(rule)
-    assert node.log[-1][1]["left"] == "that is respected"
+    assert node.log[-1][1]["left"] == "it stays deleted"
     # A janitor that ends now must not restore it in its next life.
     assert node.keeper._save_ns is not None
     assert before <= node.keeper._save_ns <= clock().boottime_ns
@@ -159,7 +159,7 @@ def test_of_a_closed_socket_the_owner_that_runs_on_is_the_likely_deleter(node: N
     rule = node.makes(RULE, Actor("gone"))
     node.deletes(rule, Actor("gone"))
     assert [fields["likely"] for _, fields in node.log] == [f"kube-router (process {here})"] * 2
-    assert node.log[-1][1]["by"] == "somebody whose socket is closed"
+    assert node.log[-1][1]["by"] == "a process whose socket is closed"
     node.restoring.restore()
     assert (node.there(rule), node.mirror.find(rule)) == (False, None)
     assert node.memory.counts == RuleCounts(deleted=Counter({"others": 1}))

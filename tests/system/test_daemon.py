@@ -103,9 +103,9 @@ def test_each_check_has_its_mode(node: NodeFactory) -> None:
         # A configuration that cannot be used changes nothing, and that is said.
         for broken in ("intervall = 1\n", '[checks]\nLEASE999 = "repair"\n', "interval = 0.5\n", "interval = \n"):
             daemon.configure(broken)
-            said = daemon.log().count("the old one stays in force")
+            said = daemon.log().count("the previous configuration stays active")
             daemon.reload()
-            daemon.wait_for("the old one stays in force", said + 1)
+            daemon.wait_for("the previous configuration stays active", said + 1)
         assert daemon.process.poll() is None
 
 
@@ -195,7 +195,7 @@ def test_a_pass_that_is_killed_is_made_again(shared: Node) -> None:
             wait_for(lambda: len(daemon.children()) == 2, "a pass that hangs")
             for pid in daemon.children():
                 os.kill(pid, signal.SIGKILL)
-            daemon.wait_for('event="pass failed" why="its process ended with status -9"')
+            daemon.wait_for('event="pass failed" why="its process exited with status -9"')
             daemon.wait_for('event="syncing failed" status=-9')
         finally:
             shared.machine.kill(runtime, "CONT")
@@ -217,13 +217,13 @@ def test_one_a_node_and_the_next_takes_over(shared: Node) -> None:
         waiting.wait_for("event=pass")
         # Somebody removes its lock: alone, it takes it again; where another was faster, it stops, and waits for that.
         shutil.rmtree(shared.root / "run/janitor")
-        waiting.wait_for('event="lock lost".*then="it was taken again"')
+        waiting.wait_for('event="lock lost".*then="the lock was taken again"')
         waiting.kill(signal.SIGSTOP)
         shutil.rmtree(shared.root / "run/janitor")
         with Daemon(shared) as faster:
             faster.wait_for("event=started")
             waiting.kill(signal.SIGCONT)
-            waiting.wait_for('event="lock lost".*then="this one does nothing until it has it again"')
+            waiting.wait_for('event="lock lost".*then="this daemon does nothing until it gets the lock again"')
             wait_for(lambda: waiting.children() == [], "none of its work goes on")
             faster.stop()
         waiting.wait_for("event=started", 2)

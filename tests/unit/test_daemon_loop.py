@@ -76,7 +76,7 @@ def test_a_pass_that_cannot_be_begun_is_a_failed_pass(tmp_path: Path) -> None:
     with no_descriptor_left():
         passing.run(frozenset())
     assert passing.record.results == {"complete": 7, "failed": 1}
-    assert log.of(LogEvent.PASS_FAILED)[0]["why"] == "starting its process: Too many open files"
+    assert log.of(LogEvent.PASS_FAILED)[0]["why"] == "cannot start its process: Too many open files"
     assert passing.due_ns is not None
     assert clock().boottime_ns < passing.due_ns <= clock().boottime_ns + 6 * SECOND
 
@@ -207,7 +207,7 @@ def test_without_a_directory_for_its_lock_the_port_says_why(tmp_path: Path) -> N
                 daemon._once(signals)
             answer = caller.recv(4096)
         assert b"503" in answer.splitlines()[0]
-        assert b"not at work: " in answer
+        assert b"waiting for the daemon lock: " in answer
         assert (daemon.health().ill, daemon.overview().looked) == ("", None)
     daemon._close()
 
@@ -330,7 +330,7 @@ def test_a_disk_that_does_not_answer_holds_up_nobody(tmp_path: Path) -> None:
         part.run(frozenset())
         drive(part, lambda: bool(log))
         assert len(log) == 1, times
-    assert "has not answered for 0.3 s" in log[0][1]["why"]
+    assert "no answer from the disk for 0.3 s" in log[0][1]["why"]
     drive(part, lambda: part.written is not None)  # by the next one
     part.close(0)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Literal
 
@@ -162,7 +163,9 @@ def test_the_page_shows_a_sick_node_and_forges_nothing() -> None:
     assert "&lt;b&gt;x&lt;/b&gt;\\x1b[2J" in shown  # on a terminal, too
     assert "<script" not in shown
     assert "http" not in shown.partition("<main>")[0]
-    assert "It only observes." in shown
+    assert "Mode: observe." in shown
+    [dead] = [lease for lease in report.leases if lease.verdict is Verdict.ORPHANED]
+    assert f"<td>{escape('; '.join(reason.text for reason in dead.reasons))}</td>" in shown
 
 
 def test_actions_are_what_was_done() -> None:
@@ -202,12 +205,13 @@ def test_what_is_shown() -> None:
         .answer("/")
         .body
     )
-    for words in (b"The leases are not looked after here", b"rule restored: r", b"It is to repair rules, observe the"):
+    for words in (b"This daemon does not check leases", b"rule restored: r", b"Mode: repair rules, observe the"):
         assert words in bare
     waiting = seen(Health("", "", ""), replace(OVERVIEW, looked=None)).answer("/").body
-    assert b"No pass yet" in waiting
+    assert b"No pass has finished yet" in waiting
     # By a clock that nobody sets.
-    assert b"That was 3 h ago" in seen(Health("", "", ""), replace(OVERVIEW, age_s=3 * 3600 + 5)).answer("/").body
+    later = seen(Health("", "", ""), replace(OVERVIEW, age_s=3 * 3600 + 5)).answer("/").body
+    assert b"The last full pass was 3 h ago" in later
 
 
 @pytest.mark.parametrize(

@@ -146,4 +146,4 @@ def test_a_pass_hands_over_only_what_is_declared() -> None:
 
 
 def test_the_documented_events_are_those_that_are_declared() -> None:
-    assert DOCUMENT.read_text(encoding="utf-8") == document(), "run 'make log-events'"
+    assert DOCUMENT.read_text(encoding="utf-8") == document(), "run 'make docs'"

@@ -117,7 +117,7 @@ def test_a_part_that_does_not_run_yet_tells_of_itself(tmp_path: Path) -> None:
     metrics = {family.name: family.samples for family in daemon.metrics()}
     assert metrics["janitor_last_complete_pass_timestamp_seconds"] == (((), 0.0),)
     assert metrics["janitor_rules_watching"] == (((), 0.0),)
-    assert daemon.health().unready == "the policy rules are not watched; no pass has come to its end yet"
+    assert daemon.health().unready == "the policy rules are not watched; no pass has finished yet"
     assert "janitor_passes" not in {
         family.name for family in Daemon(settings(tmp_path, leases=False), lambda: pytest.fail(), Log()).metrics()
     }

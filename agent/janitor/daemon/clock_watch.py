@@ -80,7 +80,10 @@ class ClockWatch(Part):
             self._note = replace(self._note, stalled_ns=self._note.stalled_ns + took_ns)
             self._write(now)
             self._log_seldom(
-                now, LogEvent.DAEMON_STALLED, for_s=f"{took_ns / SECOND:.0f}", then="that is not counted as watching"
+                now,
+                LogEvent.DAEMON_STALLED,
+                for_s=f"{took_ns / SECOND:.0f}",
+                then="that time does not count toward the grace period",
             )
 
     def close(self, patience_s: float) -> None:
@@ -100,7 +103,7 @@ class ClockWatch(Part):
             self.log(
                 LogEvent.CLOCK_NOT_WATCHED,
                 why=describe_os_error(error),
-                then="two steps that cancel each other are not seen",
+                then="two clock steps that cancel each other out are not detected",
             )
         before = read_clock(find_node(self.root))
         if isinstance(before, Unknown):  # which may have said anything
@@ -127,7 +130,10 @@ class ClockWatch(Part):
         self._write(now)
         if abs(by_ns) >= _TOLD_NS:
             self._log_seldom(
-                now, LogEvent.CLOCK_WAS_SET, by_s=f"{by_ns / SECOND:+.0f}", then="it proves no lease's age any more"
+                now,
+                LogEvent.CLOCK_WAS_SET,
+                by_s=f"{by_ns / SECOND:+.0f}",
+                then="file age is not accepted as proof until the runtime restarts",
             )
 
     def _write(self, now: Clock) -> None:
@@ -142,7 +148,7 @@ class ClockWatch(Part):
                 self.log(
                     LogEvent.NOTES_NOT_WRITTEN,
                     why=describe_os_error(error),
-                    then="'clean' may not know that the clock was set",
+                    then="'janitor clean' may not know about a clock step or a stall",
                 )
             self._again_ns = now.boottime_ns + _AGAIN_NS
 

@@ -62,7 +62,7 @@ class Seen:
             return Answer(503 if why else 200, "text/plain", f"{why or 'ok'}\n".encode())
         if path == "/":
             return Answer(200, "text/html", self._page().encode("utf-8", "replace"))
-        return Answer(404, "text/plain", b"there are /, /metrics, /healthz and /readyz\n")
+        return Answer(404, "text/plain", b"not found; available: /, /metrics, /healthz, /readyz\n")
 
     def _page(self) -> str:
         """The page of the last pass, with what has happened since."""
@@ -72,12 +72,12 @@ class Seen:
             lines.append(health.unready)
         since = "".join(f'<p class="alert">{html.escape(line)}</p>' for line in lines)
         mode = self.mode()
-        told = "" if mode == "repair" else "It only observes." if mode == "observe" else f"It is to {mode}."
+        told = "" if mode == "repair" else f"Mode: {mode}."
         rules = f"{count(overview.watched, 'policy rule')} watched." if overview.watched is not None else ""
-        age = f"That was {duration(overview.age_s)} ago." if overview.age_s is not None else ""
+        age = f"The last full pass was {duration(overview.age_s)} ago." if overview.age_s is not None else ""
         since += f'<p class="dim">{html.escape(" ".join(line for line in (age, told, rules) if line))}</p>'
         action_records = actions_table(self.action_records())
         if overview.looked is None:
-            title = "No pass yet" if overview.leases else "The leases are not looked after here"
+            title = "No pass has finished yet" if overview.leases else "This daemon does not check leases"
             return _EMPTY.format(title, since, action_records)
         return overview.looked.page.replace(NOW, since, 1).replace(ACTIONS, action_records, 1)

@@ -72,7 +72,9 @@ class Syncing(Part):
             self._worker.start(self._work)
         except OSError as error:
             self.log(
-                LogEvent.SYNCING_FAILED, why=f"starting its process: {describe_os_error(error)}", again_s=self._pause()
+                LogEvent.SYNCING_FAILED,
+                why=f"cannot start its process: {describe_os_error(error)}",
+                again_s=self._pause(),
             )
 
     def _ended(self, ended: Ended) -> None:

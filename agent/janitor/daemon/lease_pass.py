@@ -128,7 +128,7 @@ def _alone(order: Order, held: ExitStack, log: Log) -> Callable[[], Reason | Non
     except Busy as busy:
         log(LogEvent.ONLY_LOOKING, why=text(busy.reason))
     except OSError as error:
-        log(LogEvent.LOCK_NOT_TAKEN, why=describe_os_error(error), then="this pass only looks")
+        log(LogEvent.LOCK_NOT_TAKEN, why=describe_os_error(error), then="this pass changes nothing")
     return None
 
 
@@ -136,7 +136,7 @@ def _look(order: Order, note: bool, log: Log) -> Look:
     try:
         return look(order.options, order.policy, note=note)
     except OSError as error:
-        log(LogEvent.NOTES_NOT_WRITTEN, why=describe_os_error(error), then="no lease can be proven dead by watching it")
+        log(LogEvent.NOTES_NOT_WRITTEN, why=describe_os_error(error), then="no lease can complete the grace period")
         return look(order.options, order.policy, note=False)
 
 
@@ -164,7 +164,7 @@ class _Act:
                 self.log(LogEvent.EARLIER_PASS_CUT_SHORT, path=entry.action.path, state=entry.state, detail=detail)
             _tell(untold, self.acted)
         except OSError as error:
-            self.log(LogEvent.JOURNAL_NOT_USED, why=describe_os_error(error), then="nothing is changed")
+            self.log(LogEvent.JOURNAL_NOT_USED, why=describe_os_error(error), then="this pass changes nothing")
             return False
         tried = bool(now.plan.actions) and self._carry_out(now, journal)
         if not self.asked:
@@ -186,7 +186,7 @@ class _Act:
             self.log(
                 LogEvent.NOTES_NOT_WRITTEN,
                 why=describe_os_error(error),
-                then="what a pass did is not told after a kill",
+                then="if this pass is killed, some of its actions may not be logged",
             )
         left, tried, stopped = 0, False, None
         for outcome in work:
@@ -224,7 +224,11 @@ def _only_tell(node: Node, log: Log, acted: _Acted) -> bool:
     try:
         journal.load()
     except OSError as error:
-        log(LogEvent.JOURNAL_NOT_READ, why=describe_os_error(error), then="what an earlier pass did is not told")
+        log(
+            LogEvent.JOURNAL_NOT_READ,
+            why=describe_os_error(error),
+            then="actions of an earlier pass are not logged yet",
+        )
         return False
     _tell(_untold(node, journal), acted)
     return True

@@ -151,7 +151,7 @@ class Passing(Part):
         try:
             self._worker.start(work)
         except OSError as error:  # no descriptor or no process to be had: for now, as a rule
-            self._failed(clock().boottime_ns, f"starting its process: {describe_os_error(error)}")
+            self._failed(clock().boottime_ns, f"cannot start its process: {describe_os_error(error)}")
 
     def _heard(self, data: bytes) -> None:
         try:
@@ -199,9 +199,9 @@ class Passing(Part):
             wait = min(self.interval_s, max(_SOONEST_S, (soonest or self.interval_s) + 1))
             self._next_ns = max(now, ended.began_ns + int(wait * SECOND))
             return
-        why = self._end.why if isinstance(self._end, Failed) else f"its process ended with status {ended.status}"
+        why = self._end.why if isinstance(self._end, Failed) else f"its process exited with status {ended.status}"
         if ended.late:
-            why = f"it took more than {LONGEST_S} s"
+            why = f"it took longer than {LONGEST_S} s"
         self._failed(now, why)
 
     def _failed(self, now: int, why: str) -> None:

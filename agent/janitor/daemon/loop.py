@@ -96,7 +96,7 @@ class Daemon:
             try:
                 while not self._told_to_end(signals):
                     self._once(signals)
-                notify(STOPPING="1", STATUS="ending")
+                notify(STOPPING="1", STATUS="shutting down")
                 self.log(LogEvent.ENDING)
             finally:
                 self._close()
@@ -208,7 +208,7 @@ class Daemon:
             new = self._read()
         except Exception as error:  # noqa: BLE001 (whatever a file can be like, the one that was read stays)
             why = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
-            self.log(LogEvent.CONFIGURATION_NOT_READ, why=why, then="the old one stays in force")
+            self.log(LogEvent.CONFIGURATION_NOT_READ, why=why, then="the previous configuration stays active")
             notify(READY="1")
             return
         changed, self.settings = changes(self.settings, new), new
@@ -225,7 +225,7 @@ class Daemon:
                 # Nothing is done any more by the old order once it is said that the new one is in force.
                 leases.end_pass(self._in_force)
                 if leases.ending:
-                    self.log(LogEvent.CONFIGURATION_CHANGES, then="the pass that is under way ends first")
+                    self.log(LogEvent.CONFIGURATION_CHANGES, then="it takes effect when the running pass has ended")
                 return
         self._in_force()
 

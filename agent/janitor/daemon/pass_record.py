@@ -78,8 +78,8 @@ class PassRecord:
         since_s = (clock().boottime_ns - max(self.ended_ns, awake_ns)) / SECOND
         late = since_s > max(3 * interval_s, 2 * LONGEST_S)
         return Health(
-            ill=f"no pass has come to its end for {since_s:.0f} s" if late else "",
-            unready="" if self.ended_ns else "no pass has come to its end yet",
+            ill=f"no pass has finished for {since_s:.0f} s" if late else "",
+            unready="" if self.ended_ns else "no pass has finished yet",
             problem=f"The last pass failed: {self.problem}" if self.problem else "",
         )
 

@@ -70,7 +70,7 @@ class RuleKeeper:
     def start(self) -> None:
         """Learn what is there, and look at what has happened since an earlier janitor stopped watching."""
         if self.owners.blind:
-            then = "judged by what goes and by traces"
+            then = "deletions are judged by which rules are gone and by systemd-networkd's traces"
             self.log(LogEvent.DELETERS_OUT_OF_SIGHT, why="no host PID namespace", then=then)
         self._look()
         there = self.socket.dump()
@@ -116,7 +116,7 @@ class RuleKeeper:
                     break
                 self._take()
         except Interrupted as error:
-            self.log(LogEvent.EVENTS_LOST, reason=describe_os_error(error), then="all rules are compared anew")
+            self.log(LogEvent.EVENTS_LOST, reason=describe_os_error(error), then="all rules are compared again")
             self._look()
             self._resync()
         if self.memory.mirror.pending_restore():
@@ -144,7 +144,7 @@ class RuleKeeper:
         self.memory.made(rule)
         fresh = self.memory.mirror.find(rule) is None
         for step in self.memory.mirror.added(rule, now, by_networkd=actor.kind == "networkd"):
-            self.restoring.take_away(step.rule, "its owner has made it again")
+            self.restoring.take_away(step.rule, "its owner has added it again")
         kept = self.memory.mirror.find(rule)
         if fresh and kept is not None:
             likely = self._likely(actor, kept.profile)
@@ -167,7 +167,7 @@ class RuleKeeper:
             self.memory.counts.deleted["others"] += 1
             self._save_ns = now  # a janitor that ends now must not restore it in its next life
             likely = self._likely(actor, kept.profile)
-            self._rule_log.log_rule(rule, LogEvent.RULE_DELETED, by=str(actor), likely=likely, left="that is respected")
+            self._rule_log.log_rule(rule, LogEvent.RULE_DELETED, by=str(actor), likely=likely, left="it stays deleted")
 
     def _likely(self, actor: Actor, profile: Profile) -> str:
         """Who it was in all likelihood, where all that is known is that the socket is closed: kube-router's lives for
@@ -212,7 +212,7 @@ class RuleKeeper:
         self.owners.refresh()
         missed = tuple(gone.rule.words for gone in self.owners.gone())
         for words in set(missed) - set(self._missed):
-            self.log(LogEvent.RULE_MISSING, rule=words, do="see 'janitor scan --only rules'")
+            self.log(LogEvent.RULE_MISSING, rule=words, do="run 'janitor scan --only rules'")
         self._missed = missed
         self.who.remember(self.owners.networkd)
 

@@ -28,6 +28,6 @@ class RuleLog:
         """How often rules came and went of which no line was written."""
         untold = sum(times - _LINES for times in self._lines.values() if times > _LINES)
         if untold:
-            then = "somebody makes and deletes them again and again"
+            then = "a program keeps adding and deleting these rules"
             self.log(LogEvent.RULES_COME_AND_GO, not_told=untold, then=then)
         self._lines.clear()

@@ -44,7 +44,7 @@ class Restoring:
         try:
             steps = self.memory.mirror.due(self.socket.dump(), now)
         except OSError as error:
-            self.log(LogEvent.RULES_NOT_RESTORED, why=f"reading the rules: {describe_os_error(error)}")
+            self.log(LogEvent.RULES_NOT_RESTORED, why=f"cannot read the rules: {describe_os_error(error)}")
             return now + CHECK_NS
         for step in steps:
             if self._carry_out(step) and step.do == "add":
@@ -125,7 +125,7 @@ class Restoring:
                 LogEvent.RULE_RESTORE_SUSPENDED,
                 rule=str(rule),
                 restored=len(kept.times),
-                then="only reported, for an hour",
+                then="its deletion is only reported for one hour",
             )
 
     def _log_postponed(self, now: int) -> None:
@@ -136,7 +136,7 @@ class Restoring:
                 LogEvent.RESTORING_POSTPONED,
                 rules=len(self.memory.mirror.pending_restore()),
                 for_s=seconds,
-                why="deleted again and again",
+                why="the rules keep being deleted",
             )
             self._postponed_ns = due_ns
 

@@ -40,7 +40,7 @@ class Sole:
             self.why = describe_os_error(error) if isinstance(error, OSError) else text(error.reason)
             self.due_ns = clock().boottime_ns + _EVERY_NS
             if problem != self._said:
-                self._log(LogEvent.WAITING, why=self.why, then="this one takes over when it can")
+                self._log(LogEvent.WAITING, why=self.why, then="this daemon takes over when it gets the lock")
                 notify(READY="1", STATUS=f"waiting: {self.why}")
             self._said = problem
             return False
@@ -54,11 +54,13 @@ class Sole:
         self.close()
         try:
             self._fd = take_daemon_lock(self._root())
-            self._log(LogEvent.LOCK_LOST, why=text(why), then="it was taken again")
+            self._log(LogEvent.LOCK_LOST, why=text(why), then="the lock was taken again")
         except (Busy, OSError) as error:
             taken = describe_os_error(error) if isinstance(error, OSError) else text(error.reason)
             self._log(
-                LogEvent.LOCK_LOST, why=f"{text(why)}; {taken}", then="this one does nothing until it has it again"
+                LogEvent.LOCK_LOST,
+                why=f"{text(why)}; {taken}",
+                then="this daemon does nothing until it gets the lock again",
             )
             self.due_ns, self._said = clock().boottime_ns + _EVERY_NS, None
             return False

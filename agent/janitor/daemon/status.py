@@ -63,12 +63,12 @@ def mode(settings: Settings) -> str:
 def metrics(missing_privileges: Sequence[MissingPrivilege], dropped: int) -> tuple[Family, ...]:
     """Those of the daemon itself. `dropped`: lines that the log did not take."""
     return (
-        Family("janitor_build_info", "Which janitor this is.", "gauge", (((__version__,), 1),), ("version",)),
+        Family("janitor_build_info", "Version of janitor.", "gauge", (((__version__,), 1),), ("version",)),
         Family(
-            "janitor_missing", "1 for each right, mount or namespace that janitor needs and has not.", "gauge",
+            "janitor_missing", "1 for each capability, mount or namespace that janitor needs and lacks.", "gauge",
             tuple(((missing_privilege.what,), 1) for missing_privilege in missing_privileges), ("what",),
         ),
-        counter("janitor_log_lines_dropped", "Lines that nobody took off our hands in time.", dropped),
+        counter("janitor_log_lines_dropped", "Log lines dropped because standard error was not writable.", dropped),
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def health(parts: Sequence[Health], missing: Sequence[MissingPrivilege] = (), id
     ill = next((part.ill for part in parts if part.ill), "")
     unready = "; ".join(map(str, missing)) or "; ".join(part.unready for part in parts if part.unready)
     if idle:  # whoever starts it anew makes no lock
-        ill, unready = "", f"not at work: {idle}; {unready}".rstrip("; ")
+        ill, unready = "", f"waiting for the daemon lock: {idle}; {unready}".rstrip("; ")
     return Health(ill, unready, next((part.problem for part in parts if part.problem), ""))
 
 

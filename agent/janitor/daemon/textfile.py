@@ -81,10 +81,8 @@ class Textfile(Part):
             self._next_ns = 0 if self._again else now + _EVERY_S * SECOND if self.path else None
         elif self._worker.late and not self._warned:
             self._warned = True
-            self._trouble(
-                errno.ETIMEDOUT,
-                f"{self.path or 'removing the old one'}: the disk has not answered for {self.patience_s:g} s",
-            )
+            where = self.path or "removing the old one"
+            self._trouble(errno.ETIMEDOUT, f"{where}: no answer from the disk for {self.patience_s:g} s")
 
     def close(self, patience_s: float) -> None:
         """End the process; what it leaves is replaced by the next one."""
@@ -119,7 +117,7 @@ class Textfile(Part):
             self._worker.start(work)
         except OSError as error:
             self._next_ns = now + _EVERY_S * SECOND
-            self._trouble(error.errno or 0, f"starting its process: {describe_os_error(error)}")
+            self._trouble(error.errno or 0, f"cannot start its process: {describe_os_error(error)}")
 
     def _heard(self, line: str) -> None:
         word, _, rest = line.partition(" ")

@@ -44,7 +44,9 @@ class Unattributed:
             return
         self.owners.blind = self.who.blind()
         self.log(
-            LogEvent.DELETER_OUT_OF_SIGHT, rules=len(suspects), then="judged by what is gone and by networkd's traces"
+            LogEvent.DELETER_OUT_OF_SIGHT,
+            rules=len(suspects),
+            then="judged by which rules are gone and by systemd-networkd's traces",
         )
         self._judge([kept for rule in suspects if (kept := self.memory.mirror.find(rule)) is not None], there)
         for rule in suspects:

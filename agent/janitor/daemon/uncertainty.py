@@ -30,7 +30,7 @@ class Doubt:
         """This could not be seen. The pause before the next look doubles with each look."""
         if not self._began:
             self._began = True
-            then = "nothing is restored, forgotten or removed on that; it is looked at again"
+            then = "rules that depend on it are not restored, forgotten or removed; janitor checks again soon"
             self.log(LogEvent.RULES_UNCERTAIN, why=text(unseen.reason), hint=hint(unseen.reason), then=then)
         if not self._still:
             self._still = True

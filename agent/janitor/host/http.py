@@ -180,7 +180,7 @@ class Server:
                 if b"\r\n\r\n" in one.received or b"\n\n" in one.received:
                     one.left = self._respond(one.received)
                 elif len(one.received) >= _LONGEST_REQUEST:
-                    one.left = _response(Answer(431, "text/plain", b"the request is too long\n"), head=False)
+                    one.left = _response(Answer(431, "text/plain", b"request too long\n"), head=False)
                 return not data
             one.left = one.left[one.socket.send(one.left) :]
             if not one.left:
@@ -195,12 +195,14 @@ class Server:
     def _respond(self, request: bytes) -> bytes:
         words = request.split(b"\n", 1)[0].decode("latin-1").split()
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            return _response(Answer(400, "text/plain", b"that is no HTTP request\n"), head=False)
+            return _response(Answer(400, "text/plain", b"not an HTTP request\n"), head=False)
         if not all(_may_ask_for(host, self.names) for host in _hosts(request)):
-            return _response(Answer(421, "text/plain", b"no such host here: see 'hosts' in janitor.toml\n"), head=False)
+            return _response(
+                Answer(421, "text/plain", b"unknown host name: add it to 'hosts' in janitor.toml\n"), head=False
+            )
         method, target, _ = words
         if method not in ("GET", "HEAD"):
-            return _response(Answer(405, "text/plain", b"there is only GET here\n"), head=False)
+            return _response(Answer(405, "text/plain", b"only GET and HEAD are allowed\n"), head=False)
         try:
             answer = self.answer(target.partition("?")[0])
         except Exception as error:  # noqa: BLE001 (one answer that fails takes no other with it)

@@ -19,10 +19,10 @@ from janitor.report.words import text
 _CAPABILITIES: Final = (  # numbers of capabilities(7); whether the rules alone need it too
     ("CAP_SYS_PTRACE", 19, True, "the namespaces, open files and environments of the node's processes cannot be read"),
     ("CAP_DAC_READ_SEARCH", 2, True, "open files and environments of processes that are not root's cannot be read"),
-    ("CAP_SYS_ADMIN", 21, False, "network namespaces that no process is in cannot be entered, to see whose they are"),
-    ("CAP_SYS_CHROOT", 18, False, "the node's CNI plugins cannot be run, nor can it be seen what pods can write to"),
-    ("CAP_NET_ADMIN", 12, True, "policy rules cannot be put back, and packet filter rules cannot be read"),
-    ("CAP_NET_RAW", 13, False, "where iptables-legacy has made packet filter rules, they cannot be read"),
+    ("CAP_SYS_ADMIN", 21, False, "network namespaces without a process in them cannot be entered and checked"),
+    ("CAP_SYS_CHROOT", 18, False, "the node's CNI plugins cannot be run, and what pods can write to cannot be checked"),
+    ("CAP_NET_ADMIN", 12, True, "policy rules cannot be restored, and packet filter rules cannot be read"),
+    ("CAP_NET_RAW", 13, False, "packet filter rules of iptables-legacy cannot be read"),
 )
 
 
@@ -52,7 +52,7 @@ def missing_privileges(
             missing += _namespaces(node, allowed=not any(one.what == "CAP_SYS_PTRACE" for one in missing))
             missing += _mounts(node, parts, sockets, data_dirs, leases)
     except (OSError, ValueError) as error:
-        return (MissingPrivilege("a look at itself", f"what janitor may do here cannot be told ({error})"),)
+        return (MissingPrivilege("a look at itself", f"janitor cannot check its own privileges ({error})"),)
     return tuple(missing)
 
 
@@ -74,13 +74,13 @@ def _namespaces(node: Node, *, allowed: bool) -> Iterator[MissingPrivilege]:
             label = read_bounded("/proc/self/attr/current", 4096).decode("ascii", "replace").strip(" \0\n")
             setting = "seLinuxOptions" if label.count(":") > 1 else "appArmorProfile"
             yield MissingPrivilege(
-                setting, f"'{label}' does not let it look at the node's processes, which CAP_SYS_PTRACE allows"
+                setting, f"'{label}' denies access to the node's processes, which CAP_SYS_PTRACE would allow"
             )
         return
     if isinstance(node.proc, Unknown):
         yield MissingPrivilege("hostPID", text(node.proc.reason))
     elif theirs != os.stat("/proc/self/ns/net").st_ino:
-        yield MissingPrivilege("hostNetwork", "on a node without a free address this pod would not have started")
+        yield MissingPrivilege("hostNetwork", "on a node without a free pod address this pod cannot start")
 
 
 def _mounts(
@@ -89,17 +89,17 @@ def _mounts(
     def there(path: str) -> bool:
         return any(path == part or path.startswith(f"{part}/") for part in parts)
 
-    written = [(STATE_DIR, "its lock and its notes of this boot, which other janitors on the node go by")]
+    written = [(STATE_DIR, "it holds janitor's lock and its notes of this boot, which other janitor processes use")]
     if leases:
-        written.append((STATE, "its journal: nothing is changed that could not be put back"))
-        written.append((CNI_STATE_DIR, "the leases of host-local and the cache of libcni"))
-        written += [(path, "a data directory of host-local that the configuration names") for path in data_dirs]
+        written.append((STATE, "it holds janitor's journal; without it nothing is changed"))
+        written.append((CNI_STATE_DIR, "it holds host-local's leases and libcni's cache"))
+        written += [(path, "it is a host-local data directory that the configuration names") for path in data_dirs]
     for path, why in written:
         if not there(path):
             yield MissingPrivilege(path, f"not mounted at {node.root}{path}: {why}")
         elif not os.access(node.path(path), os.W_OK):
-            yield MissingPrivilege(path, f"cannot be written at {node.root}{path}: {why}")
+            yield MissingPrivilege(path, f"not writable at {node.root}{path}: {why}")
     for socket in sockets if leases else ():
         path = os.path.dirname(socket.removeprefix("unix://"))
         if not there(path):
-            yield MissingPrivilege(path, f"not mounted at {node.root}{path}: the container runtime answers there")
+            yield MissingPrivilege(path, f"not mounted at {node.root}{path}: it holds the container runtime's socket")

@@ -9,9 +9,9 @@ _HEAD = """\
 
 This file is generated from `agent/janitor/core/model/finding_ids.py` by `make docs`.
 
-`janitor scan` reports what it saw, why it matters, and how to fix it. `--only` selects findings by ID or by the word
-of their family. Some findings have several severities: it depends on what was seen. An ID never changes its meaning
-between releases."""
+For each finding, `janitor scan` reports the evidence, why it matters, and how to fix it. `--only` selects findings by
+ID or by the name of their family. If a finding has several severities, the evidence decides which one applies. An ID
+keeps its meaning in all releases."""
 
 
 def markdown() -> str:

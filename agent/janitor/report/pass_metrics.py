@@ -14,15 +14,15 @@ def passes(results: Counter[str], complete_at: float, interval_s: float) -> tupl
     ends = ("complete", "incomplete", "unchanged", "failed")
     return (
         Family(
-            "janitor_passes", "Passes over the leases, by how they ended.", "counter",
+            "janitor_passes", "Passes over the leases, by result.", "counter",
             tuple(((result,), results[result]) for result in ends), ("result",),
         ),
         gauge(
             "janitor_last_complete_pass_timestamp_seconds",
-            "When a pass last saw everything there is to be seen; 0 for never.",
+            "Unix time of the last complete pass; 0 if there was none.",
             complete_at,
         ),
-        gauge("janitor_pass_interval_seconds", "Between two passes, as configured.", interval_s),
+        gauge("janitor_pass_interval_seconds", "Configured time between two passes.", interval_s),
     )  # fmt: skip
 
 
@@ -40,30 +40,32 @@ def node(looked: Looked, forecasts: dict[tuple[str, str], float]) -> tuple[Famil
     ]
     ends = [(key, forecasts[key]) for n in looked.networks if (key := (n.name, n.data_dir)) in forecasts]
     return (
-        gauge("janitor_last_pass_timestamp_seconds", "When a pass last looked at all.", looked.at),
-        gauge("janitor_pass_duration_seconds", "How long that took.", looked.took_s),
-        gauge("janitor_unseen_parts", "What the last pass could not look at.", len(looked.unseen)),
+        gauge(
+            "janitor_last_pass_timestamp_seconds", "Unix time of the last full pass, complete or incomplete.", looked.at
+        ),
+        gauge("janitor_pass_duration_seconds", "Duration of the last full pass.", looked.took_s),
+        gauge("janitor_unseen_parts", "Number of things the last full pass could not check.", len(looked.unseen)),
         Family(
-            "janitor_pod_addresses_capacity", "Pods a network has room for.", "gauge",
+            "janitor_pod_addresses_capacity", "Number of pods that the network has addresses for.", "gauge",
             tuple((key, capacity) for key, capacity, _ in sized), _NETWORK,
         ),
         Family(
-            "janitor_pod_addresses_free", "Pods that could still get an address.", "gauge",
+            "janitor_pod_addresses_free", "Number of pods that can still get an address.", "gauge",
             tuple((key, free) for key, _, free in sized), _NETWORK,
         ),
-        Family("janitor_leases", "Leases by what they are.", "gauge", tuple(verdicts), (*_NETWORK, "verdict")),
+        Family("janitor_leases", "Leases by verdict.", "gauge", tuple(verdicts), (*_NETWORK, "verdict")),
         Family(
             "janitor_exhaustion_forecast_seconds",
-            "When nothing will be free any more, by the trend of the last hour; +Inf where it does not tend there.",
+            "Seconds until no address is free, by the trend of the last hour; +Inf if the number does not fall.",
             "gauge", tuple(ends), _NETWORK,
         ),
         gauge(
             "janitor_oldest_orphan_age_seconds",
-            "Age of the oldest lease that is proven dead and still there; 0 where there is none.",
+            "Age of the oldest lease that is proven dead and not freed yet; 0 if there is none.",
             looked.oldest_orphan_s or 0,
         ),
         Family(
-            "janitor_findings", "Findings of the last pass.", "gauge",
+            "janitor_findings", "Findings of the last full pass.", "gauge",
             tuple(((finding.id, finding.severity.value), finding.number) for finding in looked.findings),
             ("id", "severity"),
         ),
@@ -73,6 +75,6 @@ def node(looked: Looked, forecasts: dict[tuple[str, str], float]) -> tuple[Famil
 def synced(files: int, seconds: float) -> tuple[Family, ...]:
     """What `durable` has brought onto the disk."""
     return (
-        counter("janitor_files_synced", "Files of CNI brought onto the disk.", files),
-        counter("janitor_sync_seconds", "Time that bringing them onto the disk took.", seconds),
+        counter("janitor_files_synced", "CNI state files synced to disk.", files),
+        counter("janitor_sync_seconds", "Time spent syncing CNI state files to disk.", seconds),
     )

@@ -12,7 +12,13 @@ def rule_metrics(counts: RuleCounts, watched: int | None) -> tuple[Family, ...]:
     deleted = tuple(((by,), counts.deleted[by]) for by in get_args(Deleter))
     return (
         actions(LogEvent.RULE_RESTORED, counts.restored),
-        Family("janitor_rule_deletions", "Policy rules that somebody deleted.", "counter", deleted, ("by",)),
-        gauge("janitor_rules_watched", "Policy rules that are watched.", watched or 0),
-        gauge("janitor_rules_watching", "1 while the policy rules can be watched.", float(watched is not None)),
+        Family(
+            "janitor_rule_deletions",
+            "Deletions of watched policy rules, by who deleted them.",
+            "counter",
+            deleted,
+            ("by",),
+        ),
+        gauge("janitor_rules_watched", "Number of watched policy rules.", watched or 0),
+        gauge("janitor_rules_watching", "1 if the policy rules are watched, otherwise 0.", float(watched is not None)),
     )

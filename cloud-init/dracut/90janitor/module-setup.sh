@@ -1,9 +1,9 @@
 #!/bin/bash
-# A dracut module that runs the boot stage against the mounted root, before it is switched to. Copy this directory to
-# /usr/lib/dracut/modules.d/ and janitor-boot.sh into it, and build the initramfs with --add janitor.
+# A dracut module that runs the boot stage on the mounted root, before the root is switched. Copy this directory to
+# /usr/lib/dracut/modules.d/, copy janitor-boot.sh into it, and build the initramfs with --add janitor.
 
 check() {
-    return 255 # only where it is asked for
+    return 255 # only if requested, with --add or add_dracutmodules
 }
 
 depends() {
@@ -16,6 +16,6 @@ install() {
     inst_multiple -o flock
     inst_simple "${moddir:?}/janitor-boot.sh" /usr/bin/janitor-boot.sh
     chmod 755 "${initdir:?}/usr/bin/janitor-boot.sh"
-    # Everything that /etc/fstab wants for the root is mounted by now; nothing of the real system has been started.
+    # At pre-pivot the mounts that /etc/fstab requests are done, and no service of the real system runs yet.
     inst_hook pre-pivot 90 "$moddir/janitor-pre-pivot.sh"
 }

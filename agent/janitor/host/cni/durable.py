@@ -46,7 +46,7 @@ def keep_durable(node: Node, data_dirs: tuple[str, ...], tell: Callable[[bytes],
                 tops[top] = (info.st_dev, info.st_ino)
                 _add(watched, top, files, directories, links)
         for link in sorted(links - told):
-            why = "it is a symbolic link, so what is written there is not synced; name its target in data_dirs"
+            why = "it is a symbolic link, so files below it are not synced: add its target to data_dirs"
             tell(f"trouble {link}: {why}".encode("utf-8", "backslashreplace"))
         told |= links
         select.select([watched.fileno()], [], [], 0 if files else _LOOK_AGAIN_S)
