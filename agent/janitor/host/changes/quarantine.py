@@ -22,7 +22,7 @@ from janitor.host.node import Node
 
 QUARANTINE: Final = f"{STATE}/quarantine"
 VERSION: Final = 1
-"""The version of the quarantine's layout. A file named `version` in it gives another one."""
+"""The version of the quarantine's layout, as in its file `version` (1 without that file)."""
 
 
 def place_for(node: Node, directory: str, mounts: Mounts) -> str:

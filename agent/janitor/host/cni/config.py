@@ -128,7 +128,7 @@ def _used(lists: tuple[_List, ...]) -> list[_List]:
 def _delegated(first: _List, by_name: dict[str, _List]) -> Iterator[_List]:
     """The delegates of multus. What applies to the outer chain applies to their leases as well.
 
-    A firewall plugin's DEL gets their addresses, and `disableGC` keeps any GC away.
+    A firewall plugin's DEL gets their addresses, and the outer `disableGC` keeps any GC away.
     """
     around = tuple(plugin["type"] for plugin in first.plugins)
     for plugin in first.plugins:

@@ -41,8 +41,8 @@ class Busy(Exception):  # noqa: N818 (a busy lock is no error)
 def network_lock(here: str, path: str, patience_s: float = 5.0) -> Iterator[int]:
     """Hold host-local's lock on the directory `here`, called `path` in messages. Yields its descriptor.
 
-    Busy if the lock stays taken, or if there is no lock file: host-local makes it, so something else made the leases.
-    Busy also if the directory or the lock file was replaced while waiting: the lock would then exclude nobody.
+    Busy if the lock stays taken, or if there is no lock file: host-local makes it, so the origin of the leases is
+    unknown. Busy also if the directory or the lock file was replaced while waiting: the lock would then exclude nobody.
     """
     directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -77,8 +77,8 @@ def leave_marks(
 ) -> Reason | None:
     """Mark the data directories of these as this node's, if they have no mark and are this node's to judge.
 
-    The caller has checked that janitor is not in a container without the operator's word (core/model/node_mark.py).
-    Never replaces a mark. Returns what went wrong, None if nothing did.
+    The caller has checked that the node is not in a container, or that the operator vouches for its directories
+    (core/model/node_mark.py). Never replaces a mark. Returns what went wrong, None if nothing did.
     """
     if isinstance(owners, Unknown):
         return None

@@ -38,7 +38,7 @@ Kind = Literal["networkd", "process", "kernel", "gone", "unseen"]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """`gone`: not networkd, and its socket is closed, so it has no name. `unseen`: networkd could not be seen."""
+    """`gone`: not networkd, and its socket is closed, so it has no name. `unseen`: it may be networkd."""
 
     kind: Kind
     pid: int = 0
@@ -119,7 +119,7 @@ class Attribution:
             if port in patience.ask(pid, lambda: netlink_ports(proc, pid)):
                 return Actor("process", pid, proc.name(pid))
         except OSError:
-            pass  # it has ended, or it belongs to somebody else
+            pass  # it has ended, or the port is not a process ID
         return Actor("gone")
 
     def _open(self, port: int) -> bool:

@@ -1,6 +1,6 @@
 """What reading other people's processes may cost, and what happens to those that cost more.
 
-A pod decides the size of most of what /proc shows, so reading it has a budget. For the first seconds nobody's share is
+A pod decides the size of most of what /proc shows, so reading it has a budget. For the first seconds no share is
 counted. After that each pod has a share, and all strangers have one together. Half of the longest time that a look may
 take is for all of these, since a tenant may have any number of pods. What exceeds a share is given up and reported
 (core/model/evidence.py, Overlooked); that is safe only for confined processes (host/kernel/holders.py). The node's own
@@ -35,7 +35,7 @@ HALF_S: Final = WHOLE_S / 2
 PATIENCE_S: Final = 3.0
 """How long one read may block."""
 _HASTE: Final = 50
-"""The divisor for a share that has already blocked a read: it may have thousands of such processes."""
+"""After one blocked read, others of that share may block only PATIENCE_S / _HASTE: there may be thousands."""
 _STEPS: Final = 32  # small steps between two looks at the clock
 _WAITING: Final = 8
 _NAMED_MOST: Final = 64

@@ -60,8 +60,8 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
                 look = partial(_tables, proc, pid, contained, devices, left_out, views)
                 tables, seen = patience.ask(pid, look)
             except TimeoutError:
-                # The process is in an execve(2). Its own mount table can be read, and shows all that it sees while it
-                # waits.
+                # It does not answer, as during an execve(2) that waits. Its own mount table can be read all the same,
+                # and it sees no more than that while it waits.
                 tables, seen = [_own_table(proc, pid, devices)], set()
             if not tables:
                 continue

@@ -21,7 +21,7 @@ from janitor.host.files import open_quietly
 
 _PIECE: Final = 1 << 18
 _MOST_BYTES: Final = 256 << 20
-MOST_KEPT: Final = 1024  # of each kind, of addresses that are asked about only by range
+MOST_KEPT: Final = 1024  # addresses per kind that are asked about only by range
 _LEAF: Final = re.compile(rb"\|-- ([0-9.]+)\n((?: +/\d+ [^\n]*\n)+)")
 _HOST: Final = re.compile(rb" /32 [a-z0-9]+ (LOCAL|UNICAST)\b")
 

@@ -153,8 +153,8 @@ class RuleSocket:
         try:
             return self._ask(_NEWRULE, flags | _EXCL, _payload(rule)) or rule
         except FileExistsError:
-            # The kernel compares only the attributes that the new rule has, so it takes a more specific rule of the
-            # same priority and table for it (net/core/fib_rules.c, rule_exists).
+            # The kernel compares only the attributes that the new rule has: a narrower rule of the same priority and
+            # table counts as the same one (net/core/fib_rules.c, rule_exists).
             if any(one.exact == rule.exact for one in self.dump()):
                 raise
             return self._ask(_NEWRULE, flags, _payload(rule)) or rule

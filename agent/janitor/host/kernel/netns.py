@@ -82,7 +82,7 @@ def network_namespaces(proc: Proc, asked: Asked = EVERYTHING) -> tuple[NetworkNa
 
 
 def pinned(proc: Proc) -> list[str]:
-    """Where mounts and open files keep network namespaces alive. OSError if not every process could be read."""
+    """Where mounts, open files and tap devices keep network namespaces. OSError if not every process could be read."""
     budget = Budget(proc)
     with closing(Census()) as census:
         take(proc, census, budget)

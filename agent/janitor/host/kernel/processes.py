@@ -1,4 +1,4 @@
-"""Processes that keep a lease: shims and monitors by their command line, CNI plugins by their environment.
+"""Processes that use a lease: shims and monitors by their command line, CNI plugins by their environment.
 
 Of a command line only the IDs that were asked about are kept, and of an environment only CNI's own variables: evidence
 is meant to be shared, and command lines contain secrets. A pod may also fill the command lines of any number of
@@ -36,7 +36,7 @@ class Asked:
     fragments: tuple[str, ...] = ()
 
     def named_in(self, words: bytes) -> tuple[str, ...]:
-        """The requested IDs among these words, and one ID for each fragment that it begins with."""
+        """The requested IDs among these words, and for each fragment one ID that begins with it."""
         found: dict[str, None] = {}
         fragments = self.fragments
         for match in _ID.finditer(words):

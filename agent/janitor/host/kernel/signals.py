@@ -9,7 +9,7 @@ _NUMBERS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Signals:
-    """While it is entered, SIGTERM, SIGINT and SIGHUP only wake a poll. It unblocks SIGHUP."""
+    """A context in which SIGTERM, SIGINT and SIGHUP only wake poll(2). Entering it unblocks SIGHUP."""
 
     def __enter__(self) -> Self:
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

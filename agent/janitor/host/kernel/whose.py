@@ -66,7 +66,7 @@ class Facts:
 
 @dataclass(slots=True)
 class Whose:
-    """Answers for one look at one node. Make none if the node's process 1 is not visible: it would believe nobody."""
+    """Answers for one look at one node. Needs the node's process 1: without it, no process is accepted."""
 
     proc: Proc
     root: str = "/"  # the node's root directory, as in `procfs.node_root`
@@ -253,7 +253,7 @@ class Whose:
             self._exposed = exposed_mounts(self.proc, self.contained)
         return self._exposed
 
-    # Looking for somebody.
+    # Searching for processes.
 
     def named(self, role: Role) -> Iterator[int]:
         """The processes whose executable or own name (comm) is a name of that role. OSError."""

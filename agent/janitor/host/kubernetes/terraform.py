@@ -123,7 +123,7 @@ def _refused(what: str, value: Value, key: str) -> str:
 
 
 def _subnets(found: dict[str, Value], source: str) -> list[Setting]:
-    """The number of subnets in the network (subnet_amount; subnet_count since v3). ValueError for another division."""
+    """The number of subnets in the network (subnet_amount; subnet_count since v3). ValueError if unequal."""
     own = "give the subnets that there are with --node-subnet"
     if found.get("network_subnet_mode") not in (None, "per_nodepool"):
         raise ValueError(f"network_subnet_mode is not per_nodepool: {own}")
