@@ -42,7 +42,7 @@ def missing_privileges(
 ) -> tuple[MissingPrivilege, ...]:
     """Everything that is missing, for leases or for policy rules alone. Never raises.
 
-    `sockets` and `data_dirs` are those in the configuration, as the node names them.
+    `sockets` and `data_dirs` are those that the operator named, as the node names them.
     """
     try:
         missing = list(_capabilities(leases))

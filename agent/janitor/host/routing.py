@@ -135,7 +135,7 @@ def find_owners(
         except OSError as error:
             if not os.path.exists(f"{proc.path}/{pid}"):
                 continue  # the kernel returns EACCES for a process that ends while it is read
-            # Any pod may use the name and block being read (ETIMEDOUT). The real owner is not in a pod that does so.
+            # Any pod may use the name and block being read (ETIMEDOUT). A real owner answers.
             if error.errno != errno.ETIMEDOUT or not register.whose(pid).confined:
                 return unknown(Code.CANNOT_READ_PROCESS, error, pid=pid, name=proc.name(pid))
     in_units = {owner.name for served, owner in found if served}

@@ -2,7 +2,7 @@
 
 For each batch: host-local's lock is available and the plugins of the chain exist; the intentions are synced to the
 journal; the kernel is asked once more; then, under that lock and for a few milliseconds, each file is compared with the
-one that was judged and renamed; the directories are synced; the outcomes go to the journal. No runtime is called in
+one that was judged, then renamed; the directories are synced; the outcomes go to the journal. No runtime is called in
 between. If janitor is killed at any point, every file is in its place or in quarantine, and the next run finds out
 which. Standard library only.
 """

@@ -1,6 +1,6 @@
 """Where files are moved instead of being deleted, and how they come back.
 
-A file is moved by rename(2), so it keeps its contents, times and inode, and is always in exactly one of the two places.
+A file is moved by rename(2), so it keeps its contents, times and inode, and is at any time in one of the two places.
 The quarantine is never inside a network's directory: host-local's DEL walks that recursively and would delete files
 from it. Standard library only.
 """

@@ -20,7 +20,7 @@ from janitor.host.cni.locks import Busy, network_lock
 from janitor.host.files import failed, sync_directory
 from janitor.host.node import Node
 
-_REFUSED_KEPT = 256  # records of skipped and failed actions before they are dropped; the log has them, too
+_REFUSED_KEPT = 256  # this many records of skipped and failed actions may collect; the log has them, too
 _FIRST_JANITOR = 1_760_000_000  # seconds since the epoch: October 2025
 
 
@@ -77,7 +77,7 @@ def _restore(entry: Entry, context: ApplyContext, seen: Witness | Unknown) -> Re
 def recover(node: Node, journal: Journal) -> list[Entry]:
     """Find out what became of interrupted actions and record it. Returns those. OSError.
 
-    Moves nothing: a file is either at its place or in quarantine, and safe in both.
+    Moves nothing, and removes only second names. A file is at its place or in quarantine, and safe in both.
     """
     cut_short = [e for e in journal.entries.values() if e.state == "intend"]
     if cut_short:
@@ -131,8 +131,8 @@ def purge(node: Node, journal: Journal, days: float) -> Purged:
     """Drop passes older than `days` from quarantine and journal, and records of skipped and failed actions. OSError.
 
     The last pass that changed anything is always kept. The wall clock may have been set, so it is not trusted alone.
-    The age of a pass of this boot is measured on CLOCK_BOOTTIME; without that record it is kept. A pass of an earlier
-    boot is no older than its directory; one dated before the first janitor is kept.
+    The age of a pass of this boot is measured on CLOCK_BOOTTIME; if that was not recorded, it is kept. A pass of an
+    earlier boot is no older than its directory; one dated before the first janitor is kept.
     """
     entries = journal.entries
     old = _old_passes(node, journal, days)

@@ -141,7 +141,7 @@ def take_daemon_lock(root: str) -> int:
 
 
 def _claim(root: str, lock: str, what: str) -> int:
-    """Open and lock the file and write our name into it. Only root may open it: flock(2) needs only read access."""
+    """Open and lock the file and write our name into it. For root only: flock(2) needs no more than read access."""
     path = inside(root, lock)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     _close_to_others(os.path.dirname(path))

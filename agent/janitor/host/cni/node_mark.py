@@ -172,7 +172,7 @@ def _with_number(node: Node, owner: Owner, ours: list[LeaseDirectory]) -> Owner:
 
 
 def _write(path: str, owner: Owner) -> None:
-    """Write the file durably, as a whole. Replaces only a copy. FileExistsError if another process was faster."""
+    """Write the file durably, as a whole. Replaces only a copy or a blank file. FileExistsError otherwise."""
     new = f"{path}.new"
     for place in (new, path):
         try:

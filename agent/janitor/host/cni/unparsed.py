@@ -58,7 +58,7 @@ def _put_aside(node: Node, path: str) -> str:
 def remembered(node: Node) -> tuple[str, ...]:
     """The configurations in libcni's cache that are about `firewall` or `disableGC`.
 
-    An entry that has no configuration and is not blank, as power cuts leave it, may have been about them: its name is
+    An entry without a configuration may have been about them, unless it is blank as after a power cut: its name is
     included instead.
     """
     found: set[str] = set()

@@ -1,7 +1,7 @@
 """Opening files that are the node's own: only root can have put them there, and no pod.
 
-For programs that janitor runs as root in the node's namespaces. Root in a container is root on the node, and so is the
-owner of its files in volumes: ownership proves little where a pod's mounts lead. Anything in doubt is not trusted and
+For programs that janitor runs as root in the node's namespaces. Root in a container is root on the node: its files in
+volumes belong to root, too, so ownership proves little where a pod's mounts lead. Anything in doubt is not trusted and
 not run. Standard library only.
 """
 

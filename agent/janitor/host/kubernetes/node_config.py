@@ -1,4 +1,4 @@
-"""The node's Kubernetes and network configuration, combined from its readers. Reads only; never raises."""
+"""The node's Kubernetes and network configuration, combined from its readers. Reads only."""
 
 import os
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ PLAIN: Final = Wanted()
 
 
 def read(node: Node, wanted: Wanted, configuration: Configuration, plugins: tuple[str, ...]) -> NodeConfig:
-    """How this node is configured. `plugins` are the directories that its runtimes name."""
+    """How this node is configured. `plugins` are the directories that its runtimes name. OSError (ELOOP)."""
     proc = node.proc
     units = _units(node)
     kind = _distribution(node, units)
@@ -77,7 +77,7 @@ def read(node: Node, wanted: Wanted, configuration: Configuration, plugins: tupl
 
 
 def read_safely(node: Node, wanted: Wanted, configuration: Configuration, plugins: tuple[str, ...]) -> NodeConfig:
-    """The same, but all Unknown if a path on the node is a loop of links (ELOOP)."""
+    """The same, but never raises: all is Unknown if a path on the node is a loop of links (ELOOP)."""
     try:
         return read(node, wanted, configuration, plugins)
     except OSError as error:
