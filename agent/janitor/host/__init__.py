@@ -1,1 +1,1 @@
-"""What touches the node. One resource a file; each reader returns frozen values, or Unknown with the reason."""
+"""Everything that touches the node. One resource per file; a reader returns frozen values, or Unknown with a reason."""

@@ -1,7 +1,7 @@
-"""Opening files of a node that may be mounted somewhere else, without leaving a trace on it.
+"""Reading files of a node that may be mounted elsewhere, without leaving a trace on it.
 
-Standard library only: the boot stage reads with this too. Nothing is ever written here, not even an access
-time where the kernel lets us ask for that.
+Standard library only: the boot stage uses this, too. Nothing is written, not even access times if the kernel permits
+that.
 """
 
 import errno
@@ -16,19 +16,19 @@ from janitor.core.model.reason import Fact, Reason, because
 from janitor.core.model.unknown import Unknown
 
 STATE: Final = "/var/lib/janitor"
-"""What janitor keeps for good: journal, quarantine, the node's number."""
+"""Persistent state: journal, quarantine, the node's number."""
 STATE_DIR: Final = "/run/janitor"
-"""What it keeps for this boot: locks, the boot ledger, notes."""
+"""State of this boot: locks, the boot ledger, notes."""
 HIDDEN: Final = ".janitor-quarantine"
-"""A quarantine beside data directories that have a mount of their own."""
-_SYMLINK_LIMIT = 40  # as the kernel's own (path_resolution(7))
+"""The quarantine beside data directories that have a mount of their own."""
+_SYMLINK_LIMIT = 40  # the kernel's own limit (path_resolution(7))
 
 
 def inside(root: str, path: str) -> str:
-    """The path of `path` as seen from here, symlinks followed as if `root` were `/` (chroot(2)'s rule).
+    """The place of the node's `path` as janitor sees it. Links are followed as if `root` were `/`, as in chroot(2).
 
-    `/var/run` is an absolute link to `/run` nearly everywhere: followed naively it would lead out of a disk
-    mounted at `--root` and onto this machine. The path need not exist; OSError ELOOP for a circle.
+    `/var/run` is an absolute link to `/run` on most systems. Followed literally, it would lead out of a disk mounted at
+    `--root` and onto this machine. The path need not exist. OSError (ELOOP) for a loop of links.
     """
     if root == "/":
         return path
@@ -58,16 +58,16 @@ def inside(root: str, path: str) -> str:
 
 
 def open_quietly(path: str, flags: int = os.O_RDONLY, dir_fd: int | None = None) -> int:
-    """open(2) for reading: never blocks on a FIFO, never makes a terminal ours, leaves no access time."""
+    """open(2) for reading that never blocks on a FIFO, gets no controlling terminal and updates no access time."""
     flags |= os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
         return os.open(path, flags | os.O_NOATIME, dir_fd=dir_fd)
-    except PermissionError:  # O_NOATIME is for the owner only
+    except PermissionError:  # O_NOATIME is only for the owner
         return os.open(path, flags, dir_fd=dir_fd)
 
 
 def read_bounded(path: str, limit: int, *, dir_fd: int | None = None, follow: bool = True) -> bytes:
-    """At most `limit` bytes of a regular file (or one of /proc). OSError as open(2) and read(2) give it."""
+    """At most `limit` bytes of a regular file (or one of /proc). OSError from open(2) and read(2)."""
     fd = open_quietly(path, os.O_RDONLY if follow else os.O_RDONLY | os.O_NOFOLLOW, dir_fd)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -82,7 +82,7 @@ def read_bounded(path: str, limit: int, *, dir_fd: int | None = None, follow: bo
 
 
 def entries(path: str) -> Iterator[os.DirEntry[str]]:
-    """The entries of a directory, in no order. OSError as opendir(3) gives it."""
+    """The entries of a directory, unsorted. OSError from opendir(3)."""
     fd = open_quietly(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(fd) as listing:
@@ -92,15 +92,15 @@ def entries(path: str) -> Iterator[os.DirEntry[str]]:
 
 
 def names(path: str) -> list[str]:
-    """The names in a directory, sorted; none where there is no such directory. OSError otherwise."""
+    """The names in a directory, sorted; empty if it does not exist. Otherwise OSError."""
     try:
-        return sorted((entry.name for entry in entries(path)), key=os.fsencode)  # as Go and the shell sort them
+        return sorted((entry.name for entry in entries(path)), key=os.fsencode)  # the order of Go and the shell
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def printable(name: str) -> str:
-    """A file's name as text that every terminal and every JSON can carry: no control characters, valid UTF-8."""
+    """A file name as text for any terminal and any JSON: no control characters, valid UTF-8."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
@@ -115,9 +115,9 @@ def sync_directory(path: str) -> None:
 
 
 def parse_json(data: bytes | str, **hooks: Any) -> Any:
-    """JSON from a file that anybody may have damaged. ValueError for all that could trip what works on it later.
+    """JSON from a file that may be damaged. ValueError for anything that later code could fail on.
 
-    `hooks` are json.loads' own.
+    `hooks` are keyword arguments of json.loads.
     """
     try:
         document = json.loads(data, parse_constant=_no_constant, **hooks)
@@ -137,19 +137,19 @@ def _no_constant(name: str) -> float:
 
 
 def os_error_identity(error: OSError) -> tuple[object, ...]:
-    """What tells one error from another: its kind, its number and the file. For what is to be said once."""
+    """What distinguishes this error from others: type, number and file. For errors that are reported only once."""
     return type(error), error.errno, error.filename
 
 
 def describe_os_error(error: OSError) -> str:
-    """What the system says, with the file it says it of where it names one."""
+    """The system's error message, with the file name if there is one."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
 
 
 def failed(code: Code, error: OSError, /, **facts: Fact) -> Reason:
-    """The system refused something: `error` is what it says, `errno` its number.
+    """A Reason for a refused system call: `error` is the system's message, `errno` its number.
 
-    `euid` is there where it wants root and we are not.
+    `euid` is added if root would have been permitted and this process is not root.
     """
     told = any(isinstance(fact, str) and str(error.filename) in fact for fact in facts.values())
     where = f"{error.filename}: " if isinstance(error.filename, str) and not told else ""
@@ -160,5 +160,5 @@ def failed(code: Code, error: OSError, /, **facts: Fact) -> Reason:
 
 
 def unknown(code: Code, error: OSError, /, **facts: Fact) -> Unknown:
-    """What could not be seen, because the system refused it."""
+    """Unknown, because the system refused it."""
     return Unknown(failed(code, error, **facts))

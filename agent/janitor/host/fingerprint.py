@@ -1,7 +1,7 @@
-"""The fingerprint check: whether a node has changed since the last full pass, for a fraction of that pass's cost.
+"""The fingerprint check: whether a node has changed since the last full pass, at a fraction of that pass's cost.
 
-Nothing is judged by it. It covers the places where anything that turns a live lease into a dead one leaves a trace:
-leases, caches, CNI configuration, network namespaces, the runtimes' tasks, listeners on their sockets, policy rules.
+It decides nothing about leases. It covers every place where the death of a lease's owner leaves a trace: leases,
+caches, CNI configuration, network namespaces, the runtimes' tasks, listeners on their sockets, policy rules.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _MORE: Final = (
 
 
 def places(evidence: Evidence) -> Fingerprint:
-    """All that this evidence's leases hang on, without a digest. OSError for a path that leads nowhere (ELOOP)."""
+    """All places that this evidence's leases depend on, without a digest. OSError for a loop of links (ELOOP)."""
     node = find_node(evidence.root)
     whole = node.complete()
     directories = [directory.path for directory in known(evidence.lease_directories)]
@@ -42,7 +42,7 @@ def places(evidence: Evidence) -> Fingerprint:
 
 
 def fingerprint_of(node: Node, where: Fingerprint) -> str:
-    """A digest that stays the same while nothing changes there; "" if something could not be looked at."""
+    """A digest that changes when anything there does; "" if something could not be read."""
     if isinstance(node.proc, Unknown) or not where.paths:
         return ""
     digest = hashlib.sha256()
@@ -61,7 +61,7 @@ def _sights(node: Node, proc: Proc, where: Fingerprint) -> Iterator[object]:
         try:
             yield sorted((entry.name, _identity(entry.stat(follow_symlinks=False))) for entry in entries(path))
         except (FileNotFoundError, NotADirectoryError):
-            yield None  # it is not there, or one of its entries has just gone
+            yield None  # it does not exist, or an entry has just been removed
     for address in where.endpoints:
         here = socket_path(node.root, address)
         socket = here if isinstance(here, Unknown) else pin(here, address)
@@ -83,7 +83,7 @@ def _stat(path: str) -> tuple[int, ...] | None:
 
 
 def _identity(info: os.stat_result) -> tuple[int, ...]:
-    if stat.S_ISDIR(info.st_mode):  # what is in it is seen where that matters; a probe's exec writes into a task's
+    if stat.S_ISDIR(info.st_mode):  # entries are compared where they matter; exec probes write into task directories
         return info.st_dev, info.st_ino
     return info.st_dev, info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 

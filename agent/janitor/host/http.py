@@ -1,7 +1,7 @@
-"""A small HTTP server inside somebody else's loop: GET and HEAD, one request a connection, answers made at once.
+"""A small HTTP server for a caller's event loop: GET and HEAD, one request per connection, immediate answers.
 
-It can do the loop no harm: nothing here waits, and connections, the size of a request and the time it may take are
-bounded. More is not needed for a scraper, a probe and a person. Standard library only.
+It cannot harm the loop: nothing blocks, and the number of connections, the size of a request and its duration are
+limited. That is enough for a scraper, a probe and a person. Standard library only.
 """
 
 import re
@@ -19,7 +19,7 @@ from janitor.host.kernel.procfs import clock
 
 _CONNECTIONS: Final = 16
 _BACKLOG: Final = 1024
-"""Whoever opens connections without number must not keep a probe out, so that many may wait, and many are let in."""
+"""Many connections may wait, and many are accepted at once: a flood of them must not keep a probe out."""
 _AT_ONCE: Final = 128
 _AT_ONCE_S: Final = 0.01
 _LONGEST_REQUEST: Final = 8192
@@ -29,10 +29,10 @@ _AGAIN_S: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back."""
+    """A response."""
 
     status: int
-    kind: str  # of the content
+    kind: str  # content type
     body: bytes
 
 
@@ -68,25 +68,25 @@ class _Connection:
     socket: socket.socket
     until_ns: int
     received: bytes = b""
-    left: bytes | None = None  # of the answer; None while the request is still coming
-    answered: bool = False  # all is sent; what still comes is read and thrown away, or the answer would be lost with it
+    left: bytes | None = None  # the rest of the answer; None while the request is still incomplete
+    answered: bool = False  # all is sent; input is still discarded, since closing now would drop the answer
 
 
 @dataclass(slots=True)
 class Server:
-    """Listens on `where` as soon as that can be had, and answers with what `answer(path)` gives."""
+    """Listens on `where` as soon as that is possible, and responds with `answer(path)`."""
 
     where: tuple[str, int]
     answer: Callable[[str], Answer]
     tell: Callable[[ServerEvent], None]
-    names: tuple[str, ...] = ()  # under which it may be asked for, besides addresses and localhost
+    names: tuple[str, ...] = ()  # host names accepted besides addresses and localhost
     _listening: socket.socket | None = None
     _connections: dict[int, _Connection] = field(default_factory=dict)
-    _next_ns: int | None = 0  # when to listen again; None while it does
-    _problem: tuple[object, ...] = ()  # why it does not listen, as said last
+    _next_ns: int | None = 0  # when to try to listen or accept again; None while it listens
+    _problem: tuple[object, ...] = ()  # the last reported reason why it does not listen
 
     def descriptors(self) -> tuple[list[int], list[int]]:
-        """What to wait for, to read and to write."""
+        """The descriptors to wait for, to read and to write."""
         readers = [fd for fd, one in self._connections.items() if one.left is None or one.answered]
         writers = [fd for fd in self._connections if fd not in readers]
         if self._listening is not None and self._next_ns is None:
@@ -95,11 +95,11 @@ class Server:
 
     @property
     def due_ns(self) -> int | None:
-        """When to be run though nothing is ready."""
+        """When to call `run` even if no descriptor is ready."""
         return earliest(self._next_ns, *(one.until_ns for one in self._connections.values()))
 
     def run(self, ready: frozenset[int]) -> None:
-        """Go on with whatever is ready, and drop whoever is too slow."""
+        """Serve the descriptors that are ready, and drop connections that are too slow."""
         now = clock().boottime_ns
         if is_due(self._next_ns, now):
             self._next_ns = None
@@ -113,7 +113,7 @@ class Server:
             self._accept(now)
 
     def close(self, patience_s: float = 0) -> None:
-        """Answer nobody any more."""
+        """Close all sockets."""
         del patience_s
         for one in self._connections.values():
             one.socket.close()
@@ -151,9 +151,9 @@ class Server:
             except BlockingIOError:
                 return
             except ConnectionError:
-                continue  # gone again: whoever it was will come again
+                continue  # the client is gone and will try again
             except OSError:
-                self._next_ns = now + SECOND  # no descriptor left, and poll(2) would say at once that somebody waits
+                self._next_ns = now + SECOND  # no descriptor is left; without a pause, poll(2) would return at once
                 return
             made.setblocking(False)
             self._welcome(_Connection(made, now + _PATIENCE_S * SECOND))
@@ -161,16 +161,16 @@ class Server:
                 return
 
     def _welcome(self, one: _Connection) -> None:
-        """Answer at once, where the request is there already: what waits here may have to make room."""
+        """Answer at once if the request is already there: a waiting connection may have to make room for others."""
         if self._go_on(one) or (one.left is not None and self._go_on(one)):
             one.socket.close()
             return
-        if len(self._connections) >= _CONNECTIONS:  # whoever has waited longest makes room: a probe must get through
+        if len(self._connections) >= _CONNECTIONS:  # the oldest one makes room: a probe must get through
             self._connections.pop(next(iter(self._connections))).socket.close()
         self._connections[one.socket.fileno()] = one
 
     def _go_on(self, one: _Connection) -> bool:
-        """Whether it is over."""
+        """Continue one connection. True if it is finished."""
         try:
             if one.answered:
                 return not one.socket.recv(_LONGEST_REQUEST)
@@ -205,27 +205,27 @@ class Server:
             return _response(Answer(405, "text/plain", b"only GET and HEAD are allowed\n"), head=False)
         try:
             answer = self.answer(target.partition("?")[0])
-        except Exception as error:  # noqa: BLE001 (one answer that fails takes no other with it)
+        except Exception as error:  # noqa: BLE001 (a failed answer must not affect others)
             self.tell(AnswerFailed(target, f"{type(error).__name__}: {error}"))
             answer = Answer(500, "text/plain", b"a bug in janitor; its log says more\n")
         return _response(answer, head=method == "HEAD")
 
 
 def _hosts(request: bytes) -> list[str]:
-    """The values of the request's Host header; none where a client that is no browser sends none."""
+    """The values of the Host header; empty for clients other than browsers that do not send one."""
     lines = request.split(b"\r\n\r\n", 1)[0].split(b"\n\n", 1)[0].split(b"\n")[1:]
     fields = [line.decode("latin-1").partition(":") for line in lines]
     return [value.strip() for name, _, value in fields if name.strip().lower() == "host"]
 
 
 def _may_ask_for(host: str, names: tuple[str, ...]) -> bool:
-    """Whether the page may be had under this name: an address, localhost, or one of `names`, with or without a port.
+    """Whether this host name is accepted: an address, localhost, or one of `names`, with or without a port.
 
-    A stranger's web page can have its own name resolve to 127.0.0.1 and then read what is there in its visitor's
-    browser (DNS rebinding). That takes a name: it cannot make an address its own.
+    This prevents DNS rebinding: a malicious web page can make its own name resolve to 127.0.0.1 and then read janitor's
+    pages in a visitor's browser. That needs a name; it cannot work with an address.
     """
     if not host:
-        return True  # as good as none: no browser sends that
+        return True  # like a missing header: no browser sends it
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+))(?::\d*)?", host)  # RFC 9110, 7.2
     if found is None:
         return False
@@ -237,7 +237,7 @@ def _may_ask_for(host: str, names: tuple[str, ...]) -> bool:
 
 
 def _response(answer: Answer, *, head: bool) -> bytes:
-    """The page may run nothing and load nothing from anywhere (Content-Security-Policy)."""
+    """The whole response. Content-Security-Policy prevents scripts and external resources."""
     lines = (
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
         f"Content-Type: {answer.kind}; charset=utf-8",

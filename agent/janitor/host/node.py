@@ -1,4 +1,4 @@
-"""The node that is looked at: its root directory, its /proc, its boot and its clocks. Standard library only."""
+"""The node that janitor looks at: its root directory, /proc, boot ID and clocks. Standard library only."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,8 +17,8 @@ NOT_ASKED: Final = unseen(Code.ONLY_FILES_READ)
 class Node:
     """What every reader of the node takes.
 
-    `proc` and `boot_id` are Unknown where /proc is not this node's: a disk at rest, or another machine's. Files are
-    then still read, and whatever needs a process or a boot says why it is Unknown.
+    `proc` and `boot_id` are Unknown if /proc is not this node's: for an unmounted node's disk, or another machine's.
+    Files are still read then; anything that needs a process or the boot ID is Unknown with that reason.
     """
 
     root: str
@@ -26,17 +26,17 @@ class Node:
     boot_id: str | Unknown
 
     def path(self, path: str) -> str:
-        """Where a path of the node is, as seen from here. OSError ELOOP for a circle of links."""
+        """The node's `path` as janitor sees it. OSError (ELOOP) for a loop of links."""
         return inside(self.root, path)
 
     def clock(self) -> Clock:
-        """The clocks of the kernel that runs here, now."""
+        """The clocks of the running kernel, now."""
         return procfs.clock()
 
     def complete(self) -> "Node":
-        """The same node with the whole of its root, where `root` has only parts of it (`procfs.node_root`).
+        """The same node with its complete root, if `root` has only parts of it (`procfs.node_root`).
 
-        Only for what is read: writes go below `root`, which has what somebody has given to janitor.
+        For reading only. Writes go below `root`, which contains what janitor was given.
         """
         return replace(self, root=procfs.node_root(self.root))
 
@@ -47,10 +47,10 @@ def find_node(root: str) -> Node:
 
 
 def node_with(root: str, proc: Proc | Unknown) -> Node:
-    """The node at `root` whose processes are in `proc`, which somebody has found before."""
+    """The node at `root`, with its already known processes."""
     return Node(root, proc, procfs.boot_id(proc))
 
 
 def files_only(root: str) -> Node:
-    """A directory tree of which nothing but the files counts."""
+    """A directory tree of which only the files are used."""
     return Node(root, NOT_ASKED, NOT_ASKED)

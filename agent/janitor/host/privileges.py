@@ -1,7 +1,7 @@
-"""What janitor lacks on this node: capabilities, and in a container the parts of the node that were not given to it.
+"""What janitor lacks on this node: capabilities and, in a container, parts of the node that it was not given.
 
-Each has a plain sentence, because its effect is far from its cause: a process that cannot be read keeps
-every lease. Looks by trying where a security module may forbid what a capability allows. Standard library only.
+Each has a plain sentence, because its effect is far from its cause: a process that cannot be read keeps every lease. A
+security module may forbid what a capability permits; that is found out by trying. Standard library only.
 """
 
 import os
@@ -16,7 +16,7 @@ from janitor.host.kernel.procfs import NODE_ROOT, mounted_parts
 from janitor.host.node import Node
 from janitor.report.words import text
 
-_CAPABILITIES: Final = (  # numbers of capabilities(7); whether the rules alone need it too
+_CAPABILITIES: Final = (  # numbers of capabilities(7); whether policy rules alone need it, too
     ("CAP_SYS_PTRACE", 19, True, "the namespaces, open files and environments of the node's processes cannot be read"),
     ("CAP_DAC_READ_SEARCH", 2, True, "open files and environments of processes that are not root's cannot be read"),
     ("CAP_SYS_ADMIN", 21, False, "network namespaces without a process in them cannot be entered and checked"),
@@ -28,7 +28,7 @@ _CAPABILITIES: Final = (  # numbers of capabilities(7); whether the rules alone 
 
 @dataclass(frozen=True, slots=True)
 class MissingPrivilege:
-    """`what` is not there: CAP_SYS_PTRACE, /var/lib/cni, hostPID; `why` it is needed."""
+    """`what` is missing (CAP_SYS_PTRACE, /var/lib/cni, hostPID); `why` it is needed."""
 
     what: str
     why: str
@@ -40,9 +40,9 @@ class MissingPrivilege:
 def missing_privileges(
     node: Node, sockets: tuple[str, ...], data_dirs: tuple[str, ...], *, leases: bool
 ) -> tuple[MissingPrivilege, ...]:
-    """Everything that is missing, for the leases or for the rules alone. Never raises.
+    """Everything that is missing, for leases or for policy rules alone. Never raises.
 
-    `sockets` and `data_dirs` are those that somebody named, as the node names them.
+    `sockets` and `data_dirs` are those that the operator named, as the node names them.
     """
     try:
         missing = list(_capabilities(leases))
@@ -65,7 +65,7 @@ def _capabilities(leases: bool) -> Iterator[MissingPrivilege]:
 
 
 def _namespaces(node: Node, *, allowed: bool) -> Iterator[MissingPrivilege]:
-    """The node's namespaces, and a security module's leave to look at what is in them."""
+    """The node's namespaces, and a security module's permission to read the processes in them."""
     try:
         theirs = os.stat("/proc/1/ns/net").st_ino
         os.readlink(NODE_ROOT)

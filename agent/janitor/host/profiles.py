@@ -1,4 +1,4 @@
-"""Reads profiles: those that come with janitor, and the operator's own in /etc/janitor/profiles.d."""
+"""Reads profiles: those shipped with janitor, and the operator's in /etc/janitor/profiles.d."""
 
 import re
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ OWN: Final = Path("/etc/janitor/profiles.d")
 
 
 class ProfileError(Exception):
-    """A profile cannot be used; the sentence says which and why."""
+    """A profile cannot be used. The sentence says which one, and why."""
 
 
 def load(
     enabled: tuple[str, ...] | None = None, protocol: Mapping[str, Literal["keep", "kernel"]] | None = None
 ) -> tuple[Profile, ...]:
-    """All profiles, the most particular first; `enabled` and `protocol` are what the configuration says of them.
+    """All profiles, the most specific first. `enabled` and `protocol` come from the configuration.
 
-    One of the operator's takes the place of ours of the same name. ProfileError.
+    A profile of the operator's replaces a shipped one of the same name. ProfileError.
     """
     found: dict[str, Profile] = {}
     ours = [f for f in resources.files("janitor.core.rules").joinpath("shipped").iterdir() if f.name.endswith(".toml")]
@@ -49,12 +49,12 @@ def load(
         found = {name: replace(p, enabled=name in enabled) for name, p in found.items()}
     for name, value in (protocol or {}).items():
         found[name] = replace(found[name], protocol=value)
-    # What matches anything comes last, or nothing else would ever match.
+    # A profile that matches everything comes last; otherwise no other would ever match.
     return tuple(sorted(found.values(), key=lambda p: any(match == type(match)() for match in p.rules)))
 
 
 def _parse(data: bytes) -> Profile:
-    """One profile. ValueError for what is no profile; a key that nobody reads is a typo, and an error."""
+    """One profile. ValueError if it is none, or has an unknown key, which is probably a typo."""
     document = msgspec.toml.decode(data)
     profile = msgspec.convert(document, Profile)
     unread = _unread(document, msgspec.to_builtins(profile))
@@ -65,7 +65,7 @@ def _parse(data: bytes) -> Profile:
 
 
 def _unread(given: Any, understood: Any) -> str:
-    """The first key in `given` that is not in `understood`, with what was probably meant; "" if there is none."""
+    """The first key in `given` that is not in `understood`, with a suggestion; "" if there is none."""
     if isinstance(given, dict):
         return next((f"'{k}'{nearest(k, understood)}" for k in given if k not in understood), "") or next(
             (u for k in given if (u := _unread(given[k], understood[k]))), ""

@@ -1,6 +1,6 @@
-"""What must not leave a node: values of options that are secrets, by their names. Standard library only.
+"""What must not leave a node: the values of options that are secrets by their names. Standard library only.
 
-Names are matched generously: a value that is missing from a bundle costs a question, one too many costs a cluster.
+Names are matched generously: a value missing from a bundle costs a question, a leaked one costs a cluster.
 """
 
 import re
@@ -13,8 +13,8 @@ _WORDS: Final = (
 )
 _SECRET = re.compile(_WORDS, re.IGNORECASE)
 _A_FILE = re.compile(r"(file|dir|path)$", re.IGNORECASE)
-# Any pod may choose the text. So a name is taken as a whole, once, and from its beginning on: then the time that this
-# takes grows with the text, and not with its square or cube.
+# Any pod may choose the text. So a name is matched once, as a whole and from its start: the time is then linear in the
+# length of the text, not quadratic or cubic.
 _GIVEN = re.compile(
     rf"""(?P<before>(?<![A-Za-z0-9_.-])(?=[A-Za-z0-9_.-]*?(?:{_WORDS}))(?P<name>[A-Za-z0-9_.-]++)"""
     r"""["']?(?P<sign>\s*[=:]\s*|\s+)["']?)(?P<value>[^\s"']+)""",
@@ -24,12 +24,12 @@ _WORD = re.compile(r"\S+")
 
 
 def masked(text: str) -> str:
-    """Free text, a command line for one, as it was written but for its secrets."""
+    """Free text, such as a command line, without its secrets."""
     return _GIVEN.sub(_without, _WORD.sub(_without_user, text))
 
 
 def _without_user(match: re.Match[str]) -> str:
-    """A URL without what is before the last @: a password may hold slashes."""
+    """A URL without everything before the last @: a password may contain slashes."""
     scheme, sign, rest = match[0].partition("://")
     _, at, place = rest.rpartition("@")
     return f"{scheme}{sign}{HIDDEN}{at}{place}" if at else match[0]
@@ -42,19 +42,19 @@ def _without(match: re.Match[str]) -> str:
 
 
 def hidden(name: str, value: str) -> str:
-    """`value` without the secrets in it, or a remark in its place where `name` says that it is one."""
+    """`value` without secrets, or a placeholder if `name` is that of a secret."""
     secret = value and _SECRET.search(name) and not _A_FILE.search(name)
     return HIDDEN if secret else masked(value)
 
 
 def hidden_setting(name: str, value: Any, text: str) -> str:
-    """The same for a setting of a file: `text` is `value` in one line. What is nested is not looked into, nor kept."""
+    """The same for a setting in a file; `text` is `value` on one line. A nested value is never kept."""
     nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value))
     return HIDDEN if nested else hidden(name, text)
 
 
 def without_secrets(words: list[str]) -> tuple[str, ...]:
-    """A command line with the values of its secret options replaced; URLs lose what stands before their `@`."""
+    """A command line without the values of secret options, and without user and password in URLs."""
     found: list[str] = []
     following = ""
     for word in words:

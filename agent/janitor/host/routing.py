@@ -1,4 +1,4 @@
-"""Everything of policy routing that one look takes: rules, routes, links, their owners, networkd, and a probe.
+"""All of the node's policy routing in one look: rules, routes, links, owners, networkd, and route lookups.
 
 Reads only.
 """
@@ -45,9 +45,9 @@ def read_routing(
     probe: bool = True,
     seen: tuple[RuleOwner, ...] = (),
 ) -> Routing:
-    """One look, through the node's own network namespace. Reads only; never raises for what a node can be like.
+    """Read it once, in the node's network namespace. Reads only; never raises, whatever the node's state.
 
-    `seen` are owners that were found a short time ago: where each profile has one of these still, no other is sought.
+    `seen` are owners that were found recently. If each profile still has one of them, no search is made.
     """
     enabled = tuple(profile for profile in profiles if profile.enabled)
     proc = node.proc
@@ -65,7 +65,7 @@ def read_routing(
     try:
         probes = in_network(f"{proc.path}/1/ns/net", lambda: tuple(iproute.route_get(*q) for q in questions))
     except OSError:
-        probes = ()  # it is no more than an illustration
+        probes = ()  # they are only an illustration
     return replace(routing, probes=probes)
 
 
@@ -99,11 +99,11 @@ def find_owners(
     seen: tuple[RuleOwner, ...] = (),
     longest_s: float = _LONGEST_S,
 ) -> tuple[RuleOwner, ...] | Unknown:
-    """The running processes that profiles name, the one that runs longest first. Unknown without a /proc.
+    """The running processes that profiles name, longest-running first. Unknown without a /proc.
 
-    A name is anybody's, so only those count that can make rules in the node's network (whose.py). Of several of one
-    name those in a system service count and no others: a pod that calls itself so must not speak for the real one.
-    `seen` as for `read_routing`: how many processes there are is for pods to choose, and the rules cannot wait.
+    Any process may use a name, so only those count that can make rules in the node's network (whose.py). If one of a
+    name is in a system service, only those in system services count: a pod of that name must not speak for the real
+    owner. `seen` as for `read_routing`: pods decide how many processes there are, and rules cannot wait.
     """
     proc = node.proc
     if isinstance(proc, Unknown):
@@ -134,8 +134,8 @@ def find_owners(
             return unseen(Code.CANNOT_READ_PROCESS, pid=pid, name=proc.name(pid), error=str(error))
         except OSError as error:
             if not os.path.exists(f"{proc.path}/{pid}"):
-                continue  # the kernel says EACCES of one that ends while it is asked about
-            # Any pod may call a process so, and keep it from being looked at; the real one is not kept so.
+                continue  # the kernel returns EACCES for a process that ends while it is read
+            # Any pod may use the name and block being read (ETIMEDOUT). A real owner answers.
             if error.errno != errno.ETIMEDOUT or not register.whose(pid).confined:
                 return unknown(Code.CANNOT_READ_PROCESS, error, pid=pid, name=proc.name(pid))
     in_units = {owner.name for served, owner in found if served}
@@ -144,14 +144,14 @@ def find_owners(
 
 
 def _too_many(pid: int, register: Register, asked: Counter[str]) -> bool:
-    """Whether its pod has had more of them looked at than any owner of rules runs: it may have any number."""
+    """Whether more processes of its pod were read than any owner of rules runs: a pod may have any number."""
     owner = register.whose(pid)
     asked[owner.share] += 1
     return owner.confined and asked[owner.share] > _MOST_OF_ONE
 
 
 def _owner(node: Node, proc: Proc, pid: int, profile: Profile, whose: Whose) -> tuple[bool, RuleOwner] | None:
-    """What it says, and whether it is in a system service; None where it can make no rules. OSError or ValueError."""
+    """What it says, and whether it is in a system service; None if it cannot make rules. OSError or ValueError."""
     if not whose.makes_rules(pid):
         return None
     words = read_bounded(f"{proc.path}/{pid}/cmdline", _LIMIT).split(b"\0")
@@ -162,7 +162,7 @@ def _owner(node: Node, proc: Proc, pid: int, profile: Profile, whose: Whose) -> 
 
 
 def is_still(owner: RuleOwner, node: Node) -> bool:
-    """Whether that very process still runs."""
+    """Whether this very process still runs."""
     proc = node.proc
     if isinstance(proc, Unknown):
         return False
@@ -173,10 +173,10 @@ def is_still(owner: RuleOwner, node: Node) -> bool:
 
 
 def _configuration(node: Node, proc: Proc, pid: int, profile: Profile, *, contained: bool) -> str:
-    """Where the process keeps its CNI configuration: as its environment says, or the first usual place with a file.
+    """The path of the process's CNI configuration: from its environment, or the first usual one that exists.
 
-    Of a pod's word nothing is followed but the name of a file in the node's own directory. OSError where it cannot be
-    told, which is not the same as none.
+    From a pod's environment, only the name of a file in the node's own directory is accepted. "" if there is none;
+    OSError if that cannot be determined.
     """
     environment = read_bounded(f"{proc.path}/{pid}/environ", _LIMIT).split(b"\0")
     named = [os.fsdecode(w.removeprefix(_KUBE_ROUTER_FILE)) for w in environment if w.startswith(_KUBE_ROUTER_FILE)]
@@ -194,7 +194,7 @@ def _is_there(path: str) -> bool:
 
 
 def _questions(routing: Routing, configured: tuple[str, ...] | Unknown) -> list[tuple[str, str, str]]:
-    """(destination, source, interface) to ask the kernel about: nodes of table 77, from a pod's address."""
+    """(destination, source, interface) to look up: the nodes in table 77, from a pod's address."""
     if not any(link.name == "kube-bridge" for link in known(routing.links)):
         return []
     questions, both = [], set(known(configured)).intersection(bridge_ranges(routing))

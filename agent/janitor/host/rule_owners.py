@@ -1,4 +1,4 @@
-"""Who wants which rule, as last looked at: the processes, configurations, links and routes of the rules' owners."""
+"""Which rules are wanted, and by whom: the owners' processes, configuration, links and routes, as last read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,33 +19,33 @@ from janitor.host.routing import find_owners, is_still, read_routing
 
 _STEP_NS: Final = 2 * SECOND
 _SEARCH_NS: Final = 50 * SECOND
-"""How often all processes are looked through for owners of rules, where those that were seen are still there."""
+"""How often all processes are searched for owners of rules while the known owners still run."""
 
 _NAME_NS: Final = 10 * SECOND
 _NAME_S: Final = 0.05
-"""How often, and for how long, that is done for the log where those that were seen have ended: rules cannot wait."""
+"""How often, and how long, they are searched for a log line when a known owner has ended: rules cannot wait."""
 
 
 @dataclass(slots=True)
 class Owners:
-    """`refresh` first. `blind`: the host's processes cannot be seen, so none is missed."""
+    """Call `refresh` first. `blind`: the host's processes cannot be seen, so none counts as missing."""
 
     node: Node
     profiles: tuple[Profile, ...]
     blind: bool = False
     routing: Routing = field(init=False)
-    looked_ns: int = 0  # when that was, CLOCK_BOOTTIME
-    declared: bool = False  # whether systemd-networkd's configuration declares rules of its own, as last seen
+    looked_ns: int = 0  # time of the last refresh, CLOCK_BOOTTIME
+    declared: bool = False  # whether systemd-networkd's configuration declares rules of its own, when last seen
     _configured: tuple[str, ...] | Unknown = ()
     _owners: tuple[RuleOwner, ...] = ()
-    _searched_ns: int = 0  # when all processes were looked through, CLOCK_BOOTTIME
+    _searched_ns: int = 0  # time of the last search of all processes, CLOCK_BOOTTIME
     _named: tuple[RuleOwner, ...] = ()  # found by `likely`
-    _named_ns: int = 0  # and when, CLOCK_BOOTTIME
-    _seen: dict[str, int] = field(default_factory=dict)  # when a profile's process was last seen, CLOCK_BOOTTIME
-    _last: dict[str, RuleOwner] = field(default_factory=dict)  # and what it was then
+    _named_ns: int = 0  # time of that search, CLOCK_BOOTTIME
+    _seen: dict[str, int] = field(default_factory=dict)  # when each profile's process was last seen, CLOCK_BOOTTIME
+    _last: dict[str, RuleOwner] = field(default_factory=dict)  # the process that was seen then
 
     def refresh(self) -> None:
-        """Look anew. Takes some tens of milliseconds; never raises for what a node can be like."""
+        """Read everything again. Takes tens of milliseconds. Never raises, whatever the node's state."""
         self.looked_ns = now = clock().boottime_ns
         whole = self.node.complete()
         networks = cni.read_networks(whole, read_configuration(whole, ()))
@@ -57,17 +57,17 @@ class Owners:
         unseen = isinstance(self.routing.owners, Unknown)
         for profile in self.profiles:
             if unseen or profile.alive.process not in self._seen:
-                self._seen[profile.alive.process] = now  # who cannot be looked for is not missed
-        for owner in reversed(known(self.routing.owners)):  # of several the one that has run longest
+                self._seen[profile.alive.process] = now  # a process that cannot be searched for is not missing
+        for owner in reversed(known(self.routing.owners)):  # the longest-running one comes last and is kept
             self._seen[owner.name] = now
             self._last[owner.name] = owner
         if not isinstance(self.routing.networkd, Unknown):
             self.declared = any(file.declares_rules for one in self.routing.networkd for file in one.network_files)
 
     def likely(self, profile: Profile) -> RuleOwner | None:
-        """The process of the profile's owner that runs right now; of several the one that has run longest.
+        """The running process of the profile's owner; the longest-running one of several.
 
-        For the log alone: nothing is decided on it. Where the one that was seen last has ended, another is looked for.
+        Used only in log lines; no decision depends on it. If the known process has ended, another one is searched for.
         """
         now = clock().boottime_ns
         found = self._running(profile)
@@ -83,15 +83,15 @@ class Owners:
 
     @property
     def networkd(self) -> int:
-        """The process ID of systemd-networkd, 0 where none was seen."""
+        """The process ID of systemd-networkd; 0 if none was seen."""
         return next((networkd.pid for networkd in known(self.routing.networkd)), 0)
 
     def gone(self) -> list[GoneRule]:
-        """Rules that their owner must have made, and that are not there."""
+        """Rules that their owner must have made, and that do not exist."""
         return gone_rules(self._view())
 
     def why_not(self, owned: OwnedRule) -> tuple[Reason, ...] | Unknown:
-        """Why nobody wants the rule any more; nothing if somebody does. Unknown where not all could be seen."""
+        """Why nobody wants the rule any more; empty if somebody does. Unknown if not everything could be seen."""
         profile = owned.profile
         away = 0.0 if self.blind else (clock().boottime_ns - self._seen.get(profile.alive.process, 0)) / SECOND
         last = self._last.get(profile.alive.process)
@@ -100,9 +100,9 @@ class Owners:
     def why_not_networkd(
         self, owned: OwnedRule, before: Sequence[PolicyRule], there: Sequence[PolicyRule], since: Clock
     ) -> tuple[Reason, ...] | Unknown:
-        """What speaks against networkd having deleted a rule that nobody saw being deleted."""
+        """What speaks against networkd as the one that deleted the rule, when nobody saw the deletion."""
         now = clock()
-        since_ns = since.boottime_ns + now.realtime_ns - now.boottime_ns  # by today's wall clock
+        since_ns = since.boottime_ns + now.realtime_ns - now.boottime_ns  # by the current wall clock
         clock_set = abs(since_ns - since.realtime_ns) > _STEP_NS
         unwatched = Unwatched(tuple(before), tuple(there), since_ns, now.realtime_ns, clock_set)
         return missing_evidence(owned, self._view(), unwatched)

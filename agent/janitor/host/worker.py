@@ -1,7 +1,7 @@
-"""A piece of work in a process of its own, which says what it does in lines over a pipe, and its supervision.
+"""Work in a child process that reports in lines over a pipe, and its supervision.
 
-Made by fork(2) from a process with one thread: what it imported is shared, nothing it opened is kept, and whatever
-the work runs into (a hanging disk, the out-of-memory killer) does not stop the one who waits for it.
+The child is forked from a process with one thread. It shares what was imported and keeps nothing that was opened.
+Whatever happens to the work (a hanging disk, the OOM killer), the waiting parent goes on.
 """
 
 import ctypes
@@ -18,30 +18,30 @@ from janitor.host.kernel.procfs import clock
 _PR_SET_PDEATHSIG: Final = 1
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _READ: Final = 1 << 20
-_LONGEST: Final = 64 << 20  # bytes of one line
-_OOM_SCORE_ADJ: Final = 500  # proc(5): as if it had half the memory more; -500 is what the unit gives to the daemon
+_LONGEST: Final = 64 << 20  # bytes in one line
+_OOM_SCORE_ADJ: Final = 500  # proc(5): counts like half of all memory on top; the unit gives the daemon -500
 
 Tell = Callable[[bytes], None]
-"""Hands one line over, without its end; it holds no newline."""
+"""Sends one line, given without its newline. It must not contain one."""
 
 
 @dataclass(slots=True)
 class Child:
-    """A child at work. `read` it when its descriptor is readable; it has ended when `over` says so."""
+    """A running child. Call `read` when its descriptor is readable; `over` tells whether it has ended."""
 
     pid: int
     began_ns: int  # on CLOCK_BOOTTIME
     _fd: int
     _rest: bytes = b""
     _closed: bool = False
-    status: int | None = None  # as os.waitstatus_to_exitcode has it, once it is over
+    status: int | None = None  # as in os.waitstatus_to_exitcode, once it has ended
 
     def fileno(self) -> int:
-        """What to select on; -1 once it has said everything."""
+        """The descriptor, for select; -1 after the end of its output."""
         return -1 if self._closed else self._fd
 
     def read(self) -> list[bytes]:
-        """Whole lines that have come. A child that says too much at once is killed."""
+        """The complete lines that have arrived. A child with too long a line is killed."""
         try:
             data = os.read(self._fd, _READ)
         except BlockingIOError:
@@ -55,19 +55,19 @@ class Child:
         return lines
 
     def over(self) -> bool:
-        """Whether it is gone; it does not wait for that."""
+        """Whether it has ended. Does not wait."""
         if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.status = os.waitstatus_to_exitcode(status) if pid else None
         return self.status is not None
 
     def signal(self, number: int) -> None:
-        """Send it a signal; nothing happens where it is gone."""
+        """Send a signal. Does nothing if it has ended."""
         if self.status is None:
             os.kill(self.pid, number)
 
     def end(self, patience_s: float) -> list[bytes]:
-        """SIGTERM, and SIGKILL after the patience; the last lines it said. It may outlive us where no signal helps."""
+        """SIGTERM, then SIGKILL after `patience_s`. Returns its last lines. The child may still exist."""
         lines: list[bytes] = []
         self.signal(signal.SIGTERM)
         deadline = clock().boottime_ns + int(patience_s * 1e9)
@@ -93,52 +93,52 @@ class Child:
 class Ended:
     """How a process has ended."""
 
-    status: int | None  # as os.waitstatus_to_exitcode has it
+    status: int | None  # as in os.waitstatus_to_exitcode
     began_ns: int  # on CLOCK_BOOTTIME
-    late: bool  # it took longer than it may
+    late: bool  # it exceeded its time limit
 
 
 @dataclass(slots=True)
 class Worker:
-    """Supervises one process at a time. `poll` it when one of its descriptors is ready, and when it is due.
+    """Supervises one process at a time. Call `poll` when one of its descriptors is ready, and at `due_ns`.
 
-    A process that works for longer than `limit_s` gets SIGTERM, and SIGKILL `grace_s` later; at once where that is 0.
-    When we die it gets the signal `orphaned`.
+    A process that exceeds `limit_s` gets SIGTERM, and SIGKILL `grace_s` later; SIGKILL at once if `grace_s` is 0. If
+    the parent dies, the process gets the signal `orphaned`.
     """
 
     orphaned: signal.Signals
     limit_s: float | None = None
     grace_s: float = 0
-    late: bool = False  # the process at work has exceeded the limit
+    late: bool = False  # the current process has exceeded the limit
     child: Child | None = None
     _stopping: bool = False
-    _signal_ns: int | None = None  # when the next signal is to be sent
-    _over_ns: int | None = None  # when to look whether a process that has said everything is gone
+    _signal_ns: int | None = None  # when to send the next signal
+    _over_ns: int | None = None  # when to check whether a process whose output has ended has ended, too
 
     @property
     def busy(self) -> bool:
-        """Whether a process is at work."""
+        """Whether a process is running."""
         return self.child is not None
 
     def descriptors(self) -> tuple[list[int], list[int]]:
-        """What to wait for, to read and to write."""
+        """The descriptors to wait for, to read and to write."""
         return ([self.child.fileno()] if self.child is not None and self.child.fileno() >= 0 else []), []
 
     @property
     def due_ns(self) -> int | None:
-        """When to poll it though nothing is ready."""
+        """When to call `poll` even if no descriptor is ready."""
         if self.child is None:
             return None
         return self._signal_ns if self.child.fileno() >= 0 else self._over_ns
 
     def start(self, work: Callable[[Tell], None]) -> None:
-        """Begin, where none is at work. OSError where there can be no process."""
+        """Start the work, if no process is running. OSError if the process cannot be created."""
         self.child = child = start(work, self.orphaned)
         self.late = self._stopping = False
         self._signal_ns = None if self.limit_s is None else child.began_ns + int(self.limit_s * SECOND)
 
     def poll(self) -> tuple[list[bytes], Ended | None]:
-        """The lines that have come, and how the process has ended once it has."""
+        """The lines that have arrived, and how the process has ended, once it has."""
         if self.child is None:
             return [], None
         now = clock().boottime_ns
@@ -155,7 +155,7 @@ class Worker:
         return lines, ended
 
     def stop(self) -> None:
-        """Ask the process to end, once."""
+        """Ask the process to end. Only the first call has an effect."""
         if self.child is None or self._stopping:
             return
         self._stopping = True
@@ -163,7 +163,7 @@ class Worker:
         self._signal_ns = clock().boottime_ns + int(self.grace_s * SECOND) if self.grace_s else None
 
     def end(self, patience_s: float) -> tuple[list[bytes], Ended | None]:
-        """End the process now: SIGTERM, and SIGKILL after the patience. It may outlive us where no signal helps."""
+        """End the process now: SIGTERM, then SIGKILL after `patience_s`. The process may still exist."""
         if self.child is None:
             return [], None
         child, self.child = self.child, None
@@ -181,10 +181,10 @@ class Worker:
 
 
 def start(work: Callable[[Tell], None], orphaned: int) -> Child:
-    """Begin. The child gets the signal `orphaned` when we die. OSError where there can be no process."""
+    """Start a child. It gets the signal `orphaned` if the parent dies. OSError if it cannot be created."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reader, False)
-    # Until it has handlers of its own, a signal to the child would be written to the pipe that wakes us.
+    # Until the child has its own handlers, a signal to it would be written to the parent's wakeup pipe.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         pid = os.fork()
@@ -201,16 +201,16 @@ def start(work: Callable[[Tell], None], orphaned: int) -> Child:
 
 
 def offer_to_the_oom_killer() -> None:
-    """For a child whose work can be made again: where memory runs out, it goes before the one who made it."""
+    """For a child whose work can be repeated: when memory runs out, it is killed before its parent."""
     try:
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write(str(_OOM_SCORE_ADJ))
     except OSError:
-        pass  # no /proc of ours: it stays as likely as we are
+        pass  # without our own /proc, it stays as likely as the parent
 
 
 def _be_child(work: Callable[[Tell], None], writer: int, orphaned: int, mask: set[signal.Signals | int]) -> None:
-    """Work, and end: nothing of the parent's is run or written any more."""
+    """Do the work and exit, without running or flushing anything of the parent's."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -224,7 +224,7 @@ def _be_child(work: Callable[[Tell], None], writer: int, orphaned: int, mask: se
                 try:
                     os.close(fd)
                 except OSError:
-                    pass  # the listing's own
+                    pass  # the descriptor of the listing itself
         with os.fdopen(writer, "wb", buffering=0) as pipe:
             work(lambda line: _write_all(pipe.fileno(), line + b"\n"))
         code = 0

@@ -1,10 +1,10 @@
-"""Doing what a plan says: the only writer of leases, together with host/changes/undo.py.
+"""Carrying out a plan. Together with host/changes/undo.py, this is the only writer of leases.
 
-Each batch: host-local's lock can be had, and the plugins of its chain are there; the intentions are in the journal and
-on the disk; the kernel is looked at again; then, under that lock and for a few milliseconds, each file is compared with
-the one that was judged and renamed; the directories are synced; the outcomes go to the journal. No runtime is called
-meanwhile. A kill at any instant leaves every file in its place or in quarantine, and the next run finds out which.
-Standard library only.
+For each batch: host-local's lock is available and the plugins of the chain exist; the intentions are synced to the
+journal; the kernel is asked once more; then, under that lock and for a few milliseconds, each file is compared with the
+one that was judged, then renamed; the directories are synced; the outcomes go to the journal. No runtime is called in
+between. If janitor is killed at any point, every file is in its place or in quarantine, and the next run finds out
+which. Standard library only.
 """
 
 import os
@@ -33,33 +33,33 @@ from janitor.host.node import Node
 
 _Kind = TypeVar("_Kind", FreeLease, DiscardEntry, ReserveLease)
 
-BATCH = 16  # as many renames as a pod that waits for the lock may be made to wait for
+BATCH = 16  # the number of renames that a pod waiting for the lock may have to wait for
 
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """The kernel's word right before a change: IDs that processes name, and addresses that are up or routed to."""
+    """What the kernel shows right before a change: IDs that processes name, and addresses that are up or routed to."""
 
     ids: frozenset[str]
     addresses: frozenset[str]
 
 
 class Repairs(Protocol):
-    """What makes and takes back changes that are no moving of files: rules, settings (host/changes/repairs.py).
+    """Makes and takes back changes that move no files: rules and settings (host/changes/repairs.py).
 
-    Not imported here, because the boot stage imports this and has nothing but the standard library.
+    A protocol, because the boot stage imports this module and has only the standard library.
     """
 
     def do(self, action: RestoreRule | WriteSetting, entry: Entry) -> Outcome:
-        """Do it. Never raises."""
+        """Make the change. Never raises."""
 
     def take_back(self, action: RestoreRule | WriteSetting, entry: Entry) -> Reason | None:
-        """Undo it; None, or why it could not be."""
+        """Undo it. None, or why that was not possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyContext:
-    """What changing a node takes. `stop` is asked before each batch why not to go on; None to go on."""
+    """What it takes to change a node. `stop` is asked before each batch: a reason not to go on, or None."""
 
     node: Node
     pass_id: str
@@ -75,13 +75,13 @@ class ApplyContext:
 
 
 def apply(actions: tuple[Action, ...], context: ApplyContext) -> Iterator[Outcome]:
-    """Do all of it, batch by batch, in order; yields each outcome once it is known and written down.
+    """Carry out all actions in order, batch by batch. Yields each outcome once it is known and in the journal.
 
-    What cannot be done whatever happens next is not written down: the journal would grow by it with every pass.
+    What is certain to fail is not written to the journal, which would otherwise grow with every pass.
     """
     number = 0
     broken: Reason | None = None
-    locked: dict[str, Reason] = {}  # directories whose lock could not be had; waiting for it once in a pass is enough
+    locked: dict[str, Reason] = {}  # directories whose lock was busy: one wait per pass is enough
     for batch in _batches(actions, context.batch):
         broken = broken or context.stop()
         if broken is not None:
@@ -113,7 +113,7 @@ def apply(actions: tuple[Action, ...], context: ApplyContext) -> Iterator[Outcom
 
 
 def _batches(actions: tuple[Action, ...], most: int) -> Iterator[list[Action]]:
-    """Neighbours of one directory and kind together; those with one CNI DEL before them are one batch."""
+    """Group neighbours of one directory and kind. Actions that share a CNI DEL are always one batch."""
     batch: list[Action] = []
     for action in actions:
         together = action.chain == batch[0].chain if batch else True
@@ -127,7 +127,7 @@ def _batches(actions: tuple[Action, ...], most: int) -> Iterator[list[Action]]:
 
 
 def _hopeless(batch: list[Action], context: ApplyContext, locked: dict[str, Reason]) -> tuple[Event, Reason] | None:
-    """What becomes of a batch that cannot be done, as can be seen before anything is written; None where it can."""
+    """The outcome of a batch that certainly cannot be carried out, before anything is written; None if it can be."""
     first = batch[0]
     if not isinstance(first, FreeLease | ReserveLease):
         return None
@@ -154,7 +154,7 @@ def _chain(entry: str, context: ApplyContext, scratch: str) -> tuple[ChainDel, P
 
 
 def _run_chain(entry: str, leases: list[FreeLease], context: ApplyContext, scratch: str) -> None:
-    """CNI DEL, and a look whether it has done what it is for: not every plugin says so where it has found no tool."""
+    """Run CNI DEL and check its effect: not every plugin reports it if it finds no tool to remove its rules with."""
     chain, programs = _chain(entry, context, scratch)
     chain_del(chain, programs)
     if not chain.filters:
@@ -171,7 +171,7 @@ def _kept(error: DelError) -> Reason:
 
 
 def _entry(action: Action, number: int, context: ApplyContext) -> Entry:
-    rule = isinstance(action, RestoreRule)  # it has no file, but each action has its place
+    rule = isinstance(action, RestoreRule)  # a rule has no file, but each action has a place
     where = QUARANTINE if rule else place_for(context.node, action.directory, context.mounts)
     place = f"{where}/{context.pass_id}/{number:05d}-{'rule' if rule else action.name}"
     up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -182,7 +182,7 @@ def _entry(action: Action, number: int, context: ApplyContext) -> Entry:
 def _do(batch: list[Action], entries: list[Entry], context: ApplyContext) -> list[Outcome]:
     first = batch[0]
     if isinstance(first, RestoreRule | WriteSetting):
-        assert context.repairs is not None  # noqa: S101 (who plans such actions brings what does them)
+        assert context.repairs is not None  # noqa: S101 (whoever plans such actions provides the repairs)
         repairs = [action for action in batch if isinstance(action, RestoreRule | WriteSetting)]
         return [context.repairs.do(action, entry) for action, entry in zip(repairs, entries, strict=True)]
     seen = context.witness()
@@ -196,7 +196,7 @@ def _do(batch: list[Action], entries: list[Entry], context: ApplyContext) -> lis
             return _with_del(batch, entries, seen, context)
         with network_lock(here, first.directory, context.patience_s) as directory:
             if isinstance(first, ReserveLease):
-                # The lock may have been waited for, and the pod may have been stopped meanwhile.
+                # Waiting for the lock may have taken a while, and the pod may have been stopped meanwhile.
                 seen = context.witness()
                 if isinstance(seen, Unknown):
                     return [Outcome(action, "skipped", because(Code.LAST_LOOK_FAILED, seen.reason)) for action in batch]
@@ -218,12 +218,12 @@ def _do(batch: list[Action], entries: list[Entry], context: ApplyContext) -> lis
 
 
 def _pairs(batch: list[Action], entries: list[Entry], kind: type[_Kind]) -> list[tuple[_Kind, Entry]]:
-    """A batch of one kind of action with its entries in the journal."""
+    """A batch of one kind of action, with its journal entries."""
     return list(zip([action for action in batch if isinstance(action, kind)], entries, strict=True))
 
 
 def _sync(directory: int, entries: list[Entry], node: Node) -> Reason | None:
-    """Make the renames durable. What was done is done even where that fails: then it is said."""
+    """Make the renames durable. If that fails, they are done all the same, and the failure is reported."""
     try:
         os.fsync(directory)
         for place in {os.path.dirname(e.quarantine) for e in entries}:
@@ -257,7 +257,7 @@ def _free(action: FreeLease | DiscardEntry, target: str, directory: int, seen: W
 
 
 def _discard(batch: list[tuple[DiscardEntry, Entry]], here: str, seen: Witness, node: Node) -> list[Outcome]:
-    """libcni takes no lock around its cache; the container is dead, so nobody writes this entry any more."""
+    """libcni takes no lock for its cache. The container is dead, so nothing writes this entry any more."""
     directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         outcomes = [_free(action, node.path(entry.quarantine), directory, seen) for action, entry in batch]
@@ -267,9 +267,9 @@ def _discard(batch: list[tuple[DiscardEntry, Entry]], here: str, seen: Witness, 
 
 
 def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, context: ApplyContext) -> list[Outcome]:
-    """One dead attachment: its CNI DEL first, while its leases still keep the addresses from anybody else.
+    """Free the leases of one dead attachment. Its CNI DEL runs first, while the leases still reserve the addresses.
 
-    The last action is the cache entry. Either all of the leases are still as they were judged, or nothing is done.
+    The last action is the cache entry. If one of the leases is not as it was judged, nothing is done.
     """
     leases = [action for action in batch if isinstance(action, FreeLease)]
     last, place = batch[-1], os.path.dirname(context.node.path(entries[0].quarantine))
@@ -308,7 +308,7 @@ def _with_del(batch: list[Action], entries: list[Entry], seen: Witness, context:
 
 
 def _entry_changed(action: DiscardEntry, node: Node) -> Reason | None:
-    """Whether the cache entry whose chain is about to be run is another one than was judged; None if not."""
+    """Why the cache entry whose chain is about to run is not the one that was judged; None if it is."""
     try:
         directory = os.open(node.path(action.directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -320,7 +320,7 @@ def _entry_changed(action: DiscardEntry, node: Node) -> Reason | None:
 
 
 def _reserve(action: ReserveLease, target: str, directory: int, seen: Witness) -> Outcome:
-    """Write a missing lease: complete and synced under another name first, then linked, which replaces nothing."""
+    """Write a missing lease: first complete and synced under another name, then linked, which replaces nothing."""
     if action.container_id not in seen.ids or action.name not in seen.addresses:
         return Outcome(action, "skipped", because(Code.POD_STOPPED))
     content = f"{action.container_id}\r\n{action.interface}" if action.interface else action.container_id
@@ -344,7 +344,7 @@ def _reserve(action: ReserveLease, target: str, directory: int, seen: Witness) -
 
 
 def _mode_of_neighbours(directory: int) -> int:
-    """host-local wrote 0644 up to v1.3 and 0600 since: whatever most of the leases here have."""
+    """The mode that most leases here have: host-local wrote 0644 up to v1.3 and writes 0600 since."""
     modes: Counter[int] = Counter()
     for name in os.listdir(directory):
         if name[0].isdigit() or ":" in name:

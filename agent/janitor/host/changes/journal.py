@@ -1,9 +1,9 @@
-"""The journal: every change is in it, on the disk, before it happens, and its outcome after.
+"""The journal: every change is in it, synced, before it happens, and its outcome afterwards.
 
-JSON lines in /var/lib/janitor/journal. A line is one event of one action of one pass:
-`intend` (with all of the action and where its file is going), then `done`, `skipped` or `failed`, and later
-perhaps `undone`. A crash can tear the last line only; a torn line is passed over. It has a bound, and beyond that
-nothing is changed: what was not read could be an action that has to be brought to its end. Standard library only.
+JSON lines in /var/lib/janitor/journal. A line is one event of one action of one pass: `intend` (with the whole action
+and the place that its file goes to), then `done`, `skipped` or `failed`, and perhaps `undone` later. A crash can only
+tear the last line; a torn line is ignored. If the journal exceeds its maximum size, nothing is changed: an unread line
+may be an action that has to be completed. Standard library only.
 """
 
 import errno
@@ -23,27 +23,27 @@ from janitor.host.files import STATE, inside, read_bounded, sync_directory
 JOURNAL: Final = f"{STATE}/journal"
 _LIMIT = 64 << 20
 VERSION: Final = 2
-"""Of the journal: 1 had sentences where there are codes now."""
-_ROOM = 1 << 20  # for the outcomes of what is intended last: where no more can be intended, they still can be written
+"""The journal's version. 1 had sentences where there are codes now."""
+_ROOM = 1 << 20  # reserved for outcomes: they can still be written when no more can be intended
 
 
 def new_pass_id(name: str = "") -> str:
-    """A name for a pass that sorts by time and occurs once: `20261120T125501Z-4711`.
+    """A unique name for a pass that sorts by time: `20261120T125501Z-4711`.
 
-    The process's number tells passes of one second apart, unless the caller knows something better.
+    The process ID distinguishes passes of the same second, unless the caller gives a better `name`.
     """
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name or os.getpid()}"
 
 
 @dataclass(slots=True)
 class Journal:
-    """An open journal. OSError where it cannot be read or written; then nothing may be changed."""
+    """An open journal. OSError if it cannot be read or written; then nothing may be changed."""
 
     root: str
     entries: dict[tuple[str, int], Entry] = field(default_factory=dict)
 
     def load(self) -> None:
-        """Read all of it. Lines that do not parse, and events of no known action, are passed over."""
+        """Read all of it. Lines that cannot be parsed and events of unknown actions are ignored."""
         self.entries.clear()
         try:
             data = read_bounded(inside(self.root, JOURNAL), _LIMIT + 1)
@@ -61,7 +61,7 @@ class Journal:
                 continue
 
     def _read(self, record: dict[str, Any]) -> None:
-        """One event. ValueError, KeyError, TypeError or OverflowError for what janitor has not written."""
+        """Read one event. ValueError, KeyError, TypeError or OverflowError if janitor has not written it."""
         key = (str(record["pass"]), int(record["n"]))
         if record["event"] == "intend":
             place = str(record["quarantine"])
@@ -77,12 +77,12 @@ class Journal:
             self.entries[key].detail = reason_from(record.get("detail"))
 
     def intend(self, entries: list[Entry]) -> None:
-        """Write down what is about to be done, and wait until it is on the disk."""
+        """Write what is about to be done, and sync it to the disk."""
         self._append([_intention(e) for e in entries], _LIMIT - _ROOM)
         self.entries.update({(e.pass_id, e.number): e for e in entries})
 
     def outcome(self, outcomes: list[tuple[Entry, Event, Reason | None]]) -> None:
-        """Write down what became of it."""
+        """Write the outcomes."""
         self._append(
             [
                 {"event": event, "pass": e.pass_id, "n": e.number, "at": time.time(), "detail": reason_record(detail)}
@@ -101,7 +101,7 @@ class Journal:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             end = os.lseek(fd, 0, os.SEEK_END)
-            # After a crash in the middle of a line: end it, so that the next one is whole.
+            # A crash may have torn the last line: end it, so that the next one is whole.
             torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"
             data = b"\n" * torn + b"".join(json.dumps(r, separators=(",", ":")).encode() + b"\n" for r in records)
             if end + len(data) > most:
@@ -117,7 +117,7 @@ class Journal:
         sync_directory(os.path.dirname(path))
 
     def forget(self, actions: set[tuple[str, int]]) -> None:
-        """Leave out these (pass, number), by writing the rest anew beside it and putting that in its place."""
+        """Remove these (pass, number) entries: write the others to a new file and rename it over the journal."""
         kept = [e for key, e in self.entries.items() if key not in actions]
         path = inside(self.root, JOURNAL)
         fresh = Journal(self.root)

@@ -1,7 +1,7 @@
-"""Actions and reasons as JSON objects of the journal, and back. Standard library only.
+"""Actions and reasons as JSON objects in the journal, and back. Standard library only.
 
-What is read was written by janitor, of this version or an earlier one, or damaged by anybody: whatever is put back,
-finished or dropped later is named here, so it must be where janitor puts things.
+A record was written by this version of janitor or another one, or was damaged. It names files that are later put back,
+moved or deleted, so its paths must be ones that janitor uses.
 """
 
 import os
@@ -14,11 +14,11 @@ from janitor.core.model.evidence import FileIdentity
 from janitor.core.model.reason import Fact, Reason, because
 from janitor.report.words import text
 
-_DEEPEST: Final = 8  # reasons behind reasons
+_DEEPEST: Final = 8  # causes of causes
 
 
 def reason_record(reason: Reason | None) -> dict[str, Any] | None:
-    """Code, facts and the sentence; None for no reason."""
+    """The code, the facts and the sentence; None for no reason."""
     if reason is None:
         return None
     record: dict[str, Any] = {"code": reason.code, "text": text(reason), "facts": dict(reason.facts)}
@@ -26,7 +26,7 @@ def reason_record(reason: Reason | None) -> dict[str, Any] | None:
 
 
 def reason_from(record: Any, depth: int = 0) -> Reason | None:
-    """The reason again. Text alone is what an earlier version wrote, or a later one with a code that is not known."""
+    """The reason again. Text alone is from an earlier version, or from a later one whose code is not known here."""
     if not record or depth > _DEEPEST:
         return None
     if not isinstance(record, dict):
@@ -46,7 +46,7 @@ def _fact(value: Any) -> Fact:
 
 
 def action_record(action: Action) -> dict[str, Any]:
-    """All kinds have the same fields, those that say nothing empty, as every version has written them."""
+    """All kinds of action have the same fields, as in every version; those that do not apply are empty."""
     on_file = action if isinstance(action, FreeLease | DiscardEntry) else None
     attached = None if isinstance(action, RestoreRule | WriteSetting) else action
     return {
@@ -62,9 +62,9 @@ def action_record(action: Action) -> dict[str, Any]:
 
 
 def action_from(record: Any, place: str, pass_id: str) -> Action:
-    """The action that was going to `place`. ValueError, KeyError or TypeError for what janitor has not written."""
+    """The action whose file goes to `place`. ValueError, KeyError or TypeError if janitor has not written it."""
     kind, directory, name = record["kind"], str(record.get("directory", "")), str(record["name"])
-    rule = kind == "restore"  # no file of the node is named
+    rule = kind == "restore"  # it names no file of the node
     _check(os.path.dirname(place), [os.path.basename(place), *([] if rule else [name])], pass_id)
     if not rule:
         _plain(directory)

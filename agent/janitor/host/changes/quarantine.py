@@ -1,8 +1,8 @@
-"""Where files go instead of being deleted, and how they come back.
+"""Where files are moved instead of being deleted, and how they come back.
 
-A file is moved by rename(2), so it keeps its bytes, times and inode, and it is at every instant in one of the two
-places. The quarantine is never inside a network's directory: host-local's DEL walks that recursively and would
-delete from it. Standard library only.
+A file is moved by rename(2), so it keeps its contents, times and inode, and is at any time in one of the two places.
+The quarantine is never inside a network's directory: host-local's DEL walks that recursively and would delete files
+from it. Standard library only.
 """
 
 import errno
@@ -22,15 +22,15 @@ from janitor.host.node import Node
 
 QUARANTINE: Final = f"{STATE}/quarantine"
 VERSION: Final = 1
-"""Of the way in which files lie in quarantine; one that a file `version` there gives."""
+"""The version of the quarantine's layout, as in its file `version` (1 without that file)."""
 
 
 def place_for(node: Node, directory: str, mounts: Mounts) -> str:
-    """The quarantine for files of `directory`: the usual one, or the nearest that the same mount can reach.
+    """The quarantine for files of `directory`: the usual one, or the nearest one on the same mount.
 
-    rename(2) does not cross mounts, nor the subvolumes of btrfs, which have device numbers of their own. Where the
-    leases have a mount of their own, files go beside the data directory, and where even that is another mount, into
-    it, beside the networks.
+    rename(2) does not cross mounts, nor subvolumes of btrfs, which have device numbers of their own. If the leases have
+    a mount of their own, files go beside the data directory. If that is another mount, too, they go into the data
+    directory, beside the networks.
     """
     data_dir = os.path.dirname(directory)
     wanted = _mount(node, directory, mounts)
@@ -49,7 +49,7 @@ def _mount(node: Node, path: str, mounts: Mounts) -> tuple[str | None, int]:
 
 
 def make_place(path: str) -> None:
-    """Make the directory of one pass, readable by root alone, and make its name durable. OSError where that fails."""
+    """Make the directory of one pass, with access for root only, and sync its name to the disk. OSError."""
     parent = os.path.dirname(path)
     if (found := _version(parent)) > VERSION:
         raise newer(parent, found, VERSION)
@@ -60,7 +60,7 @@ def make_place(path: str) -> None:
 
 
 def _version(quarantine: str) -> int:
-    """Of the way in which files lie there; 1 where nothing says so. OSError."""
+    """The version of the quarantine's layout; 1 without a version file. OSError."""
     try:
         return int(read_bounded(f"{quarantine}/version", 64))
     except FileNotFoundError:
@@ -70,7 +70,7 @@ def _version(quarantine: str) -> int:
 
 
 def unchanged(name: str, path: str, directory: int, expected: FileIdentity, ctime_ns: int) -> Reason | None:
-    """Whether `name` is still the file that was judged: None if so, else what is different."""
+    """What is different if `name` is not the file that was judged; None if it is."""
     try:
         file: LeaseFile = read_entry(name, os.path.dirname(path), directory)
     except FileNotFoundError:
@@ -87,27 +87,27 @@ def unchanged(name: str, path: str, directory: int, expected: FileIdentity, ctim
 
 
 def _without_bytes(file: LeaseFile, expected: FileIdentity) -> LeaseFile:
-    """A damaged cache entry is known without its bytes (its digest is that of nothing)."""
+    """A damaged cache entry is identified without its contents: its digest is that of an empty file."""
     empty = identity_of(expected.path, replace(file, content=b""))
     return replace(file, content=b"") if expected.digest == empty.digest and file.size == expected.size else file
 
 
 def move(name: str, directory: int, target: str) -> None:
-    """Rename `name` of the open directory to `target`, which must not exist. OSError as rename(2) gives it."""
+    """Rename `name` of the open directory to `target`, which must not exist. OSError from rename(2)."""
     if os.path.lexists(target):
         raise FileExistsError(17, "the place in quarantine is taken", target)
     os.rename(name, target, src_dir_fd=directory)
 
 
 def put_back(source: str, name: str, directory: int) -> None:
-    """Give `source` its old name again. FileExistsError where that is taken: link(2) never replaces anything."""
+    """Give `source` its old name again. FileExistsError if that is taken: link(2) never replaces a file."""
     try:
         os.link(source, name, dst_dir_fd=directory, follow_symlinks=False)
     except FileExistsError:
         there, kept = os.stat(name, dir_fd=directory, follow_symlinks=False), os.lstat(source)
         if (there.st_dev, there.st_ino) != (kept.st_dev, kept.st_ino):
             raise
-        # An earlier attempt was cut short here: it has both names already.
+        # The file has both names: an earlier attempt was interrupted here.
     os.fsync(directory)
     os.unlink(source)
     sync_directory(os.path.dirname(source))

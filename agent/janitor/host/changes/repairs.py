@@ -1,4 +1,4 @@
-"""Changes that are no moving of files: a policy rule is made, a drop-in for systemd-networkd is written."""
+"""Changes that move no files: adding a policy rule, writing a drop-in for systemd-networkd."""
 
 import errno
 import os
@@ -22,18 +22,18 @@ from janitor.host.routing import find_owners
 from janitor.report.words import text
 
 _LIMIT = 1 << 20
-_BACKING_OFF: Final = (0.05, 0.15, 0.4)  # seconds; not in step with anybody
+_BACKING_OFF: Final = (0.05, 0.15, 0.4)  # seconds; irregular, to get out of step with others
 
 
 class NodeRepairs:
-    """Does such changes to the node and takes them back."""
+    """Makes and takes back such changes on the node."""
 
     def __init__(self, node: Node, profiles: tuple[Profile, ...]) -> None:
         self.node = node
         self.profiles = profiles
 
     def do(self, action: RestoreRule | WriteSetting, entry: Entry) -> Outcome:
-        """Do it. Never raises."""
+        """Make the change. Never raises."""
         try:
             if isinstance(action, RestoreRule):
                 return self._make_rule(action)
@@ -45,7 +45,7 @@ class NodeRepairs:
             )
 
     def take_back(self, action: RestoreRule | WriteSetting, entry: Entry) -> Reason | None:
-        """Undo it; None, or why it could not be. Never raises."""
+        """Undo it. None, or why that was not possible. Never raises."""
         try:
             if isinstance(action, RestoreRule):
                 rule = netlink.decode(bytes.fromhex(action.payload))
@@ -57,8 +57,8 @@ class NodeRepairs:
     # Rules.
 
     def _owner_since(self, rule: PolicyRule, at: float) -> Reason | None:
-        """Why the rule is its owner's by now: it has started since we made it, and takes it for its own."""
-        found = profile_of(replace(rule, priority=1), self.profiles)  # the kernel chose one
+        """Why the rule now belongs to its owner, which has started since we added it and assumes it is its own."""
+        found = profile_of(replace(rule, priority=1), self.profiles)  # the kernel chose a priority
         owners = find_owners(self.node, self.profiles)
         if found is None or isinstance(owners, Unknown):
             return None
@@ -80,14 +80,14 @@ class NodeRepairs:
             socket = netlink.RuleSocket()
             try:
                 for wait_s in _BACKING_OFF:
-                    # The kernel would take a second copy without a word, under another priority.
+                    # The kernel would silently accept a second copy under another priority.
                     if _copies(rule, socket):
                         return Outcome(action, "skipped", because(Code.RULE_MADE_MEANWHILE))
                     made = socket.add(rule)
                     if len(_copies(rule, socket)) == 1:
                         return Outcome(action, "done", because(Code.RULE_MADE, priority=made.priority))
                     socket.remove(made)
-                    # Whoever made the other copy may just be backing off as well: see whether it stays.
+                    # The process that added the other copy may be backing off as well: see whether its copy stays.
                     time.sleep(wait_s)
                 return Outcome(action, "skipped", because(Code.RULE_CONTENDED))
             finally:
@@ -113,7 +113,7 @@ class NodeRepairs:
     # Settings.
 
     def _write(self, action: WriteSetting, entry: Entry) -> Outcome:
-        """Write the file whole or not at all; what was there before is kept in quarantine."""
+        """Write the whole file or nothing. The previous file is kept in quarantine."""
         here = self.node.path(action.directory)
         os.makedirs(here, mode=0o755, exist_ok=True)
         target, fresh = f"{here}/{action.name}", f"{here}/.{action.name}.new"

@@ -1,4 +1,4 @@
-"""What the daemon writes down of the policy rules it keeps, for its successor in the same boot, and for `scan`."""
+"""The daemon's note of the policy rules it keeps, for its successor in the same boot and for `scan`."""
 
 import struct
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from janitor.host.node import Node
 
 _RESTORED: Final = "restored "
 _DELETED: Final = "deleted by "
-"""How the counts are named in the file."""
+"""Prefixes of the counters' names in the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptNote:
-    """One rule of the mirror, as it was written down."""
+    """One rule of the mirror, as recorded."""
 
     rule: PolicyRule
     ours: bool
@@ -30,7 +30,7 @@ class KeptNote:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The mirror as it was `at` that time, and every foreign rule there was then."""
+    """The mirror at the time `at`, and every foreign rule that existed then."""
 
     namespace: int
     at: Clock
@@ -41,14 +41,14 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a note belongs: the node, in this boot, and the inode of its network namespace."""
+    """What a note belongs to: the node, in this boot, and the inode of its network namespace."""
 
     node: Node
     namespace: int
 
 
 def write(place: Place, memory: RuleMemory, now: Clock) -> None:
-    """Write it down, whole or not at all; nothing where the boot is not known. OSError where that fails."""
+    """Write the whole note or nothing; does nothing if the boot ID is not known. OSError."""
     if isinstance(place.node.boot_id, Unknown):
         return
     at = memory.since if memory.undecided else now
@@ -73,7 +73,7 @@ def write(place: Place, memory: RuleMemory, now: Clock) -> None:
 
 
 def read(node: Node) -> Note | None:
-    """The note of this boot; None where there is none. ValueError for one that no janitor wrote."""
+    """The note of this boot; None if there is none. ValueError if janitor has not written it."""
     document = state.read_rules(node)
     if not document:
         return None
@@ -96,7 +96,7 @@ def read(node: Node) -> Note | None:
 
 
 def read_here(place: Place) -> Note | None:
-    """The note of this boot and of this network namespace; None where there is none. ValueError as above."""
+    """The note of this boot and this network namespace; None if there is none. ValueError as above."""
     note = None if isinstance(place.node.boot_id, Unknown) else read(place.node)
     return note if note is not None and note.namespace == place.namespace else None
 
@@ -118,7 +118,7 @@ def _counts(document: dict[str, int]) -> RuleCounts:
 
 
 def _rule(text: str) -> PolicyRule:
-    """ValueError where it is not a whole payload: a note may have been cut, and what it says goes into the kernel."""
+    """ValueError if the payload is not whole: a note may have been truncated, and its rules go into the kernel."""
     payload = bytes.fromhex(text)
     if not whole(payload):
         raise ValueError("a rule in it is cut short")
@@ -126,7 +126,7 @@ def _rule(text: str) -> PolicyRule:
 
 
 def open_breakers(node: Node) -> tuple[Breaker, ...]:
-    """The rules that the daemon has given up for now."""
+    """The rules that the daemon has given up for the time being."""
     try:
         note = read(node)
     except ValueError:

@@ -1,8 +1,7 @@
-"""janitor's own notes of this boot in /run/janitor: the boot ledger, and what earlier passes have seen.
+"""janitor's notes about this boot, in /run/janitor: the boot ledger, and what earlier passes have seen.
 
-Plain JSON, read and written with the standard library, because the boot stage has nothing else. A note of
-another boot, or one that does not parse, proves nothing and is never an error: the proofs it would have given
-are simply not there.
+Plain JSON, read and written with the standard library, because the boot stage has nothing else. A note of another boot,
+or one that cannot be parsed, proves nothing and is never an error: its proofs are simply missing.
 """
 
 import json
@@ -25,15 +24,15 @@ CLOCK: Final = f"{STATE_DIR}/clock.json"
 RULES: Final = f"{STATE_DIR}/rules.json"
 LOG_CURSOR: Final = f"{STATE_DIR}/log_cursor.json"
 _OLD_LOG_CURSOR: Final = f"{STATE_DIR}/telling.json"
-"""What versions before called it; read where there is no other, and removed with it."""
+"""The name in earlier versions. Read if the new one does not exist, and removed together with it."""
 VERSION: Final = 1
-"""Of all notes."""
+"""The version of all notes."""
 _LIMIT = 256 << 20
 _LONGEST_NS: Final = 1 << 63
 
 
 def read_ledger(node: Node) -> tuple[FileIdentity, ...] | Unknown:
-    """The leases the boot stage found in this boot; none where it has not run."""
+    """The leases that the boot stage found in this boot; none if it has not run."""
     document = _read(node, LEDGER)
     if isinstance(document, Unknown):
         return document
@@ -44,7 +43,7 @@ def read_ledger(node: Node) -> tuple[FileIdentity, ...] | Unknown:
 
 
 def ledger_boot(node: Node) -> str | Unknown:
-    """The ID of the boot of which there is a ledger, "" where there is none."""
+    """The boot ID in the ledger; "" without a ledger."""
     try:
         path = f"{node.path(STATE_DIR)}/{os.path.basename(LEDGER)}"
         document = parse_json(read_bounded(path, _LIMIT, follow=False))
@@ -59,12 +58,12 @@ def ledger_boot(node: Node) -> str | Unknown:
 
 
 def write_ledger(node: Node, files: tuple[FileIdentity, ...]) -> None:
-    """Write the ledger, whole or not at all. OSError where that fails."""
+    """Write the whole ledger or nothing. OSError."""
     _write(node, LEDGER, {"files": [_plain(file) for file in files]})
 
 
 def write_observations(node: Node, observations: tuple[Observation, ...]) -> None:
-    """Write down what this pass has seen, for the next one. OSError where that fails."""
+    """Record what this pass has seen, for the next one. OSError."""
     leases = [
         {
             "file": _plain(o.file),
@@ -80,7 +79,7 @@ def write_observations(node: Node, observations: tuple[Observation, ...]) -> Non
 
 
 def read_observations(node: Node) -> tuple[Observation, ...] | Unknown:
-    """What earlier passes of this boot have seen; nothing where there was none."""
+    """What earlier passes of this boot have seen; empty if there were none."""
     document = _read(node, OBSERVATIONS)
     if isinstance(document, Unknown):
         return document
@@ -100,9 +99,9 @@ def read_observations(node: Node) -> tuple[Observation, ...] | Unknown:
 class ClockNote:
     """What the daemon has seen of the clocks in this boot.
 
-    `set_ns` is when the wall clock was last set, on CLOCK_BOOTTIME; 0 for never seen. `offset_ns` is how far it is
-    ahead of that one. `stalled_ns` is for how long nothing ran while the clocks went on: a frozen container, a stopped
-    machine.
+    `set_ns`: when the wall clock was last set, on CLOCK_BOOTTIME; 0 if never. `offset_ns`: the wall clock minus
+    CLOCK_BOOTTIME. `stalled_ns`: for how long nothing ran while the clocks went on, as in a frozen container or a
+    stopped machine.
     """
 
     set_ns: int = 0
@@ -111,19 +110,19 @@ class ClockNote:
 
 
 def write_clock(node: Node, note: ClockNote) -> None:
-    """Write it down for passes and for the next daemon. OSError where that fails."""
+    """Record it for passes and for the next daemon. OSError."""
     _write(node, CLOCK, {name: getattr(note, name) for name in ClockNote.__slots__})
 
 
 def read_clock(node: Node) -> ClockNote | Unknown | None:
-    """The note; None where no daemon of this boot has watched the clock yet."""
+    """The note; None if no daemon of this boot has watched the clock yet."""
     document = _read(node, CLOCK)
     if isinstance(document, Unknown):
         return document
     if not document:
         return None
     try:
-        stalled_ns = document["stood_ns" if "stood_ns" in document else "stalled_ns"]  # an earlier version's name
+        stalled_ns = document["stood_ns" if "stood_ns" in document else "stalled_ns"]  # the name in an earlier version
         note = ClockNote(int(document["set_ns"]), int(document["offset_ns"]), int(stalled_ns))
         if min(note.set_ns, note.stalled_ns) < 0 or max(map(abs, astuple(note))) > _LONGEST_NS:
             raise ValueError("no clock says that")
@@ -133,12 +132,12 @@ def read_clock(node: Node) -> ClockNote | Unknown | None:
 
 
 def write_log_cursor(node: Node, pass_id: str, told: int) -> None:
-    """Note that a pass of the daemon is changing something, and how many of its actions have been logged. OSError."""
+    """Record that a pass of the daemon is making changes, and how many of its actions have been logged. OSError."""
     _write(node, LOG_CURSOR, {"pass": pass_id, "told": told})
 
 
 def read_log_cursor(node: Node) -> tuple[str, int]:
-    """The pass whose actions were not all logged, and how many of them were; ("", 0) where there is none."""
+    """The pass whose actions were not all logged, and how many of them were; ("", 0) if there is none."""
     for path in (LOG_CURSOR, _OLD_LOG_CURSOR):
         document = _read(node, path)
         if not isinstance(document, Unknown) and isinstance(document.get("told"), int):
@@ -147,7 +146,7 @@ def read_log_cursor(node: Node) -> tuple[str, int]:
 
 
 def drop_log_cursor(node: Node) -> None:
-    """Nothing is left to be logged. OSError."""
+    """Everything has been logged: remove the note. OSError."""
     for path in (LOG_CURSOR, _OLD_LOG_CURSOR):
         try:
             os.unlink(node.path(path))
@@ -156,13 +155,13 @@ def drop_log_cursor(node: Node) -> None:
 
 
 def read_rules(node: Node) -> dict[str, Any]:
-    """What the daemon last wrote of the policy rules (mirror_note.py); empty where it has not, or in another boot."""
+    """The daemon's last note of the policy rules (saved_rules.py); empty if there is none of this boot."""
     document = _read(node, RULES)
     return {} if isinstance(document, Unknown) else document
 
 
 def write_rules(node: Node, document: dict[str, Any]) -> None:
-    """Write the mirror down, whole or not at all. OSError where that fails."""
+    """Write the whole mirror or nothing. OSError."""
     _write(node, RULES, document)
 
 
@@ -179,11 +178,11 @@ def _plain(file: FileIdentity) -> dict[str, Any]:
 
 def _write(node: Node, path: str, document: dict[str, Any]) -> None:
     if isinstance(node.boot_id, Unknown):
-        raise OSError(0, text(node.boot_id.reason))  # a note of a boot that nobody can tell would prove nothing
+        raise OSError(0, text(node.boot_id.reason))  # a note of an unknown boot would prove nothing
     os.makedirs(node.path(STATE_DIR), mode=0o700, exist_ok=True)
     target = node.path(path)
     try:
-        os.unlink(f"{target}.new")  # whatever an interruption, or anybody, has left there
+        os.unlink(f"{target}.new")  # left by an interruption, or by anybody
     except FileNotFoundError:
         pass
     fd = os.open(f"{target}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -192,12 +191,12 @@ def _write(node: Node, path: str, document: dict[str, Any]) -> None:
             json.dump({"version": VERSION, "boot_id": node.boot_id, **document}, file)
         os.rename(f"{target}.new", target)
     except OSError:
-        os.unlink(f"{target}.new")  # where there is no room, half of it would only take more
+        os.unlink(f"{target}.new")  # the disk may be full: do not leave half a file
         raise
 
 
 def _read(node: Node, path: str) -> dict[str, Any] | Unknown:
-    """A note of this boot; empty where there is none, or it is of another boot."""
+    """A note of this boot; empty if there is none or it is of another boot."""
     try:
         document = parse_json(read_bounded(node.path(path), _LIMIT))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Putting back what a pass moved, finishing what a crash cut short, and dropping what is old.
+"""Undoing a pass, completing what a crash interrupted, and dropping old passes.
 
 Standard library only.
 """
@@ -20,16 +20,16 @@ from janitor.host.cni.locks import Busy, network_lock
 from janitor.host.files import failed, sync_directory
 from janitor.host.node import Node
 
-_REFUSED_KEPT = 256  # records of what was not done, before they are dropped; the log has them too
+_REFUSED_KEPT = 256  # this many records of skipped and failed actions may collect; the log has them, too
 _FIRST_JANITOR = 1_760_000_000  # seconds since the epoch: October 2025
 
 
 def undo(pass_id: str, context: ApplyContext) -> Iterator[Restored]:
-    """Put back what `pass_id` moved and is not back yet; each address only if it is still free."""
+    """Put back what `pass_id` moved and is still in quarantine. An address is restored only if it is still free."""
     seen = context.witness()
     for entry in [e for e in context.journal.entries.values() if e.pass_id == pass_id and e.state == "done"]:
         if isinstance(entry.action, ReserveLease):
-            continue  # a lease that a live pod needs is not taken away again
+            continue  # a live pod needs this lease
         restored = _restore(entry, context, seen)
         if restored.ok:
             context.journal.outcome([(entry, "undone", None)])
@@ -39,7 +39,7 @@ def undo(pass_id: str, context: ApplyContext) -> Iterator[Restored]:
 def _restore(entry: Entry, context: ApplyContext, seen: Witness | Unknown) -> Restored:
     action = entry.action
     if isinstance(action, RestoreRule | WriteSetting):
-        assert context.repairs is not None  # noqa: S101 (undo is given them)
+        assert context.repairs is not None  # noqa: S101 (undo always gets them)
         return Restored(entry, context.repairs.take_back(action, entry))
     name, directory = action.name, action.directory
     source, here = context.node.path(entry.quarantine), context.node.path(directory)
@@ -63,7 +63,7 @@ def _restore(entry: Entry, context: ApplyContext, seen: Witness | Unknown) -> Re
         place = _stat(f"{here}/{name}")
         expected = None if isinstance(action, ReserveLease) else action.file.inode
         if not os.path.lexists(source) and place is not None and place.st_ino == expected:
-            return Restored(entry)  # an earlier undo was cut short before it could say so
+            return Restored(entry)  # an earlier undo was interrupted before it could record this
         if not os.path.lexists(source):
             return Restored(entry, because(Code.NOT_IN_QUARANTINE))
         return Restored(entry, because(Code.DIRECTORY_GONE, path=directory))
@@ -75,9 +75,9 @@ def _restore(entry: Entry, context: ApplyContext, seen: Witness | Unknown) -> Re
 
 
 def recover(node: Node, journal: Journal) -> list[Entry]:
-    """Find out what became of actions that were cut short, and write it down. Returns those. OSError as usual.
+    """Find out what became of interrupted actions and record it. Returns those. OSError.
 
-    Nothing is moved: a file is where it was, or in quarantine, and either is as good as it was before.
+    Moves nothing, and removes only second names. A file is at its place or in quarantine, and safe in both.
     """
     cut_short = [e for e in journal.entries.values() if e.state == "intend"]
     if cut_short:
@@ -99,7 +99,7 @@ def _became(node: Node, entry: Entry) -> tuple[Event, Reason]:
     away = _stat(kept)
     if isinstance(action, ReserveLease):
         if away is not None:
-            os.unlink(kept)  # the complete lease under its first name; its own name may or may not be there
+            os.unlink(kept)  # the complete lease under its temporary name; its final name may or may not exist
             sync_directory(os.path.dirname(kept))
         return done if place is not None else before
     if away is not None and place is not None and (place.st_dev, place.st_ino) == (away.st_dev, away.st_ino):
@@ -120,7 +120,7 @@ def _stat(path: str) -> os.stat_result | None:
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """How many passes were dropped, with how many files of theirs, and how many records of what was not done."""
+    """How many passes were dropped, with how many files, and how many records of skipped and failed actions."""
 
     passes: int
     files: int
@@ -128,11 +128,11 @@ class Purged:
 
 
 def purge(node: Node, journal: Journal, days: float) -> Purged:
-    """Drop passes older than `days` from quarantine and journal, and what says of nothing done. OSError as usual.
+    """Drop passes older than `days` from quarantine and journal, and records of skipped and failed actions. OSError.
 
-    Never the last pass that changed anything. A wall clock may be set: a pass of this boot is as old as CLOCK_BOOTTIME
-    says, or kept where that was not written down; another counts as no older than its directory, and one from before
-    there was a janitor is kept.
+    The last pass that changed anything is always kept. The wall clock may have been set, so it is not trusted alone.
+    The age of a pass of this boot is measured on CLOCK_BOOTTIME; if that was not recorded, it is kept. A pass of an
+    earlier boot is no older than its directory; one dated before the first janitor is kept.
     """
     entries = journal.entries
     old = _old_passes(node, journal, days)
@@ -142,7 +142,7 @@ def purge(node: Node, journal: Journal, days: float) -> Purged:
         for key, entry in entries.items()
         if key not in dropped
         and entry.state in ("skipped", "failed")
-        and _stat(node.path(entry.quarantine)) is None  # what is in quarantine has been moved, whatever was written
+        and _stat(node.path(entry.quarantine)) is None  # a file in quarantine was moved, whatever the journal says
     }
     if not dropped and len(refused) < _REFUSED_KEPT:
         return Purged(0, 0, 0)
@@ -157,7 +157,7 @@ def purge(node: Node, journal: Journal, days: float) -> Purged:
         try:
             os.rmdir(os.path.dirname(kept))
         except OSError:
-            pass  # not empty yet, or gone already
+            pass  # not empty yet, or already gone
     journal.forget(dropped | refused)
     return Purged(len(old), files, len(refused))
 
@@ -165,7 +165,7 @@ def purge(node: Node, journal: Journal, days: float) -> Purged:
 def _old_passes(node: Node, journal: Journal, days: float) -> set[str]:
     boot_id = node.boot_id if isinstance(node.boot_id, str) else ""
     newest: dict[str, float] = {}  # seconds since the epoch
-    since: dict[str, float] = {}  # seconds that a pass of this boot is old, on CLOCK_BOOTTIME
+    since: dict[str, float] = {}  # age in seconds of a pass of this boot, on CLOCK_BOOTTIME
     up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
     last = ""
     for entry in journal.entries.values():

@@ -1,4 +1,4 @@
-"""Files that a newer janitor has written: after a rollback nothing is done by what cannot be understood.
+"""Files written by a newer janitor: after a downgrade, janitor does not act on what it cannot understand.
 
 Standard library only.
 """
@@ -12,16 +12,16 @@ from janitor.report.words import text
 
 
 def version_of(document: Any) -> int:
-    """Of a document or record; 1 where it does not say."""
+    """The version of a document or record; 1 if it has none."""
     version = document.get("version", 1) if isinstance(document, dict) else 1
     return version if isinstance(version, int) else 1
 
 
 def newer_note(path: str, found: int, reads: int) -> Reason:
-    """Why what lies at `path` is not used."""
+    """Why the file at `path` is not used."""
     return because(Code.NEWER_NOTE, path=path, found=found, reads=reads)
 
 
 def newer(path: str, found: int, reads: int) -> OSError:
-    """The same, to be raised."""
+    """The same, as an exception."""
     return OSError(errno.ENOTSUP, text(newer_note(path, found, reads)), path)

@@ -1,8 +1,8 @@
-"""libcni's result cache: what a runtime remembers of each CNI ADD, so that it can undo it.
+"""libcni's result cache: what a runtime records about each CNI ADD, so that it can undo it.
 
-One file an attachment, `<cache>/results/<network>-<container ID>-<interface>`, written with no fsync after the
-whole chain has succeeded (containernetworking/cni, libcni/api.go). Since v0.8.0 it is a JSON object with
-`kind: cniCacheV1`; before that the bare result. Standard library only.
+One file per attachment, `<cache>/results/<network>-<container ID>-<interface>`, written without fsync after the whole
+chain has succeeded (containernetworking/cni, libcni/api.go). Since v0.8.0 it is a JSON object with `kind: cniCacheV1`;
+before, it was the bare result. Standard library only.
 """
 
 import base64
@@ -22,12 +22,12 @@ from janitor.host.files import names, parse_json, printable, read_bounded, unkno
 from janitor.host.node import Node
 
 LIMIT: Final = 1 << 20
-"""Bytes that are read of one entry."""
+"""The maximum number of bytes read from one entry."""
 _NAME = re.compile(r"(?P<network>.+?)-(?P<id>[0-9a-f]{64})-(?P<interface>[^-]+)", re.DOTALL)
 
 
 class DamagedEntryError(ValueError):
-    """An entry that is not what libcni has written; the reason says why not."""
+    """The entry is not what libcni writes; the reason says why."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.code)
@@ -36,7 +36,7 @@ class DamagedEntryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RawEntry:
-    """A file of a cache. `content` are its first bytes; nothing of what is no regular file."""
+    """A file in a cache. `content` is its first bytes; empty if it is no regular file."""
 
     name: str
     info: os.stat_result
@@ -44,12 +44,12 @@ class RawEntry:
 
     @property
     def regular(self) -> bool:
-        """Whether it is a regular file, the only thing that libcni writes."""
+        """Whether it is a regular file; libcni writes nothing else."""
         return stat.S_ISREG(self.info.st_mode)
 
 
 def raw_entries(node: Node, cache: str) -> Iterator[RawEntry]:
-    """The files of one cache. OSError where one of them cannot be read."""
+    """The files of one cache. OSError if one cannot be read."""
     here = node.path(cache)
     for name in names(here):
         try:
@@ -61,7 +61,7 @@ def raw_entries(node: Node, cache: str) -> Iterator[RawEntry]:
 
 
 def read_cache(node: Node) -> tuple[CacheEntry, ...] | Unknown:
-    """Every entry of every cache. A damaged one is an entry with its damage said, not an error."""
+    """Every entry of every cache. A damaged entry has its `damage` set; it is no error."""
     found: list[CacheEntry] = []
     for cache in CACHES:
         try:
@@ -109,7 +109,7 @@ def _understood(raw: RawEntry, cache: str) -> CacheEntry:
 
 
 def parse_entry(content: bytes) -> Conf:
-    """The JSON object of one entry. DamagedEntryError says what is wrong with it."""
+    """The JSON object of one entry. DamagedEntryError if there is none."""
     if not content:
         raise DamagedEntryError(because(Code.EMPTY))
     if not content.strip(b"\0"):
@@ -124,7 +124,7 @@ def parse_entry(content: bytes) -> Conf:
 
 
 def cached_configuration(document: Conf) -> Conf:
-    """The configuration that was in force at ADD; base64 of its JSON. The legacy format has none. DamagedEntryError."""
+    """The configuration at the time of ADD (base64 of JSON); empty in the legacy format. DamagedEntryError."""
     if document.get("kind") != "cniCacheV1":
         return {}
     try:
@@ -137,7 +137,7 @@ def cached_configuration(document: Conf) -> Conf:
 
 
 def _data_dir(plugins: tuple[Conf, ...]) -> str:
-    """Of the first IPAM section that names one. A relative path is nobody's, and stays as it is."""
+    """The data directory of the first IPAM section that names one. A relative path is returned as it is."""
     named = next((ipam for plugin in plugins if (ipam := ipam_of(plugin)).get("type") and ipam.get("dataDir")), {})
     return data_dir_of(named) or str(named["dataDir"])
 
@@ -159,7 +159,7 @@ def _addresses(result: Conf) -> tuple[str, ...]:
 
 
 def _pod(document: Conf) -> Pod | None:
-    """From CNI_ARGS, as every CRI runtime sets them."""
+    """The pod in CNI_ARGS, which every CRI runtime sets."""
     pairs = document.get("cniArgs")
     if not isinstance(pairs, list):
         return None

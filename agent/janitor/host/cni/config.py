@@ -1,6 +1,6 @@
-"""The networks of the CNI configuration: which use host-local, where their leases are, and which of them CRI loads.
+"""The networks in the CNI configuration: which use host-local, where their leases are, and which of them CRI loads.
 
-The runtime uses the first configuration of its directory (`max_conf_num = 1`). Standard library only.
+The runtime uses the first configuration in its directory (`max_conf_num = 1`). Standard library only.
 """
 
 import posixpath
@@ -34,20 +34,20 @@ RangeSets = tuple[tuple[AddressRange, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """One configuration list; a single plugin's `.conf` is a list of one."""
+    """One configuration list. A single plugin's `.conf` is a list of one."""
 
     source: str
     name: str
     cni_version: str
     plugins: tuple[Conf, ...]
     disable_gc: bool
-    around: tuple[str, ...] = ()  # the types of the chain that delegates to it
+    around: tuple[str, ...] = ()  # plugin types of the chain that delegates to this list
 
 
 def read_networks(node: Node, configuration: Configuration) -> tuple[Network, ...] | Unknown:
-    """Every host-local network of the configuration, those that CRI uses first.
+    """Every host-local network in the configuration, those that CRI uses first.
 
-    Unknown where there is no configuration at all, or where the file the runtime would load cannot be read.
+    Unknown if there is no configuration at all, or if the file that the runtime would load cannot be read.
     """
     found: list[Network] = []
     anything = own = False
@@ -70,7 +70,7 @@ def read_networks(node: Node, configuration: Configuration) -> tuple[Network, ..
 
 
 def subnet_files(configuration: Configuration) -> tuple[str, ...]:
-    """Where flannel's plugin, in the configurations that CRI loads, looks for this node's range."""
+    """Where flannel's plugin looks for this node's range, in the configurations that CRI loads."""
     used = [one for directory in configuration.directories for one in _used(known(_lists(directory)))]
     return tuple(dict.fromkeys(
         _subnet_file(plugin) for one in used for plugin in one.plugins if plugin["type"] == "flannel"
@@ -78,7 +78,7 @@ def subnet_files(configuration: Configuration) -> tuple[str, ...]:
 
 
 def _without_guests(found: list[Network]) -> list[Network]:
-    """Where a distribution has a directory of its own, CRI uses the shared one only for networks that are in both."""
+    """If a distribution has its own directory, CRI uses a network of the shared one only if it is in both."""
     shared = [posixpath.dirname(network.source) == SHARED for network in found]
     own = {network.name for network, guest in zip(found, shared, strict=True) if network.used_by_cri and not guest}
     return [
@@ -88,7 +88,7 @@ def _without_guests(found: list[Network]) -> list[Network]:
 
 
 def _lists(directory: ConfigDirectory) -> tuple[_List, ...] | Unknown:
-    """The lists of one directory, in libcni's order. What comes after the first good one may be garbage."""
+    """The lists of one directory, in libcni's order. A damaged file counts only before the first good one."""
     if isinstance(directory.files, Unknown):
         return directory.files
     lists: list[_List] = []
@@ -102,10 +102,10 @@ def _lists(directory: ConfigDirectory) -> tuple[_List, ...] | Unknown:
 
 
 def unusable(file: ConfigFile) -> Unknown | None:
-    """Why a file cannot be relied on for what it says of leases; None where it can."""
+    """Why this file is no reliable source about leases; None if it is one."""
     if isinstance(file.content, Unknown):
         return file.content
-    # A shell that reads names line by line cannot open it.
+    # The boot stage's shell reads names line by line and cannot open it.
     problem = because(Code.CNI_LINE_BREAK) if "\n" in file.path else file.damage or file.ambiguity
     if problem is None:
         return None
@@ -120,14 +120,15 @@ def _list(path: str, document: Conf) -> _List:
 
 
 def _used(lists: tuple[_List, ...]) -> list[_List]:
-    """The list the runtime loads, the first, and through multus the ones that one delegates to."""
+    """The list that the runtime loads, i.e. the first, and the lists that multus delegates to from there."""
     by_name = {one.name: one for one in reversed(lists)}
     return [one for first in lists[:1] for one in (first, *_delegated(first, by_name))]
 
 
 def _delegated(first: _List, by_name: dict[str, _List]) -> Iterator[_List]:
-    """What stands around a delegate holds for its leases as well: a firewall's DEL gets their addresses, and no GC
-    comes.
+    """The delegates of multus. What applies to the outer chain applies to their leases as well.
+
+    A firewall plugin's DEL gets their addresses, and the outer `disableGC` keeps any GC away.
     """
     around = tuple(plugin["type"] for plugin in first.plugins)
     for plugin in first.plugins:
@@ -148,7 +149,7 @@ def _delegated(first: _List, by_name: dict[str, _List]) -> Iterator[_List]:
 
 
 def _networks(node: Node, one: _List, used: bool) -> Iterator[Network]:
-    """The host-local networks of one list: at most one for each plugin with an IPAM section."""
+    """The host-local networks of one list: at most one per plugin with an IPAM section."""
     types = (*one.around, *(plugin["type"] for plugin in one.plugins))
     for plugin in one.plugins:
         ipam = ipam_of(plugin)
@@ -164,7 +165,7 @@ def _subnet_file(plugin: Conf) -> str:
 
 
 def _ranges(node: Node, ipam: Conf) -> RangeSets | Unknown:
-    """host-local's `ranges`, and before them the single range of the old form (allocator/config.go)."""
+    """host-local's `ranges`, preceded by the single range of the old format (allocator/config.go)."""
     try:
         sets = ipam.get("ranges") or []
         if ipam.get("subnet"):
@@ -190,7 +191,7 @@ def _ranges(node: Node, ipam: Conf) -> RangeSets | Unknown:
 
 
 def _flannel_ranges(node: Node, path: str) -> RangeSets | Unknown:
-    """The node's pod range as flanneld writes it."""
+    """The node's pod range, from flanneld's file."""
     file = flannel.read_subnets(node, path)
     if file is None:
         return unseen(Code.FLANNEL_FILE_MISSING, path=path)

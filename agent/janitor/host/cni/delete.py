@@ -1,6 +1,6 @@
-"""CNI DEL of a whole chain from libcni's cached configuration, as the specification says (CNI spec 1.0, section 4).
+"""CNI DEL of a whole chain, from the configuration in libcni's cache (CNI spec 1.0, section 4).
 
-For an attachment whose container is dead but whose rules (hostPort, bandwidth) may still stand: plugins in reverse
+For an attachment whose container is dead but whose rules (hostPort, bandwidth) may still exist: plugins in reverse
 order, an empty CNI_NETNS, `prevResult` from the cache. Standard library only.
 """
 
@@ -24,9 +24,9 @@ _DROP_IN_FILES: Final = 64
 _TIMEOUT_S = 30
 _TOML_LIMIT: Final = 1 << 20
 _FILTERING: Final = frozenset({"portmap", "firewall"})
-"""Plugins that make packet filter rules by which a dead pod's address leads to the next one that gets it.
+"""Plugins whose packet filter rules would send a dead pod's traffic to the next pod with its address.
 
-`bridge` and `ptp` with ipMasq make some too, but those say of an address what the next pod is given as well.
+`bridge` and `ptp` with ipMasq make rules, too, but those are the same for the next pod.
 """
 
 
@@ -39,14 +39,14 @@ class DelError(Exception):
 
 
 _DELEGATING: Final = frozenset({"flannel"})
-"""Plugins that make up the configuration of their delegate: host-local would run there as it always does."""
+"""Plugins that generate the configuration of their delegate, in which host-local would use its normal directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainDel:
-    """What is to be run: each plugin with its configuration, in this order, and the environment of all of them.
+    """The plugins to run, each with its configuration, in this order, and their common environment.
 
-    `filters`: it is to remove packet filter rules that name the attachment's addresses, and leaves none that do.
+    `filters`: the chain removes packet filter rules that name the attachment's addresses, and must leave none.
     """
 
     plugins: tuple[tuple[str, dict[str, Any]], ...]
@@ -55,12 +55,12 @@ class ChainDel:
 
 
 def find_chain(node: Node, cache_entry: str, programs: Programs, preferred: tuple[str, ...], scratch: str) -> ChainDel:
-    """Everything that DEL for the attachment of one cache entry takes. DelError where something of it is not there.
+    """Everything needed for the DEL of one cache entry's attachment. DelError if anything is missing.
 
-    Plugins are looked for in directories of the node's configuration files, well-known ones and the operator's; of
-    these the `preferred`, which a runtime's answer named, come first. host-local's part gets `scratch`, an empty
-    directory, for its data: it would walk the whole network and release whatever names the container. Which lease goes
-    is janitor's to decide.
+    Plugins are looked for in the directories of the node's configuration files, in well-known ones and in the
+    operator's. Those of them that a runtime named (`preferred`) come first. host-local gets the empty directory
+    `scratch` as its data directory: otherwise it would walk the whole network and release everything that names the
+    container. Which lease to free is janitor's decision.
     """
     try:
         document = parse_entry(read_bounded(node.path(cache_entry), LIMIT))
@@ -79,9 +79,9 @@ def find_chain(node: Node, cache_entry: str, programs: Programs, preferred: tupl
         filters = bool(types & _FILTERING)
         if filters:
             _needs_a_tool(programs, path, document)
-        # A plugin runs its IPAM plugin by name, in the first of these directories that has it.
+        # A plugin runs its IPAM plugin by name, from the first of these directories that has it.
         places = programs.trusted(directories, ipam_types(plugins))
-        # With an empty CNI_NETNS, bridge and ptp leave their masquerading behind, which names the address as well.
+        # With an empty CNI_NETNS, bridge and ptp leave their masquerading rules behind, which also name the address.
         masquerades = any(plugin.get("ipMasq") for plugin in plugins)
         return ChainDel(tuple(runs), _environment(document, places, path), filters and not masquerades)
     except (NotRun, Untrusted) as error:
@@ -93,14 +93,14 @@ def find_chain(node: Node, cache_entry: str, programs: Programs, preferred: tupl
 
 
 def plugin_directories(programs: Programs, preferred: tuple[str, ...]) -> tuple[str, ...]:
-    """Where CNI plugins of this node may be: only directories that root's own files, or janitor itself, name."""
+    """Where this node's CNI plugins may be: only directories named by root's own files or by janitor."""
     named = (*programs.named, *_configured(programs), *PLUGINS)
     first = [directory for directory in preferred if directory.rstrip("/") in {one.rstrip("/") for one in named}]
     return tuple(dict.fromkeys(d.rstrip("/") for d in programs.expanded((*programs.named, *first, *named))))
 
 
 def _configured(programs: Programs) -> Iterator[str]:
-    """The plugin directories in the runtimes' configuration files, as far as only root can have written those."""
+    """The plugin directories in the runtimes' configuration files that only root can have written."""
     files = list(RUNTIME_FILES)
     for directory in RUNTIME_DROP_INS:
         files += programs.expanded((f"{directory}/*",))[:_DROP_IN_FILES]
@@ -108,11 +108,11 @@ def _configured(programs: Programs) -> Iterator[str]:
         try:
             yield from _directories_in(tomllib.loads(programs.read(path, _TOML_LIMIT).decode("utf-8")))
         except (Untrusted, OSError, ValueError, RecursionError):
-            continue  # what cannot be read names nothing; then the well-known directories have to do
+            continue  # an unreadable file names nothing; the well-known directories are used then
 
 
 def _directories_in(table: Any, name: str = "") -> Iterator[str]:
-    """`bin_dir` and `bin_dirs` of containerd's [….cni], `plugin_dirs` of CRI-O's [crio.network]."""
+    """`bin_dir` and `bin_dirs` in containerd's [….cni], `plugin_dirs` in CRI-O's [crio.network]."""
     for key, value in table.items() if isinstance(table, dict) else ():
         if isinstance(value, dict):
             yield from _directories_in(value, key)
@@ -122,7 +122,7 @@ def _directories_in(table: Any, name: str = "") -> Iterator[str]:
 
 
 def _needs_a_tool(programs: Programs, path: tuple[str, ...], document: dict[str, Any]) -> None:
-    """NotRun where the plugins would find nothing to remove their rules with; some of them would not say so."""
+    """NotRun if the plugins have no tool to remove their rules with: some of them would not report it."""
     result = document.get("result")
     ips = result.get("ips") if isinstance(result, dict) else None
     wanted = {"ip6tables" if ":" in str(ip["address"]) else "iptables" for ip in ips or ()} or {"iptables"}
@@ -137,7 +137,7 @@ def _needs_a_tool(programs: Programs, path: tuple[str, ...], document: dict[str,
 
 
 def chain_del(chain: ChainDel, programs: Programs) -> None:
-    """Run it, in the node's namespaces. DelError where any plugin does not succeed."""
+    """Run it in the node's namespaces. DelError if a plugin fails."""
     for path, configuration in chain.plugins:
         name = path.rpartition("/")[2]
         try:
@@ -164,7 +164,7 @@ def _environment(document: dict[str, Any], places: tuple[str, ...], path: tuple[
 
 
 def _config(plugin: dict[str, Any], config: dict[str, Any], document: dict[str, Any], scratch: str) -> dict[str, Any]:
-    """What libcni would hand to this plugin: its own section, the list's name and version, and what ADD was told."""
+    """What libcni would pass to this plugin: its section, the list's name and version, and the arguments of ADD."""
     capabilities, arguments = plugin.get("capabilities") or {}, document.get("capabilityArgs") or {}
     runtime = {key: arguments[key] for key, wanted in capabilities.items() if wanted and key in arguments}
     made = plugin | {"name": config["name"], "cniVersion": config.get("cniVersion", "")}

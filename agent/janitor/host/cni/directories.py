@@ -1,7 +1,7 @@
-"""Where the distributions keep CNI configuration, CNI plugins, and what the plugins and libcni write.
+"""Where distributions keep CNI configuration, CNI plugins, and the files that plugins and libcni write.
 
-A runtime that answers names its directories itself. These are for a node whose runtime does not answer, or has not
-started yet, and for plugins that janitor runs. Standard library only.
+A running runtime names its directories itself. These are for a node whose runtime does not answer or has not started
+yet, and for plugins that janitor runs. Standard library only.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ CNI_STATE_DIR: Final = "/var/lib/cni"
 """libcni's CacheDir (libcni/api.go), and the parent of what host-local, multus and flannel's plugin write."""
 
 DATA_DIR: Final = f"{CNI_STATE_DIR}/networks"
-"""host-local's data directory where the configuration has no `dataDir` (plugins/ipam/host-local/backend/disk)."""
+"""host-local's data directory if the configuration has no `dataDir` (plugins/ipam/host-local/backend/disk)."""
 
 CACHES: Final = (
     f"{CNI_STATE_DIR}/results",
@@ -21,7 +21,7 @@ CACHES: Final = (
 """libcni's result caches."""
 
 SHARED: Final = "/etc/cni/net.d"
-"""The configuration directory that podman and nerdctl use as well."""
+"""The configuration directory that podman and nerdctl also use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ LAYOUTS: Final = (
     # The package containernetworking-plugins: Debian and Ubuntu, then Fedora and its relatives.
     Layout("Debian", plugins=("/usr/lib/cni",)),
     Layout("Fedora", plugins=("/usr/libexec/cni",)),
-    # k3s pkg/agent/config/config.go: beside the host-local that it brings along; newer ones have them in data/cni.
+    # k3s pkg/agent/config/config.go: beside its own host-local; newer versions have them in data/cni.
     Layout(
         "k3s",
         ("/var/lib/rancher/k3s/agent/etc/cni/net.d",),

@@ -1,9 +1,9 @@
-"""Brings what CNI writes onto the disk as soon as it is written, which nobody in that chain does.
+"""Syncs what CNI writes to the disk as soon as it is written. Nothing else in that chain does.
 
-host-local, libcni, multus and flannel write and close; a power cut within the next half minute leaves empty files of
-it, and those are the leases that nobody can ever release. Each file that is closed after writing is synced here, then
-its directory. Nobody waits for it: a pod's start goes on meanwhile. It belongs into a process of its own, since
-fsync(2) takes as long as the disk does. Standard library only.
+host-local, libcni, multus and flannel write and close. A power cut within the next half minute leaves empty files: the
+leases that nobody can ever release. Each file closed after writing is synced here, then its directory. The start of a
+pod does not wait for it. Run it in a process of its own, since fsync(2) takes as long as the disk does. Standard
+library only.
 """
 
 import os
@@ -19,14 +19,14 @@ from janitor.host.kernel.inotify import CREATE, DELETE_SELF, ISDIR, MOVE_SELF, M
 from janitor.host.node import Node
 
 YOUNG_S: Final = 60
-"""Older files have been written back by now (vm.dirty_expire_centisecs is 30 s)."""
+"""Older files have already been written back (vm.dirty_expire_centisecs is 30 s)."""
 _LOOK_AGAIN_S: Final = 5.0
 _MOST_DIRECTORIES: Final = 4096
 _DEPTH: Final = 4
 
 
 def keep_durable(node: Node, data_dirs: tuple[str, ...], tell: Callable[[bytes], None]) -> None:
-    """Work until killed. Tells `synced FILES MICROSECONDS` and `trouble …`. OSError where inotify cannot be had."""
+    """Run until killed. Sends `synced FILES MICROSECONDS` and `trouble …` to `tell`. OSError without inotify."""
     watched = Inotify()
     complained = ""
     links: set[str] = set()
@@ -40,7 +40,7 @@ def keep_durable(node: Node, data_dirs: tuple[str, ...], tell: Callable[[bytes],
             try:
                 info = os.stat(top)
             except OSError:
-                tops.pop(top, None)  # it comes with the first pod, or with its mount
+                tops.pop(top, None)  # it appears with the first pod, or with its mount
                 continue
             if tops.get(top) != (info.st_dev, info.st_ino):
                 tops[top] = (info.st_dev, info.st_ino)
@@ -63,9 +63,9 @@ def keep_durable(node: Node, data_dirs: tuple[str, ...], tell: Callable[[bytes],
 def _add(
     watched: Inotify, directory: str, files: set[str], directories: set[str], links: set[str], depth: int = _DEPTH
 ) -> None:
-    """Watch a directory and those in it, and take what was written before the watch was there.
+    """Watch a directory and its subdirectories, and add the files written before the watch existed.
 
-    `links` gets the symbolic links to directories, which are not followed.
+    Symbolic links to directories are not followed but added to `links`.
     """
     if len(watched.directories) >= _MOST_DIRECTORIES:
         return
@@ -76,22 +76,22 @@ def _add(
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
                 directories.add(directory)
-                if depth and entry.name != HIDDEN:  # what is in there is synced by whoever moved it
+                if depth and entry.name != HIDDEN:  # files in quarantine are synced by whoever moves them
                     _add(watched, entry.path, files, directories, links, depth - 1)
             elif entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime < YOUNG_S:
                 files.add(entry.path)
             elif entry.is_symlink() and entry.is_dir():
                 links.add(entry.path)
     except (FileNotFoundError, NotADirectoryError):
-        return  # gone again
+        return  # already removed
 
 
 def _collect(
     watched: Inotify, tops: dict[str, tuple[int, int]], files: set[str], directories: set[str], links: set[str]
 ) -> None:
-    """Read what has happened into what is to be synced."""
+    """Turn the queued events into what has to be synced."""
     for event in watched.happened():
-        if event.mask & OVERFLOW:  # more than could be queued: all that is young is synced
+        if event.mask & OVERFLOW:  # events were lost: sync all recent files
             for top in tops:
                 _add(watched, top, files, directories, links)
         elif event.mask & (DELETE_SELF | MOVE_SELF | UNMOUNT):
@@ -106,16 +106,16 @@ def _collect(
 
 
 def _sync(files: set[str], directories: set[str]) -> str:
-    """All files first, each directory once after them. What went wrong, if anything did."""
+    """Sync all files, then each directory once. Returns what went wrong, if anything did."""
     problem = ""
     for path in sorted(files):
         name = os.path.basename(path)
         if name == "lock" or name.startswith("last_reserved_ip."):
-            continue  # never found damaged, and worth nothing
+            continue  # never found damaged, and no loss
         try:
             _sync_file(path)
         except FileNotFoundError:
-            continue  # released already
+            continue  # already released
         except OSError as error:
             problem = f"{path}: {describe_os_error(error)}"
             continue

@@ -1,4 +1,4 @@
-"""flannel's files: the network it was given and this node's part of it. Standard library only."""
+"""flannel's files: its whole network and this node's part of it. Standard library only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ _LIMIT: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class SubnetFile:
-    """What flanneld has written: the whole network, and this node's subnets as the bridge's address in each.
+    """What flanneld has written: the whole network, and the bridge's address in each of this node's subnets.
 
-    Both as they stand there, IPv4 first.
+    Both as in the file, IPv4 first.
     """
 
     networks: tuple[str, ...]
@@ -31,7 +31,7 @@ class SubnetFile:
 
 
 def read_subnets(node: Node, path: str) -> SubnetFile | Unknown | None:
-    """One `subnet.env`; None where flanneld has not written it."""
+    """One `subnet.env`; None if flanneld has not written it."""
     try:
         text = read_bounded(node.path(path), _LIMIT).decode("utf-8", "replace")
     except FileNotFoundError:
@@ -45,7 +45,7 @@ def read_subnets(node: Node, path: str) -> SubnetFile | Unknown | None:
 
 
 def settings(node: Node, subnet_files: tuple[str, ...]) -> tuple[Setting, ...] | Unknown:
-    """`cluster-cidr` and `pod-cidr`. `subnet_files` are those that the CNI configuration names, if it names any."""
+    """`cluster-cidr` and `pod-cidr`. `subnet_files` are the ones that the CNI configuration names, if any."""
     found = list(_configured(node))
     for path in subnet_files or (SUBNET_FILE,):
         file = read_subnets(node, path)
@@ -63,7 +63,7 @@ def _configured(node: Node) -> Iterator[Setting]:
         except (OSError, ValueError):
             continue
         found = [document.get(key) for key in ("Network", "IPv6Network")] if isinstance(document, dict) else []
-        # "::/0" is what k3s writes for the family that it does not use.
+        # k3s writes "::/0" for an unused address family.
         networks = [value for value in found if isinstance(value, str) and "/" in value and value != "::/0"]
         if networks:
             yield Setting("flannel", "cluster-cidr", ",".join(networks), path)

@@ -1,7 +1,7 @@
-"""host-local's lease directories, as they lie on the disk.
+"""host-local's lease directories, as they are on the disk.
 
-Reads only names, stat(2) and bytes; what they mean is core/model/lease.py's business. Takes no lock: a pass that
-only looks must not stand in the way of a pod being started. Standard library only.
+Reads only names, stat(2) and contents; core/model/lease.py interprets them. Takes no lock: a scan must not delay the
+start of a pod. Standard library only.
 """
 
 import os
@@ -31,9 +31,9 @@ _KINDS: Final[dict[int, FileKind]] = {
 def lease_directories(
     node: Node, wanted: tuple[str, ...], data_dirs: tuple[str, ...], mounts: Mounts
 ) -> tuple[LeaseDirectory, ...] | Unknown:
-    """Every directory in `wanted`, and every one in `data_dirs` and the default data directory, sorted by path.
+    """Every directory in `wanted`, in `data_dirs` and in the default data directory, sorted by path.
 
-    Paths are as the node names them. A configured one that does not exist yet has no entries.
+    Paths are as the node names them. A configured directory that does not exist yet has no entries.
     """
     there: set[str] = set()
     for data_dir in (DATA_DIR, *data_dirs):
@@ -47,9 +47,10 @@ def lease_directories(
 
 
 def _named_once(node: Node, paths: set[str], wanted: tuple[str, ...], data_dirs: tuple[str, ...]) -> list[str]:
-    """`paths`, sorted, without second names of one directory (a link, a bind mount): all in it would seem leased twice.
+    """`paths`, sorted, without second names of a directory (links, bind mounts): its leases would seem leased twice.
 
-    What a configuration calls it stays, and before the default goes what somebody has put into `data_dirs`.
+    The configured name is kept. Otherwise a name in the operator's `data_dirs` goes before one in the default
+    directory.
     """
     kept: list[str] = []
     known: set[tuple[int, int]] = set()
@@ -57,7 +58,7 @@ def _named_once(node: Node, paths: set[str], wanted: tuple[str, ...], data_dirs:
         try:
             inode = _inode(node.path(path))
         except OSError:
-            inode = None  # whoever reads it says so
+            inode = None  # reading it will report the error
         if path in wanted or inode is None or inode not in known:
             kept.append(path)
         if inode is not None:
@@ -68,10 +69,10 @@ def _named_once(node: Node, paths: set[str], wanted: tuple[str, ...], data_dirs:
 def compared(
     directories: tuple[LeaseDirectory, ...] | Unknown, node: Node, views: tuple[str, ...]
 ) -> tuple[LeaseDirectory, ...] | Unknown:
-    """The same, each marked where a runtime sees another directory under its path.
+    """The same directories, each with `mismatch` set if a runtime sees another directory at its path.
 
     `views` are the root directories of the runtimes' processes, `/proc/<pid>/root`. host-local runs in them, so a
-    directory that is not theirs holds the leases of another node, or of another time.
+    directory that differs from theirs holds the leases of another node, or old ones.
     """
     if isinstance(directories, Unknown):
         return directories
@@ -99,7 +100,7 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 
 def read_directory(node: Node, path: str, mounts: Mounts) -> LeaseDirectory | None:
-    """One network's directory, empty where it does not exist; None for something else of that name."""
+    """The directory of one network, without entries if it does not exist; None if it is no directory."""
     network = printable(os.path.basename(path))
     here = node.path(path)
     try:
@@ -114,7 +115,7 @@ def read_directory(node: Node, path: str, mounts: Mounts) -> LeaseDirectory | No
 
 
 def _nearest(path: str) -> str:
-    """The path, or the nearest directory above it that is there: what is made there will be on its file system."""
+    """The nearest existing directory at or above the path: a new directory will be on its file system."""
     while not os.path.isdir(path) and path != "/":
         path = os.path.dirname(path)
     return path
@@ -128,14 +129,14 @@ def _read_entries(here: str, path: str) -> list[LeaseFile]:
             try:
                 files.append(read_entry(entry.name, path, fd))
             except FileNotFoundError:
-                continue  # released between the listing and the look: no lease any more
+                continue  # released between the listing and the stat
     finally:
         os.close(fd)
     return files
 
 
 def read_entry(name: str, path: str, dir_fd: int) -> LeaseFile:
-    """One entry of the open directory `dir_fd`, which messages call `path`. FileNotFoundError where it is gone."""
+    """One entry of the open directory `dir_fd`, called `path` in messages. FileNotFoundError if it is gone."""
     content: bytes | Unknown = b""
     info = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
     if stat.S_ISREG(info.st_mode):
@@ -145,7 +146,7 @@ def read_entry(name: str, path: str, dir_fd: int) -> LeaseFile:
             raise
         except OSError as error:
             content = unknown(Code.CANNOT_READ_LEASE, error, path=f"{path}/{printable(name)}")
-        # The pair (stat, bytes) must be of one file at one moment: host-local may have been at it in between.
+        # host-local may have replaced or written the file meanwhile: stat and contents must be of the same state.
         again = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         if (again.st_ino, again.st_ctime_ns, again.st_size) != (info.st_ino, info.st_ctime_ns, info.st_size):
             content = unseen(Code.LEASE_BEING_WRITTEN, path=f"{path}/{printable(name)}")

@@ -1,8 +1,8 @@
-"""Locks: host-local's own, around every change in a network's directory, and janitor's, so that there is only one.
+"""Locks: host-local's, held for every change in a network's directory, and janitor's own, so that only one runs.
 
-host-local uses flock(2) on `<directory>/lock`; fcntl.lockf would not exclude it. Up to v0.6 it locked the
-directory itself, so that is locked as well. Nothing is ever created here but janitor's own lock file.
-Standard library only.
+host-local uses flock(2) on `<directory>/lock`; fcntl.lockf would not exclude it. Up to v0.6 host-local locked the
+directory itself, so that is locked as well. The only file ever created here is janitor's own lock file. Standard
+library only.
 """
 
 import errno
@@ -23,13 +23,13 @@ JANITOR_LOCK = "/run/janitor/lock"
 DAEMON_LOCK = "/run/janitor/daemon.lock"
 DAEMON = "janitor run"
 _RETRY_S = 0.02
-_HOLDER = re.compile(r"'([^']*)' \(process \d+\)")  # what the holder of a lock of janitor's writes into it
+_HOLDER = re.compile(r"'([^']*)' \(process \d+\)")  # the text that the holder of a janitor lock writes into it
 _TABLE_LIMIT = 1 << 20
 _SOMEBODY = "somebody else"
 
 
-class Busy(Exception):  # noqa: N818 (somebody else at work is no error)
-    """The lock could not be had. `by_daemon` says that the daemon has it, whose passes are short."""
+class Busy(Exception):  # noqa: N818 (a busy lock is no error)
+    """The lock is not available. `by_daemon`: the daemon holds it, whose passes are short."""
 
     def __init__(self, reason: Reason, by_daemon: bool = False) -> None:
         super().__init__(reason.code)
@@ -39,10 +39,10 @@ class Busy(Exception):  # noqa: N818 (somebody else at work is no error)
 
 @contextmanager
 def network_lock(here: str, path: str, patience_s: float = 5.0) -> Iterator[int]:
-    """Hold host-local's lock on the directory `here`, which messages call `path`; yields its file descriptor.
+    """Hold host-local's lock on the directory `here`, called `path` in messages. Yields its descriptor.
 
-    Busy where there is no lock file (host-local makes it; who made the leases then is not known), where it stays
-    taken, or where the directory or the lock was replaced while we waited: then we would hold the lock of nobody.
+    Busy if the lock stays taken, or if there is no lock file: host-local makes it, so the origin of the leases is
+    unknown. Busy also if the directory or the lock file was replaced while waiting: the lock would then exclude nobody.
     """
     directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -81,9 +81,9 @@ def _take(fd: int, deadline: float) -> bool:
 
 
 def _holder(fd: int) -> str:
-    """Who has locked it (proc(5), /proc/locks), "somebody else" where that cannot be told.
+    """The process that holds the lock (/proc/locks, proc(5)); "somebody else" if that cannot be determined.
 
-    Whoever may read a directory may lock it, for as long as he likes.
+    Any process that may read a directory may lock it, for any time.
     """
     info = os.fstat(fd)
     file = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
@@ -107,10 +107,10 @@ def _same(fd: int, name: str, dir_fd: int | None = None) -> bool:
 
 @contextmanager
 def only_janitor(root: str, what: str, patience_s: float = 0) -> Iterator[Callable[[], Reason | None]]:
-    """Be the only janitor that changes this node. Busy says who the other one is. OSError where /run cannot be used.
+    """Be the only janitor that changes this node. Busy names the other one. OSError if /run cannot be used.
 
-    A pass of the daemon is short: it is waited for, as long as `patience_s`. What it yields says why we are not the
-    only one any more, None as long as we are: to be asked before each change.
+    Waits up to `patience_s` seconds for a pass of the daemon, which is short. Yields a function to call before each
+    change: it returns why the lock is no longer exclusive, or None.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -128,12 +128,12 @@ def only_janitor(root: str, what: str, patience_s: float = 0) -> Iterator[Callab
 
 
 def lost(root: str, lock: str, fd: int) -> Reason | None:
-    """Why the lock that we hold excludes nobody any more: who comes next makes one of his own. None while it does."""
+    """Why the lock that we hold excludes nobody any more: the file is gone or replaced. None while it does."""
     return None if _same(fd, inside(root, lock)) else because(Code.LOCK_LOST, path=lock)
 
 
 def take_daemon_lock(root: str) -> int:
-    """Be the only daemon of this node, whatever carries the other one, for as long as the descriptor is open.
+    """Be the only daemon of this node, however the other one was started, until the descriptor is closed.
 
     Busy and OSError as with `only_janitor`.
     """
@@ -141,7 +141,7 @@ def take_daemon_lock(root: str) -> int:
 
 
 def _claim(root: str, lock: str, what: str) -> int:
-    """The locked file, open, with our name in it. For root alone: flock(2) asks for no more than reading."""
+    """Open and lock the file and write our name into it. For root only: flock(2) needs no more than read access."""
     path = inside(root, lock)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     _close_to_others(os.path.dirname(path))
@@ -169,7 +169,7 @@ def _claim(root: str, lock: str, what: str) -> int:
 
 
 def _close_to_others(file: int | str) -> None:
-    """What an earlier janitor, or the boot stage as a shell script, left open to all."""
+    """Remove access that an earlier janitor, or the boot stage's shell script, gave to others."""
     mode = stat.S_IMODE(os.stat(file).st_mode)
     if mode & 0o077:
         os.chmod(file, mode & 0o700)

@@ -1,8 +1,8 @@
-"""Who this node is, the marks that it leaves in its data directories, and the operator's word that they are its own.
+"""This node's identity, its marks in data directories, and the operator's statement that these are its own.
 
-A mark and a node's own number are files of one line each, `janitor-node 1 NUMBER MACHINE-ID first|nested INODE`. The
-last word is the inode number of that very file: a copy, in an image or on another disk, is none. The shell form of the
-boot stage (cloud-init/janitor-boot.sh) reads and writes the same. Standard library only.
+A mark and the node's own number are files with one line, `janitor-node 1 NUMBER MACHINE-ID first|nested INODE`. The
+last field is the file's own inode number, so a copy in an image or on another disk is not valid. The boot stage's shell
+script (cloud-init/janitor-boot.sh) reads and writes the same format. Standard library only.
 """
 
 import errno
@@ -23,7 +23,7 @@ from janitor.host.kernel import procfs
 from janitor.host.node import Node
 
 NUMBER: Final = f"{STATE}/node"
-"""Where a node's own number is: a place that goes along with the node, not with its leases."""
+"""The node's own number. It is stored where it moves with the node, not with its leases."""
 
 CONFIGURATION: Final = "/etc/janitor/janitor.toml"
 _FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
@@ -35,7 +35,7 @@ _OURS: Final = re.compile(rb"[ \t]*" + KEY.encode() + rb"[ \t]*=[ \t]*true[ \t]*
 
 
 def this_node(node: Node) -> tuple[Owner] | Unknown:
-    """Who this node is. Its number is "" where it has none that is its own."""
+    """This node's identity. The number is "" if it has none of its own."""
     if isinstance(node.proc, Unknown):
         return node.proc
     first = in_first_pid_namespace(node.proc)
@@ -49,7 +49,7 @@ def this_node(node: Node) -> tuple[Owner] | Unknown:
 
 
 def in_first_pid_namespace(proc: procfs.Proc) -> bool | Unknown:
-    """Whether the node's first process is in the machine's first PID namespace; the kernel names no other so."""
+    """Whether process 1 of the node is in the machine's first PID namespace, the only one with this inode number."""
     try:
         return os.readlink(f"{proc.path}/1/ns/pid") == _FIRST_PID_NAMESPACE
     except OSError as error:
@@ -62,7 +62,7 @@ def in_first_pid_namespace(proc: procfs.Proc) -> bool | Unknown:
 
 
 def read_marks(node: Node, data_dir: str) -> tuple[Owner, ...] | Unknown:
-    """The mark in a data directory; none where there is none, a copy of one, or a blank one."""
+    """The mark in a data directory; none if there is no mark, a copy of one, or an empty file."""
     try:
         mark = _read(f"{node.path(data_dir)}/{MARK}")
     except OSError as error:
@@ -75,10 +75,10 @@ def read_marks(node: Node, data_dir: str) -> tuple[Owner, ...] | Unknown:
 def leave_marks(
     node: Node, directories: tuple[LeaseDirectory, ...], owners: tuple[Owner, ...] | Unknown
 ) -> Reason | None:
-    """Mark the data directories of these as this node's, where they bear no mark and are this node's to judge.
+    """Mark the data directories of these as this node's, if they have no mark and are this node's to judge.
 
-    The caller has made sure that they are not a container's without the operator's word (core/model/node_mark.py).
-    Nobody's mark is ever replaced. Says what went wrong, None for nothing.
+    The caller has checked that the node is not in a container, or that the operator vouches for its directories
+    (core/model/node_mark.py). Never replaces a mark. Returns what went wrong, None if nothing did.
     """
     if isinstance(owners, Unknown):
         return None
@@ -99,9 +99,10 @@ def leave_marks(
 
 
 def said_ours(node: Node) -> bool:
-    """The operator's word in the node's configuration, for the boot stage, which cannot read all of that.
+    """Whether the configuration file says that the data directories are this node's. For the boot stage.
 
-    Of TOML this knows one line above the first table, and nothing where it might be within a text of several lines.
+    The boot stage does not parse all of TOML: it accepts one line above the first table, and nothing if the file has a
+    multi-line string, since the line might be inside it.
     """
     try:
         text = read_bounded(node.path(CONFIGURATION), _LIMIT)
@@ -123,7 +124,7 @@ def _data_dir(directory: LeaseDirectory) -> str:
 
 
 def _machine_id(node: Node) -> str:
-    """What stands for it here: machine-id(5) wants the ID itself kept from others, and evidence is handed on."""
+    """A hash of the machine ID: machine-id(5) requires the ID itself to be confidential, and evidence is shared."""
     try:
         text = read_bounded(node.path("/etc/machine-id"), 64)
     except OSError:
@@ -134,7 +135,7 @@ def _machine_id(node: Node) -> str:
 
 
 def _read(path: str) -> Owner | None:
-    """None where there is no such file, a copy, or a blank one (a power cut). ValueError for anything else; OSError."""
+    """None if there is no such file, a copy, or one emptied by a power cut. ValueError for other contents; OSError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -158,7 +159,7 @@ def _read(path: str) -> Owner | None:
 
 
 def _with_number(node: Node, owner: Owner, ours: list[LeaseDirectory]) -> Owner:
-    """The owner with a number, which is on the disk: one of its marks' where it has lost its own, else a new one."""
+    """The owner with a number that is on the disk: its own, else that of one of its marks, else a new one."""
     if owner.number:
         return owner
     marks = [mark for d in ours if not isinstance(d.marks, Unknown) for mark in d.marks]
@@ -171,7 +172,7 @@ def _with_number(node: Node, owner: Owner, ours: list[LeaseDirectory]) -> Owner:
 
 
 def _write(path: str, owner: Owner) -> None:
-    """Durably, all of it or nothing, and over nothing but a copy. FileExistsError where somebody was faster."""
+    """Write the file durably, as a whole. Replaces only a copy or a blank file. FileExistsError otherwise."""
     new = f"{path}.new"
     for place in (new, path):
         try:

@@ -1,7 +1,7 @@
-"""The runtime's CNI directories as a kubelet needs them: which files there are, and whether each could be loaded.
+"""The runtime's CNI directories as a kubelet needs them: which files exist, and whether each can be loaded.
 
-host/cni/config.py asks the same values about the leases; here the point is what is wrong with the files, and which
-plugins are missing. Standard library only.
+host/cni/config.py asks the same values about leases. This module looks for faults in the files and missing plugins.
+Standard library only.
 """
 
 import os
@@ -17,7 +17,7 @@ from janitor.host.node import Node
 
 
 def directories(configuration: Configuration) -> tuple[str, ...]:
-    """Where the runtime looks, as it says; else the usual places that exist."""
+    """The directories that the runtime names; otherwise those of the usual ones that exist."""
     return tuple(place.path for place in configuration.directories if configuration.named or place.exists)
 
 
@@ -35,7 +35,7 @@ def cni_files(node: Node, configuration: Configuration, plugins: tuple[str, ...]
 
 
 def _expanded(node: Node, patterns: tuple[str, ...]) -> Iterator[str]:
-    """The directories with `*` replaced by each name that is there."""
+    """The directories, with `*` replaced by each existing name."""
     for pattern in patterns:
         above, star, below = pattern.partition("*")
         try:
@@ -48,7 +48,7 @@ def _is_directory(node: Node, path: str) -> bool:
     try:
         return os.path.isdir(node.path(path))
     except OSError:
-        return False  # a link that leads to itself is nothing
+        return False  # a symbolic link to itself
 
 
 def _file(node: Node, file: ConfigFile, bins: list[str]) -> CniFile:
@@ -58,7 +58,7 @@ def _file(node: Node, file: ConfigFile, bins: list[str]) -> CniFile:
     chain = plugins_of(file.document)
     plugins = (*chain, *(inner for plugin in chain for one in delegates_of(plugin) for inner in plugins_of(one)))
     types = list(dict.fromkeys([*(str(p["type"]) for p in plugins if p.get("type")), *ipam_types(plugins)]))
-    # Without a directory to look in, nothing can be said to be missing.
+    # Without a directory to search, no plugin can be called missing.
     missing = [t for t in types if bins and not any(_runs(node, f"{d}/{t}") for d in bins)]
     subnets = [s for p in chain for s in _subnets(ipam_of(p))]
     bridges = tuple(dict.fromkeys(b for p in plugins for d in (p, p.get("delegate")) if (b := _bridge(d))))
@@ -71,7 +71,7 @@ def _bridge(plugin: Any) -> str:
 
 
 def _subnets(ipam: Conf) -> list[str]:
-    """host-local's subnets, where they are written down rather than left to flannel."""
+    """host-local's subnets, if the configuration has them and does not leave them to flannel."""
     if ipam.get("type") != "host-local":
         return []
     ranges = ipam.get("ranges")

@@ -1,9 +1,9 @@
-"""CNI configuration files: each directory is read once, each file bounded, into values. Standard library only.
+"""Reads CNI configuration: each directory once, each file up to a limit, into values. Standard library only.
 
-A directory is read as libcni reads it (libcni/conf.go, ConfFiles): names that end in .conf, .conflist or .json together
-in lexical order, so `10-a.conf` comes before `10-a.conflist`; subdirectories are passed over. What the files mean is
-for the views of these values: host/cni/config.py has the networks, host/cni/plugins.py what a kubelet needs, and
-host/cni/unparsed.py what the boot stage cannot rule out.
+A directory is read as libcni does it (libcni/conf.go, ConfFiles): names ending in .conf, .conflist or .json, in one
+lexical order, so `10-a.conf` comes before `10-a.conflist`. Subdirectories are skipped. Other modules interpret the
+values: host/cni/config.py has the networks, host/cni/plugins.py what a kubelet needs, and host/cni/unparsed.py what the
+boot stage cannot rule out.
 """
 
 import os
@@ -22,13 +22,13 @@ from janitor.host.node import Node
 
 EXTENSIONS: Final = (".conf", ".conflist", ".json")
 LIMIT: Final = 1 << 20
-"""Bytes that are read of one file."""
+"""The maximum number of bytes read from one file."""
 PLAIN_LIMIT: Final = 256 << 10
-"""Bytes of which the boot stage's other form, a shell with awk, makes sense in a second."""
+"""The number of bytes that the boot stage's shell script, which uses awk, can parse in a second."""
 
 _DEEPEST: Final = 100
 _BLANK: Final = b"\0 \t\r\n"
-# Keys on which it depends whose leases are where.
+# The keys that decide whose leases are where.
 _KEYS: Final = {
     k.lower(): k for k in ("name", "plugins", "type", "ipam", "dataDir", "disableGC", "delegates", "clusterNetwork")
 }
@@ -38,13 +38,13 @@ Conf = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """One file that has a configuration's name.
+    """One file with a configuration's name.
 
-    `damage` says why no runtime can load it. `ambiguity` says why Go's more lenient JSON, which libcni and the plugins
-    use, may understand something else in it than `document` has. Either is None where there is no such thing.
+    `damage`: why no runtime can load it. `ambiguity`: why Go's more lenient JSON parser, which libcni and the plugins
+    use, may read something other than `document` from it. None if there is no such reason.
     """
 
-    path: str  # as the node names it; not always printable
+    path: str  # as the node names it; may be unprintable
     content: bytes | Unknown
     document: Conf
     damage: Reason | None = None
@@ -53,7 +53,7 @@ class ConfigFile:
 
 @dataclass(frozen=True, slots=True)
 class ConfigDirectory:
-    """`files` in libcni's order. `others` are the paths of further files, which libcni passes over."""
+    """`files` are in libcni's order. `others` are the paths of other files, which libcni ignores."""
 
     path: str
     exists: bool
@@ -63,14 +63,14 @@ class ConfigDirectory:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The CNI configuration of a node. `named`: a runtime has said that it looks in these directories."""
+    """The CNI configuration of a node. `named`: a runtime has named these directories."""
 
     directories: tuple[ConfigDirectory, ...]
     named: bool
 
 
 def read_configuration(node: Node, named: tuple[str, ...]) -> Configuration:
-    """What is in the directories that the runtimes name; where none does, in the usual ones."""
+    """The contents of the directories that the runtimes name; of the usual ones if no runtime names any."""
     return Configuration(tuple(_directory(node, path) for path in dict.fromkeys(named or CONFIGURATION)), bool(named))
 
 
@@ -91,7 +91,7 @@ def _is_file(node: Node, path: str) -> bool:
     try:
         return os.path.isfile(node.path(path))
     except OSError:
-        return False  # a link that leads to itself is nothing
+        return False  # a symbolic link to itself
 
 
 def _file(node: Node, path: str) -> ConfigFile:
@@ -104,7 +104,7 @@ def _file(node: Node, path: str) -> ConfigFile:
 
 
 def understand(path: str, content: bytes) -> ConfigFile:
-    """What one file says."""
+    """Parse one file."""
     if not content.strip(_BLANK):
         return ConfigFile(path, content, {}, because(Code.EMPTY))
     if len(content) > LIMIT:
@@ -129,7 +129,7 @@ def understand(path: str, content: bytes) -> ConfigFile:
 
 
 def _ambiguities(keys: list[str]) -> Iterable[Reason]:
-    """Go's encoding/json takes keys in any case, and merges what is there twice."""
+    """Go's encoding/json accepts keys in any case, and merges duplicate ones."""
     folded = [re.sub(r"[^a-z0-9_.-]", "?", key, flags=re.ASCII | re.IGNORECASE).lower()[:64] for key in keys]
     if len(set(folded)) < len(folded):
         yield because(Code.CNI_KEY_TWICE)
@@ -139,7 +139,7 @@ def _ambiguities(keys: list[str]) -> Iterable[Reason]:
 
 
 def _deeper(document: Conf) -> bool:
-    """Whether it is nested deeper than the shell follows it."""
+    """Whether it is nested too deeply for the shell script."""
     level: list[Any] = [document]
     for _ in range(_DEEPEST + 1):
         level = [part for value in level for part in _parts(value)]
@@ -151,7 +151,7 @@ def _parts(value: Any) -> Iterable[Any]:
 
 
 def problem_of(config: Conf) -> Reason | None:
-    """Why libcni makes no network of a configuration list, or of a single plugin's; None if it does."""
+    """Why libcni rejects a configuration list, or a single plugin's configuration; None if it does not."""
     plugins = config.get("plugins", [config])
     if not isinstance(plugins, list) or not plugins or not all(isinstance(plugin, dict) for plugin in plugins):
         return because(Code.CNI_NO_PLUGIN)
@@ -163,19 +163,19 @@ def problem_of(config: Conf) -> Reason | None:
 
 
 def plugins_of(config: Conf) -> tuple[Conf, ...]:
-    """The chain of a configuration list; a single plugin's `.conf` is a chain of one. Nothing of what is no plugin."""
+    """The chain of a configuration list. A single plugin's `.conf` is a chain of one. Skips what is no plugin."""
     plugins = config.get("plugins", [config] if "type" in config else [])
     return tuple(plugin for plugin in plugins if isinstance(plugin, dict)) if isinstance(plugins, list) else ()
 
 
 def delegates_of(plugin: Conf) -> tuple[Conf, ...]:
-    """The configurations that multus, thin or thick, has in its own."""
+    """The configurations inside that of multus, thin or thick."""
     delegates = plugin.get("delegates") if plugin.get("type") in ("multus", "multus-shim") else None
     return tuple(one for one in delegates if isinstance(one, dict)) if isinstance(delegates, list) else ()
 
 
 def ipam_of(plugin: Conf) -> Conf:
-    """A plugin's IPAM section; flannel makes one up for its delegate (flannel-io/cni-plugin)."""
+    """A plugin's IPAM section; flannel generates one for its delegate (flannel-io/cni-plugin)."""
     ipam = plugin.get("ipam")
     ipam = ipam if isinstance(ipam, dict) else {}
     return {"type": "host-local"} | ipam if plugin.get("type") == "flannel" else ipam
@@ -187,6 +187,6 @@ def ipam_types(plugins: Iterable[Conf]) -> tuple[str, ...]:
 
 
 def data_dir_of(ipam: Conf) -> str:
-    """Where host-local keeps its leases; "" for a path that is not absolute, which nobody can resolve."""
+    """Where host-local keeps its leases; "" for a relative path, which cannot be resolved."""
     data_dir = ipam.get("dataDir") or DATA_DIR
     return posixpath.normpath(data_dir) if isinstance(data_dir, str) and data_dir.startswith("/") else ""

@@ -1,8 +1,8 @@
-"""What of CNI configuration cannot be understood here, and what libcni remembers of one that is not there any more.
+"""CNI configuration that cannot be parsed here, and configuration that only libcni's cache still has.
 
-Go's JSON is more lenient than ours, so that a runtime may well have loaded what we cannot read; and a power cut leaves
-half of what an installer has just written. Either may have said `firewall` or `disableGC`: the boot stage leaves alone
-what such a text names. Standard library only.
+Go's JSON parser is more lenient than ours, so a runtime may have loaded what we cannot read. A power cut may also have
+left half a file. Either may have contained `firewall` or `disableGC`: the boot stage does not touch networks that such
+a text names. Standard library only.
 """
 
 import base64
@@ -18,22 +18,22 @@ from janitor.host.files import read_bounded
 from janitor.host.node import Node
 
 ANY_NAME: Final = "\\u"
-"""In a text: any network may be meant."""
+"""As a text: any network may be meant."""
 
 _OBSCURED = re.compile(r"firewall|disablegc|\\u", re.IGNORECASE)
-_CONFIG = re.compile(rb'.*"config": *"([^"]*)"')  # as encoding/json writes it: one line
+_CONFIG = re.compile(rb'.*"config": *"([^"]*)"')  # encoding/json writes it on one line
 
 
 def any_configuration(configuration: Configuration) -> bool:
-    """Whether there is, or may be, anything that has a configuration's name."""
+    """Whether there is or may be any file with a configuration's name."""
     return any(isinstance(place.files, Unknown) or place.files for place in configuration.directories)
 
 
 def obscure_files(node: Node, configuration: Configuration) -> tuple[str, ...]:
-    """The texts of the files that may be about `firewall` or `disableGC`, byte for byte.
+    """The texts, byte for byte, of the files that may be about `firewall` or `disableGC`.
 
-    A configuration that cannot be understood may be, whatever is left of it; of other files (an old configuration that
-    somebody has put aside) those that say so.
+    A configuration that cannot be understood may be, whatever is left of it. Other files (old configurations that
+    somebody has put aside) are included if they mention either.
     """
     found: list[str] = []
     for place in configuration.directories:
@@ -58,7 +58,8 @@ def _put_aside(node: Node, path: str) -> str:
 def remembered(node: Node) -> tuple[str, ...]:
     """The configurations in libcni's cache that are about `firewall` or `disableGC`.
 
-    Of an entry without a configuration, but not blank as power cuts leave them, its name: it may have been about them.
+    An entry without a configuration may have been about them, unless it is blank as after a power cut: its name is
+    included instead.
     """
     found: set[str] = set()
     configs: set[bytes] = set()
@@ -79,7 +80,7 @@ def remembered(node: Node) -> tuple[str, ...]:
 
 
 def _whole(content: bytes) -> str:
-    return _text(content) + ANY_NAME * (len(content) > PLAIN_LIMIT)  # anything may be in the rest of it
+    return _text(content) + ANY_NAME * (len(content) > PLAIN_LIMIT)  # the rest may contain anything
 
 
 def _text(content: bytes) -> str:

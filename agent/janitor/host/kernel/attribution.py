@@ -1,10 +1,10 @@
-"""Who has done something over netlink: from a message's port to the process that holds the socket.
+"""Who sent a netlink request: from the port in a notification to the process that holds the socket.
 
-The kernel writes the sender's port ID into the notification (struct nlmsghdr, nlmsg_pid). The port is often the
-process's ID, but not where systemd made the socket before it started the process (systemd-networkd.socket), so the
-holder is what counts. One question decides: is it systemd-networkd's? That is what runs in the control group of its
-system unit, whatever else calls itself so; its sockets are looked at through copies of its descriptors
-(pidfd_getfd(2)). Nothing here reads all processes, or a table that somebody else can fill.
+The kernel writes the sender's port ID into the notification (struct nlmsghdr, nlmsg_pid). The port is often the process
+ID, but not if systemd made the socket before it started the process (systemd-networkd.socket). So the holder of the
+socket is looked up. The only question is whether it is systemd-networkd: a process in the control group of that system
+unit, whatever other processes call themselves. Its sockets are read through copies of its descriptors (pidfd_getfd(2)).
+Nothing here reads all processes, or a table that others can fill.
 """
 
 import ctypes
@@ -38,7 +38,7 @@ Kind = Literal["networkd", "process", "kernel", "gone", "unseen"]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """`gone`: not networkd, but the socket is closed, so nobody is named. `unseen`: networkd would be out of sight."""
+    """`gone`: not networkd, and its socket is closed, so it has no name. `unseen`: it may be networkd."""
 
     kind: Kind
     pid: int = 0
@@ -54,18 +54,18 @@ class Actor:
 
 @dataclass(slots=True)
 class Attribution:
-    """Answers for one node.
+    """Attribution for one node.
 
-    It remembers systemd-networkd's sockets, so that the answer is right for a while after networkd has ended: what it
-    deleted last may be read only then.
+    It remembers systemd-networkd's sockets for a second, because networkd's last deletions may be read only after it
+    has ended.
     """
 
     proc: Proc | Unknown
-    networkd: int = 0  # where it was last seen
-    _ports: dict[int, int] = field(default_factory=dict)  # its sockets' ports: when last seen (CLOCK_BOOTTIME)
+    networkd: int = 0  # its process ID when it was last seen
+    _ports: dict[int, int] = field(default_factory=dict)  # port -> when last seen (CLOCK_BOOTTIME)
 
     def who(self, port: int) -> Actor:
-        """Who holds the rtnetlink socket with this port right now. Never raises."""
+        """Who holds the rtnetlink socket with this port now. Never raises."""
         if port == 0:
             return Actor("kernel")
         if isinstance(self.proc, Unknown):
@@ -76,7 +76,7 @@ class Attribution:
                 if self._look(pid, now, port):
                     return Actor("networkd", pid, NETWORKD)
         except OutOfSightError:
-            # Of what is closed again this much is sure: networkd keeps its own.
+            # Even then, a closed socket was not networkd's: networkd keeps its own open.
             return Actor("unseen" if self._open(port) else "gone")
         except OSError:
             return Actor("unseen")
@@ -85,7 +85,7 @@ class Attribution:
         return self._somebody(port)
 
     def remember(self, pid: int) -> None:
-        """systemd-networkd is this process: note its sockets, while it holds them."""
+        """Note the sockets of this process, which is systemd-networkd, while it holds them."""
         if pid and not isinstance(self.proc, Unknown):
             try:
                 self._look(pid, clock().boottime_ns, None)
@@ -93,7 +93,7 @@ class Attribution:
                 return
 
     def blind(self) -> bool:
-        """Whether systemd-networkd could not be seen if it ran: no host PID namespace."""
+        """Whether systemd-networkd would be invisible if it ran: janitor is not in the host's PID namespace."""
         if isinstance(self.proc, Unknown):
             return True
         try:
@@ -103,15 +103,15 @@ class Attribution:
         return False
 
     def _look(self, pid: int, now: int, port: int | None) -> bool:
-        """Note networkd's ports; whether `port` is among them. OSError where its descriptors cannot be looked at."""
-        assert isinstance(self.proc, Proc)  # noqa: S101 (for the type checker: all who call have looked)
+        """Note networkd's ports. True if `port` is among them. OSError if its descriptors cannot be read."""
+        assert isinstance(self.proc, Proc)  # noqa: S101 (for the type checker: every caller has checked it)
         self.networkd = pid
         ports = netlink_ports(self.proc, pid)
         self._ports = {p: at for p, at in self._ports.items() if now - at < _AFTERWARDS_NS} | dict.fromkeys(ports, now)
         return port in ports
 
     def _somebody(self, port: int) -> Actor:
-        """Whoever has chosen his process ID for the port, as the kernel proposes. It is for the log alone."""
+        """The process whose ID is the port, which is the kernel's default. Used only in log lines."""
         proc = self.proc
         assert isinstance(proc, Proc)  # noqa: S101 (as above)
         pid = port & _PID_BITS
@@ -119,11 +119,11 @@ class Attribution:
             if port in patience.ask(pid, lambda: netlink_ports(proc, pid)):
                 return Actor("process", pid, proc.name(pid))
         except OSError:
-            pass  # it has ended, or it is somebody else
+            pass  # it has ended, or the port is not a process ID
         return Actor("gone")
 
     def _open(self, port: int) -> bool:
-        """Whether a socket with this port is open; one that is not in what could be read of the table may be."""
+        """Whether a socket with this port is open. True if it may be in an unread part of the table."""
         assert isinstance(self.proc, Proc)  # noqa: S101 (as above)
         try:
             table = read_bounded(f"{self.proc.path}/1/net/netlink", _TABLE_LIMIT)
@@ -135,11 +135,11 @@ class Attribution:
 
 
 class OutOfSightError(OSError):
-    """systemd-networkd may run, and cannot be seen: these are not the node's processes."""
+    """systemd-networkd may run but cannot be seen: this /proc does not show the node's processes."""
 
 
 def networkd_processes(proc: Proc) -> tuple[int, ...]:
-    """The processes of systemd-networkd's unit, none where it does not run. OSError where that cannot be told."""
+    """The processes of systemd-networkd's unit; none if it does not run. OSError if that cannot be determined."""
     found = unit_processes(proc, UNIT) or ()
     if 0 in found or not _has_an_init(proc):
         raise OutOfSightError(errno.EACCES, "the node's processes cannot be seen", proc.path)
@@ -147,14 +147,14 @@ def networkd_processes(proc: Proc) -> tuple[int, ...]:
 
 
 def find_networkd(proc: Proc) -> int:
-    """The process ID of systemd-networkd, 0 where it does not run. OSError where that cannot be told."""
+    """The process ID of systemd-networkd, 0 if it does not run. OSError if that cannot be determined."""
     if not proc.kernel:
         return next((pid for pid in proc.pids() if proc.comm(pid) == NETWORKD[:15]), 0)  # TASK_COMM_LEN
     return next(iter(unit_processes(proc, UNIT) or ()), 0)
 
 
 def _has_an_init(proc: Proc) -> bool:
-    """Whether process 1 is one that runs a machine's services: in a container's PID namespace it is the container's."""
+    """Whether process 1 is the init of a machine. In a container's PID namespace it is the container's process."""
     try:
         if os.stat(f"{proc.path}/1/ns/pid").st_ino == _INITIAL_PIDS:
             return True
@@ -167,9 +167,10 @@ def _has_an_init(proc: Proc) -> bool:
 def netlink_ports(proc: Proc, pid: int) -> frozenset[int]:
     """The ports of a process's rtnetlink sockets, through copies of its descriptors. OSError.
 
-    Needs CAP_SYS_PTRACE. Where the system call is barred (before Linux 5.6, a filter of systemd-nspawn's), the table of
-    all netlink sockets is read instead, which takes as long as others make it. Looked at are no more than 1024
-    descriptors: what is asked about is systemd-networkd, which has some twenty, and whoever is named in a log.
+    Needs CAP_SYS_PTRACE. If the system call is not available (before Linux 5.6, or blocked by systemd-nspawn's seccomp
+    filter), the table of all netlink sockets is read instead; how long that takes depends on others. At most 1024
+    descriptors are read: the callers ask about systemd-networkd, which has about twenty, and about processes to be
+    named in a log line.
     """
     sockets: dict[int, str] = {}
     with os.scandir(f"{proc.path}/{pid}/fd") as listing:
@@ -194,7 +195,7 @@ def netlink_ports(proc: Proc, pid: int) -> frozenset[int]:
 
 
 def _port(handle: int, fd: int) -> int:
-    """The port of an rtnetlink socket that is somebody's descriptor; 0 for any other socket. OSError."""
+    """The port, if this descriptor of another process is an rtnetlink socket; 0 for any other socket. OSError."""
     copy = _libc.syscall(_PIDFD_GETFD, handle, fd, 0)
     if copy < 0:
         error = ctypes.get_errno()

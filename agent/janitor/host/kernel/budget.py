@@ -1,13 +1,13 @@
-"""What a look at other people's processes may cost, and what becomes of whoever costs more.
+"""What reading other people's processes may cost, and what happens to those that cost more.
 
-Most of what /proc shows has the size that a pod gives it. So a look has a budget: first a time in which nobody is
-asked who he is, and after that a share for each pod, and one for all strangers together; and half of the longest that
-a look may take is for all of these, for a tenant may have any number of pods. What exceeds that is given up and named
-(core/model/evidence.py, Overlooked), which is safe only for whoever is confined (host/kernel/holders.py). The node's
-own have no share; for them there is one deadline, and with it the whole look fails, which keeps everything.
+A pod decides the size of most of what /proc shows, so reading it has a budget. For the first seconds no share is
+counted. After that each pod has a share, and all strangers have one together. Half of the longest time that a look may
+take is for all of these, since a tenant may have any number of pods. What exceeds a share is given up and reported
+(core/model/evidence.py, Overlooked); that is safe only for confined processes (host/kernel/holders.py). The node's own
+processes have no share but one deadline: if it passes, the whole look fails, which keeps every lease.
 
-A read may also block, for a page or a directory of a file system that a pod serves: so the looks are made in a thread
-of their own, and one that shows no sign of life is left behind. Standard library only.
+A read may also block, on a page or a directory of a file system that a pod serves. So reads happen in a thread of their
+own, which is abandoned when it makes no progress. Standard library only.
 """
 
 import errno
@@ -25,18 +25,18 @@ from janitor.host.kernel.holders import Register, Standing
 from janitor.host.kernel.procfs import Proc
 
 FREE_S: Final = 3.0
-"""As long as a look has taken less, nobody's share is counted; that of an ordinary node takes a tenth."""
+"""No share is counted until a look has taken this long. An ordinary node takes a tenth of it."""
 QUICK_S: Final = 1.0
-"""So long a single process may take before it is asked whose it is."""
+"""How long a single process may take before its owner is looked up."""
 SHARE_S: Final = 1.0
 WHOLE_S: Final = 60.0
 HALF_S: Final = WHOLE_S / 2
-"""After so long nobody who is confined is looked at any further: the rest is for the node's own."""
+"""After this time no confined process is read any more: the rest is for the node's own."""
 PATIENCE_S: Final = 3.0
-"""So long one read may block."""
+"""How long one read may block."""
 _HASTE: Final = 50
-"""By so much shorter one may block of which another has blocked: he may have thousands."""
-_STEPS: Final = 32  # so many small steps are made between two looks at the clock
+"""After one blocked read, others of that share may block only PATIENCE_S / _HASTE: there may be thousands."""
+_STEPS: Final = 32  # small steps between two looks at the clock
 _WAITING: Final = 8
 _NAMED_MOST: Final = 64
 
@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class Budget:
-    """One look's. `overlooked` is what was given up so far, one entry for a process and kind."""
+    """The budget of one look. `overlooked` is what was given up so far, one entry per share and kind."""
 
     proc: Proc
     began: float = field(default_factory=time.monotonic)
@@ -59,21 +59,21 @@ class Budget:
         self.register = Register(self.proc)
 
     def whose(self, pid: int) -> Standing:
-        """Whose this process is."""
+        """Whose a process is."""
         return self.register.whose(pid)
 
     def give_up(self, pid: int, what: str) -> None:
-        """Name what is not looked at any further. OSError where it may be the node's own."""
+        """Report what is not read any further. OSError if it may be the node's own."""
         owner = self.whose(pid)
         if not owner.confined:
             raise OSError(errno.ETIMEDOUT, f"process {pid} ({self.proc.name(pid)}): {what} took too long to look at")
-        # Of each pod and kind one process is named: it may have any number of them.
+        # One process is named per pod and kind: a pod may have any number of them.
         if len(self.overlooked) < _NAMED_MOST:
             key = (owner.share, what)
             self.overlooked.setdefault(key, Overlooked(pid, self.proc.name(pid), owner.holder, what))
 
     def charge(self, pid: int, seconds: float) -> None:
-        """Put down what a look at this process has taken."""
+        """Charge the time that reading this process took."""
         self.spent += seconds
         if self.spent > FREE_S or seconds > QUICK_S:
             share = self.whose(pid).share
@@ -91,12 +91,12 @@ class Allowance:
     _step: int = 0
 
     def step(self) -> bool:
-        """Whether to go on: asked for each entry of what may be long. OSError where the whole look takes too long."""
+        """Whether to go on; called for each entry of a list of any length. OSError if the whole look takes too long."""
         self._step += 1
         return bool(self._step % _STEPS) or self.left()
 
     def left(self) -> bool:
-        """The same, with a look at the clock."""
+        """The same, but always checks the clock."""
         budget = self.budget
         now = budget.last_sign = time.monotonic()
         cost = self._cost(now)
@@ -117,12 +117,12 @@ class Allowance:
         self.budget.charge(self.pid, self._cost(time.monotonic()))
 
     def _cost(self, now: float) -> float:
-        """In seconds of work, so that a busy machine makes nobody exceed his share; waiting counts for less."""
+        """In seconds of CPU time, so that a busy machine uses up nobody's share; waiting counts an eighth."""
         return max(time.thread_time() - self._worked, (now - self.began) / _WAITING)
 
 
 class _Round(Generic[_T]):
-    """One thread, going through processes from a place in the list on."""
+    """One thread that reads processes, from one place in the list on."""
 
     def __init__(self, pids: list[int], at: int, visit: Callable[[int], _T], take: Callable[[int, _T], None]) -> None:
         self.pids, self.at, self.visit, self.take = pids, at, visit, take
@@ -135,7 +135,7 @@ class _Round(Generic[_T]):
             while self.at < len(self.pids):
                 pid = self.pids[self.at]
                 seen = self.visit(pid)
-                with self.lock:  # so that what is left behind adds nothing later
+                with self.lock:  # so that an abandoned thread adds nothing later
                     if self.lost:
                         return
                     self.take(pid, seen)
@@ -145,19 +145,19 @@ class _Round(Generic[_T]):
 
 
 def each(pids: list[int], budget: Budget, visit: Callable[[int], _T], take: Callable[[int, _T], None]) -> None:
-    """Call `take(pid, visit(pid))` for every process. One that blocks the reader for long is given up.
+    """Call `take(pid, visit(pid))` for every process. A process that blocks the reader for too long is given up.
 
-    `visit` must change nothing that outlives it. Raises what it raises; OSError where the node's own block.
+    `visit` must not change anything that outlives it. Raises what it raises; OSError if one of the node's own blocks.
     """
     at = lost = 0
-    blocked: set[str] = set()  # the shares of those that did
+    blocked: set[str] = set()  # shares of the processes that blocked
     while True:
         budget.last_sign = time.monotonic()
         run = _Round(pids, at, visit, take)
         thread = threading.Thread(target=run.body, daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the kernel's EAGAIN, as threading says it
+        except RuntimeError as error:  # the kernel's EAGAIN, as threading reports it
             raise BlockingIOError(errno.EAGAIN, str(error)) from None
         while thread.is_alive():
             thread.join(PATIENCE_S / (_HASTE if blocked else 4))
@@ -186,7 +186,7 @@ def _too_long(pid: int, budget: Budget, blocked: set[str]) -> bool:
 
 
 def read_whole(path: str, limit: int, allowance: Allowance) -> bytes | None:
-    """A regular file, or one of /proc; None where it is longer than the limit or the budget. OSError."""
+    """A regular file, or one of /proc; None if it exceeds the limit or the budget. OSError."""
     fd = open_quietly(path)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -1,10 +1,10 @@
-"""Everything that refers to a network namespace: threads, open files, mounts, and tap devices.
+"""Finds everything that refers to a network namespace: threads, open files, mounts and tap devices.
 
-Which of a process's threads share its descriptors and its mounts is asked of the kernel (kcmp), and only what is not
-shared is read again: an ordinary process costs one list of files, a pod's hundreds of processes with one large table
-among them cost one. What /proc shows of a process whose first thread has ended is read of another one.
+kcmp(2) tells which threads of a process share its descriptors and mounts. Only what is not shared is read again: an
+ordinary process costs one list of files, and a pod's hundreds of processes that share one large table cost one reading
+of it. If the first thread of a process has ended, another thread is read instead.
 
-Who has a share in a budget, and what becomes of what exceeds it, is in host/kernel/budget.py. Standard library only.
+Shares of the budget, and what happens when one is used up, are in host/kernel/budget.py. Standard library only.
 """
 
 import errno
@@ -27,20 +27,20 @@ from janitor.host.kernel.nsfile import device as nsfs_device
 from janitor.host.kernel.procfs import Proc
 from janitor.host.kernel.taps import namespace_of
 
-ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # what /proc says of a process that has just ended
+ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # how /proc reports a process that has just ended
 _LINK: Final = re.compile(r"(net|mnt):\[(\d+)\]")
-_MOST: Final = 16  # places that are kept of one namespace
-_SHARED_FROM: Final = 256  # a descriptor table with so many entries is remembered, for others who have the same one
-_MOST_TAPS: Final = 32  # of one process
-_DEEPEST: Final = 16  # mount namespaces within one another
-_MOST_OPENED: Final = 256  # of all pods
+_MOST: Final = 16  # places kept per namespace
+_SHARED_FROM: Final = 256  # a descriptor table with this many entries is remembered, in case other processes share it
+_MOST_TAPS: Final = 32  # per process
+_DEEPEST: Final = 16  # mount namespaces nested in one another
+_MOST_OPENED: Final = 256  # for all pods together
 _TUN: Final = "/tun"
 _OURS: Final = "/proc/self/fd/"
 
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A way to open a namespace: a mount point below somebody's root directory, a link of /proc, or our own file."""
+    """A way to open a namespace: a mount point below a process's root directory, a link of /proc, or our own file."""
 
     pid: int
     where: str
@@ -48,7 +48,7 @@ class Handle:
     root: str = ""  # the root directory below which `path` is a mount point; "" for a link
 
     def open(self, inode: int) -> int:
-        """A descriptor of this very namespace. OSError."""
+        """A descriptor of the namespace with this inode number. OSError, also if something else is there now."""
         if not self.path:
             raise FileNotFoundError(errno.ENOENT, "it lies hidden under another mount", self.where)
         if self.root:
@@ -58,7 +58,7 @@ class Handle:
 
 @dataclass(slots=True)
 class Places:
-    """Where one namespace was seen: threads that are in it, by process, and ways to open it."""
+    """Where one namespace was seen: the threads in it, with their process IDs, and ways to open it."""
 
     tasks: list[tuple[int, str]] = field(default_factory=list)  # (7, "/proc/7/task/9")
     handles: list[Handle] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Places:
 
 @dataclass(slots=True)
 class Census:
-    """All of them. Mount namespaces are needed only for what is mounted in them."""
+    """What was found on the whole node. Mount namespaces are kept only for the namespaces mounted in them."""
 
     networks: dict[int, Places] = field(default_factory=lambda: defaultdict(Places))
     mount_handles: dict[int, Handle] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Census:
     shared: kcmp.SharedTables = field(default_factory=lambda: kcmp.SharedTables("/proc"))
 
     def close(self) -> None:
-        """Let go of everything that was opened."""
+        """Close everything that was opened."""
         for fd in self.opened:
             os.close(fd)
         self.opened.clear()
@@ -85,7 +85,7 @@ class Census:
 
 @dataclass(slots=True)
 class _Seen:
-    """What one process showed, before it is added to the rest."""
+    """What one process showed, before it is merged into the census."""
 
     tasks: list[tuple[int, str]] = field(default_factory=list)
     handles: list[tuple[Kind, int, Handle]] = field(default_factory=list)
@@ -97,7 +97,7 @@ class _Seen:
 
 
 def take(proc: Proc, census: Census, budget: Budget) -> None:
-    """Look at every process. OSError where the node's own cannot be looked at."""
+    """Look at every process. OSError if one of the node's own cannot be read."""
 
     def add(pid: int, seen: _Seen) -> None:
         if seen.opened and len(census.opened) > _MOST_OPENED and budget.whose(pid).confined:
@@ -114,7 +114,7 @@ def take(proc: Proc, census: Census, budget: Budget) -> None:
                 census.mount_handles.setdefault(inode, handle)
             else:
                 handles = census.networks[inode].handles
-                # Whoever makes any number of them must not crowd out the node's own.
+                # A pod that makes any number of handles must not crowd out the node's own.
                 if len(handles) < _MOST or (len(handles) < 2 * _MOST and not budget.whose(pid).confined):
                     handles.append(handle)
         census.mount_tables.update(seen.tables)
@@ -126,8 +126,8 @@ def take(proc: Proc, census: Census, budget: Budget) -> None:
             budget.give_up(pid, what)
 
     each(proc.pids(), budget, lambda pid: _patiently(pid, proc, census, budget), add)
-    # What is mounted in a mount namespace that only a mount or an open file keeps alive shows nowhere else. One may
-    # again lie in another.
+    # A mount namespace that only a mount or an open file keeps alive has no process to show its mounts: it has to be
+    # entered. It may hold another such namespace.
     for _ in range(_DEEPEST):
         by_pid: dict[int, list[tuple[int, Handle]]] = defaultdict(list)
         for inode, handle in census.mount_handles.items():
@@ -140,7 +140,7 @@ def take(proc: Proc, census: Census, budget: Budget) -> None:
 
 
 def _patiently(pid: int, proc: Proc, census: Census, budget: Budget) -> _Seen:
-    """Look at one process. A thread that is just ending refuses even root for a moment (EACCES): it is asked again."""
+    """Look at one process, with retries: a thread that is just ending refuses even root for a moment (EACCES)."""
     for attempt in range(5):
         seen = _Seen()
         try:
@@ -152,7 +152,7 @@ def _patiently(pid: int, proc: Proc, census: Census, budget: Budget) -> _Seen:
                 raise
             time.sleep(0.005)
         except OSError as error:
-            if error.errno not in ENDED:  # of which a pod may have brought about any
+            if error.errno not in ENDED:  # a pod may have caused any other error
                 if not budget.whose(pid).confined:
                     raise
                 seen.cut.append(f"what it shows of itself ({error.strerror})")
@@ -167,11 +167,11 @@ def _process(pid: int, proc: Proc, census: Census, allowance: Allowance, seen: _
     if inode is not None:
         seen.tasks.append((inode, leader))
     if not allowance.left():
-        # What all processes have in common is looked at all the same: which network namespace it is in.
+        # The budget is used up, but the network namespace is looked up for every process.
         seen.tasks += [] if inode is not None else _one_of_its_threads(directory)
         seen.cut.append("its processes")
         return
-    # Descriptors and mounts may be a thread's own; threads that share them with the first one alive are the rule.
+    # A thread may have descriptors and mounts of its own. Usually it shares those of the first live thread.
     first = pid if inode is not None else 0
     own_files: list[str] = []
     own_mounts: list[str] = []
@@ -202,7 +202,7 @@ def _process(pid: int, proc: Proc, census: Census, allowance: Allowance, seen: _
 
 
 def _one_of_its_threads(directory: str) -> list[tuple[int, str]]:
-    """The first of a few that is alive, of a process whose first thread has ended."""
+    """The network namespace of a process whose first thread has ended: that of one live thread among the first few."""
     with _listing(f"{directory}/task") as threads:
         for entry in islice(threads, _MOST):
             task = f"{directory}/task/{entry.name}"
@@ -216,7 +216,7 @@ _Look = Callable[[str, int, Proc, Census, Allowance, _Seen], bool]
 
 
 def _still(look: _Look, task: str, pid: int, proc: Proc, census: Census, allowance: Allowance, seen: _Seen) -> bool:
-    """A look at one thread, which may have ended: the others go on. False when the budget is used up."""
+    """Look at one thread. If it has ended, the others are still read. False if the budget is used up."""
     try:
         return look(task, pid, proc, census, allowance, seen)
     except OSError as error:
@@ -226,7 +226,7 @@ def _still(look: _Look, task: str, pid: int, proc: Proc, census: Census, allowan
 
 
 class _listing:  # noqa: N801 (reads as the function it stands for)
-    """A directory's entries, streamed: a list of them would have the size that a pod gives it."""
+    """A directory's entries, streamed: a pod decides how long a list of them would be."""
 
     def __init__(self, path: str) -> None:
         self.fd = open_quietly(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -241,7 +241,7 @@ class _listing:  # noqa: N801 (reads as the function it stands for)
 
 
 def inode_of(task: str) -> int | None:
-    """The network namespace that a thread is in; None once it has ended, for a zombie has none any more. OSError."""
+    """The network namespace that a thread is in; None once it has ended, since a zombie has none. OSError."""
     try:
         match = _LINK.fullmatch(os.readlink(f"{task}/ns/net"))
     except OSError as error:
@@ -266,7 +266,7 @@ def _open_files(task: str, pid: int, proc: Proc, census: Census, allowance: Allo
             try:
                 target = os.readlink(entry.name, dir_fd=listing.fd)
             except OSError as error:
-                if error.errno in (*ENDED, errno.ENAMETOOLONG):  # a namespace has a short name
+                if error.errno in (*ENDED, errno.ENAMETOOLONG):  # too long to be a namespace's name
                     continue
                 raise
             if target[3:5] == ":[" and (match := _LINK.fullmatch(target)):
@@ -287,19 +287,19 @@ def _file(task: str, number: str, pid: int, proc: Proc) -> Handle:
 
 
 def _pinned_once(task: str, number: str, listing: int) -> tuple[Kind, int] | None:
-    """What was opened at a mount point (`/run/netns/x`) is called by that name, also when it is mounted no more."""
+    """A file opened at a mount point (`/run/netns/x`) keeps that name, even after the mount is gone: check the file."""
     try:
         device, inode = identity(number, listing)
         if device != nsfs_device():
             return None
         kind = kind_of(f"{task}/fd/{number}", inode)
     except OSError:
-        return None  # closed meanwhile; or of a file system that does not answer
+        return None  # closed meanwhile, or its file system does not answer
     return None if kind is None else (kind, inode)
 
 
 def _tap(thread: int, number: int, pid: int, proc: Proc, seen: _Seen) -> bool:
-    """A virtual machine's monitor may hold its pod's network by nothing but the descriptor of a tap device."""
+    """Add a tap device's namespace: its descriptor in a VM's monitor may be all that keeps a pod's network alive."""
     seen.taps += 1
     namespace = namespace_of(f"{proc.path}/{pid}/task/{thread}", number) if seen.taps < _MOST_TAPS else None
     if namespace is not None:
@@ -310,7 +310,7 @@ def _tap(thread: int, number: int, pid: int, proc: Proc, seen: _Seen) -> bool:
 
 
 def _mount_table(task: str, pid: int, _: Proc, census: Census, allowance: Allowance, seen: _Seen) -> bool:
-    """The mounts this thread sees. One in a chroot sees fewer than its neighbours in the same mount namespace."""
+    """Read the mounts that a thread sees. In a chroot it sees fewer than others in the same mount namespace."""
     match = _LINK.fullmatch(os.readlink(f"{task}/ns/mnt"))
     key = (int(match[2]) if match else 0, *identity(f"{task}/root"))
     if key in census.mount_tables or key in seen.tables:
@@ -326,7 +326,7 @@ def _mount_table(task: str, pid: int, _: Proc, census: Census, allowance: Allowa
 
 
 def _visit_all(pid: int, places: list[tuple[int, Handle]], proc: Proc, budget: Budget) -> _Seen:
-    """The mount namespaces without a process that this one keeps."""
+    """Enter the mount namespaces without a process that `pid` keeps alive."""
     seen = _Seen()
     with Allowance(budget, pid) as allowance:
         for inode, handle in places:
@@ -337,7 +337,7 @@ def _visit_all(pid: int, places: list[tuple[int, Handle]], proc: Proc, budget: B
                 in_thread(lambda inode=inode, handle=handle: _visit(inode, handle, proc, allowance, seen))  # type: ignore[misc]
             except OSError as error:
                 if error.errno in ENDED and not os.path.exists(f"{proc.path}/{pid}"):
-                    continue  # it is gone with the process that kept it
+                    continue  # it ended with the process that kept it
                 if not budget.whose(pid).confined:
                     raise
                 seen.cut.append("its mounts")
@@ -350,7 +350,7 @@ def _visit(inode: int, handle: Handle, proc: Proc, allowance: Allowance, seen: _
     try:
         fd = handle.open(inode)
         try:
-            call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
+            call("unshare", CLONE_FS)  # setns(2) refuses a thread that shares its root directory with others
             call("setns", fd, CLONE_NEWNS)
         finally:
             os.close(fd)
@@ -364,7 +364,7 @@ def _visit(inode: int, handle: Handle, proc: Proc, allowance: Allowance, seen: _
             where = f"{printable(point)} in the mount namespace of {handle.where}"
             try:
                 pin = open_mounted("/", point, there, procfs=procfs)
-            except OSError:  # hidden under another mount, by whoever has made it
+            except OSError:  # its owner has hidden it under another mount
                 seen.handles.append((kind, there, Handle(handle.pid, where, "")))
                 continue
             seen.opened.append(pin)

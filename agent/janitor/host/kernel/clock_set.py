@@ -1,7 +1,8 @@
-"""To be told when the wall clock is set: timerfd_create(2), which Python has from 3.13 on. Standard library only.
+"""Notices when the wall clock is set: timerfd_create(2), which Python has since 3.13. Standard library only.
 
-A timer that never expires, with TFD_TIMER_CANCEL_ON_SET: the kernel cancels it at each step, also where a second one
-has taken back the first before anybody looked. Slewing (adjtime) is no step. Resuming from suspend counts as one.
+The timer never expires and has TFD_TIMER_CANCEL_ON_SET: the kernel cancels it at each step of the clock, even if a
+second step has undone the first before anybody looked. Slewing (adjtime) is no step. Resuming from suspend counts as
+one.
 """
 
 import ctypes
@@ -14,12 +15,12 @@ from typing import Final
 
 _ABSTIME: Final = 1
 _CANCEL_ON_SET: Final = 2
-_NEVER: Final = sys.maxsize  # seconds since the epoch; the kernel takes the longest it has
+_NEVER: Final = sys.maxsize  # seconds since the epoch; the kernel reduces it to its maximum
 
 
 @dataclass(slots=True)
 class ClockSet:
-    """OSError where the kernel gives us no timer."""
+    """A descriptor that reports steps of the wall clock. OSError if the kernel refuses a timer."""
 
     _fd: int = field(init=False)
 
@@ -34,11 +35,11 @@ class ClockSet:
             raise
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """The descriptor, for poll."""
         return self._fd
 
     def was_set(self) -> bool:
-        """Whether the clock was set since this was asked last."""
+        """Whether the clock was set since the last call."""
         try:
             os.read(self._fd, 8)
         except BlockingIOError:
@@ -49,7 +50,7 @@ class ClockSet:
         return True
 
     def close(self) -> None:
-        """Be told no more."""
+        """Close the descriptor."""
         os.close(self._fd)
 
 

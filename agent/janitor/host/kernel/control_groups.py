@@ -1,9 +1,9 @@
-"""Which control group a process is in, as process 1 of the node sees it, and what that says of whose it is.
+"""Which control group a process is in, as process 1 of the node sees it, and what that says about whose it is.
 
-The kernel shows a group relative to the cgroup namespace of whoever reads (cgroup_namespaces(7)): to a container its
-neighbour is `/../../pod/id`, without a word of Kubernetes. So they are read in process 1's namespace. What a node's own
-processes are in is known and is a short list; what pods are in is not: a runtime, a kubelet and an operator may name
-their groups as they like. Whatever is not on the list is a container. Standard library only.
+The kernel shows a group relative to the reader's cgroup namespace (cgroup_namespaces(7)). A container sees its
+neighbour as `/../../pod/id`, with no sign of Kubernetes. So groups are read in process 1's namespace. The groups of a
+node's own processes are a short, known list. Those of pods are not: a runtime, a kubelet and an operator may name them
+as they like. So any group that is not on the list counts as a container. Standard library only.
 """
 
 import errno
@@ -25,32 +25,32 @@ _LEAVES: Final = ("init.scope", "init")  # where systemd and k3s put process 1 i
 _CONTAINER: Final = re.compile(r"kubepods|[0-9a-f]{64}|^(docker|libpod|crio|cri-containerd|lxc|machine)\b")
 _SESSION: Final = re.compile(r"/user\.slice/user-\d+\.slice/session-[0-9a-z]+\.scope")
 _SLICES: Final = ("user.slice", "machine.slice")
-_UNIT_HIERARCHIES: Final = ("", "name=systemd")  # those in which systemd keeps its units
-_MOUNTS: Final = ("", "unified", "systemd")  # where these are below /sys/fs/cgroup
+_UNIT_HIERARCHIES: Final = ("", "name=systemd")  # the hierarchies in which systemd keeps its units
+_MOUNTS: Final = ("", "unified", "systemd")  # their mount points below /sys/fs/cgroup
 _MOST_DIRECTORIES: Final = 4096
 _UNTOLD: Final = "0" * 64
 
 _T = TypeVar("_T")
 
 Groups = dict[str, str]
-"""A process's path in each hierarchy; "" is cgroup v2's, others have their controllers' names."""
+"""A process's path in each hierarchy. "" is cgroup v2; the others have the names of their controllers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a process is. `unit` is the system service it belongs to, "" for none; `why` is None for the node's own."""
+    """Where a process is. `unit` is its system service, "" for none; `why` is None for the node's own processes."""
 
     why: Reason | None = None
     unit: str = ""
 
 
 def seen_from_the_node(proc: Proc, visit: Callable[[], _T]) -> _T:
-    """Call `visit`, which reads groups, in process 1's cgroup namespace. OSError where that is barred."""
+    """Call `visit`, which reads groups, in process 1's cgroup namespace. OSError if not permitted."""
     path = f"{proc.path}/1/ns/cgroup"
     try:
         os.stat(path)
     except PermissionError:
-        # Ours will do, if process 1 is within what it shows: then all paths are relative to one place.
+        # Our own namespace works as well if process 1 is within it: all paths are then relative to one group.
         if any(group.startswith("/..") for group in groups(proc, 1).values()):
             raise
         return visit()
@@ -58,10 +58,10 @@ def seen_from_the_node(proc: Proc, visit: Callable[[], _T]) -> _T:
 
 
 def groups(proc: Proc, pid: int) -> Groups:
-    """All of them, each hierarchy (proc(5), `/proc/<pid>/cgroup`). OSError, also for a line of no known shape.
+    """The groups of a process in all hierarchies (proc(5), `/proc/<pid>/cgroup`). OSError, also for an unknown format.
 
-    A pod may make groups within its own until the path is longer than an older kernel says (ENAMETOOLONG).
-    The node's own are never that deep, so it is in a container, whose ID is not known.
+    A pod may nest groups until an older kernel cannot report the path (ENAMETOOLONG). The node's own groups are never
+    that deep, so the process is in a container, whose ID is unknown.
     """
     found: Groups = {}
     try:
@@ -81,12 +81,12 @@ def groups(proc: Proc, pid: int) -> Groups:
 
 
 def top(first: Groups) -> Groups:
-    """The group that holds the whole node, in each hierarchy: process 1's, less the leaf that is its own alone."""
+    """The group that holds the whole node, in each hierarchy: process 1's, without the leaf for process 1 alone."""
     return {name: _above(path) if path.rpartition("/")[2] in _LEAVES else path for name, path in first.items()}
 
 
 def place(own: Groups, tops: Groups, openrc: bool = False) -> Place:
-    """Whether a process with these groups is the node's, in all hierarchies. `openrc`: this node's services are its."""
+    """Whether a process with these groups is the node's, in all hierarchies. `openrc`: services are OpenRC's."""
     if not own:
         return Place(because(Code.CONTROL_GROUP_UNSEEN))
     unit = ""
@@ -102,20 +102,20 @@ def place(own: Groups, tops: Groups, openrc: bool = False) -> Place:
 
 
 def of_a_user(own: Groups, tops: Groups) -> bool:
-    """Whether it is in one of those that users start their programs in, whatever they have made below it."""
+    """Whether it is in a group for users' programs (user.slice), whatever they have made below it."""
     paths = [_below(path, tops[name]) for name, path in own.items() if name in tops]
     return any("user.slice" in takewhile(lambda part: part.endswith(".slice"), p.split("/")[1:]) for p in paths)
 
 
 def _place(path: str, openrc: bool) -> tuple[Code | None, str]:
-    """Why a group is none of the node's own, or the service it belongs to, "" for none."""
+    """Why a group is not one of the node's own, or the service it belongs to, "" for none."""
     if path in ("/", *(f"/{leaf}" for leaf in _LEAVES)):
         return None, ""
     parts = path.strip("/").split("/")
     if path == "" or any(_CONTAINER.search(part) for part in parts):
         return Code.CONTAINER_CONTROL_GROUP, ""
     if _SESSION.fullmatch(path) or parts[:2] == ["user.slice", "user-0.slice"]:
-        return None, ""  # started by hand, by root or through sudo; who else is in there has another user ID
+        return None, ""  # started by hand, by root or through sudo; other processes there have other user IDs
     if openrc and len(parts) == 1:
         return None, parts[0].removeprefix("openrc.")
     rest = list(parts)
@@ -128,7 +128,7 @@ def _place(path: str, openrc: bool) -> tuple[Code | None, str]:
 
 
 def _below(path: str, above: str) -> str:
-    """The path relative to the node's top; "" where it is not below that."""
+    """The path relative to the node's top group; "" if it is not below that."""
     if above == "/":
         return "" if path.startswith("/..") else path
     if path == above:
@@ -144,11 +144,11 @@ def _above(path: str) -> str:
 
 
 def unit_processes(proc: Proc, unit: str) -> tuple[int, ...] | None:
-    """The processes of a system unit; 0 stands for one that is out of sight. None where there is no such unit.
+    """The processes of a system unit; 0 stands for a process that cannot be seen. None if there is no such unit.
 
-    `cgroup.procs` of its group (cgroups(7)), and nothing that a process says of itself. Usually that group is in
-    system.slice; a Slice= may have moved it, so the slices are searched, and not what is within services, scopes and
-    pods. OSError where the groups cannot be read.
+    Reads `cgroup.procs` of its group (cgroups(7)), and nothing that a process says about itself. The group is usually
+    in system.slice, but Slice= may have moved it. So the slices are searched, but not services, scopes and pods.
+    OSError if the groups cannot be read.
     """
     own = top(groups_of_first(proc))
     root = f"{proc.path}/1/root/sys/fs/cgroup"
@@ -162,18 +162,19 @@ def unit_processes(proc: Proc, unit: str) -> tuple[int, ...] | None:
         for directory in directories:
             found.update(int(word) for word in read_bounded(f"{directory}/cgroup.procs", _LIMIT).split())
         if directories:
-            # Machines in containers may have theirs in slices beside this one's: what is in sight is this one's.
+            # A container that runs systemd may have the unit in a slice of its own; only visible processes are this
+            # node's.
             return tuple(sorted(found if directories == [usual] else found - {0}))
     return None
 
 
 def groups_of_first(proc: Proc) -> Groups:
-    """Process 1's own groups, as it sees them itself. OSError."""
+    """Process 1's own groups, as process 1 sees them. OSError."""
     return seen_from_the_node(proc, lambda: groups(proc, 1))
 
 
 def _search(above: str, unit: str) -> Iterator[str]:
-    """The unit's directory, wherever slices hold it. OSError (E2BIG) where there are more slices than any node has."""
+    """The unit's directories, in any slice. OSError (E2BIG) if there are more groups than any node has."""
     todo, seen = [above], 0
     while todo:
         directory = todo.pop()

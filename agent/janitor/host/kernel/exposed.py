@@ -1,6 +1,6 @@
-"""What pods see of the node's file systems and may write to: the mounts of their namespaces, and runtimes' own places.
+"""Which of the node's file systems pods can write to: mounts in their namespaces, and directories of runtimes.
 
-Nothing that is there is run (trusted.py). Standard library only.
+trusted.py runs nothing from there. Standard library only.
 """
 
 import errno
@@ -28,18 +28,17 @@ _PIDS: Final = 200_000
 _SECONDS: Final = 10.0
 _ATTEMPTS: Final = 5
 _PAUSE_S: Final = 0.005
-_ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # a zombie's mount table cannot be opened: EINVAL
+_ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # the mount table of a zombie cannot be opened: EINVAL
 
 
 def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Unknown:
-    """What the mount namespaces of contained processes show and let be written, and where runtimes keep such.
+    """The writable mounts of contained processes, and the directories where runtimes keep pods' files.
 
-    Each namespace is entered besides, because a process that has changed its root directory sees less than it can
-    reach. A mount table that shows, writable, the whole of the file system with the node's `/` is left out: whoever
-    sees it (a pod with a hostPath of `/`) is root on the node already, and nothing could be trusted any more. What a
-    process holds only by a descriptor, of a mount that no namespace has any more, is not seen; nor is a container that
-    comes later. Unknown where anything cannot be read, or there is more of it than the bounds allow: then nothing is
-    trusted.
+    Each namespace is also entered, because a process that has changed its root directory shows less than it can reach.
+    A mount table with a writable mount of the whole file system that holds the node's `/` is left out: a pod that has
+    it (a hostPath of `/`) is already root on the node, and otherwise nothing could be trusted. Not seen are a mount
+    that only a descriptor keeps, and a container that starts later. Unknown if anything cannot be read or exceeds the
+    limits: then nothing is trusted.
     """
     until = time.monotonic() + _SECONDS
     found: dict[tuple[str, str], str] = {}
@@ -49,7 +48,7 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
         if not roots:
             return unseen(Code.ROOT_NOT_IN_MOUNT_TABLE)
         found.update(_places(f"{proc.path}/1/root", node))
-        # Only what is on a file system of the node's can be met on a path there.
+        # Only a mount of one of the node's own file systems can show up under a path of the node.
         devices = {mount.device for mount in node.values()}
         left_out = {os.readlink(f"{proc.path}/1/ns/mnt"), os.readlink("/proc/self/ns/mnt")}
         views: set[tuple[str, ...]] = set()
@@ -61,7 +60,8 @@ def exposed_mounts(proc: Proc, contained: Callable[[int], bool]) -> Exposed | Un
                 look = partial(_tables, proc, pid, contained, devices, left_out, views)
                 tables, seen = patience.ask(pid, look)
             except TimeoutError:
-                # Its mount table is shown all the same, and more than that it does not see while it waits.
+                # It does not answer, as during an execve(2) that waits. Its own mount table can be read all the same,
+                # and it sees no more than that while it waits.
                 tables, seen = [_own_table(proc, pid, devices)], set()
             if not tables:
                 continue
@@ -85,7 +85,7 @@ def _tables(
     left_out: set[str],
     views: AbstractSet[tuple[str, ...]],
 ) -> tuple[list[list[Mount]], set[tuple[str, ...]]]:
-    """What a contained process adds to `views`, and its tables of writable mounts; nothing for others. OSError."""
+    """What a contained process adds to `views`, and its writable mounts; nothing for other processes. OSError."""
     tables: list[list[Mount]] = []
     seen: set[tuple[str, ...]] = set()
     view = _view(proc, pid)
@@ -97,16 +97,16 @@ def _tables(
         seen |= {view[:1], (view[0], *root)} if root else set()
     if view not in views and view not in seen:
         tables.append(_own_table(proc, pid, devices))
-        # One that has ended or has gone elsewhere meanwhile does not speak for others that see the same.
+        # If it has ended or moved meanwhile, its table does not stand for other processes with the same view.
         seen |= {view} if _view(proc, pid) == view else set()
     return tables, seen
 
 
 def _view(proc: Proc, pid: int) -> tuple[str, ...] | None:
-    """What a process sees: its mount namespace, and its root directory in it. None where it has ended.
+    """What a process sees: its mount namespace and its root directory. None if it has ended.
 
-    One that is just ending refuses even root for a moment (EACCES), of which a pod may have any number: it is asked
-    again.
+    A process that is just ending refuses even root for a moment (EACCES), so it is asked again. A pod may have any
+    number of these.
     """
     for attempt in range(_ATTEMPTS):
         try:
@@ -122,7 +122,7 @@ def _view(proc: Proc, pid: int) -> tuple[str, ...] | None:
 
 
 def _own_table(proc: Proc, pid: int, devices: set[str]) -> list[Mount]:
-    """The writable mounts below the root directory of a process; none where it has ended."""
+    """The writable mounts below the root directory of a process; none if it has ended."""
     try:
         return _writable(f"{proc.path}/{pid}/mountinfo", devices)
     except OSError as error:
@@ -132,9 +132,9 @@ def _own_table(proc: Proc, pid: int, devices: set[str]) -> list[Mount]:
 
 
 def _whole_table(proc: Proc, pid: int, name: str, devices: set[str]) -> tuple[tuple[str, ...], list[Mount]]:
-    """The root of the mount namespace `name` of a process, and all writable mounts there.
+    """The root of a process's mount namespace, which is called `name`, and all writable mounts in it.
 
-    Nothing where it has ended or is in another one by now.
+    Empty if the process has ended or is in another one by now.
     """
     procfs = os.open(proc.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -152,7 +152,7 @@ def _whole_table(proc: Proc, pid: int, name: str, devices: set[str]) -> tuple[tu
             return (), []
 
         def visit() -> tuple[tuple[str, ...], list[Mount]]:
-            call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
+            call("unshare", CLONE_FS)  # setns(2) refuses a thread that shares its root directory with others
             call("setns", namespace, CLONE_NEWNS)
             device, inode = identity("/")
             return (str(device), str(inode)), _writable("thread-self/mountinfo", devices, dir_fd=procfs)
@@ -170,18 +170,18 @@ def _whole_table(proc: Proc, pid: int, name: str, devices: set[str]) -> tuple[tu
 
 
 def _writable(path: str, devices: set[str], *, dir_fd: int | None = None) -> list[Mount]:
-    """The mounts of file systems on these devices that are not read-only."""
+    """The mounts that are not read-only and are on one of these devices."""
     return [mount for mount in each_mount(path, devices=devices, dir_fd=dir_fd) if mount.writable]
 
 
 def _places(base: str, mounts: Mapping[str, Mount]) -> dict[tuple[str, str], str]:
-    """The same places by where they are on their file systems, which other paths may lead to as well."""
+    """The runtimes' directories by their place on their file systems, since other paths may lead there, too."""
     found = {}
     for path in PODS_PLACES:
         try:
             stack = resolve(base, path, mounts, lambda _place, _above: None)
         except OSError:
-            continue  # it is not there
+            continue  # it does not exist
         found[stack[-1].device, stack[-1].inner] = "a pod"
         close(stack)
     return found

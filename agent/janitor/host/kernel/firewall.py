@@ -1,10 +1,10 @@
-"""Which addresses the node's packet filter rules name: a dead pod's hostPort rules would lead to the next pod.
+"""Which addresses the node's packet filter rules name. A dead pod's hostPort rules would lead to the next pod.
 
-The kernel is asked, not a tool: which tool made a rule does not matter then, nor whether janitor can find that tool.
-Both packet filters are looked at, nf_tables (nf_tables.py) and the older x_tables (x_tables.py), for IPv4 and IPv6.
-Nothing of x_tables is loaded for it; the kernel may load nf_tables itself. An address is looked for as the kernel keeps
-it, four or sixteen bytes in their place; a counter or a mask that happens to have the same bytes keeps a lease, and
-that is all it does. Standard library only.
+The kernel is asked, not a tool: so it does not matter which tool made a rule, or whether janitor can find that tool.
+Both packet filters are read, nf_tables (nf_tables.py) and the older x_tables (x_tables.py), for IPv4 and IPv6. This
+loads no module of x_tables; the kernel may load nf_tables itself. The search is for the kernel's form of an address,
+four or sixteen aligned bytes. A counter or mask with the same bytes keeps a lease, which is the safe side. Standard
+library only.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ from janitor.host.kernel.procfs import Proc, find_proc
 
 
 def named_addresses(root: str, asked: Iterable[str]) -> frozenset[str] | Unknown:
-    """Those of the addresses, canonical, that any rule of the node's names. Unknown where the kernel does not say."""
+    """Those of the addresses (canonical) that a rule of the node names. Unknown if the kernel does not tell."""
     patterns = {ip_address(address).packed: address for address in asked}
     proc = find_proc(root)
     if not isinstance(proc, Proc):
@@ -47,7 +47,7 @@ def _rules() -> Iterator[bytes]:
 
 
 def _holds(data: bytes, packed: bytes) -> bool:
-    """Whether the bytes are in it where an address can begin: both kernel interfaces align them to four."""
+    """Whether the bytes occur where an address can begin: both kernel interfaces align addresses to four bytes."""
     at = data.find(packed)
     while at >= 0:
         if at % 4 == 0:

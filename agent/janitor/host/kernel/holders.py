@@ -1,7 +1,7 @@
-"""Whose a process is, as far as it takes to name it, and to know that it is none of the node's own.
+"""Whose a process is: enough to name it, and to know that it is not one of the node's own.
 
-A process is called confined only where the kernel says so, and then what it hides is its own: see `Standing.confined`.
-Nothing here makes a process a kubelet, a runtime or anybody else who is believed. Standard library only.
+A process counts as confined only if the kernel shows it. What it hides is then its own: see `Standing.confined`.
+Nothing here makes a process a trusted kubelet or runtime; host/kernel/whose.py does. Standard library only.
 """
 
 import os
@@ -24,13 +24,12 @@ _POD: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A process's place: the pod and container of its cgroup, and whether it is sure to be none of the node's own.
+    """The pod and container of a process's cgroup, and whether it is certainly not one of the node's own.
 
-    `confined` says that one of these holds: it is in a user namespace other than the first process's; it is in the
-    cgroup of a container; it has no user ID of root's and not one capability. Such a process can keep a network
-    namespace alive by a descriptor or by a mount of its own, and that is all: whoever gives pods their addresses is
-    none of these, so a namespace that it alone keeps, and in which nothing runs, is nobody's pod. `share` is with whom
-    it shares its budget.
+    `confined` means one of these: it is in another user namespace than process 1; it is in the cgroup of a container;
+    or it has no user ID of root's and not one capability. Such a process can keep a network namespace alive only by a
+    descriptor or a mount of its own. Nothing that gives pods their addresses is confined. So a namespace that only such
+    processes keep, and in which nothing runs, belongs to no pod. `share` is the name of the budget share that it uses.
     """
 
     holder: Holder
@@ -43,14 +42,14 @@ _UNSEEN: Final = Standing(Holder(), confined=False, share="")
 
 @dataclass(slots=True)
 class Register:
-    """Answers for one look at one node's processes. Nothing of it is kept longer: process IDs are used again."""
+    """Answers for one look at a node's processes. Do not keep it longer: process IDs are reused."""
 
     proc: Proc
     _known: dict[int, Standing] = field(default_factory=dict)
     _tops: Groups | None = None
 
     def whose(self, pid: int) -> Standing:
-        """Never raises: of a process that has ended, or cannot be read, nothing is known, and it is not confined."""
+        """Never raises: a process that has ended or cannot be read has no holder and is not confined."""
         if pid not in self._known:
             if len(self._known) > _MOST:
                 self._known.clear()
@@ -58,10 +57,10 @@ class Register:
         return self._known[pid]
 
     def apart(self, pid: int) -> bool:
-        """Whether it cannot be a CNI plugin of the node's: in a container and a PID namespace of its own, or no root.
+        """Whether it cannot be a CNI plugin of the node: in a container with its own PID namespace, or not root.
 
-        Whoever runs the plugins may itself be a container (RKE1), but then it sees the node's processes. Never raises:
-        False where that cannot be told.
+        The process that runs the plugins may itself be in a container (RKE1), but then it sees the node's processes.
+        Never raises: False if that cannot be determined.
         """
         try:
             if not self.whose(pid).confined:
@@ -76,21 +75,21 @@ class Register:
         try:
             holder = self.holder(pid)
             if holder.container_id:
-                # A pod may have as many containers as it likes.
+                # By pod if possible: a pod may have any number of containers.
                 return Standing(holder, confined=True, share=holder.pod_uid or holder.container_id)
-            # In this order: what the last one asks is not answered in the middle of an execve(2), the others are.
+            # The order matters: the last check is not answered in the middle of an execve(2), the others are.
             stranger = any(ask(self.proc, pid) for ask in (_powerless, _other_map, _other_user_namespace))
         except (OSError, ValueError, IndexError, KeyError):
             return _UNSEEN
-        # Of what is in no container all have one share: user IDs and user namespaces can be had by the thousand.
+        # All processes outside containers have one share: user IDs and user namespaces are available by the thousand.
         return Standing(holder, confined=stranger, share="strangers" if stranger else "")
 
     def holder(self, pid: int) -> Holder:
-        """The pod and the container of a process, from its cgroup; empty for what is in none. OSError.
+        """The pod and container of a process, from its cgroup; empty outside containers. OSError.
 
-        The outermost container counts: below its own, whoever may write there makes groups of any name. The node's own
-        place in the tree is taken off, because a node may itself be a container. As seen from another cgroup namespace,
-        a path begins with `/../..`, and the rest is the same.
+        The outermost container counts: a process that may write below its own group can make groups of any name there.
+        The node's own place in the tree is removed first, because a node may itself be a container. Seen from another
+        cgroup namespace, a path begins with `/../..`; the rest is the same.
         """
         if self._tops is None:
             self._tops = top(groups(self.proc, 1))
@@ -111,7 +110,7 @@ def _other_user_namespace(proc: Proc, pid: int) -> bool:
 
 
 def _other_map(proc: Proc, pid: int) -> bool:
-    """Its user IDs are mapped otherwise than the first process's, so its user namespace is another one."""
+    """Whether its user IDs are mapped differently from process 1's: it is then in another user namespace."""
     try:
         own, first = (read_bounded(f"{proc.path}/{number}/uid_map", _LIMIT).split() for number in (pid, 1))
     except OSError:
@@ -120,7 +119,7 @@ def _other_map(proc: Proc, pid: int) -> bool:
 
 
 def _powerless(proc: Proc, pid: int) -> bool:
-    """No user ID of it is root's, and no capability is in any of its sets but the bounding one."""
+    """Whether none of its user IDs is root's and all capability sets but the bounding one are empty."""
     fields = _status(proc, pid)
     capabilities = [int(fields[name][0], 16) for name in (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb")]
     return b"0" not in fields[b"Uid"] and not any(capabilities)
@@ -130,5 +129,5 @@ def _status(proc: Proc, pid: int) -> dict[bytes, list[bytes]]:
     fields: dict[bytes, list[bytes]] = {}
     for line in read_bounded(f"{proc.path}/{pid}/status", _LIMIT).split(b"\n"):
         name, _, value = line.partition(b":")
-        fields.setdefault(name, value.split())  # comm comes first, and cannot hold a newline: the kernel escapes it
+        fields.setdefault(name, value.split())  # comm comes first and cannot contain a newline: the kernel escapes it
     return fields

@@ -1,4 +1,4 @@
-"""inotify(7), which Python does not have: what happens in directories, as it happens. Standard library only."""
+"""inotify(7), which Python does not have: changes in directories as they happen. Standard library only."""
 
 import ctypes
 import os
@@ -23,7 +23,7 @@ _BUFFER: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """`name` in `directory`; "" for the directory itself, and both for a queue that ran over."""
+    """A change of `name` in `directory`. `name` is "" for the directory itself; both are "" after a queue overflow."""
 
     directory: str
     name: str
@@ -32,7 +32,7 @@ class Happened:
 
 @dataclass(slots=True)
 class Inotify:
-    """An inotify instance. OSError where the kernel gives us none (fs.inotify.max_user_instances)."""
+    """An inotify instance. OSError if the kernel refuses one (fs.inotify.max_user_instances)."""
 
     _fd: int = field(init=False)
     directories: dict[int, str] = field(default_factory=dict)  # by watch descriptor
@@ -41,16 +41,16 @@ class Inotify:
         self._fd = _call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)
 
     def fileno(self) -> int:
-        """What to select on."""
+        """The descriptor, for select."""
         return self._fd
 
     def watch(self, directory: str) -> None:
-        """Watch one directory, not those in it; again is no error. OSError where that cannot be."""
+        """Watch one directory, not its subdirectories. Watching it again is no error. OSError if that fails."""
         mask = CLOSE_WRITE | MOVED_TO | CREATE | DELETE_SELF | MOVE_SELF | _ONLYDIR
         self.directories[_call("inotify_add_watch", self._fd, os.fsencode(directory), mask)] = directory
 
     def happened(self) -> Iterator[Happened]:
-        """What there is to read, without waiting."""
+        """The queued events, without waiting."""
         while True:
             try:
                 data = os.read(self._fd, _BUFFER)
@@ -67,7 +67,7 @@ class Inotify:
                 yield Happened(directory, name, mask)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         os.close(self._fd)
 
 

@@ -1,6 +1,6 @@
-"""The node's own addresses and its main routing table, from /proc/<pid>/net of its first process.
+"""The node's own addresses and its main routing table, from /proc/1/net.
 
-Standard library only. What other network namespaces hold is in host/kernel/netns.py.
+Standard library only. Other network namespaces are in host/kernel/netns.py.
 """
 
 import errno
@@ -22,7 +22,7 @@ _SKIPPED = (IPv6Network("fe80::/10"), IPv6Network("ff00::/8"))
 
 
 def routes(proc: Proc) -> tuple[Route, ...] | Unknown:
-    """The main table, IPv4 first. IPv6's file has every table in it; local and multicast routes are left out."""
+    """The main table, IPv4 first. ipv6_route lists all tables; local and multicast routes are left out."""
     net = f"{proc.path}/1/net"
     try:
         return (*_ipv4(_text(f"{net}/route")), *_ipv6(_text(f"{net}/ipv6_route")))

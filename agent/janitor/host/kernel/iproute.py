@@ -1,4 +1,4 @@
-"""Links, addresses, routes, and what the kernel would do with a packet, as pyroute2 asks for them."""
+"""Links, addresses, routes and route lookups, through pyroute2."""
 
 import asyncio
 import errno
@@ -22,7 +22,7 @@ _KINDS: Final = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "b
                  8: "prohibit", 9: "throw"}  # fmt: skip
 
 _T = TypeVar("_T")
-_LOOKUP_TABLE: Final = 0x1000  # RTM_F_LOOKUP_TABLE of linux/rtnetlink.h: without it the kernel always says main
+_LOOKUP_TABLE: Final = 0x1000  # RTM_F_LOOKUP_TABLE of linux/rtnetlink.h: without it the kernel always answers "main"
 
 
 def links() -> tuple[Link, ...]:
@@ -77,8 +77,10 @@ def routes(tables: frozenset[int], known_links: tuple[Link, ...]) -> tuple[Route
 
 
 async def _in_table(table: int, family: int, kernel: AsyncIPRoute) -> list[Any]:
-    """The messages of one table. pyroute2 would throw away itself what is not in it: `dump_filter` leaves that to the
-    kernel. One that cannot (before Linux 4.20), or that has a single table for IPv6, says more than was asked for."""
+    """The messages of one table, filtered by the kernel (`dump_filter`) rather than by pyroute2.
+
+    A kernel that cannot filter (before Linux 4.20), or that has a single table for IPv6, sends more than was asked for.
+    """
     try:
         answers = await kernel.route("dump", dump_filter=None, family=family, table=table)
         return [message async for message in answers if (message["family"], _table(message)) == (family, table)]
@@ -93,7 +95,7 @@ def _table(message: Any) -> int:
 
 
 def route_get(destination: str, source: str, interface: str) -> Probe:
-    """What the kernel would do with a packet from `source` coming in on `interface`: `ip route get`. Never raises."""
+    """Where the kernel would route a packet from `source` arriving on `interface`: `ip route get`. Never raises."""
     try:
         with IPRoute() as route:
             index = route.link_lookup(ifname=interface)
@@ -107,10 +109,10 @@ def route_get(destination: str, source: str, interface: str) -> Probe:
 
 
 def _dumped(questions: Iterable[Callable[[AsyncIPRoute], Any]], take: Callable[[Any], _T]) -> list[_T]:
-    """What `take` makes of each message that answers one of the questions. OSError where the kernel refuses.
+    """What `take` returns for each message that answers one of the questions. OSError if the kernel refuses.
 
-    Asynchronous, because the other face of pyroute2 starts and stops an event loop for each message, which takes as
-    long again; and with the kernel's strict checks, without which it does not look for what was asked for.
+    Uses asyncio, because pyroute2's synchronous API starts and stops an event loop for each message and takes twice as
+    long. Uses the kernel's strict checks, because without them it ignores the filter.
     """
 
     async def read() -> list[_T]:

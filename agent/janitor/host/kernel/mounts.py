@@ -1,7 +1,7 @@
-"""The mount table: the file system a path is on, and network namespaces kept alive by a mount.
+"""The mount table: which file system a path is on, and which namespaces a mount keeps alive.
 
-`/proc/<pid>/mountinfo` (proc(5)) is the only place where a pinned network namespace without any process
-shows. Standard library only.
+A network namespace without any process, kept by a mount, shows only in `/proc/<pid>/mountinfo` (proc(5)). Standard
+library only.
 """
 
 import errno
@@ -15,16 +15,16 @@ from typing import Final, Literal
 from janitor.host.files import open_quietly
 
 _LIMIT: Final = 64 << 20
-_PINS_MOST: Final = 4096  # of one table
+_PINS_MOST: Final = 4096  # per table
 _PIECE: Final = 1 << 18
-# Only LF ends a line, and only a space a field. What is no namespace's has a root that begins with a slash.
+# Only LF ends a line, and only a space ends a field. The root of a mount that is no namespace begins with a slash.
 _PIN: Final = re.compile(rb"^[0-9]+ [0-9]+ [0-9:]+ (net|mnt):\[([0-9]+)\] ([^ \n]*) [^\n]* - nsfs ", re.MULTILINE)
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo. `root` is the root of the mount within its file system; nsfs says `net:[…]` there."""
+    """One line of mountinfo. `root` is the mount's root within its file system; for nsfs it is `net:[…]`."""
 
     number: str
     device: str
@@ -41,7 +41,7 @@ class Mounts:
     mounts: tuple[Mount, ...]
 
     def filesystem_of(self, path: str) -> str:
-        """The type of the file system that `path` is on, or "" where the table does not say."""
+        """The type of the file system that `path` is on; "" if the table does not tell."""
         try:
             device = os.stat(path).st_dev
         except OSError:
@@ -50,15 +50,15 @@ class Mounts:
         types = {mount.filesystem for mount in self.mounts if mount.device == name}
         if len(types) == 1:
             return types.pop()
-        # btrfs and overlayfs give their files device numbers that no mount has: the longest prefix has to do.
+        # Files on btrfs and overlayfs have device numbers that no mount has: use the longest matching mount point.
         mount = self.mount_of(path)
         return mount.filesystem if mount is not None else ""
 
     def mount_of(self, path: str) -> Mount | None:
-        """The mount that `path` is reached through: rename(2) does not cross mounts, not even of one file system."""
+        """The mount that leads to `path`. rename(2) does not cross mounts, not even within one file system."""
         path = os.path.realpath(path)
         holding = [m for m in self.mounts if path == m.point or path.startswith(m.point.rstrip("/") + "/")]
-        # Of mounts stacked on one point the last one is seen.
+        # Of several mounts on one mount point, the last one is visible.
         return max(enumerate(holding), key=lambda pair: (len(pair[1].point), pair[0]))[1] if holding else None
 
 
@@ -68,17 +68,17 @@ def read_mounts(mountinfo: str, *, dir_fd: int | None = None) -> Mounts:
 
 
 def mount_table(mountinfo: str) -> dict[str, Mount]:
-    """The same by the mounts' numbers."""
+    """The same, by mount ID."""
     return {mount.number: mount for mount in each_mount(mountinfo)}
 
 
 def each_mount(mountinfo: str, *, devices: Container[str] | None = None, dir_fd: int | None = None) -> Iterator[Mount]:
-    """The lines of a mountinfo file; of file systems on these `devices` only, where they are given.
+    """The lines of a mountinfo file. With `devices`, only those of file systems on these devices.
 
-    OSError where it cannot be read, is longer than the kernel's bound on mounts (fs.mount-max) lets it be, or has a
-    line of no known shape.
+    OSError if it cannot be read, is longer than the kernel's limit on mounts (fs.mount-max) allows, or has a line of
+    unknown format.
     """
-    # Only LF ends a line, and only a space a field: the kernel escapes these two and leaves all others as they are.
+    # Only LF ends a line, and only a space ends a field: the kernel escapes these two and no others.
     for line in _lines(mountinfo, dir_fd):
         left, separator, right = line.partition(b" - ")
         fields, rest = left.split(b" "), right.split(b" ")
@@ -111,16 +111,16 @@ def _lines(path: str, dir_fd: int | None) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """Namespaces bound to a file, like /run/netns/…: kind, inode, mount point. `cut`: not all of the table was read."""
+    """Namespaces bound to a file, like /run/netns/…: kind, inode, mount point. `cut`: the table was not read whole."""
 
     found: tuple[tuple[Literal["net", "mnt"], int, str], ...]
     cut: bool
 
 
 def namespace_pins(mountinfo: str, go_on: Callable[[], bool], *, dir_fd: int | None = None) -> Pins:
-    """The pins of a mountinfo file, read in pieces for as long as `go_on` says. OSError where it cannot be read.
+    """The pins of a mountinfo file, read in pieces while `go_on` returns True. OSError if it cannot be read.
 
-    A mount namespace may hold a hundred thousand mounts (fs.mount-max), and a pod may have many of them.
+    A mount namespace may hold a hundred thousand mounts (fs.mount-max), and a pod may have many mount namespaces.
     """
     found: list[tuple[Literal["net", "mnt"], int, str]] = []
     fd = open_quietly(mountinfo, dir_fd=dir_fd)
@@ -147,7 +147,7 @@ def namespace_pins(mountinfo: str, go_on: Callable[[], bool], *, dir_fd: int | N
 
 
 def own_mounts() -> Mounts:
-    """The mounts as this process sees them; none where its own /proc cannot be read."""
+    """The mounts that this process sees; empty if its /proc cannot be read."""
     try:
         return read_mounts("/proc/self/mountinfo")
     except OSError:

@@ -1,7 +1,6 @@
-"""Entering a namespace, by a thread of its own: which namespaces it is in belongs to a thread, and ends with it.
+"""Entering a namespace, in a thread of its own: namespaces belong to a thread, and the change ends with it.
 
-Must not be done while a gRPC channel is open: such a thread must not be one that gRPC then inherits. Standard library
-only.
+Not to be used while a gRPC channel is open: gRPC must not inherit such a thread. Standard library only.
 """
 
 import ctypes
@@ -20,7 +19,7 @@ _T = TypeVar("_T")
 
 
 def in_thread(visit: Callable[[], _T], patience_s: float | None = None) -> _T:
-    """Run `visit` in a thread that ends with it. Raises what it raises; OSError where it takes longer than that."""
+    """Run `visit` in a thread of its own. Raises what it raises; OSError (ETIMEDOUT) after `patience_s` seconds."""
     result: list[_T] = []
     failure: list[BaseException] = []
 
@@ -30,10 +29,10 @@ def in_thread(visit: Callable[[], _T], patience_s: float | None = None) -> _T:
         except BaseException as error:  # noqa: BLE001 (raised again below)
             failure.append(error)
 
-    thread = threading.Thread(target=body, daemon=True)  # the end of the program must not wait for one that blocks
+    thread = threading.Thread(target=body, daemon=True)  # a blocked thread must not keep the program from exiting
     try:
         thread.start()
-    except RuntimeError as error:  # the kernel's EAGAIN, as threading says it
+    except RuntimeError as error:  # the kernel's EAGAIN, as threading reports it
         raise BlockingIOError(errno.EAGAIN, str(error)) from None
     thread.join(patience_s)
     if thread.is_alive():
@@ -44,24 +43,24 @@ def in_thread(visit: Callable[[], _T], patience_s: float | None = None) -> _T:
 
 
 def call(name: str, *arguments: int) -> None:
-    """setns(2) and unshare(2), which Python has from 3.12 on. OSError."""
+    """setns(2) and unshare(2), which Python has since 3.12. OSError."""
     if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"{name}: {os.strerror(error)}")
 
 
 def in_network(path: str, visit: Callable[[], _T]) -> _T:
-    """Call `visit` in the network namespace at `path`; what it opens stays in there. OSError where that is barred."""
+    """Call `visit` in the network namespace at `path`. Sockets that it opens stay there. OSError if not permitted."""
     return _within(path, "net", CLONE_NEWNET, visit)
 
 
 def in_control_groups(path: str, visit: Callable[[], _T]) -> _T:
-    """Call `visit` in the cgroup namespace at `path`, which says what control groups look like. OSError as above."""
+    """Call `visit` in the cgroup namespace at `path`: control group paths are relative to it. OSError as above."""
     return _within(path, "cgroup", CLONE_NEWCGROUP, visit)
 
 
 def _within(path: str, kind: str, flag: int, visit: Callable[[], _T]) -> _T:
-    """In this thread where it is there already, else in one of its own."""
+    """In this thread if it is already there, otherwise in a new one."""
     wanted, here = os.stat(path), os.stat(f"/proc/thread-self/ns/{kind}")
     if (wanted.st_dev, wanted.st_ino) == (here.st_dev, here.st_ino):
         return visit()

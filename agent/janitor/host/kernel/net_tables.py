@@ -1,8 +1,8 @@
-"""What a network namespace's tables say of addresses that somebody asks about.
+"""What the tables of a network namespace say about the addresses of interest.
 
-The tables in a `net` directory of proc(5) are as long as whoever lives there likes: they are read in pieces, and kept
-is what is asked about. `fib_trie` holds every IPv4 routing table, local addresses as `/32 host LOCAL`; `if_inet6` every
-IPv6 address; `ipv6_route` every IPv6 route. Standard library only.
+Processes in the namespace decide how long the tables in their `net` directory (proc(5)) are. So they are read in
+pieces, and only what is of interest is kept. `fib_trie` has every IPv4 routing table, with local addresses as `/32 host
+LOCAL`; `if_inet6` has every IPv6 address; `ipv6_route` every IPv6 route. Standard library only.
 """
 
 import errno
@@ -21,16 +21,16 @@ from janitor.host.files import open_quietly
 
 _PIECE: Final = 1 << 18
 _MOST_BYTES: Final = 256 << 20
-MOST_KEPT: Final = 1024  # of what is asked about by range only, of each kind
+MOST_KEPT: Final = 1024  # addresses per kind that are asked about only by range
 _LEAF: Final = re.compile(rb"\|-- ([0-9.]+)\n((?: +/\d+ [^\n]*\n)+)")
 _HOST: Final = re.compile(rb" /32 [a-z0-9]+ (LOCAL|UNICAST)\b")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Addresses that matter by themselves, canonical, and networks in which every address does.
+    """The addresses of interest, canonical, and networks in which every address is.
 
-    `everything` is for nodes on which nothing has been leased yet: then all addresses are of interest.
+    `everything`: all addresses are of interest, on nodes where nothing has been leased yet.
     """
 
     addresses: frozenset[str] = frozenset()
@@ -40,9 +40,9 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What was found, sorted. `more` says that of the networks' addresses not all were kept.
+    """What was found, sorted. `more`: not all addresses in the networks were kept.
 
-    `cut` says that not all was read: then an address that is not in it may still be up.
+    `cut`: the tables were not read to the end, so an address that was not found may still be up.
     """
 
     addresses: tuple[str, ...]
@@ -52,7 +52,7 @@ class Tables:
 
 
 class Filter:
-    """Asked, in the forms that the kernel writes."""
+    """Asked, in the kernel's notation."""
 
     def __init__(self, asked: Asked, most: int = MOST_KEPT) -> None:
         self.asked = asked
@@ -71,7 +71,7 @@ def _span(first: object, mask: object) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Kept:
-    """Addresses of one kind: those named, and so many of those in the networks."""
+    """Addresses of one kind: the named ones, and up to `filter.most` of those in the networks."""
 
     filter: Filter
     named: set[str] = field(default_factory=set)
@@ -106,9 +106,10 @@ class _Kept:
 
 
 def read_tables(net: str, wanted: Filter, seconds: float) -> Tables:
-    """The tables in this directory, for at most so long. OSError also for a table that cannot be understood.
+    """The tables in this directory, read for at most `seconds`. OSError, also for a table that cannot be parsed.
 
-    A kernel without IPv6 has no such files. Lines end in names of interfaces, which anybody may choose nearly at will.
+    A kernel without IPv6 lacks these files. A line ends with the interface's name, which its owner chooses almost
+    freely.
     """
     local, routes = _Kept(wanted), _Kept(wanted)
     until = time.monotonic() + seconds
@@ -134,7 +135,7 @@ def read_tables(net: str, wanted: Filter, seconds: float) -> Tables:
 
 
 def _fib_trie(path: str, until: float, local: _Kept, routes: _Kept) -> bool:
-    """False where it was not read to its end."""
+    """False if it was not read to the end."""
     for text in _pieces(path, b"|--", until):
         if text is None:
             return False
@@ -145,7 +146,7 @@ def _fib_trie(path: str, until: float, local: _Kept, routes: _Kept) -> bool:
 
 
 def _pieces(path: str, before: bytes, until: float) -> Iterator[bytes | None]:
-    """The file in pieces that end where `before` begins or a line ends with it; None and no more for the budget."""
+    """The file in pieces that end before `before`, or after it if it is a newline. Ends with None if over budget."""
     fd = open_quietly(path)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -176,17 +177,17 @@ def _pieces(path: str, before: bytes, until: float) -> Iterator[bytes | None]:
 
 
 def up_here(addresses: frozenset[str]) -> set[str]:
-    """Those of the addresses that are local in the network namespace this thread is in: a socket can be bound to them.
+    """Those of the addresses that are local in this thread's network namespace: a socket can be bound to them.
 
-    For a namespace whose tables are too long to be read. What takes any address (net.ipv4.ip_nonlocal_bind) seems to
-    have them all, and keeps them.
+    For a namespace whose tables are too long to be read. With net.ipv4.ip_nonlocal_bind a namespace seems to have every
+    address, which keeps the leases.
     """
     found: set[str] = set()
     for family, sign in ((socket.AF_INET, False), (socket.AF_INET6, True)):
         asked = [a for a in addresses if (":" in a) is sign]
         while asked:
             try:
-                # One that could not be bound can be asked again: of such namespaces there may be thousands.
+                # A socket whose bind failed can be reused: there may be thousands of such namespaces.
                 with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
                     address = _bound(probe, asked)
             except OSError as error:
@@ -198,7 +199,7 @@ def up_here(addresses: frozenset[str]) -> set[str]:
 
 
 def _bound(probe: socket.socket, asked: list[str]) -> str:
-    """Take addresses from the end of the list, to the first that the socket can be bound to; "" if there is none."""
+    """Pop addresses from the list up to the first that the socket can be bound to; "" if there is none."""
     while asked:
         address = asked.pop()
         try:

@@ -1,9 +1,8 @@
-"""The kernel's policy rules, over rtnetlink(7): dumped, watched, made and deleted.
+"""The kernel's policy rules, over rtnetlink(7): dump, watch, add and delete.
 
-pyroute2 decodes them (what else it dumps is in host/kernel/iproute.py). They have a socket of their own here, because
-they have to be written back exactly as the kernel sent them, attributes that nobody here knows included, and because a
-pyroute2 socket is unusable for good after one ENOBUFS (svinota/pyroute2#1034), which for us means no more than that a
-dump is due.
+pyroute2 decodes them; other dumps are in host/kernel/iproute.py. Rules have a raw socket of their own for two reasons.
+They are written back exactly as the kernel sent them, including attributes unknown here. And a pyroute2 socket is
+unusable after one ENOBUFS (svinota/pyroute2#1034), which for us only means that another dump is due.
 """
 
 import errno
@@ -33,7 +32,7 @@ _SO_RCVBUFFORCE, _BUFFER = 33, 8 << 20
 _INVERT: Final = 2
 _PROTOCOL: Final = 21
 _ADDRESSES: Final = (1, 2)  # FRA_DST, FRA_SRC
-_UNSET: Final = 0xFFFFFFFF  # what the kernel sends for a suppressor that is not set
+_UNSET: Final = 0xFFFFFFFF  # the kernel's value for a suppressor that is not set
 _ACTIONS: Final = {1: "lookup", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _STOCK: Final = ((0, 255), (32766, 254), (32767, 253))  # priority and table of local, main, default
 _LONGEST_NS: Final = 100_000_000
@@ -42,7 +41,7 @@ _ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A rule was made or deleted, by whoever has the netlink port `port`; 0 is the kernel itself."""
+    """A rule was added or deleted by the owner of the netlink port `port`; 0 is the kernel itself."""
 
     made: bool
     rule: PolicyRule
@@ -50,13 +49,13 @@ class Event:
 
 
 class Interrupted(OSError):  # noqa: N818 (that is what it is)
-    """A dump that others kept changing; or messages were lost. The next dump tells the truth."""
+    """The rules changed during every attempt of a dump, or messages were lost. Dump again for the current rules."""
 
 
 class RuleSocket:
-    """Dumps, makes and deletes rules; with `watch`, another socket tells of every change.
+    """Dumps, adds and deletes rules. With `watch`, a second socket reports every change.
 
-    Belongs to the network namespace of the thread that makes it. OSError as the kernel gives it.
+    Belongs to the network namespace of the thread that makes it. Raises OSError from the kernel.
     """
 
     def __init__(self, *, watch: bool = False) -> None:
@@ -77,25 +76,25 @@ class RuleSocket:
     def _open() -> socket.socket:
         opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         opened.bind((0, 0))
-        # Others who may change the network may send messages, too, with any port in them. To a connected socket only
-        # the kernel can, but for what is sent to a group.
+        # Other processes with CAP_NET_ADMIN can send messages, too, with any port in them. To a connected socket, only
+        # the kernel can; messages to a group still come from anybody.
         opened.connect((0, 0))
         return opened
 
     def fileno(self) -> int:
-        """The watching socket, for select."""
+        """The watching socket, for select; -1 without one."""
         return -1 if self._watch is None else self._watch.fileno()
 
     def close(self) -> None:
-        """Close both."""
+        """Close both sockets."""
         self._talk.close()
         if self._watch is not None:
             self._watch.close()
 
     def events(self) -> Iterator[Event]:
-        """What has happened since the last call. Interrupted where the kernel had to drop some of it.
+        """The changes since the last call. Interrupted if the kernel had to drop some of them.
 
-        After a tenth of a second the rest is left for the next call: rules can be made faster than they are read.
+        Returns after 0.1 s even if there are more: rules can be made faster than they are read.
         """
         until = time.monotonic_ns() + _LONGEST_NS
         while self._watch is not None and time.monotonic_ns() < until:
@@ -108,13 +107,13 @@ class RuleSocket:
                     raise Interrupted(errno.ENOBUFS, "the kernel had more to say of rules than was read") from None
                 raise
             if sender[0] != 0:
-                continue  # it is not the kernel's word
+                continue  # not from the kernel
             for kind, _, port, payload in _messages(data):
                 if kind in (_NEWRULE, _DELRULE) and payload[0] in _FAMILIES:
                     yield Event(kind == _NEWRULE, decode(payload), port)
 
     def dump(self) -> tuple[PolicyRule, ...]:
-        """Every rule of both families, in the kernel's order. Interrupted where it never held still."""
+        """Every rule of both families, in the kernel's order. Interrupted if the rules changed during each attempt."""
         rules: list[PolicyRule] = []
         for family in _FAMILIES:
             for _ in range(_ATTEMPTS):
@@ -146,22 +145,22 @@ class RuleSocket:
                     rules.append(decode(payload))
 
     def add(self, rule: PolicyRule) -> PolicyRule:
-        """Make the rule exactly as it was, under its `protocol`; returns it with the priority that the kernel gave it.
+        """Add the rule exactly as it was, with its `protocol`. Returns it with the priority that the kernel assigned.
 
-        FileExistsError where it is there already.
+        FileExistsError if it exists.
         """
         flags = _REQUEST | _ACK | _ECHO | _CREATE
         try:
             return self._ask(_NEWRULE, flags | _EXCL, _payload(rule)) or rule
         except FileExistsError:
-            # The kernel compares only what the new rule names: a narrower one of the same priority and table is taken
-            # for it (net/core/fib_rules.c, rule_exists).
+            # The kernel compares only the attributes that the new rule has: a narrower rule of the same priority and
+            # table counts as the same one (net/core/fib_rules.c, rule_exists).
             if any(one.exact == rule.exact for one in self.dump()):
                 raise
             return self._ask(_NEWRULE, flags, _payload(rule)) or rule
 
     def remove(self, rule: PolicyRule) -> None:
-        """Delete the rule. FileNotFoundError where it is not there."""
+        """Delete the rule. FileNotFoundError if it does not exist."""
         self._ask(_DELRULE, _REQUEST | _ACK, _payload(rule))
 
     def _ask(self, kind: int, flags: int, payload: bytes) -> PolicyRule | None:
@@ -205,7 +204,7 @@ def _attributes(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def whole(payload: bytes) -> bool:
-    """Whether the payload ends where its last attribute does, and holds addresses of its family's length."""
+    """Whether the payload ends with its last attribute, and its addresses have the length for its family."""
     end, size = _RULE.size, 4 if payload[:1] == bytes([socket.AF_INET]) else 16
     for kind, offset, value in _attributes(payload):
         if kind in _ADDRESSES and len(value) != size:
@@ -215,10 +214,10 @@ def whole(payload: bytes) -> bool:
 
 
 def _payload(rule: PolicyRule) -> bytes:
-    """What makes this rule: the kernel's own payload, with the protocol of `rule`, without what the kernel computes.
+    """The payload that makes this rule: the kernel's own, with the protocol of `rule`, without computed flags.
 
-    Of the flags only FIB_RULE_INVERT is part of a rule. The kernel would keep the others for ever, and a rule whose
-    interface was missing when it was read would be shown as detached even after that has come.
+    Only the flag FIB_RULE_INVERT is part of a rule. The kernel would keep the other flags forever: a rule whose
+    interface was missing when it was read would be shown as detached even after the interface has appeared.
     """
     payload = bytearray(rule.payload)
     struct.pack_into("=I", payload, 8, struct.unpack_from("=I", payload, 8)[0] & _INVERT)
@@ -230,11 +229,11 @@ def _payload(rule: PolicyRule) -> bytes:
 
 @lru_cache(maxsize=1 << 16)
 def decode(payload: bytes) -> PolicyRule:
-    """A rule from the payload of RTM_NEWRULE or RTM_DELRULE. Remembered: a dump brings the same ones each time."""
+    """A rule from the payload of RTM_NEWRULE or RTM_DELRULE. Cached: each dump brings the same payloads."""
     message = fibmsg(_HEADER.pack(_HEADER.size + len(payload), _NEWRULE, 0, 0, 0) + payload)
     message.decode()
     known = {name: value for name, value in message["attrs"] if name.startswith("FRA_")}
-    # Linux before 4.17 says nothing of protocols; networkd then takes the stock rules for the kernel's, and so do we.
+    # Before Linux 4.17, rules have no protocol. networkd then takes the stock rules for the kernel's; so do we.
     stock = (known.get("FRA_PRIORITY", 0), message["table"]) in _STOCK
     protocol = int(known.get("FRA_PROTOCOL", RTPROT_KERNEL if stock else RTPROT_UNSPEC))
     action = _ACTIONS.get(message["action"], f"action {message['action']}")

@@ -1,11 +1,11 @@
-"""The kernel witness: every network namespace of the node, its addresses and its host routes.
+"""The kernel witness: every network namespace of the node, with its addresses and host routes.
 
-Who refers to a namespace is in host/kernel/census.py; here each is read. Addresses come from `/proc/<pid>/net`, which
-needs no change of namespace; only a namespace without a process is entered, by a thread of its own that ends at once.
+host/kernel/census.py finds what refers to a namespace; this module reads each one. Addresses come from
+`/proc/<pid>/net`, without changing namespaces. Only a namespace without a process is entered, by a short-lived thread.
 
-Not found is what nothing but one of these keeps alive: an open socket, a descriptor on its way through a socket, a
-mount in a tree that is attached nowhere (open_tree(2)). The kernel lists such namespaces nowhere; no runtime keeps a
-pod's network by these alone. Standard library only.
+A namespace is not found if only one of these keeps it alive: an open socket, a descriptor in flight through a socket,
+or a mount in an unattached tree (open_tree(2)). The kernel lists such namespaces nowhere, and no runtime keeps a pod's
+network by these alone. Standard library only.
 """
 
 import errno
@@ -27,9 +27,9 @@ from janitor.host.kernel.namespaces import CLONE_NEWNET, call, in_thread
 from janitor.host.kernel.net_tables import Asked, Filter, Tables, read_tables, up_here
 from janitor.host.kernel.procfs import Proc
 
-_NODE_S: Final = 20.0  # for the tables of the node itself
+_NODE_S: Final = 20.0  # for the node's own tables
 _LATE_S: Final = (HALF_S + WHOLE_S) / 2
-_NODE_ADDRESSES: Final = 65_536  # kube-proxy's IPVS mode gives the node every Service's
+_NODE_ADDRESSES: Final = 65_536  # kube-proxy's IPVS mode assigns every Service's address to the node
 EVERYTHING: Final = Asked(everything=True)
 
 _T = TypeVar("_T")
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Witnessed:
-    """All network namespaces by inode number, and whose things were too large to be looked at whole."""
+    """All network namespaces by inode number, and the processes that had too much to be read completely."""
 
     namespaces: tuple[NetworkNamespace, ...] | Unknown
     overlooked: tuple[Overlooked, ...] = ()
@@ -46,12 +46,12 @@ class Witnessed:
 def witnessed(proc: Proc, asked: Asked) -> Witnessed:
     """Every network namespace of the node, as far as it matters for these addresses.
 
-    One that cannot be read has Unknown addresses, which keeps every lease. Not so one that nobody keeps but who is
-    confined (host/kernel/whose.py), by descriptors or mounts, and in which nothing runs: that is overlooked, and named.
-    It is no pod's: in the network of a pod run its processes, or the monitor of its virtual machine, and the runtime
-    that has made it keeps it by a mount or a process of the node's own. Whoever hides a namespace so hides its own, and
-    no pod can make another one's unseen. A namespace that something runs in is read whatever it is like: if its tables
-    are too long, the kernel is asked for each address by itself.
+    A namespace that cannot be read gets Unknown addresses, which keeps every lease. The exception is a namespace in
+    which nothing runs and that only confined processes keep, by descriptors or mounts (host/kernel/holders.py): it is
+    reported as overlooked. It cannot be a pod's: a pod's network has its processes or its virtual machine's monitor in
+    it, and the runtime keeps it by a mount or a process of the node's own. So a pod can hide its own namespaces, but no
+    other pod's. A namespace with processes is always read: if its tables are too long, the kernel is asked about each
+    address.
     """
     budget = Budget(proc)
     with closing(Census()) as census:
@@ -73,7 +73,7 @@ def witnessed(proc: Proc, asked: Asked) -> Witnessed:
 
 
 def network_namespaces(proc: Proc, asked: Asked = EVERYTHING) -> tuple[NetworkNamespace, ...] | Unknown:
-    """The same for whoever can leave nothing out: Unknown where something was overlooked."""
+    """The same for callers that need all of them: Unknown if anything was overlooked."""
     seen = witnessed(proc, asked)
     if seen.overlooked and not isinstance(seen.namespaces, Unknown):
         one = seen.overlooked[0]
@@ -82,7 +82,7 @@ def network_namespaces(proc: Proc, asked: Asked = EVERYTHING) -> tuple[NetworkNa
 
 
 def pinned(proc: Proc) -> list[str]:
-    """Where network namespaces are kept alive by a mount. OSError where the mount tables cannot be read."""
+    """Where mounts, open files and tap devices keep network namespaces. OSError if not every process could be read."""
     budget = Budget(proc)
     with closing(Census()) as census:
         take(proc, census, budget)
@@ -92,7 +92,7 @@ def pinned(proc: Proc) -> list[str]:
 
 
 def tables(net: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """All local addresses and host routes in a `net` directory of proc(5). OSError, also where there are too many."""
+    """All local addresses and host routes in a `net` directory of proc(5). OSError, also if there are too many."""
     found = read_tables(net, Filter(EVERYTHING, _NODE_ADDRESSES), _NODE_S)
     if found.cut or found.more:
         raise OSError(errno.EFBIG, "its tables are too long to be read", net)
@@ -109,9 +109,9 @@ def _named(budget: Budget) -> tuple[Overlooked, ...]:
 
 
 def _again(failed: dict[int, OSError], reader: "_Reader") -> list[NetworkNamespace]:
-    """Those that could not be read, looked for once more: what nothing refers to any more has ended meanwhile.
+    """Look once more for those that could not be read. If nothing refers to one any more, it has ended meanwhile.
 
-    One look for all of them, for a pod may make and end namespaces as fast as it likes.
+    One census for all of them: a pod may make and end namespaces as fast as it likes.
     """
     found: list[NetworkNamespace] = []
     with closing(Census()) as census:
@@ -135,7 +135,7 @@ def _again(failed: dict[int, OSError], reader: "_Reader") -> list[NetworkNamespa
 
 @dataclass(slots=True)
 class _Reader:
-    """Reads namespaces, one after the other; each in the time that whoever is in it, or keeps it, has left."""
+    """Reads one namespace after the other, each within the time left to the processes in it or keeping it."""
 
     proc: Proc
     budget: Budget
@@ -143,16 +143,16 @@ class _Reader:
     node: int | None
     spent: float = 0.0
     shares: dict[str, float] = field(default_factory=dict)
-    trusted_mounts: set[str] | None = None  # mount namespaces of the node's own processes, as /proc names them
+    trusted_mounts: set[str] | None = None  # mount namespaces of the node's own processes, as named in /proc
 
     def read(self, inode: int, places: Places) -> NetworkNamespace:
-        """Try every way in. OSError where none leads there."""
+        """Try every way in. OSError if none works."""
         problem: OSError | None = None
         for pid, task in places.tasks:
             try:
                 with self._charged(pid):
                     seconds = self._seconds(inode, pid)
-                    # Whoever has used up his share has each address asked for, which takes a tenth of the time.
+                    # With the share used up, the kernel is asked about each address: that takes a tenth of the time.
                     found = read_tables(f"{task}/net", self.filter, seconds) if seconds else Tables((), (), cut=True)
                 if inode_of(task) == inode:
                     way = Handle(pid, "", f"{task}/ns/net")
@@ -187,7 +187,7 @@ class _Reader:
         lost: tuple[str, ...] | Unknown = routes
         pid = places.tasks[0][0] if places.tasks else way.pid
         if self.budget.whose(pid).confined:
-            # Routes to a pod are the node's: what others route to has no address by it.
+            # Only the node's own routes lead to a pod: a route in somebody else's namespace gives it no address.
             self.budget.give_up(pid, "the tables of its network")
         else:
             lost = unseen(Code.TOO_MANY_ROUTES, inode=inode, where=self.where(places))
@@ -205,20 +205,20 @@ class _Reader:
         return in_thread(enter, _NODE_S)
 
     def where(self, places: Places) -> str:
-        """One place it was seen, in words."""
+        """One place where it was seen, for people."""
         if places.handles:
             return places.handles[0].where
         pid = places.tasks[0][0]
         return f"process {pid} ({self.proc.name(pid)})"
 
     def nobodys(self, places: Places) -> bool:
-        """Whether nothing runs in it, and only who is confined keeps it: see `witnessed`."""
+        """Whether nothing runs in it and only confined processes keep it: see `witnessed`."""
         return not places.tasks and all(
             self.budget.whose(handle.pid).confined and not self._with_the_node(handle) for handle in places.handles
         )
 
     def _with_the_node(self, handle: Handle) -> bool:
-        """Whether it is a mount that one of the node's own sees as well. Asked of all processes once."""
+        """Whether one of the node's own processes sees the same mount. All processes are asked once."""
         if self.trusted_mounts is None:
             self.trusted_mounts = set()
             for pid in self.proc.pids():
@@ -244,7 +244,7 @@ class _Reader:
         owner = self.budget.whose(pid)
         if not owner.confined:
             return _NODE_S
-        # So that all have been read before the whole of it is over: what is left is for asking for each address.
+        # Finish before the whole budget is used up: the rest is for asking about single addresses.
         late = time.monotonic() - self.budget.began > _LATE_S
         return 0.0 if late else SHARE_S - self.shares.get(owner.share, 0.0)
 

@@ -1,6 +1,6 @@
-"""The rules and sets of nf_tables in the network namespace of the calling thread, as the kernel has them.
+"""The rules and sets of nf_tables in the network namespace of the calling thread, in the kernel's format.
 
-nfnetlink, as in <linux/netfilter/nfnetlink.h> and <linux/netfilter/nf_tables.h>. Standard library only.
+Over nfnetlink, as in <linux/netfilter/nfnetlink.h> and <linux/netfilter/nf_tables.h>. Standard library only.
 """
 
 import errno
@@ -18,11 +18,11 @@ _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _ERROR, _DONE, _INTERRUPTED = 2, 3, 0x10
 _HEADER: Final = struct.Struct("=IHHII")
 _FAMILY: Final = struct.Struct("=BBH")
-# Of a set: its table and its name. Of a request for its elements: the same two, by other numbers.
+# The table and the name of a set. A request for its elements has the same two under other numbers.
 _SET_TABLE, _SET_NAME = 1, 2
 _ELEMENTS_TABLE, _ELEMENTS_SET = 1, 2
 _NESTED: Final = 0x3FFF
-_MOST: Final = 256 << 20  # bytes of all answers
+_MOST: Final = 256 << 20  # bytes, of all answers together
 _SETS: Final = 20_000
 _SECONDS: Final = 20.0
 _TIMES: Final = 5
@@ -30,9 +30,9 @@ _NONE: Final = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL, errno.ENO
 
 
 def rules() -> Iterator[bytes]:
-    """What each rule and each set's elements consist of, attributes of netlink; nothing where there is no nf_tables.
+    """The netlink attributes of each rule and of each set's elements; nothing if the kernel has no nf_tables.
 
-    OSError where the kernel refuses, or where there is more than the bounds allow or it changes again and again.
+    OSError if the kernel refuses, if there is more than the limits allow, or if it keeps changing.
     """
     try:
         family = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
@@ -53,25 +53,25 @@ def rules() -> Iterator[bytes]:
         if len(sets) > _SETS:
             raise OSError(errno.E2BIG, f"there are more than {_SETS} sets in nf_tables")
         for one in sets:
-            # What a dump hands out begins with the family.
+            # Each message of a dump begins with the family.
             names = _attributes(one[_FAMILY.size :])
             payload = _attribute(_ELEMENTS_TABLE, names[_SET_TABLE]) + _attribute(_ELEMENTS_SET, names[_SET_NAME])
             try:
                 yield from table.dump(_GETSETELEM, one[0], payload)
             except OSError as error:
                 if error.errno != errno.ENOENT:
-                    raise  # otherwise it has been removed meanwhile
+                    raise  # ENOENT: it has been removed meanwhile
 
 
 class _Table:
-    """One conversation with the kernel, and the bounds of it."""
+    """One conversation with the kernel, within the limits."""
 
     def __init__(self, asked: socket.socket) -> None:
         self._socket, self._number, self._left = asked, 0, _MOST
         self._until = time.monotonic() + _SECONDS
 
     def dump(self, what: int, family: int, payload: bytes) -> list[bytes]:
-        """The bodies of all answers, each from its family on; made again where it changed meanwhile."""
+        """The bodies of all answers, each starting with its family. Repeated if the tables changed meanwhile."""
         for _ in range(_TIMES):
             found = self._once(what, family, payload, _REQUEST | _DUMP)
             if found is not None:
@@ -79,7 +79,7 @@ class _Table:
         raise OSError(errno.EAGAIN, "nf_tables changes faster than it can be read")
 
     def there(self) -> bool:
-        """Whether the kernel has nf_tables at all: then it knows of which generation they are."""
+        """Whether the kernel has nf_tables at all: it can then tell their generation."""
         try:
             self._once(_GETGEN, 0, b"", _REQUEST | _ACK)
         except OSError as error:

@@ -1,10 +1,10 @@
-"""Namespaces as files: which file is one, and opening it by a place that a pod may have made.
+"""Namespaces as files: recognizing them, and opening them at a path that a pod may have made.
 
-Such a place is a mount of its own, or one of its descriptors, and what lies there may be a FIFO, a device, a link to a
-file of the node's, or a file system that answers when a pod likes. So nothing is opened before it is known to be the
-namespace: first it is opened as a place (O_PATH), which calls nobody; no link is followed on the way; and its file
-system and inode number, as the kernel has them without asking anybody (statx(2), AT_STATX_DONT_SYNC), say that it is
-the one: nsfs is mounted once for all. Only then is it opened. Standard library only.
+Such a path is a mount point, or a descriptor of the pod's. It may lead to a FIFO, a device, a link to a file of the
+node's, or a file system that answers when the pod likes. So nothing is opened before it is known to be the namespace.
+First it is opened as a path (O_PATH), which asks no file system and follows no link. Then the kernel's own record of
+its file system and inode number (statx(2), AT_STATX_DONT_SYNC) identifies it: there is only one nsfs. Only then is it
+opened. Standard library only.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from typing import Final, Literal
 Kind = Literal["net", "mnt"]
 
 _PLACE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-# openat2(2) has one number on every architecture, as all system calls since 2019.
+# openat2(2) has the same number on every architecture, like all system calls since 2019.
 _OPENAT2: Final = 437
 _NO_MAGICLINKS, _NO_SYMLINKS, _IN_ROOT, _CACHED = 0x02, 0x04, 0x10, 0x20
 _ABSENT: Final = (errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG)  # an old kernel, or a seccomp filter
@@ -30,9 +30,9 @@ _statx = getattr(_libc, "statx", None)
 
 
 def identity(path: str, dir_fd: int = _AT_FDCWD) -> tuple[int, int]:
-    """Device and inode number of a file, links followed, without a word to whoever serves its file system. OSError.
+    """Device and inode number of a file. Follows links, and does not ask the server of its file system. OSError.
 
-    With "" for a path, of the open file `dir_fd`.
+    With "" as the path: of the open file `dir_fd`.
     """
     if _statx is None:  # a C library before 2018
         info = os.fstat(dir_fd) if not path else os.stat(path, dir_fd=None if dir_fd == _AT_FDCWD else dir_fd)
@@ -48,12 +48,12 @@ def identity(path: str, dir_fd: int = _AT_FDCWD) -> tuple[int, int]:
 
 @cache
 def device() -> int:
-    """nsfs's device number. OSError."""
+    """The device number of nsfs. OSError."""
     return os.stat("/proc/self/ns/net").st_dev
 
 
 def kind_of(path: str, inode: int) -> Kind | None:
-    """The kind of the namespace that a link of /proc leads to, which is known to be one; None for other kinds."""
+    """The kind of the namespace that this link of /proc leads to; None for other kinds. OSError, also if replaced."""
     place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     fd = _opened(place, inode, path, None)
     try:
@@ -64,14 +64,14 @@ def kind_of(path: str, inode: int) -> Kind | None:
 
 
 def open_namespace(path: str, inode: int) -> int:
-    """Open what a link of /proc leads to (`/proc/7/fd/5`), if it is that namespace. OSError; ENOENT if it is not."""
+    """Open the namespace that a link of /proc leads to (`/proc/7/fd/5`). OSError; ENOENT if it is another file."""
     return _opened(os.open(path, os.O_PATH | os.O_CLOEXEC), inode, path, None)
 
 
 def open_mounted(root: str, point: str, inode: int, *, procfs: int | None = None) -> int:
-    """The same for a mount point as the process with this root directory names it. OSError.
+    """The same for a mount point, as named by the process with this root directory. OSError.
 
-    `procfs` is our own /proc, opened before, for a thread in a mount namespace that has another one or none.
+    `procfs` is an open descriptor of our /proc, for a thread in a mount namespace that has another /proc or none.
     """
     top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -82,7 +82,7 @@ def open_mounted(root: str, point: str, inode: int, *, procfs: int | None = None
 
 
 def _opened(place: int, inode: int, path: str, procfs: int | None) -> int:
-    """Consumes `place`."""
+    """Open the file at `place` if it is this namespace. Closes `place`."""
     try:
         if identity("", place) != (device(), inode):
             raise FileNotFoundError(errno.ENOENT, "something else is there now", path)
@@ -93,11 +93,11 @@ def _opened(place: int, inode: int, path: str, procfs: int | None) -> int:
 
 
 def _beneath(top: int, point: str) -> int:
-    """A place below the open directory. OSError; ELOOP where a link is on the way.
+    """Open a path below the directory `top` (O_PATH). OSError; ELOOP if there is a link on the way.
 
-    What is in the way of a mount point is in the kernel's cache for as long as it is one, so nobody has to be called
-    to get there; RESOLVE_CACHED sees to it. Some file systems (overlayfs over others, NFS) want to be asked all the
-    same: for these it is tried without.
+    The path to a mount point stays in the kernel's cache for as long as it is one, so no file system has to be asked:
+    RESOLVE_CACHED ensures that. Some file systems (overlayfs over others, NFS) insist on being asked. For them it is
+    tried without RESOLVE_CACHED.
     """
     for resolve in (_IN_ROOT | _NO_SYMLINKS | _NO_MAGICLINKS | _CACHED, _IN_ROOT | _NO_SYMLINKS | _NO_MAGICLINKS):
         how = struct.pack("=QQQ", _PLACE, 0, resolve)
@@ -111,7 +111,7 @@ def _beneath(top: int, point: str) -> int:
 
 
 def _step_by_step(top: int, point: str) -> int:
-    """For kernels before 5.6: a link is opened as itself, and then nothing is below it (ENOTDIR)."""
+    """For kernels before 5.6. A link is opened as itself, so nothing can be opened below it (ENOTDIR)."""
     here = os.dup(top)
     for part in point.split("/"):
         if part in ("", "."):

@@ -1,7 +1,7 @@
-"""A look at one process that may not answer: from whoever cannot wait.
+"""Reading a process that may not answer, for callers that cannot wait.
 
-What /proc shows of a process waits for as long as that is in the middle of an execve(2), and there it may wait itself:
-for a file system that a pod serves, of which a file is closed on the way. Standard library only.
+Much of what /proc shows of a process blocks while that is in the middle of an execve(2). The execve may itself wait for
+a file system that a pod serves, because it closes files there. Standard library only.
 """
 
 import errno
@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 PATIENCE_S: Final = 0.25
-_MOST: Final = 1024  # threads that are left behind
+_MOST: Final = 1024  # abandoned threads
 
 _T = TypeVar("_T")
-_left: dict[int, threading.Thread] = {}  # by process; one that still waits is not asked again
+_left: dict[int, threading.Thread] = {}  # by process ID; a process is not asked again while its thread waits
 
 
 def ask(pid: int, look: Callable[[], _T]) -> _T:
-    """What `look` returns or raises; OSError (ETIMEDOUT) where the process does not answer soon, or did not before.
+    """What `look` returns or raises. OSError (ETIMEDOUT) if the process does not answer within PATIENCE_S.
 
-    EAGAIN where too many do not.
+    ETIMEDOUT also while an earlier look at it still blocks. EAGAIN if too many processes do not answer.
     """
     for other, thread in list(_left.items()):
         if not thread.is_alive():
@@ -40,7 +40,7 @@ def ask(pid: int, look: Callable[[], _T]) -> _T:
         thread = threading.Thread(target=body, daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the kernel's EAGAIN, as threading says it
+        except RuntimeError as error:  # the kernel's EAGAIN, as threading reports it
             raise BlockingIOError(errno.EAGAIN, str(error)) from None
         thread.join(PATIENCE_S)
         if thread.is_alive():

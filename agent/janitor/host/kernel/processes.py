@@ -1,8 +1,8 @@
-"""Processes that speak for a lease: shims and monitors by their command line, CNI plugins by their environment.
+"""Processes that use a lease: shims and monitors by their command line, CNI plugins by their environment.
 
-Of a command line only the IDs that somebody asks about are kept, and of an environment only CNI's own variables:
-evidence is made to be handed on, and command lines hold secrets. And any pod may fill its command lines with megabytes
-of words that look like IDs, in as many processes as it likes: they are read one at a time, and nothing of them stays.
+Of a command line only the IDs that were asked about are kept, and of an environment only CNI's own variables: evidence
+is meant to be shared, and command lines contain secrets. A pod may also fill the command lines of any number of
+processes with megabytes of words that look like IDs, so they are read one at a time and not kept.
 """
 
 import errno
@@ -20,23 +20,23 @@ from janitor.host.files import printable, read_bounded, unknown
 from janitor.host.kernel.budget import Allowance, Budget, each, read_whole
 from janitor.host.kernel.procfs import Proc
 
-# execve(2) takes at most 6 MiB of words and environment together (fs/exec.c): no runtime can have said more.
+# execve(2) takes at most 6 MiB of arguments and environment together (fs/exec.c), so no runtime can pass more.
 _LIMIT: Final = 8 << 20
 _WORDS: Final = "its command line and environment"
-_THREADS_MOST: Final = 64  # of a process whose first one has ended, of which most may have, too
+_THREADS_MOST: Final = 64  # of a process whose first thread has ended; most of the others may have ended, too
 _ID: Final = re.compile(rb"(?<![0-9A-Za-z])[0-9a-f]{64}(?![0-9A-Za-z])")
 _CNI: Final = re.compile(rb"CNI_(COMMAND|CONTAINERID)=([^\0]{0,128})")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The container IDs that a process's word can matter for; and of damaged leases, what their IDs begin with."""
+    """The container IDs of interest, and the first characters of the IDs in damaged leases."""
 
     ids: frozenset[str]
     fragments: tuple[str, ...] = ()
 
     def named_in(self, words: bytes) -> tuple[str, ...]:
-        """Those of the IDs that are among these words, and one that begins with each fragment."""
+        """The requested IDs among these words, and for each fragment one ID that begins with it."""
         found: dict[str, None] = {}
         fragments = self.fragments
         for match in _ID.finditer(words):
@@ -51,18 +51,18 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """The processes that say something, by process ID, and whose words were too many to be read."""
+    """The processes that name an ID or are a CNI plugin, and those whose words were too many to be read."""
 
     processes: tuple[Process, ...] | Unknown
     overlooked: tuple[Overlooked, ...] = ()
 
 
 def spoken(proc: Proc, asked: Asked) -> Spoken:
-    """Every process that names an ID that is asked about, or is a CNI plugin at work.
+    """Every process that names a requested ID or is a running CNI plugin.
 
-    Unknown as soon as one of the node's own cannot be read: it could have been the one. Not so a process that is
-    confined (host/kernel/whose.py): shims, monitors and the plugins they wait for are the runtime's, on the node, and
-    root's; what a container says of IDs was never more than a reason to keep.
+    Unknown as soon as one of the node's own cannot be read: it could have been the one. A confined process
+    (host/kernel/holders.py) may be left out: shims, monitors and the plugins they wait for are the runtime's and run on
+    the node as root. What a container says about IDs can only ever keep a lease.
     """
     found: list[Process] = []
     budget = Budget(proc)
@@ -81,13 +81,13 @@ def spoken(proc: Proc, asked: Asked) -> Spoken:
 
 
 def processes(proc: Proc, asked: Asked) -> tuple[Process, ...] | Unknown:
-    """The same, without who was overlooked."""
+    """The same, without the overlooked ones."""
     return spoken(proc, asked).processes
 
 
 def command_line(proc: Proc, pid: int) -> list[str]:
-    """The words of a process's command line, also where a title is written over them. OSError where it has ended."""
-    # psutil would wait for ever for a FIFO, in a tree that is no procfs.
+    """The arguments of a process, even if it has overwritten them with a title. OSError if it has ended."""
+    # In a tree that is no procfs, psutil would wait forever for a FIFO.
     if not all(stat.S_ISREG(os.stat(f"{proc.path}/{pid}/{name}").st_mode) for name in ("stat", "cmdline")):
         raise OSError(errno.EINVAL, "not a regular file", f"{proc.path}/{pid}")
     with _procfs(proc):
@@ -98,7 +98,7 @@ def command_line(proc: Proc, pid: int) -> list[str]:
 
 
 def _read(pid: int, proc: Proc, asked: Asked, budget: Budget) -> Process | str | None:
-    """What it says; in words what of it was too much; None where it says nothing, or has ended."""
+    """What it says; a str names what was too long to read; None if it says nothing or has ended."""
     with Allowance(budget, pid) as allowance:
         try:
             if not allowance.left():
@@ -106,10 +106,10 @@ def _read(pid: int, proc: Proc, asked: Asked, budget: Budget) -> Process | str |
             place = f"{proc.path}/{pid}"
             words = read_whole(f"{place}/cmdline", _LIMIT, allowance)
             if words == b"" and (other := _another_thread(pid, proc)):
-                # The memory of a process whose first thread has ended is shown by the others.
+                # The first thread has ended: the process's memory is visible through the others.
                 place = other
                 words = read_whole(f"{place}/cmdline", _LIMIT, allowance)
-            # Read raw: psutil ends an environment at the first empty string, and a plugin may be started with one.
+            # Read raw: psutil stops at the first empty string, and a plugin may be started with one in its environment.
             variables = read_whole(f"{place}/environ", _LIMIT, allowance)
             if words is None or variables is None:
                 return _WORDS
@@ -128,7 +128,7 @@ def _read(pid: int, proc: Proc, asked: Asked, budget: Budget) -> Process | str |
 
 
 def _holder(pid: int, budget: Budget) -> Holder:
-    """Whose it is. What it says counts whether or not that can be told."""
+    """Whose it is. Empty if that cannot be determined: what the process says counts all the same."""
     try:
         return budget.register.holder(pid)
     except OSError:
@@ -139,7 +139,7 @@ def _cni(variables: bytes) -> tuple[str, str]:
     command = container_id = ""
     for found in _CNI.finditer(variables):
         if variables[found.start() - 1]:
-            continue  # within another variable
+            continue  # part of another variable
         if found[1] == b"COMMAND":
             command = printable(os.fsdecode(found[2][:16]))
         else:
@@ -148,9 +148,9 @@ def _cni(variables: bytes) -> tuple[str, str]:
 
 
 def _another_thread(pid: int, proc: Proc) -> str:
-    """A thread that is still alive, where the first one is not; "" where there is none, as of the kernel's own."""
+    """A live thread, if the first one has ended; "" if there is none, as for kernel threads."""
     try:
-        # The kernel's threads have one thread each, and so has a process that ended whole.
+        # Kernel threads have one thread each, and so has a process that has ended completely.
         if os.stat(f"{proc.path}/{pid}/task").st_nlink <= 3:
             return ""
         with os.scandir(f"{proc.path}/{pid}/task") as threads:
@@ -164,7 +164,7 @@ def _another_thread(pid: int, proc: Proc) -> str:
 
 
 class _procfs:  # noqa: N801 (reads as the function it stands for)
-    """psutil reads the procfs that a module variable names; set it for as long as it is used."""
+    """psutil reads the procfs that a module variable names: set it for the duration of a call."""
 
     def __init__(self, proc: Proc) -> None:
         self.path = proc.path

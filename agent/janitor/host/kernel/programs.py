@@ -1,7 +1,7 @@
 """Finding and running the node's own programs, as root and in the node's namespaces.
 
-A program is looked for only in directories that the distribution or the node's configuration names; what is run is the
-very file that was judged (trusted.py), by its descriptor. Standard library only.
+Programs are looked for only in directories that the distribution or the node's configuration names. The file that was
+judged (trusted.py) is the one that runs: it is executed by its descriptor. Standard library only.
 """
 
 import os
@@ -36,13 +36,13 @@ DISTRIBUTION_DIRS: Final = (
     "/snap/microk8s/current/usr/sbin", "/snap/microk8s/current/sbin", "/snap/microk8s/current/usr/bin",
     "/snap/microk8s/current/bin",
 )  # fmt: skip
-"""Where k3s, RKE2, k0s and microk8s bring their own; `*` is one directory of any name."""
+"""Where k3s, RKE2, k0s and microk8s have their own programs. `*` is one directory of any name."""
 
 KEY: Final = "program_dirs"
-"""The setting with directories that the operator vouches for."""
+"""The setting that lists directories which the operator vouches for."""
 
 _TOOLS: Final = ("iptables", "ip6tables", "nft", "ipset", "ebtables", "conntrack", "sysctl", "firewall-cmd")
-"""What CNI plugins run by name."""
+"""Programs that CNI plugins run by name."""
 _STARS: Final = 64
 _HEAD: Final = 512
 _LIMIT: Final = 4 << 20
@@ -51,12 +51,12 @@ _GRACE_S: Final = 0.2
 
 
 class NotRun(Exception):  # noqa: N818 (it is a verdict)
-    """A program is not there, not trusted, or did not do what it was run for; the sentence says which and why."""
+    """A program is missing, not trusted, or failed to do what it was run for. The sentence says which, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a program ended, and what it said."""
+    """How a program ended, and its output."""
 
     returncode: int
     stdout: bytes
@@ -67,7 +67,7 @@ class Done:
 class Programs:
     """The programs of one node, at one moment. `named` are directories that the operator vouches for.
 
-    `base` is the node's root as seen from here; `proc` is None where programs run where we are.
+    `base` is the node's root as janitor sees it. `proc` is None if programs run in janitor's own namespaces.
     """
 
     base: str
@@ -77,9 +77,9 @@ class Programs:
     mounts: Mapping[str, Mount] | None = field(default=None, repr=False)
 
     def locate(self, name: str, directories: Sequence[str], *, strict: bool = False) -> str:
-        """The path of the program in the first of these directories that has it and may be trusted. NotRun.
+        """The path of the program in the first of these directories that has it and can be trusted. NotRun.
 
-        `strict`: one that may not be trusted is not passed over, for programs of which another copy would not do.
+        `strict`: an untrusted copy is not skipped but ends the search, for programs that another copy cannot replace.
         """
         refused: Untrusted | None = None
         if not name or "/" in name:
@@ -106,17 +106,17 @@ class Programs:
         raise NotRun(f"{name} is in none of {', '.join(directories) or 'the directories that the node names'}")
 
     def open(self, path: str, *, directory: bool = False) -> int:
-        """As open_trusted; in the operator's directories it does not matter what pods see."""
+        """As open_trusted. In the directories that the operator vouches for, pods may have mounts."""
         vouched = any(path == one or path.startswith(f"{one.rstrip('/')}/") for one in self.named)
         exposed = Exposed({}) if vouched else self.exposed
         return open_trusted(self.base, path, exposed, directory=directory, mounts=self.mounts)
 
     def read(self, path: str, limit: int) -> bytes:
-        """A configuration file that only root can have written. Untrusted, or OSError also for what is longer."""
+        """A configuration file that only root can have written. Untrusted; OSError, also beyond `limit` bytes."""
         return _read(self.open(path), limit)
 
     def trusted(self, patterns: Sequence[str], tools: Sequence[str] = ()) -> tuple[str, ...]:
-        """Those of the directories that are there and trusted, and hold none of these tools that is not."""
+        """The directories that exist and are trusted, and in which each of `tools`, if present, is trusted."""
         found = []
         for path in self.expanded(patterns):
             try:
@@ -125,18 +125,18 @@ class Programs:
                     try:
                         os.close(self.open(f"{path}/{tool}"))
                     except OSError:
-                        continue  # it is not there
+                        continue  # it does not exist
             except (Untrusted, OSError):
                 continue
             found.append(path)
         return tuple(found)
 
     def expanded(self, patterns: Sequence[str]) -> tuple[str, ...]:
-        """The paths with each `/*` replaced by what is there, the newest first. One `*` a path."""
+        """The paths, with `/*` replaced by each entry that exists, newest first. At most one `*` per path."""
         return tuple(dict.fromkeys(path for pattern in patterns for path in self._matching(pattern)))
 
     def search_path(self) -> tuple[str, ...]:
-        """What PATH is for a program that runs others."""
+        """The PATH for a program that runs others."""
         return self.trusted((*self.named, *SYSTEM_DIRS, *DISTRIBUTION_DIRS), _TOOLS)
 
     def run(
@@ -148,9 +148,9 @@ class Programs:
         timeout_s: float = 30,
         limit: int = _LIMIT,
     ) -> Done:
-        """Run the program with the path argv[0] in the node's mount and network namespace, to its end. NotRun.
+        """Run the program at the path argv[0] in the node's mount and network namespaces, until it ends. NotRun.
 
-        It gets no environment but this and a PATH; what it starts and leaves behind ends with it.
+        Its environment is only a PATH, LC_ALL and `environment`. Processes that it leaves behind are killed.
         """
         name = argv[0].rpartition("/")[2]
         fds: list[int] = []
@@ -186,7 +186,7 @@ class Programs:
         return _attend(process, name, stdin, time.monotonic() + timeout_s, timeout_s, limit)
 
     def _prepare(self, argv: Sequence[str], fds: list[int]) -> tuple[list[str], int]:
-        """The words and the descriptor to execute: of a script it is the interpreter's, and the script is a word."""
+        """What to execute: arguments and descriptor. A script is an argument of its interpreter, which is executed."""
         fds.append(self.open(argv[0]))
         line = _first_line(fds[0])
         if line is None:
@@ -199,10 +199,10 @@ class Programs:
         return words, fds[1]
 
     def _entrance(self, fds: list[int]) -> Callable[[], None]:
-        """How a thread of its own gets into the node's namespaces."""
+        """A function that moves a thread of its own into the node's namespaces."""
         steps: list[tuple[int, int]] = []
         if self.proc is not None:
-            # A service of systemd's may have a mount namespace of its own; its paths are the node's all the same.
+            # janitor as a systemd service may have its own mount namespace, but paths in it are the node's.
             kinds = (("net", CLONE_NEWNET),) if self.base == "/" else (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS))
             for kind, flag in kinds:
                 fds.append(os.open(f"{self.proc.path}/1/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC))
@@ -212,14 +212,14 @@ class Programs:
 
         def enter() -> None:
             if any(flag == CLONE_NEWNS for _, flag in steps):
-                call("unshare", CLONE_FS)  # threads share their root directory, and setns(2) refuses those that do
+                call("unshare", CLONE_FS)  # setns(2) refuses a thread that shares its root directory with others
             for fd, flag in steps:
                 call("setns", fd, flag)
 
         return enter
 
     def _matching(self, pattern: str) -> list[str]:
-        """The directory itself, or for `*` all that there are, the newest first."""
+        """The directory itself; for `*`, every entry that exists, newest first."""
         above, star, rest = pattern.partition("/*")
         if not star:
             return [pattern]
@@ -244,7 +244,7 @@ class Programs:
 
 
 def programs_of(root: str, named: tuple[str, ...] = ()) -> Programs | Unknown:
-    """The programs of the node under `root`. Unknown where its pods' mounts cannot be seen."""
+    """The programs of the node under `root`. Unknown if its pods' mounts cannot be seen."""
     proc = find_proc(root)
     if isinstance(proc, Unknown):
         return proc
@@ -257,7 +257,7 @@ def programs_of(root: str, named: tuple[str, ...] = ()) -> Programs | Unknown:
 
 
 def programs_here() -> Programs | Unknown:
-    """Those of the system that janitor itself runs on, to look at a disk of another: what pods see, if that shows."""
+    """The programs of janitor's own system, for a look at another system's disk. Pods' mounts count if visible."""
     proc = find_proc("/")
     exposed = exposed_mounts(proc, Whose(proc).contained) if isinstance(proc, Proc) else proc
     return _made("/", None, Exposed({}) if isinstance(exposed, Unknown) else exposed, ())
@@ -271,7 +271,7 @@ def _made(base: str, proc: Proc | None, exposed: Exposed, named: tuple[str, ...]
 
 
 class Recent:
-    """The programs of a node as they were less than some seconds ago: looking at all mounts of all pods takes time."""
+    """The programs of a node, at most some seconds old: reading all mounts of all pods takes time."""
 
     def __init__(self, root: str, named: tuple[str, ...]) -> None:
         self._root, self._named = root, named
@@ -287,7 +287,7 @@ class Recent:
 
 
 def _read(fd: int, limit: int) -> bytes:
-    """The file behind an O_PATH descriptor, which is closed. OSError for what is longer."""
+    """The contents of the file behind an O_PATH descriptor, which is closed. OSError if it is longer than `limit`."""
     try:
         reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     finally:
@@ -300,7 +300,7 @@ def _read(fd: int, limit: int) -> bytes:
 
 
 def _first_line(fd: int) -> str | None:
-    """What follows the `#!` of a script; None for what is none."""
+    """The rest of a script's `#!` line; None if it is no script."""
     reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         head = os.read(reader, _HEAD)
@@ -317,7 +317,7 @@ def _first_line(fd: int) -> str | None:
 def _attend(
     process: "subprocess.Popen[bytes]", name: str, stdin: bytes, until: float, seconds: float, limit: int
 ) -> Done:
-    """Feed it, hear it and see it end. Whatever comes of that, nothing of its session is left."""
+    """Write its input, read its output and wait for its end. In any case, its whole session is killed."""
     heard: dict[int, bytearray] = {}
     try:
         with selectors.DefaultSelector() as ears:
@@ -347,7 +347,7 @@ def _attend(
                 if not ended and time.monotonic() > until:
                     raise NotRun(f"{name} did not end within {seconds:g} s")
                 if not ended and _has_ended(process.pid):
-                    # Somebody whom it has started may hold its output open for ever.
+                    # A process that it started may hold its output open forever.
                     ended, until = True, min(until, time.monotonic() + _GRACE_S)
         while not _has_ended(process.pid):
             if time.monotonic() > until:
@@ -360,7 +360,7 @@ def _attend(
 
 
 def _has_ended(pid: int) -> bool:
-    """Without taking its status: until that is taken, its number is nobody else's."""
+    """Does not reap it: until then, its process ID cannot be reused."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
@@ -368,7 +368,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        pass  # nobody is left of it, or only zombies
+        pass  # nothing is left of it, or only zombies
     try:
         process.wait(2)
     except subprocess.TimeoutExpired:
@@ -378,11 +378,11 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             if pipe is not None:
                 pipe.close()
         except OSError:
-            pass  # what was not read is of no use
+            pass  # what was not read is not needed
 
 
 def _write_some(fd: int, data: memoryview) -> memoryview:
-    """What is left to write; nothing where nobody reads it."""
+    """What is left to write; nothing if nobody reads it any more."""
     try:
         return data[os.write(fd, data[: 1 << 16]) :] if data else data
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Signals as something to wait for: a descriptor for poll(2), and which ones have come. Standard library only."""
+"""Signals as a descriptor for poll(2), and which of them have arrived. Standard library only."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ _NUMBERS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Signals:
-    """SIGTERM, SIGINT and SIGHUP interrupt nothing from here on. SIGHUP may have been blocked until now."""
+    """A context in which SIGTERM, SIGINT and SIGHUP only wake poll(2). Entering it unblocks SIGHUP."""
 
     def __enter__(self) -> Self:
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -28,11 +28,11 @@ class Signals:
         os.close(self._writer)
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """The descriptor, for poll."""
         return self._reader
 
     def received(self) -> frozenset[int]:
-        """Those that have come since it was asked last."""
+        """The signals that have arrived since the last call."""
         try:
             return frozenset(os.read(self._reader, 256))
         except BlockingIOError:

@@ -1,8 +1,8 @@
 """The network namespace of a tap device, by the descriptor that a virtual machine's monitor holds.
 
-The device keeps its namespace alive, and the descriptor the device: where the monitor has left that namespace, nothing
-else shows it. fdinfo says which descriptors are such (`iff:`, which no other file has); the kernel gives a copy of it
-(pidfd_getfd, Linux 5.6) and then the namespace (TUNGETDEVNETNS, 5.2). Standard library only.
+The descriptor keeps the device alive, and the device its namespace. If the monitor has left that namespace, nothing
+else shows it. fdinfo tells which descriptors are tap devices (`iff:`, which no other file has). The kernel then hands
+out a copy of the descriptor (pidfd_getfd, Linux 5.6) and its namespace (TUNGETDEVNETNS, 5.2). Standard library only.
 """
 
 import ctypes
@@ -12,17 +12,17 @@ from typing import Final
 
 from janitor.host.files import read_bounded
 
-_PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # one number on every architecture
-_PIDFD_THREAD: Final = os.O_EXCL  # Linux 6.9: of a thread that is not the first one of its process
+_PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # same number on every architecture
+_PIDFD_THREAD: Final = os.O_EXCL  # Linux 6.9: for a thread that is not the first one of its process
 _TUNGETDEVNETNS: Final = 0x54E3
 _LIMIT: Final = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def namespace_of(task: str, number: int) -> int | None:
-    """A descriptor of the namespace of the tap device that is descriptor `number` of this thread (`/proc/7/task/9`).
+    """Open the namespace of the tap device behind descriptor `number` of this thread (`/proc/7/task/9`).
 
-    None where it is none, or has no device yet, or the kernel is older than that.
+    None if it is no tap device, has no device yet, or the kernel is too old.
     """
     if not _is_tap(f"{task}/fdinfo/{number}"):
         return None
@@ -39,7 +39,7 @@ def namespace_of(task: str, number: int) -> int | None:
     if copy < 0:
         return None
     try:
-        # It may be another file by now, of which this would ask something else.
+        # Check again: the descriptor may be another file by now, on which this ioctl means something else.
         return fcntl.ioctl(copy, _TUNGETDEVNETNS) if _is_tap(f"/proc/self/fdinfo/{copy}") else None
     except OSError:
         return None

@@ -1,8 +1,8 @@
-"""Opening what is the node's own: root's all the way down, and nothing that a pod could have put there.
+"""Opening files that are the node's own: only root can have put them there, and no pod.
 
-For programs that janitor runs as root in the node's namespaces. A container's root is root: what it makes in its
-volumes is root's too, so the owner of a file says little where a pod's mounts lead. Whatever is in doubt is not
-trusted, and then it is not run. Standard library only.
+For programs that janitor runs as root in the node's namespaces. Root in a container is root on the node: its files in
+volumes belong to root, too, so ownership proves little where a pod's mounts lead. Anything in doubt is not trusted and
+not run. Standard library only.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from typing import Final
 from janitor.host.files import printable
 from janitor.host.kernel.mounts import Mount, mount_table
 
-_LINKS: Final = 40  # as the kernel's own (path_resolution(7))
+_LINKS: Final = 40  # the kernel's own limit (path_resolution(7))
 _COMPONENTS: Final = 400
 
 _OPENAT2: Final = 437  # on every architecture
@@ -25,7 +25,7 @@ _NO_MAGICLINKS: Final = 0x02
 _NO_SYMLINKS: Final = 0x04
 _PATH: Final = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
 
-# A kubelet's volumes, wherever its --root-dir is: they are pods' before and after those run.
+# A kubelet's volumes, for any --root-dir. They belong to pods even when those do not run.
 _VOLUMES: Final = re.compile(r"/pods/[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(/|$)")
 PODS_PLACES: Final = (
     "/var/lib/kubelet/pods", "/var/lib/k0s/kubelet/pods", "/var/snap/microk8s/common/var/lib/kubelet/pods",
@@ -46,12 +46,12 @@ class Untrusted(Exception):  # noqa: N818 (it is a verdict)
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """What pods may write to: (device as `major:minor`, root within the file system) -> whose it is, as text."""
+    """What pods may write to: (device as `major:minor`, root within the file system) -> whose it is, for people."""
 
     mounts: Mapping[tuple[str, str], str]
 
     def covers(self, device: str, path: str) -> str:
-        """Whose mount shows this `path` within the file system on `device`; "" where none does."""
+        """Whose mount shows `path` of the file system on `device`; "" if none does."""
         while True:
             if whose := self.mounts.get((device, path), ""):
                 return whose
@@ -63,11 +63,12 @@ class Exposed:
 def open_trusted(
     base: str, path: str, exposed: Exposed, *, directory: bool = False, mounts: Mapping[str, Mount] | None = None
 ) -> int:
-    """A descriptor (O_PATH) of the regular file, or directory, that `path` names in the node's root `base`.
+    """A descriptor (O_PATH) of the regular file, or directory, at `path` in the node's root `base`.
 
-    Every directory on the way is root's, writable by nobody else, and under no mount of `exposed`; a link is followed
-    where root owns it in such a directory. `base` is "/", "/proc/1/root" or where a disk is mounted, itself trusted;
-    `mounts` is its mount table, for whoever opens much at once. Raises Untrusted, or OSError for what is not there.
+    Every directory on the way is owned by root, writable by nobody else, and under no mount of `exposed`. A link is
+    followed if root owns it in such a directory. `base` is "/", "/proc/1/root" or the mount point of a disk, and itself
+    trusted. `mounts` is its mount table, for callers that open many files. Raises Untrusted, or OSError if there is no
+    such file.
     """
     table = mount_table(table_of(base)) if mounts is None else mounts
     stack = resolve(base, path, table, lambda place, name: _judge(place, name, path, exposed))
@@ -83,7 +84,7 @@ def open_trusted(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """One step of the way: its descriptor, its mount, where it is in the file system, and as the node names it."""
+    """One step on the way: its descriptor, its mount, its path within the file system, and its path on the node."""
 
     fd: int
     mount: str
@@ -95,9 +96,9 @@ class _Place:
 def resolve(
     base: str, path: str, mounts: Mapping[str, Mount], judge: Callable[[_Place, "_Place | None"], None]
 ) -> list[_Place]:
-    """Go there component by component; each is judged, with the directory it was found in, before the next is opened.
+    """Walk the path. Each component is judged, with the directory it is in, before the next one is opened.
 
-    The caller closes the descriptors of what it returns.
+    The caller closes the descriptors of the result.
     """
     stack = [_place(os.open(base, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY), None, "", base, mounts)]
     try:
@@ -134,7 +135,7 @@ def resolve(
 
 
 def _judge(here: _Place, above: _Place | None, path: str, exposed: Exposed) -> None:
-    """Untrusted where the component is not root's alone, or a pod has it in its mounts."""
+    """Raises Untrusted if others than root can write to the component, or if it is in a pod's mount."""
     status = os.fstat(here.fd)
     name = printable(here.named)
     of = "" if name == path else f", on the way to {path},"
@@ -146,7 +147,7 @@ def _judge(here: _Place, above: _Place | None, path: str, exposed: Exposed) -> N
     if above is not None and os.fstat(above.fd).st_mode & stat.S_ISVTX and here.mount != above.mount:
         raise Untrusted(f"{name}{of} is mounted where anybody may mount")
     if stat.S_ISLNK(status.st_mode):
-        return  # its mode says nothing, and nobody else may replace it in a directory that is root's
+        return  # a link's mode means nothing, and only root can replace it in a directory of root's
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if status.st_mode & stat.S_IWOTH and not sticky:
         raise Untrusted(f"{name}{of} can be written by everybody")
@@ -155,7 +156,7 @@ def _judge(here: _Place, above: _Place | None, path: str, exposed: Exposed) -> N
 
 
 def _pods_place(here: _Place) -> str:
-    """By name as well: the place may come to be while we look, or the kubelet's directory be another than usual."""
+    """Also by name: the directory may appear while we look, and the kubelet's may be elsewhere than usual."""
     for path in (here.named, here.inner):
         if _VOLUMES.search(path):
             return "a pod"
@@ -163,7 +164,7 @@ def _pods_place(here: _Place) -> str:
 
 
 def _has_list(fd: int) -> bool:
-    """Whether an access control list gives rights to others; its mask is what the group's bits show then (acl(5))."""
+    """Whether an access control list gives rights to others. The group bits then show its mask (acl(5))."""
     try:
         return bool(os.getxattr(f"/proc/self/fd/{fd}", "system.posix_acl_access"))
     except OSError as error:
@@ -171,7 +172,7 @@ def _has_list(fd: int) -> bool:
 
 
 def _place(fd: int, above: _Place | None, name: str, base: str, mounts: Mapping[str, Mount]) -> _Place:
-    """Where a descriptor is. It is closed where that cannot be told: OSError."""
+    """Where a descriptor is. OSError if that cannot be determined; the descriptor is closed then."""
     try:
         number = _mount_of(fd)
         mount = mounts.get(number)
@@ -212,7 +213,7 @@ class _How(ctypes.Structure):
 
 
 def _step(name: str, above: int, path: str) -> int:
-    """One component, which is not followed where it is a link: openat2(2), or openat(2) before Linux 5.6."""
+    """Open one component, without following a link: openat2(2), or openat(2) before Linux 5.6."""
     how = _How(_PATH, 0, _NO_MAGICLINKS | _NO_SYMLINKS)
     libc = ctypes.CDLL(None, use_errno=True)
     word = os.fsencode(name)
@@ -220,23 +221,23 @@ def _step(name: str, above: int, path: str) -> int:
     if fd >= 0:
         return fd
     error = ctypes.get_errno()
-    # A filter of system calls that is older than openat2 says EPERM.
+    # A seccomp filter older than openat2 returns EPERM.
     if error in (errno.ENOSYS, errno.EPERM):
         return os.open(name, _PATH, dir_fd=above)
     raise OSError(error, os.strerror(error), path)
 
 
 def close(stack: list[_Place]) -> None:
-    """All of their descriptors."""
+    """Close the descriptors of these places."""
     for place in stack:
         os.close(place.fd)
 
 
 def table_of(base: str) -> str:
-    """Where the mount table is that a root directory belongs to."""
+    """The path of the mount table that a root directory belongs to."""
     return f"{base.removesuffix('root')}mountinfo" if base.endswith("/1/root") else "/proc/thread-self/mountinfo"
 
 
 def within(path: str, above: str) -> bool:
-    """Whether a path is another one, or below it."""
+    """Whether `path` is `above` or below it."""
     return path == above or path.startswith(f"{above.rstrip('/')}/")

@@ -1,12 +1,12 @@
-"""Whose a process is, as far as the kernel shows it: the one place that takes a process for somebody.
+"""Whose a process is, as far as the kernel shows it. No other module identifies a process as a node component.
 
-Any pod may call its processes what it likes, hand them any arguments, and lay a file of any name at any path of its own
-root directory; an unprivileged user of the node may do the same. So a name says nothing here. A process is a component
-of the node if it is in process 1's PID, user and network namespaces, runs with root's user ID in all four forms, in the
-control group of a system service, of process 1 or of a session of root's, and executes a program that lies in process
-1's mount namespace where only root can have put it. That program's name says what the component is.
+A pod may give its processes any name and any arguments, and put a file of any name at any path in its root directory.
+An unprivileged user of the node may do the same. So a name alone proves nothing. A process is a component of the node
+if all of this holds: it is in process 1's PID, user and network namespaces; all four of its user IDs are root's; it is
+in the control group of a system service, of process 1, or of a session of root's; and its program lies in process 1's
+mount namespace, where only root can have put it. The program's name then says which component it is.
 
-What does not pass is nobody, and why is kept: it is said in a finding. Standard library only.
+Any other process is not believed, and the reason is kept for a finding. Standard library only.
 """
 
 import fcntl
@@ -46,7 +46,7 @@ _MOST_DISOWNED: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the kernel shows of one process; all of it was read between two looks at its start, which agreed."""
+    """What the kernel shows of one process. The start time was the same before and after all of it was read."""
 
     pid: int
     started_ns: int
@@ -60,24 +60,24 @@ class Facts:
 
     @property
     def name(self) -> str:
-        """What the executable is called."""
+        """The file name of the executable."""
         return self.program.rpartition("/")[2]
 
 
 @dataclass(slots=True)
 class Whose:
-    """Answers for one look at one node. Without the node's process 1 nobody is anybody: make none then."""
+    """Answers for one look at one node. Needs the node's process 1: without it, no process is accepted."""
 
     proc: Proc
     root: str = "/"  # the node's root directory, as in `procfs.node_root`
-    disowned: list[Disowned] = field(default_factory=list)  # who was not believed, and why; the first 64
+    disowned: list[Disowned] = field(default_factory=list)  # processes that were not believed, and why; the first 64
     _first: Facts | None = None
     _exposed: trusted.Exposed | Unknown | None = None
 
     def kubelets(self) -> dict[int, int]:
-        """The node's kubelets: process ID -> start, in ns of CLOCK_BOOTTIME. OSError where /proc cannot be listed.
+        """The node's kubelets: process ID -> start, in ns of CLOCK_BOOTTIME. OSError if /proc cannot be listed.
 
-        Whoever then reads something of one compares the start afterwards: process IDs are used again.
+        Callers compare the start again after they have read something of the process: process IDs are reused.
         """
         found = {}
         for pid in self.named("kubelet"):
@@ -93,7 +93,7 @@ class Whose:
         return found
 
     def not_the_nodes(self, pid: int, role: Role) -> Reason | None:
-        """Why this process is no component of the node in that role; None if it is one."""
+        """Why this process is not the node's component in that role; None if it is."""
         if not self.proc.kernel:
             return None
         try:
@@ -113,7 +113,7 @@ class Whose:
         return where.why or self._foreign_program(facts, where)
 
     def contained(self, pid: int) -> bool:
-        """Whether a process is in a container, or may be: not in process 1's PID and user namespaces and groups."""
+        """Whether a process is or may be in a container: outside process 1's PID and user namespaces and its groups."""
         if not self.proc.kernel:
             return False
         try:
@@ -128,10 +128,10 @@ class Whose:
         return not where.unit and any(facts.namespaces[kind] != first.namespaces[kind] for kind in ("pid", "user"))
 
     def makes_rules(self, pid: int) -> bool:
-        """Whether it can make rules in the node's network: it has CAP_NET_ADMIN where the kernel asks for that.
+        """Whether it can make rules in the node's network: it has CAP_NET_ADMIN in that network's user namespace.
 
-        A pod of the node's network that can could also delete them, so it is believed that it is their owner, whatever
-        it is; its word is asked about nothing else. OSError where that cannot be told.
+        A pod in the node's network that can make rules could also delete them. So it is believed to be their owner, but
+        its word is used for nothing else. OSError if that cannot be determined.
         """
         if not self.proc.kernel:
             return True
@@ -143,9 +143,9 @@ class Whose:
         return not self._borrowed(facts)
 
     def _borrowed(self, facts: Facts) -> bool:
-        """Whether its rights may be a file's, under another's name: su, started by a link, waits for a password.
+        """Whether its privileges may be a setuid file's, run under another name: for example su, through a link.
 
-        A script is called otherwise than its program, too; but that is an ordinary one, and root runs it. OSError.
+        A script's name differs from its program's, too. But that program is an ordinary one, and root runs it. OSError.
         """
         exe = f"{self.proc.path}/{facts.pid}/exe"
         program = os.readlink(exe).removesuffix(_DELETED).rpartition("/")[2]
@@ -154,10 +154,10 @@ class Whose:
         return set(facts.user_ids) != {0} or bool(os.stat(exe).st_mode & (stat.S_ISUID | stat.S_ISGID))
 
     def serves_the_node(self, pid: int) -> bool:
-        """Whether it may be a part of Kubernetes on this node: in its network, and in a pod or root's.
+        """Whether it may be a part of Kubernetes on this node: in the node's network, and either root's or in a pod.
 
-        A pod of the node's network may say what it likes, so this is for what is only told to people. OSError (EACCES
-        for who may not look) or ValueError where it cannot be told.
+        A pod in the node's network may claim anything, so use this only for information that is shown to people.
+        OSError (EACCES without the privilege to look) or ValueError if it cannot be determined.
         """
         if not self.proc.kernel:
             return True
@@ -170,7 +170,7 @@ class Whose:
         return bool(self._place(facts).why) and not users
 
     def in_system_unit(self, pid: int) -> bool:
-        """Whether it is a process of a system service. OSError where that cannot be told."""
+        """Whether it is a process of a system service. OSError if that cannot be determined."""
         if not self.proc.kernel:
             return False
         where = self._place(self.facts(pid, program=False))
@@ -179,19 +179,19 @@ class Whose:
     # What the kernel shows.
 
     def first(self) -> Facts:
-        """Of process 1. OSError."""
+        """The facts of process 1. OSError."""
         if self._first is None:
             self._first = self.facts(1, program=False)
         return self._first
 
     def facts(self, pid: int, *, program: bool = True) -> Facts:
-        """Of any process; without its program where nobody asks for that. OSError or ValueError."""
+        """The facts of any process; without its program if `program` is False. OSError or ValueError."""
         at = f"{self.proc.path}/{pid}"
         before = self.proc.started_ns(pid)
         status = dict(line.split(b":", 1) for line in read_bounded(f"{at}/status", _LIMIT).split(b"\n") if b":" in line)
         namespaces = {kind: _inode(os.readlink(f"{at}/ns/{kind}")) for kind in _NAMESPACES}
         path = os.readlink(f"{at}/exe") if program else ""
-        file = identity(f"{at}/exe") if program else (0, 0)  # a pod's file system may never answer to stat(2)
+        file = identity(f"{at}/exe") if program else (0, 0)  # stat(2) on a pod's file system may never return
         own = control_groups.seen_from_the_node(self.proc, lambda: control_groups.groups(self.proc, pid))
         if self.proc.started_ns(pid) != before:
             raise ValueError("another process has its number now")
@@ -224,15 +224,15 @@ class Whose:
             os.close(owner)
 
     def _foreign_program(self, facts: Facts, where: Place) -> Reason | None:
-        """Why the program may be somebody else's than the node's; None if it is the node's."""
+        """Why the program may not be the node's own; None if it is."""
         if facts.deleted:  # an upgrade has replaced it under the running process
             return None if where.unit else because(Code.PROGRAM_DELETED)
-        # What root's units run is run as root by whoever writes there, whether it is believed here or not.
+        # Whoever can write to a program of root's units is root already, whether it is believed here or not.
         exposed = trusted.Exposed({}) if where.unit else self.exposed()
         if isinstance(exposed, Unknown):
             return exposed.reason
         try:
-            # Wherever janitor sees the node's root: it is process 1's, and so is the table of its mounts.
+            # janitor sees the node's root in one of two places; either is process 1's, with its mount table.
             base = "/" if self.root == "/" else f"{self.proc.path}/1/root"
             fd = trusted.open_trusted(base, facts.program, exposed)
         except trusted.Untrusted as error:
@@ -248,15 +248,15 @@ class Whose:
         return None
 
     def exposed(self) -> trusted.Exposed | Unknown:
-        """What pods may write to, looked at once."""
+        """What pods may write to. Read once."""
         if self._exposed is None:
             self._exposed = exposed_mounts(self.proc, self.contained)
         return self._exposed
 
-    # Looking for somebody.
+    # Searching for processes.
 
     def named(self, role: Role) -> Iterator[int]:
-        """The processes whose executable, or whose own word, is a name of that role. OSError."""
+        """The processes whose executable or own name (comm) is a name of that role. OSError."""
         found: list[int] = []
         each(self.proc.pids(), Budget(self.proc), lambda p: self._called(p, role), lambda p, so: found.extend([p] * so))
         return iter(found)
@@ -269,11 +269,11 @@ class Whose:
         return program in PROGRAMS[role] or self.proc.name(pid) == role
 
     def disown(self, pid: int, role: Role, why: Reason) -> None:
-        """Note somebody who is not believed."""
+        """Note a process that is not believed."""
         if len(self.disowned) < _MOST_DISOWNED:
             self.disowned.append(Disowned(role, pid, self.proc.name(pid), why))
 
 
 def _inode(link: str) -> int:
-    """`net:[4026531840]`, as /proc/<pid>/ns has it. ValueError."""
+    """The number in `net:[4026531840]`, as in /proc/<pid>/ns. ValueError."""
     return int(link.rpartition("[")[2].removesuffix("]"))

@@ -1,7 +1,7 @@
-"""The rules of x_tables (iptables-legacy) in the network namespace of the calling thread, as the kernel has them.
+"""The rules of x_tables (iptables-legacy) in the network namespace of the calling thread, in the kernel's format.
 
-<linux/netfilter_ipv4/ip_tables.h> and <linux/netfilter_ipv6/ip6_tables.h>: two options of a raw socket. Only tables
-that are in use are asked for, so that no module is loaded. Standard library only.
+Uses two options of a raw socket, as in <linux/netfilter_ipv4/ip_tables.h> and <linux/netfilter_ipv6/ip6_tables.h>. Only
+tables in use are read, so that no module is loaded. Standard library only.
 """
 
 import ctypes
@@ -22,18 +22,18 @@ _INFO, _ENTRIES = 64, 65
 _NAME: Final = 32
 _SIZE_AT: Final = _NAME + 4 + 5 * 4 + 5 * 4 + 4  # after the name, the hooks, two arrays of five and the number
 _INFO_SIZE: Final = _SIZE_AT + 4
-_BEFORE: Final = 40  # what comes before the entries: name and size, aligned to eight
+_BEFORE: Final = 40  # offset of the entries: name and size, aligned to eight
 _MOST: Final = 256 << 20
 _TIMES: Final = 5
 
 
 def rules() -> Iterator[bytes]:
-    """All rules of each table, as one string of bytes; nothing where no table is in use. OSError where that fails."""
+    """The rules of each table, one byte string per table; nothing if no table is in use. OSError."""
     for names, family, level in _TABLES:
         try:
             tables = read_bounded(f"/proc/thread-self/net/{names}", 1 << 16).split()
         except FileNotFoundError:
-            continue  # a kernel without it, or one that has not loaded it
+            continue  # a kernel without x_tables, or the module is not loaded
         if not tables:
             continue
         with socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as asked:
@@ -52,12 +52,12 @@ def _read(asked: socket.socket, level: int, table: bytes) -> bytes:
             return _option(asked, level, _ENTRIES, head, _BEFORE + size)[_BEFORE:]
         except OSError as error:
             if error.errno != errno.EAGAIN:
-                raise  # otherwise it has another size by now
+                raise  # EAGAIN: its size has changed meanwhile
     raise OSError(errno.EAGAIN, "x_tables changes faster than it can be read")
 
 
 def _option(asked: socket.socket, level: int, option: int, head: bytes, size: int) -> bytes:
-    """getsockopt(2) with a question in the buffer, which Python's has no place for."""
+    """getsockopt(2) with a request in the buffer, which Python's socket module does not support."""
     libc = ctypes.CDLL(None, use_errno=True)
     buffer = ctypes.create_string_buffer(head, size)
     length = ctypes.c_uint32(size)

@@ -1,7 +1,7 @@
-"""The command lines of Kubernetes' components: of running processes, of static pods, and from k3s' journal.
+"""The command lines of Kubernetes components: running processes, static pods, and k3s' log in the journal.
 
-k3s and RKE2's server run theirs inside one process whose title says nothing; each start is in the journal as
-"Running kube-apiserver --…" instead. Values of options that are secrets are not kept.
+k3s and RKE2 servers run their components inside one process whose title does not show them. Each start is logged as
+"Running kube-apiserver --…" instead. Values of secret options are not kept.
 """
 
 import os
@@ -32,11 +32,11 @@ _JOURNALS: Final = ("var/log/journal", "run/log/journal")
 _TIMEOUT_S = 5
 _LIMIT = 1 << 16
 _FIRST_WORD: Final = 4096
-_MOST: Final = 16  # of one name: a pod may give it to any number of processes, with any arguments
+_MOST: Final = 16  # per name: a pod may give it to any number of processes, with any arguments
 
 
 def components(node: Node, distribution: str) -> tuple[Component, ...] | Unknown:
-    """Every component that could be seen, the running ones first; Unknown only where nothing could be looked at."""
+    """Every component that was seen, running ones first. Unknown only if nothing could be read."""
     running = _processes(node)
     found = list(running) if not isinstance(running, Unknown) else []
     written = _manifests(node)
@@ -46,10 +46,10 @@ def components(node: Node, distribution: str) -> tuple[Component, ...] | Unknown
 
 
 def _elsewhere(proc: Proc, pid: int) -> bool:
-    """Whether it is of another cluster: a node in a container (kind, k3d), or a control plane that is hosted in pods.
+    """Whether it belongs to another cluster: a node in a container (kind, k3d), or a control plane hosted in pods.
 
-    A node's own components share its network; the autoscaler alone is an ordinary pod. Who may not look at namespaces
-    goes by cgroups, and then takes nothing in a container for the node's.
+    A node's own components are in its network namespace; only the autoscaler is an ordinary pod. Without the privilege
+    to read namespaces, cgroups decide: anything in a container is then not the node's.
     """
     own, theirs = _network(proc, 1), _network(proc, pid)
     if own and theirs:
@@ -69,7 +69,7 @@ def _network(proc: Proc, pid: int) -> str:
 
 
 def _is_the_nodes(proc: Proc, pid: int, name: str, whose: Whose) -> bool:
-    """Whether the process is what its first argument says; who may not look at namespaces goes by groups alone."""
+    """Whether the process is what its first argument says. Without access to namespaces, only cgroups decide."""
     if not proc.kernel:
         return name == _ANYWHERE or not _elsewhere(proc, pid)
     try:
@@ -93,7 +93,7 @@ def _processes(node: Node) -> tuple[Component, ...] | Unknown:
         return unknown(Code.CANNOT_LIST_PROCESSES, error, path=proc.path)
     for pid in pids:
         try:
-            # All of it only of those whose first word is a name: pods fill their command lines with what they like.
+            # Read only command lines that start with a known name: pods may fill theirs with anything.
             name = _name(_words(proc, pid, _FIRST_WORD))
             more = name in NAMES and sum(one.name == name for one in found) < _MOST
             if more and _is_the_nodes(proc, pid, name, whose):
@@ -101,7 +101,7 @@ def _processes(node: Node) -> tuple[Component, ...] | Unknown:
                 words = argv if len(argv) > 1 else argv[0].split(" ")
                 found.append(Component(name, without_secrets(words), f"process {pid}", pid, True, proc.started_ns(pid)))
         except (OSError, ValueError, IndexError):
-            continue  # it has ended, or it may not be read: then it is not known, as any other that was not seen
+            continue  # it has ended or cannot be read: it is as unknown as any other unseen component
     return tuple(found)
 
 
@@ -111,7 +111,7 @@ def _words(proc: Proc, pid: int, limit: int) -> list[str]:
 
 
 def _name(argv: list[str]) -> str:
-    """k3s writes its title over its arguments: "/usr/local/bin/k3s server" is one word then."""
+    """The program's name. k3s overwrites its arguments with a title: "/usr/local/bin/k3s server" is then one word."""
     return argv[0].split(" ")[0].rpartition("/")[2]
 
 
@@ -127,14 +127,14 @@ def _manifests(node: Node) -> list[Component]:
             try:
                 documents = yaml_files.read(node.root, path)
             except (OSError, ValueError):
-                continue  # the kubelet cannot use it either, and says so in its log
+                continue  # the kubelet cannot use it either, and logs that
             for document in documents:
                 found += [Component(n, argv, path, 0, False) for n, argv in pod_commands(document.get("spec"))]
     return found
 
 
 def pod_commands(spec: Any) -> list[tuple[str, tuple[str, ...]]]:
-    """The containers of a pod that are components: name and command line, `command` and then `args`."""
+    """The components among a pod's containers: name and command line (`command`, then `args`)."""
     found = []
     containers = spec.get("containers") if isinstance(spec, dict) else None
     for container in containers if isinstance(containers, list) else ():
@@ -149,7 +149,7 @@ def pod_commands(spec: Any) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _journal(node: Node, live: bool) -> list[Component]:
-    """What k3s or RKE2 last started, in this boot where that is this node's."""
+    """What k3s or RKE2 started last; in the current boot only, if this is the running node."""
     running = node.root in ("/", NODE_ROOT)
     programs = programs_of(node.root) if running else programs_here()
     if isinstance(programs, Unknown):
@@ -177,7 +177,7 @@ def _journal(node: Node, live: bool) -> list[Component]:
 
 
 def started(text: str, live: bool) -> list[Component]:
-    """The components in lines of k3s' log, which come with the newest first: the last start of each."""
+    """The components in lines of k3s' log, newest first: the last start of each."""
     found: dict[str, Component] = {}
     for match in _RUNNING.finditer(text):
         try:

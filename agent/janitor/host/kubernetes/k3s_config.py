@@ -1,7 +1,7 @@
 """config.yaml of k3s and RKE2: the file, its drop-ins in order, `key+`, and the environment of the service.
 
-A later file replaces a key, and `key+` adds to it (k3s pkg/configfilearg). The values are options of the server or
-agent itself; those of components are in `kube-…-arg` and `kubelet-arg`, one `name=value` each.
+A later file replaces a key, and `key+` appends to it (k3s pkg/configfilearg). Values are options of the server or agent
+itself. Options of components are in `kube-…-arg` and `kubelet-arg`, each as `name=value`.
 """
 
 from typing import Any, Final
@@ -24,7 +24,7 @@ _COMPONENTS: Final = {
 
 
 def files(node: Node, distribution: str, chosen: str = "") -> list[str]:
-    """The configuration's files, in the order in which they are read. OSError where they cannot be listed."""
+    """The configuration files, in the order in which they are read. OSError if they cannot be listed."""
     base = chosen or f"{DIRECTORIES[distribution]}/config.yaml"
     folder = f"{base}.d"
     drop_ins = [f"{folder}/{name}" for name in names(node.path(folder)) if name.endswith((".yaml", ".yml"))]
@@ -32,7 +32,7 @@ def files(node: Node, distribution: str, chosen: str = "") -> list[str]:
 
 
 def settings(node: Node, distribution: str, chosen: str = "") -> tuple[Setting, ...]:
-    """What the files say; nothing where there are none. OSError, or ValueError that names the file."""
+    """The settings in the files; empty without files. OSError, or ValueError that names the file."""
     merged: dict[str, tuple[Any, str]] = {}
     for path in files(node, distribution, chosen):
         try:
@@ -45,7 +45,7 @@ def settings(node: Node, distribution: str, chosen: str = "") -> tuple[Setting, 
 
 
 def merge(merged: dict[str, tuple[Any, str]], document: dict[str, Any], path: str) -> None:
-    """One file over the ones before it."""
+    """Merge one file over the ones before it."""
     for name, value in document.items():
         key = str(name)
         if key.endswith("+") and key[:-1] in merged:
@@ -60,7 +60,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def flat(merged: dict[str, tuple[Any, str]], distribution: str) -> tuple[Setting, ...]:
-    """Options of the distribution, and those it hands on to components, as settings."""
+    """The distribution's own options, and those that it passes to components, as settings."""
     found = []
     for key, (value, source) in merged.items():
         component = _COMPONENTS.get(key)
@@ -94,7 +94,7 @@ def from_words(words: list[str], distribution: str, source: str) -> tuple[Settin
 
 
 def from_environment(variables: dict[str, str], distribution: str, source: str) -> tuple[Setting, ...]:
-    """The options that k3s takes from its environment, as far as they matter here."""
+    """The relevant options that k3s takes from its environment."""
     return tuple(
         Setting(distribution, _ENVIRONMENT[name], hidden(name, value), source)
         for name, value in variables.items()

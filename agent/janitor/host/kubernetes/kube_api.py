@@ -1,7 +1,7 @@
-"""The API server, where a kubeconfig or a ServiceAccount is given. The one door to lightkube, which is an extra.
+"""The API server, if a kubeconfig or a ServiceAccount is given. The only module that imports lightkube, an extra.
 
-Reads Nodes, and as far as it may the Services, workloads, events and CSINodes that a node's network depends on; what
-it may not read is left out, and said to be.
+Reads Nodes and, as far as permitted, the Services, workloads, events and CSINodes that a node's network depends on.
+Kinds that it may not read are left out, and reported.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +20,7 @@ _TIMEOUT_S = 5.0
 
 
 def objects(kubeconfig: str) -> tuple[Objects, ...] | Unknown:
-    """What the API shows to the owner of `kubeconfig`, a file or IN_CLUSTER. Unknown where it cannot be asked."""
+    """What the owner of `kubeconfig`, a file or IN_CLUSTER, sees in the API. Unknown if the API cannot be asked."""
     try:
         import httpx2
         import lightkube
@@ -68,7 +68,7 @@ def _ask(client: "Client", kubeconfig: str) -> tuple[Objects, ...]:
             found += [item.to_dict() | {"kind": kind} for item in listed]  # type: ignore[attr-defined]
             asked.add(kind)
         except ApiError:
-            continue  # not allowed to: evidence() says that there is none of this kind
+            continue  # forbidden: evidence() reports that this kind is missing
     try:
         found += [item.to_dict() | {"kind": "CSINode"} for item in client.list(CSINode)]
         asked.add("CSINode")

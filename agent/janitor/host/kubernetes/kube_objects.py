@@ -1,4 +1,4 @@
-"""Kubernetes objects as evidence: from a file of `kubectl get … -o json`, or as the API gave them."""
+"""Kubernetes objects as evidence: from a file of `kubectl get … -o json`, or from the API."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -21,7 +21,7 @@ KINDS: Final = ("Node", "Service", "DaemonSet", "Deployment", "Event", "CSINode"
 
 
 def from_file(path: str) -> Objects:
-    """The objects in a file. OSError, or ValueError that says what is wrong with it."""
+    """The objects in a file. OSError, or ValueError with what is wrong with it."""
     data = read_bounded(path, _LIMIT)
     try:
         document = parse_json(data)
@@ -36,13 +36,13 @@ def from_file(path: str) -> Objects:
     nodes = sum(item.get("kind") == "Node" for item in objects)
     if nodes > _MOST_NODES:
         raise ValueError(f"it contains {nodes} Nodes; the limit is {_MOST_NODES}")
-    # A kind that does not occur may not have been asked for: only Nodes are surely what somebody wanted.
+    # A kind without objects may not have been requested; only Nodes certainly were.
     present = {str(item.get("kind")) for item in objects}
     return evidence(objects, path, frozenset(present), whole="items" in document)
 
 
 def evidence(objects: Iterable[dict[str, Any]], source: str, asked: frozenset[str], *, whole: bool) -> Objects:
-    """Objects as one value; `asked` are the kinds that were looked for."""
+    """Objects as one value. `asked` are the kinds that were requested."""
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for item in objects:
         by_kind.setdefault(str(item.get("kind")), []).append(item)

@@ -1,4 +1,4 @@
-"""kubeadm's ClusterConfiguration and the kubelet's KubeletConfiguration, as settings."""
+"""kubeadm's ClusterConfiguration, the kubelet's KubeletConfiguration and k0s' ClusterConfig, as settings."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -21,7 +21,7 @@ _KUBELET: Final = {
 
 
 def settings(document: dict[str, Any], source: str) -> tuple[Setting, ...]:
-    """One document's settings; nothing for one of another kind."""
+    """The settings in one document; empty for other kinds."""
     match document.get("kind"):
         case "ClusterConfiguration":
             return tuple(_cluster(document, source))
@@ -54,7 +54,7 @@ def _cluster(document: dict[str, Any], source: str) -> list[Setting]:
 
 
 def _endpoint(document: dict[str, Any], source: str) -> list[Setting]:
-    """Addresses of nodes, as far as they are written as such: a name says nothing."""
+    """Nodes' addresses, if written as IP addresses: a host name is of no use."""
     plane = document.get("controlPlane")
     places = [part.get("localAPIEndpoint") for part in (document, plane) if isinstance(part, dict)]
     found = [_text(place, "advertiseAddress") for place in places]
@@ -66,7 +66,7 @@ def _text(section: Any, key: str) -> str:
 
 
 def arguments(extra: Any) -> list[tuple[str, str]]:
-    """`extraArgs`: a mapping up to v1beta3, a list of `name` and `value` from v1beta4 on."""
+    """`extraArgs`: a mapping up to v1beta3, a list of `name` and `value` since v1beta4."""
     if isinstance(extra, dict):
         return [(str(name), yaml_files.scalar(value)) for name, value in extra.items()]
     if isinstance(extra, list):
@@ -84,7 +84,7 @@ def _kubelet(document: dict[str, Any], source: str) -> list[Setting]:
 
 
 def k0s_settings(document: dict[str, Any], source: str) -> tuple[Setting, ...]:
-    """A k0s ClusterConfig: its ranges are in `spec.network`."""
+    """A k0s ClusterConfig. Its ranges are in `spec.network`."""
     spec = document.get("spec")
     api = _text(spec.get("api"), "address") if isinstance(spec, dict) else ""
     found = [Setting("k0s", "endpoint", api, f"{source}, spec.api.address")] if as_address(api) else []

@@ -1,7 +1,7 @@
-"""Which container runtime the kubelet uses, from the kubelet itself; then the sockets everybody knows.
+"""Which container runtime the kubelet uses: its own flags and configuration first, then the well-known sockets.
 
-The kubelet's flags and its configuration files are the authority: a node may have several runtimes, and one that
-is not used answers with an empty list. What several kubelets and files say adds up, and none replaces another.
+The kubelet's flags and configuration files are authoritative: a node may have several runtimes, and an unused one
+answers with an empty list. The endpoints of all kubelets and files are combined; none replaces another.
 """
 
 import os
@@ -28,7 +28,7 @@ def endpoints(
     configured: tuple[str, ...],
     whose: Whose | None = None,
 ) -> tuple[tuple[str, EndpointOrigin], ...]:
-    """Every endpoint to ask, each once, with the strongest reason for it first."""
+    """Every endpoint to ask, each once, with the strongest origin."""
     if whose is None and not isinstance(node.proc, Unknown):
         whose = Whose(node.proc, node.complete().root)
     found: list[tuple[str, EndpointOrigin]] = []
@@ -43,7 +43,7 @@ def endpoints(
 
 
 def _kubelets(node: Node, whose: Whose | None) -> list[str]:
-    """The flags and the configuration files of the kubelets that run, and what is on the disk for the next one."""
+    """The endpoints in flags and configuration files of running kubelets, and in the files for the next start."""
     found: list[str] = []
     files = [_CONFIG]
     if whose is not None:
@@ -63,7 +63,7 @@ def _command_lines(whose: Whose) -> list[list[str]]:
     try:
         kubelets = whose.kubelets()
     except OSError:
-        return []  # that /proc cannot be listed is said where it matters
+        return []  # whatever needs /proc reports that it cannot be listed
     for pid, started in kubelets.items():
         try:
             words = command_line(whose.proc, pid)
@@ -84,19 +84,19 @@ def _from_file(node: Node, path: str) -> list[str]:
     try:
         document = yaml_files.value(read_bounded(node.path(path), 1 << 20))
     except (OSError, ValueError):
-        return []  # no file, or none of the kubelet's: the well-known sockets are next
+        return []  # no file, or not a kubelet's: the well-known sockets are next
     value = document.get("containerRuntimeEndpoint") if isinstance(document, dict) else None
     return [value] if isinstance(value, str) and value else []
 
 
 def _normal(address: str) -> str:
-    """`/run/x.sock` and `unix:/run/x.sock` are `unix:///run/x.sock`."""
+    """`/run/x.sock` and `unix:/run/x.sock` become `unix:///run/x.sock`."""
     path = address.removeprefix("unix://").removeprefix("unix:")
     return f"unix://{path}" if path.startswith("/") else address
 
 
 def _place(node: Node, address: str) -> str:
-    """What two spellings of one socket have in common: /var/run is /run."""
+    """The same for all spellings of a socket's path: /var/run is /run."""
     try:
         return node.path(address.removeprefix("unix://")).replace("/var/run/", "/run/")
     except OSError:

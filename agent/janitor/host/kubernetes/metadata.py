@@ -1,4 +1,4 @@
-"""Hetzner's metadata service: what the cloud thinks this server is. Asked only where the machine looks like theirs."""
+"""Hetzner's metadata service: what the cloud knows about this server. Asked only if the machine looks like theirs."""
 
 import errno
 import http.client
@@ -20,12 +20,12 @@ ADDRESS: Final = "169.254.169.254"
 _BASE: Final = "/hetzner/v1/metadata"
 _PORT: Final = 80
 _TIMEOUT_S = 1.0
-_DEADLINE_S = 3.0  # for all of it
+_DEADLINE_S = 3.0  # for all requests
 _LIMIT = 1 << 20
 
 
 def vendor(node: Node) -> str:
-    """Who made the machine, as DMI says; "" where it says nothing."""
+    """The machine's vendor according to DMI; "" if unknown."""
     try:
         text = read_bounded(node.path("/sys/class/dmi/id/sys_vendor"), 256)
     except OSError:
@@ -34,13 +34,13 @@ def vendor(node: Node) -> str:
 
 
 def is_hetzner(made_by: str, routes: tuple[Route, ...] | Unknown) -> bool:
-    """Whether the machine looks like a server of Hetzner Cloud, by DMI or by its route to the service."""
+    """Whether the machine looks like a Hetzner Cloud server, by DMI or by its route to the metadata service."""
     known = () if isinstance(routes, Unknown) else routes
     return made_by == "Hetzner" or any(route.destination == f"{ADDRESS}/32" for route in known)
 
 
 def machine(made_by: str, routes: tuple[Route, ...] | Unknown, wanted: bool) -> tuple[Machine, ...] | Unknown:
-    """What the service says. Unknown, with the reason, where it was not asked or did not answer."""
+    """The service's answers. Unknown with the reason if it was not asked or did not answer."""
     if not wanted:
         return unseen(Code.METADATA_NOT_ASKED)
     if not is_hetzner(made_by, routes):
@@ -56,7 +56,7 @@ def machine(made_by: str, routes: tuple[Route, ...] | Unknown, wanted: bool) -> 
 
 
 def _get(name: str, end: float) -> str:
-    """One answer, whole by `end` (time.monotonic): a service that drips would hold the scan for hours otherwise."""
+    """One complete answer before `end` (time.monotonic): a slow service must not stall the scan for hours."""
     data = b""
     with socket.create_connection((ADDRESS, _PORT), timeout=_left(end)) as connection:
         connection.sendall(f"GET {_BASE}/{name} HTTP/1.0\r\nHost: {ADDRESS}\r\nConnection: close\r\n\r\n".encode())
@@ -81,18 +81,18 @@ def _left(end: float) -> float:
 
 
 class _Received:
-    """What was received, as http.client wants it: something with a file."""
+    """Received data in the form of a socket, which http.client needs to parse it."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
 
     def makefile(self, *_: object, **__: object) -> Any:
-        """All of it."""
+        """All of the data."""
         return io.BytesIO(self.data)
 
 
 def _networks(text: str) -> tuple[PrivateNetwork, ...] | Unknown:
-    """`private-networks` is a YAML list; "" or `[]` where the server is attached to none."""
+    """`private-networks` is a YAML list; "" or `[]` if the server is attached to none."""
     try:
         listed = yaml_files.value(text.encode()) or []
         return tuple(_network(entry) for entry in listed)

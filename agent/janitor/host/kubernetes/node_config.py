@@ -1,4 +1,4 @@
-"""Everything about the node's configuration, put together from its readers. Reads only; never raises."""
+"""The node's Kubernetes and network configuration, combined from its readers. Reads only."""
 
 import os
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ NO_OBJECTS: Final = unseen(Code.NO_NODES_GIVEN)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What may be asked beside the node's files: its metadata service, and objects that somebody has already got."""
+    """Sources other than the node's files: its metadata service, and objects that were already fetched."""
 
     metadata: bool = True
     objects: tuple[Objects, ...] | Unknown = NO_OBJECTS
@@ -49,7 +49,7 @@ PLAIN: Final = Wanted()
 
 
 def read(node: Node, wanted: Wanted, configuration: Configuration, plugins: tuple[str, ...]) -> NodeConfig:
-    """How this node is configured. `plugins` are the directories that its runtimes name."""
+    """How this node is configured. `plugins` are the directories that its runtimes name. OSError (ELOOP)."""
     proc = node.proc
     units = _units(node)
     kind = _distribution(node, units)
@@ -77,7 +77,7 @@ def read(node: Node, wanted: Wanted, configuration: Configuration, plugins: tupl
 
 
 def read_safely(node: Node, wanted: Wanted, configuration: Configuration, plugins: tuple[str, ...]) -> NodeConfig:
-    """The same; where some path of the node leads in a circle (ELOOP), all of it is Unknown with that reason."""
+    """The same, but never raises: all is Unknown if a path on the node is a loop of links (ELOOP)."""
     try:
         return read(node, wanted, configuration, plugins)
     except OSError as error:
@@ -101,7 +101,7 @@ def _units(node: Node) -> tuple[Unit, ...] | Unknown:
 
 
 def _distribution(node: Node, units: tuple[Unit, ...] | Unknown) -> Distribution:
-    """By what runs under systemd, else by what lies on the disk."""
+    """Determined by systemd units, otherwise by files on the disk."""
     running = () if isinstance(units, Unknown) else tuple(unit.name for unit in units)
     for name in running:
         for kind in ("k3s", "rke2", "k0s"):
@@ -136,7 +136,7 @@ def _hostname(node: Node) -> str:
 
 
 def written_hostname(node: Node) -> str:
-    """The name in /etc/hostname; "" where there is none, or one that every machine has."""
+    """The name in /etc/hostname; "" if there is none or it is a generic one (localhost)."""
     try:
         name = read_bounded(node.path("/etc/hostname"), 256).decode("utf-8", "replace").strip()
     except OSError:
@@ -145,7 +145,7 @@ def written_hostname(node: Node) -> str:
 
 
 def _compared(node: Node, unit: Unit, found: tuple[Component, ...] | Unknown) -> Unit:
-    """The unit beside what runs: what has changed since the service was started, and what nobody reads."""
+    """The unit compared with what runs: files changed since the service started, and files that nothing reads."""
     if unit.name != "kubelet.service":
         return unit
     shown = systemd_show.show(unit.name) if node.root == "/" else {}
@@ -169,7 +169,7 @@ def _changed_after(node: Node, path: str, started_ns: int) -> bool:
         changed = os.stat(node.path(path)).st_mtime_ns
     except OSError:
         return False
-    # A second of tolerance: the start is in clock ticks, and today's wall clock is not quite that of then.
+    # One second of tolerance: start times are in clock ticks, and the wall clock may have been adjusted a little.
     return changed > now.realtime_ns - now.boottime_ns + started_ns + _NS
 
 
@@ -180,7 +180,7 @@ def _settings(
     found: tuple[Component, ...] | Unknown,
     subnet_files: tuple[str, ...],
 ) -> tuple[Setting, ...] | Unknown:
-    """What files, units and the environment say, the weakest first: a later setting of a key wins."""
+    """What files, units and the environment say, weakest first: the last setting of a key wins."""
     result: list[Setting] = []
     try:
         if kind in ("k3s", "rke2"):
@@ -201,7 +201,7 @@ def _settings(
 
 
 def _chosen(kind: str, units: tuple[Unit, ...] | Unknown) -> str:
-    """K3S_CONFIG_FILE, where the service is told to read another file."""
+    """K3S_CONFIG_FILE or RKE2_CONFIG_FILE, if the service is told to read another file; "" otherwise."""
     for unit in () if isinstance(units, Unknown) else units:
         found = systemd_units.variables(unit).get(f"{kind.upper()}_CONFIG_FILE", "")
         if found.startswith("/"):
@@ -217,7 +217,7 @@ def _documents(node: Node, path: str, settings: "kubeadm.Reader") -> list[Settin
 
 
 def _kubelet_files(node: Node, kind: str, found: tuple[Component, ...] | Unknown) -> list[str]:
-    """The kubelet's configuration and its drop-ins, in order."""
+    """The kubelet's configuration file and its drop-ins, in order."""
     files = ["/var/lib/kubelet/config.yaml"]
     folders = [f"/var/lib/rancher/{kind}/agent/etc/kubelet.conf.d"] if kind in ("k3s", "rke2") else []
     for component in () if isinstance(found, Unknown) else found:

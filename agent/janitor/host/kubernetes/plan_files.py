@@ -1,4 +1,4 @@
-"""A file that holds an address plan, whichever kind it is: kube.tf, or the configuration of k3s, kubeadm or k0s."""
+"""A file with an address plan, of any supported kind: kube.tf, or configuration of k3s, RKE2, kubeadm or k0s."""
 
 import difflib
 import os
@@ -23,10 +23,10 @@ _K0S_KEYS = ("podCIDR", "serviceCIDR", "dualStack")
 
 
 def settings(path: str, given: frozenset[str] = frozenset()) -> tuple[Setting, ...]:
-    """The plan's options in the file at `path`, with its distribution's defaults for what it leaves out.
+    """The plan's options in the file at `path`, with the distribution's defaults for what it leaves out.
 
-    What is `given` otherwise need not be understood.
-    OSError where it cannot be read; ValueError says what is wrong with it.
+    Options in `given` were specified elsewhere and may be unreadable in the file. OSError if it cannot be read;
+    ValueError with what is wrong with it.
     """
     data = read_bounded(path, _LIMIT + 1)
     if len(data) > _LIMIT:
@@ -59,7 +59,7 @@ def settings(path: str, given: frozenset[str] = frozenset()) -> tuple[Setting, .
 
 
 def _spelled(section: Any, keys: tuple[str, ...], reader: str) -> None:
-    """ValueError for a key that is not read, and that somebody will have meant: clusterCidr for cluster-cidr."""
+    """ValueError for an unknown key that is close to a known one: clusterCidr for cluster-cidr."""
     plain = {_letters(key): key for key in keys}
     for name in section if isinstance(section, dict) else ():
         key = str(name).removesuffix("+")
@@ -73,7 +73,7 @@ def _letters(key: str) -> str:
 
 
 def _k0s(document: dict[str, Any]) -> dict[str, Any] | None:
-    """A k0s ClusterConfig, or the one inside a k0sctl.yaml."""
+    """A k0s ClusterConfig, or the one inside a k0sctl.yaml; None for other documents."""
     if "k0s" not in str(document.get("apiVersion")):
         return None
     if document.get("kind") == "ClusterConfig":

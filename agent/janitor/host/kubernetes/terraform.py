@@ -1,7 +1,7 @@
-"""The address plan in a kube.tf: assignments of literals, nothing that Terraform would have to work out.
+"""The address plan in a kube.tf: assignments of literals, and nothing that Terraform would have to evaluate.
 
-A small part of HCL (strings, numbers, lists, objects, comments); whatever else a value is, is an expression, and
-one that the plan depends on is refused with its line. Standard library only.
+Parses a small part of HCL: strings, numbers, lists, objects and comments. Any other value is an expression. If the plan
+depends on one, the error gives its line. Standard library only.
 """
 
 import re
@@ -48,10 +48,10 @@ Value = str | int | list["Value"] | dict[str, "Value"] | Expression
 
 
 def settings(text: str, source: str, given: frozenset[str] = frozenset()) -> tuple[Setting, ...]:
-    """What a kube.tf says of the plan, with kube-hetzner's defaults for what it leaves out.
+    """The address plan of a kube.tf, with kube-hetzner's defaults for what it leaves out.
 
-    `given` are the options that somebody has given otherwise: an expression in their place does no harm. ValueError
-    where the file has no kube-hetzner module, more than one, or one that cannot be understood.
+    `given` are options that were specified elsewhere: they may be expressions in the file. ValueError if the file has
+    no kube-hetzner module, more than one, or one that cannot be understood.
     """
     try:
         found = _module(_tokens(text))
@@ -86,7 +86,7 @@ def _old_dns(found: dict[str, Value]) -> list[Setting]:
 
 
 def _pools(found: dict[str, Value], source: str, given: frozenset[str]) -> list[Setting]:
-    """How many nodes each pool has, and all of them with those that the autoscaler may make."""
+    """The number of nodes in each pool, and the total including the autoscaler's maximum."""
     result: list[Setting] = []
     known, fixed = True, 0
     for name, key in (("control_plane_nodepools", "control-plane-pools"), ("agent_nodepools", "agent-pools")):
@@ -123,7 +123,7 @@ def _refused(what: str, value: Value, key: str) -> str:
 
 
 def _subnets(found: dict[str, Value], source: str) -> list[Setting]:
-    """Into how many subnets the network is cut (subnet_amount; subnet_count from v3 on); refused where it is not."""
+    """The number of subnets in the network (subnet_amount; subnet_count since v3). ValueError if unequal."""
     own = "give the subnets that there are with --node-subnet"
     if found.get("network_subnet_mode") not in (None, "per_nodepool"):
         raise ValueError(f"network_subnet_mode is not per_nodepool: {own}")
@@ -140,7 +140,7 @@ def _subnets(found: dict[str, Value], source: str) -> list[Setting]:
 
 
 def _module(tokens: list[_Token]) -> dict[str, Value]:
-    """The assignments of the kube-hetzner module, or those outside all modules where the file has none of any."""
+    """The assignments of the kube-hetzner module; those outside of modules if the file has no module at all."""
     found: list[tuple[str, dict[str, Value]]] = []
     outside: list[_Token] = []
     others = at = 0
@@ -169,7 +169,7 @@ def _module(tokens: list[_Token]) -> dict[str, Value]:
 
 
 def _closing(tokens: list[_Token], at: int) -> int:
-    """Where the block ends that is open at `at`."""
+    """The index of the brace that closes the block open at `at`."""
     depth = 1
     while at < len(tokens) and depth:
         depth += (tokens[at].text == "{") - (tokens[at].text == "}")
@@ -191,12 +191,12 @@ def _count(pool: dict[str, Value], name: str, key: str, given: frozenset[str]) -
     if isinstance(wrong, int):
         return wrong
     if "nodes" in given:
-        return 1  # where its nodes are depends little on their number, and all of them are counted otherwise
+        return 1  # the plan depends little on the nodes of one pool, and the total is given elsewhere
     raise ValueError(f"{_refused(f'the number of nodes of a pool in {name}', wrong, key)} and --nodes")
 
 
 def _assignments(tokens: list[_Token]) -> dict[str, Value]:
-    """Every `name = value` outside an object; where a name is assigned twice, the first one counts."""
+    """Every `name = value` outside of objects. If a name is assigned twice, the first one counts."""
     found: dict[str, Value] = {}
     at = 0
     while at < len(tokens) - 2:
@@ -222,7 +222,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _value(tokens: list[_Token], at: int) -> tuple[Value, int]:
-    """The value that begins at `at`, and where it ends."""
+    """The value that begins at `at`, and the index after it."""
     first = tokens[at] if at < len(tokens) else _Token("mark", "", 0)
     value: Value = Expression(first.line)
     following = tokens[at + 1].text if first.text in ("[", "{") and at + 1 < len(tokens) else ""
@@ -247,7 +247,7 @@ def _value(tokens: list[_Token], at: int) -> tuple[Value, int]:
 
 
 def _end(tokens: list[_Token], at: int) -> int:
-    """Past the rest of an expression: up to a line's end or a comma, outside all parentheses."""
+    """The index after an expression: the end of the line or a comma, outside of all parentheses."""
     depth = 0
     while at < len(tokens):
         text = tokens[at].text

@@ -1,4 +1,4 @@
-"""YAML of Kubernetes and its distributions, read so that whatever a file holds is a value or one sentence."""
+"""YAML of Kubernetes and its distributions. Whatever a file contains, reading it gives a value or one sentence."""
 
 from typing import Any, Final
 
@@ -6,22 +6,22 @@ import yaml
 
 from janitor.host.files import inside, read_bounded
 
-# libyaml is fifty times as fast; wheels have it, and Debian's package.
+# libyaml is fifty times as fast. The wheels and Debian's package include it.
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LIMIT = 1 << 20
 _MOST_ALIASES = 20
-_MOST_VALUES = 50_000  # a second's work; a whole control plane's files have some hundreds
+_MOST_VALUES = 50_000  # one second of work; the files of a whole control plane have a few hundred
 _DEEPEST = 100
 _LONGEST_LIST = 1000
 
 
 def documents(data: bytes) -> list[dict[str, Any]]:
-    """The mappings among the documents of a file. ValueError says what is wrong with it."""
+    """The documents of a file that are mappings. ValueError with what is wrong with it."""
     return [document for document in _loaded(data) if isinstance(document, dict)]
 
 
 def value(data: bytes) -> Any:
-    """The first document, whatever it is; None where there is none. ValueError likewise."""
+    """The first document, of any type; None if there is none. ValueError as above."""
     return next(iter(_loaded(data)), None)
 
 
@@ -31,7 +31,7 @@ def _loaded(data: bytes) -> list[Any]:
         return list(yaml.load_all(data, _LOADER))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        last = len(data.splitlines()) or 1  # libyaml may point behind the end
+        last = len(data.splitlines()) or 1  # libyaml's position may be past the end
         where = f"line {min(mark.line + 1, last)}: " if mark is not None else ""
         raise ValueError(
             f"{where}it is not YAML ({getattr(error, 'problem', None) or 'it cannot be decoded'})"
@@ -44,7 +44,7 @@ def _loaded(data: bytes) -> list[Any]:
 
 
 def _bounded(data: bytes) -> None:
-    """A file of a megabyte can stand for more values than there is memory, or time: that is said before it is read."""
+    """Refuse a file that would expand to more values than fit into memory: a megabyte with aliases can. ValueError."""
     aliases = values = depth = 0
     for event in yaml.parse(data, _LOADER):
         aliases += isinstance(event, yaml.AliasEvent)
@@ -59,7 +59,7 @@ def _bounded(data: bytes) -> None:
 
 
 def read(root: str, path: str) -> list[dict[str, Any]]:
-    """The mappings in the file at `path` of the node under `root`. OSError, or ValueError, which names the file."""
+    """The mappings in the file at `path` of the node under `root`. OSError, or ValueError that names the file."""
     data = read_bounded(inside(root, path), _LIMIT + 1)
     try:
         if len(data) > _LIMIT:
@@ -70,7 +70,7 @@ def read(root: str, path: str) -> list[dict[str, Any]]:
 
 
 def scalar(value: Any) -> str:
-    """A value as a flag would carry it: lists with commas, booleans in lower case. ValueError for endless lists."""
+    """A value in the form of a flag: lists with commas, booleans in lower case. ValueError for very long lists."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):

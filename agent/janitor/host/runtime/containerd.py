@@ -1,11 +1,11 @@
 """containerd's own API: every container, task and sandbox it has a record of, in every namespace.
 
-In 1.6 and 1.7 a sandbox that is still being created is a container here before CRI lists it; in 2.x it is in
-the sandbox store. Containers of nerdctl, buildkit and docker live in other namespaces of the same daemon.
+In 1.6 and 1.7 a sandbox that is being created is listed here as a container before CRI lists it; in 2.x it is in the
+sandbox store. Containers of nerdctl, buildkit and docker are in other namespaces of the same daemon.
 
-A record holds the whole container, its environment and annotations included, which a pod may make so large that all
-of them do not fit into one answer (16 MiB), or a single one does not. So they come one by one, and those of CRI's that
-are no sandboxes are not asked for: no lease and no entry of libcni's cache names one.
+A record contains the whole container with its environment and annotations. A pod can make these so large that a list,
+or a single record, does not fit into one answer (16 MiB). So records are streamed, and CRI's containers that are no
+sandboxes are left out: no lease and no entry of libcni's cache names one.
 """
 
 from typing import Final
@@ -17,14 +17,14 @@ from janitor.host.runtime import containerd_pb2 as pb
 from janitor.host.runtime.rpc import CallError, Channel
 
 _NO_APPLICATION: Final = 'labels."io.cri-containerd.kind"!=container'
-"""CRI sets this label on all that it makes, over whatever a pod has by that name; who has none passes as well."""
+"""CRI sets this label on everything that it makes, overriding a pod's. A container without the label passes, too."""
 
 _PARTS: Final = (*(f"^{digit}" for digit in "0123456789abcdef"), "^[^0-9a-f]")
-"""Of all IDs; CRI's begin with any hexadecimal digit, by chance."""
+"""A partition of all IDs. CRI's IDs are random hexadecimal."""
 
 
 def records(channel: Channel) -> tuple[ContainerRecord, ...] | Unknown:
-    """Everything containerd knows, or Unknown as soon as one of the lists could not be had."""
+    """All records of containerd. Unknown if one of the lists is not available."""
     found: list[ContainerRecord] = []
     try:
         spaces = channel.call(
@@ -64,9 +64,10 @@ def _containers(channel: Channel, header: tuple[tuple[str, str], ...]) -> list[s
 
 
 def _sandboxes(channel: Channel, space: str, header: tuple[tuple[str, str], ...]) -> list[ContainerRecord]:
-    """The sandbox store, which came with 2.x: to a daemon without it the method is unknown.
+    """The sandbox store, new in 2.x; an older daemon does not know the method.
 
-    It has no stream, and a pod's labels are in its record twice: what does not fit into one answer is had in parts.
+    It cannot stream, and its record has a pod's labels twice. A list that does not fit into one answer is requested in
+    parts.
     """
 
     def listed(*filters: str) -> list[ContainerRecord]:
@@ -83,5 +84,5 @@ def _sandboxes(channel: Channel, space: str, header: tuple[tuple[str, str], ...]
             raise
         found = [record for part in _PARTS for record in listed(f'id~="{part}"')]
         if not found:
-            raise  # it cannot be asked for parts
+            raise  # the daemon does not support these filters
         return found

@@ -1,7 +1,7 @@
-"""CRI: what the runtimes themselves say about their sandboxes.
+"""CRI: what the runtimes report about their sandboxes.
 
-Every sandbox is asked for, in every state; no filter is ever set. What a runtime does not answer is Unknown,
-never an empty list. Source of the calls: the CRI API v1, `runtime.v1.RuntimeService`.
+Sandboxes are listed in every state, without a filter. A missing answer is Unknown, never an empty list. The calls are
+those of the CRI API v1, `runtime.v1.RuntimeService`.
 """
 
 import json
@@ -34,9 +34,9 @@ _MODES: dict[int, NetworkMode] = {cri_pb2.POD: "pod", cri_pb2.NODE: "node"}
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What a runtime says of itself before anything is listed. Directories are empty where it does not say.
+    """What a runtime reports about itself before its sandboxes are listed. Directories may be empty.
 
-    `pinned` is its socket, None where there is none to ask; `ask` closes it.
+    `pinned` is its socket, or None if it cannot be asked; `ask` closes it.
     """
 
     address: str
@@ -53,9 +53,9 @@ class Introduction:
 def introduce(
     node: Node, address: str, origin: EndpointOrigin, deadline_s: float, whose: Whose | None = None
 ) -> Introduction:
-    """Connect, and ask for the version and the CNI directory. Never raises.
+    """Connect, and ask for the version and the CNI directories. Never raises.
 
-    Without `whose`, or where the operator has named the socket, whoever listens there is believed to be the runtime.
+    Without `whose`, or if the operator has named the socket, any listener is accepted as the runtime.
     """
     path = socket_path(node.root, address)
     pinned = path if isinstance(path, Unknown) else pin(path, address)
@@ -86,7 +86,7 @@ def _no_runtime(error: CallError) -> Unknown:
 
 
 def _directories(info: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Where CNI's configuration and its plugins are: containerd's verbose status has its own configuration as JSON."""
+    """The directories of CNI configuration and plugins, from the JSON configuration in containerd's verbose status."""
     try:
         cni = json.loads(info["config"])["cni"]
         found = [cni.get("confDir")], [cni.get("binDir"), *(cni.get("binDirs") or ())]
@@ -99,7 +99,7 @@ def _directories(info: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def ask(introduction: Introduction, deadline_s: float) -> Endpoint:
-    """All sandboxes of one runtime, and containerd's own records where it is containerd. Never raises."""
+    """All sandboxes of one runtime, and its own records if it is containerd. Never raises."""
     who = introduction
     if who.problem is not None or who.pinned is None:
         problem = who.problem or unseen(Code.ENDPOINT_ASKED_ALREADY)
@@ -124,7 +124,7 @@ def _sandboxes(channel: Channel) -> tuple[Sandbox, ...] | Unknown:
     silent: Unknown | None = None
     for item in listed.items:
         sandbox = _sandbox(channel, item, silent)
-        # One that does not answer in time will not answer for the others either, and each would take as long.
+        # After one timeout, do not wait for the status of the others: each would take as long.
         if isinstance(sandbox.addresses, Unknown) and _timed_out(sandbox.addresses):
             silent = sandbox.addresses
         found.append(sandbox)
@@ -141,7 +141,7 @@ def _sandbox(channel: Channel, item: cri_pb2.PodSandbox, silent: Unknown | None)
     if silent is not None:
         return Sandbox(item.id, pod, ready, item.created_at, "unknown", silent)
     try:
-        # Of a sandbox that is not running the runtime tells its former addresses only in the verbose answer.
+        # For a stopped sandbox, only the verbose answer has the former addresses.
         status = channel.call(
             f"{_SERVICE}PodSandboxStatus",
             cri_pb2.PodSandboxStatusRequest(pod_sandbox_id=item.id, verbose=not ready),
@@ -149,7 +149,7 @@ def _sandbox(channel: Channel, item: cri_pb2.PodSandbox, silent: Unknown | None)
         )
     except CallError as error:
         failure = unseen(Code.SANDBOX_STATUS_UNKNOWN, error.reason)
-        # That it was listed keeps the lease that names it; those that name nobody need its addresses.
+        # Being listed is enough to keep the lease that names this sandbox. Leases that name nobody need its addresses.
         return Sandbox(item.id, pod, ready, item.created_at, "unknown", failure)
     network = status.status.network
     addresses = tuple(a for a in (network.ip, *(extra.ip for extra in network.additional_ips)) if a)

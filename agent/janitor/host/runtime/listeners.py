@@ -1,8 +1,8 @@
 """Who answers on a Unix socket: a socket pinned by its inode, and the process that listens on it.
 
-A path says nothing of who is behind it, and may lead somewhere else a moment later. So the socket is opened once with
-O_PATH, and whoever talks to it connects through that descriptor: it is the same socket then, whatever becomes of the
-path. Standard library only.
+A path does not tell who is behind it, and may lead elsewhere a moment later. So the socket is opened once with O_PATH,
+and every connection goes through that descriptor: it is the same socket, whatever happens to the path. Standard library
+only.
 """
 
 import errno
@@ -28,17 +28,17 @@ _TIMEOUT_S: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who answers on a socket. `problem` is None where somebody accepted the connection and may be asked."""
+    """Who answers on a socket. `problem` is None if the connection was accepted and the listener may be asked."""
 
     processes: tuple[RuntimeProcess, ...] | Unknown
     problem: Unknown | None = None
 
 
 class Pin:
-    """A socket, held by its inode. `path` leads to it and to nothing else, until `close`."""
+    """A socket, held by its inode. Until `close`, `path` leads to this socket only."""
 
     def __init__(self, path: str) -> None:
-        """OSError as open(2) gives it; ENOTSOCK where that is no socket."""
+        """OSError from open(2); ENOTSOCK if it is no socket."""
         self._fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         self.info = os.fstat(self._fd)
         if not stat.S_ISSOCK(self.info.st_mode):
@@ -47,18 +47,18 @@ class Pin:
 
     @property
     def path(self) -> str:
-        """Short enough for sun_path, wherever the socket lies."""
+        """A path short enough for sun_path, wherever the socket is."""
         return f"/proc/self/fd/{self._fd}"
 
     def close(self) -> None:
-        """May be called twice."""
+        """Release the socket. May be called twice."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
 
 def pin(path: str, address: str) -> Pin | Unknown:
-    """The socket at `path`, which messages call `address`."""
+    """The socket at `path`, called `address` in messages."""
     try:
         return Pin(path)
     except FileNotFoundError:
@@ -70,10 +70,10 @@ def pin(path: str, address: str) -> Pin | Unknown:
 
 
 def listener(pinned: Pin, address: str, proc: Proc | Unknown, whose: Whose | None) -> Listener:
-    """Who listens there, or why nobody can be asked.
+    """Who listens there, or why it cannot be asked.
 
-    `whose` is None where the operator has named the socket; otherwise only a runtime of this node is believed. A
-    process of another PID namespace cannot be seen: then its pods' processes cannot be either.
+    `whose` is None if the operator has named the socket; otherwise only a runtime of this node is accepted. A listener
+    in another PID namespace cannot be seen, nor can the processes of its pods.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -97,15 +97,15 @@ def listener(pinned: Pin, address: str, proc: Proc | Unknown, whose: Whose | Non
             process = RuntimeProcess(pid, proc.name(pid), proc.started_ns(pid), pinned.info.st_ctime_ns)
             return Listener((process,))
     except OSError:
-        pass  # it is not in this procfs: another PID namespace's
+        pass  # not in this procfs: it is in another PID namespace
     return Listener(unseen(Code.LISTENER_OUT_OF_SIGHT, address=address))
 
 
 def _peer(probe: socket.socket) -> tuple[int, bool]:
-    """The process that made the listening socket, and whether that is sure to be the one that has its number now.
+    """The process that made the listening socket, and whether it is certainly the one that has this ID now.
 
-    SO_PEERCRED (unix(7)) is a number, which a new process may have got meanwhile; SO_PEERPIDFD is the process. 0 where
-    it is out of sight; -1 where it has ended. OSError.
+    SO_PEERCRED (unix(7)) gives an ID, which may have been reused; SO_PEERPIDFD gives the process. 0 if it cannot be
+    seen; -1 if it has ended. OSError.
     """
     try:
         fd = struct.unpack("i", probe.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4))[0]
@@ -121,10 +121,10 @@ def _peer(probe: socket.socket) -> tuple[int, bool]:
 
 
 def _runtime(pid: int, sure: bool, address: str, proc: Proc, whose: Whose) -> tuple[int, Reason | None]:
-    """The runtime that answers there, and why it is not believed to be one.
+    """The runtime that answers there, and why it is not accepted as one.
 
-    Of a socket that systemd has made for a service (cri-docker.socket) the peer is process 1: then it is the service
-    that holds it.
+    The peer of a socket that systemd made for a service (cri-docker.socket) is process 1. The runtime is then the
+    service that holds the socket.
     """
     if pid == 1 and proc.kernel:
         sockets = _listening(proc, 1, address)
@@ -139,7 +139,7 @@ def _runtime(pid: int, sure: bool, address: str, proc: Proc, whose: Whose) -> tu
 
 
 def _listening(proc: Proc, pid: int, address: str) -> frozenset[str]:
-    """What links in /proc/<pid>/fd call the sockets that listen at this path. OSError."""
+    """The names, in the links of /proc/<pid>/fd, of the sockets that listen on this path. OSError."""
     wanted = plain(address.removeprefix("unix://"))
     return frozenset(link for path, link in listening(f"{proc.path}/{pid}/net/unix") if path == wanted)
 

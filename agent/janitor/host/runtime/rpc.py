@@ -1,8 +1,7 @@
-"""What host/runtime/cri.py and host/runtime/containerd.py share: one channel per pass, a deadline on every call, plain
-errors.
+"""gRPC for host/runtime/cri.py and host/runtime/containerd.py: one channel per pass, deadlines, plain errors.
 
-A channel is opened, used and closed within one pass, so that no gRPC thread lives on: such a thread would
-stay in whatever network namespace it was born in.
+A channel is opened, used and closed within one pass, so that no gRPC thread survives it: such a thread would stay in
+the network namespace in which it was started.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,15 +17,15 @@ from janitor.core.model.reason import Fact, Reason, because
 from janitor.host.files import inside, unknown
 
 _OPTIONS = [
-    # Since grpc 1.57 the escaped path of the socket is sent as :authority otherwise, which Go refuses.
+    # Since grpc 1.57, :authority would otherwise be the escaped path of the socket, which Go rejects.
     ("grpc.default_authority", "localhost"),
-    # As the kubelet: a thousand sandboxes do not fit into the default of 4 MiB.
+    # As in the kubelet: a thousand sandboxes exceed the default of 4 MiB.
     ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.enable_retries", 0),
 ]
 
 _INITIALISING = "not initialized"
-"""What containerd's CRI plugin says while it starts (internal/cri/server): gRPC has no code of its own for it."""
+"""The text of containerd's CRI plugin while it starts (internal/cri/server): gRPC has no code for that."""
 
 _LONGEST_SOCKET_PATH = 107  # sun_path of unix(7), without its NUL
 
@@ -34,9 +33,9 @@ _Response = TypeVar("_Response", bound=Message)
 
 
 class CallError(Exception):
-    """A call that did not give an answer. `unimplemented` says that the other side does not know the method.
+    """A call without an answer. `unimplemented`: the server does not know the method.
 
-    `too_long` says that the answer does not fit into one message.
+    `too_long`: the answer does not fit into one message.
     """
 
     def __init__(self, reason: Reason) -> None:
@@ -47,7 +46,7 @@ class CallError(Exception):
 
 
 class Channel:
-    """Calls on one endpoint. Every one ends within `deadline_s` seconds, with an answer or with CallError."""
+    """Calls on one endpoint. Each ends within `deadline_s` seconds, with an answer or with CallError."""
 
     def __init__(self, channel: grpc.Channel, address: str, deadline_s: float) -> None:
         self._channel = channel
@@ -79,7 +78,7 @@ class Channel:
         response: type[_Response],
         metadata: tuple[tuple[str, str], ...] = (),
     ) -> Iterator[_Response]:
-        """The same for a call that is answered with many messages. The deadline is for all of them together."""
+        """The same for a call with a stream of answers. The deadline is for the whole stream."""
         stub: Callable[..., Any] = self._channel.unary_stream(
             method,
             request_serializer=type(request).SerializeToString,
@@ -93,7 +92,7 @@ class Channel:
         try:
             yield
         except grpc.RpcError as error:
-            # Every RpcError that a call raises is a grpc.Call as well; the classes do not say so.
+            # Every RpcError raised by a call is also a grpc.Call, but its class does not declare that.
             raise self._explain(method.rpartition("/")[2], cast(grpc.Call, error)) from None
 
     def _explain(self, name: str, error: grpc.Call) -> CallError:
@@ -112,7 +111,7 @@ class Channel:
 
 @contextmanager
 def open_channel(address: str, path: str, deadline_s: float) -> Iterator[Channel]:
-    """A channel to the socket at `path`, which messages call `address`."""
+    """A channel to the socket at `path`, called `address` in messages."""
     channel = grpc.insecure_channel(f"unix:{path}", options=_OPTIONS)
     try:
         yield Channel(channel, address, deadline_s)
@@ -121,7 +120,7 @@ def open_channel(address: str, path: str, deadline_s: float) -> Iterator[Channel
 
 
 def socket_path(root: str, address: str) -> str | Unknown:
-    """Where the socket of an endpoint is, as seen from here. Endpoints are `unix:///path`, `unix:path`, `/path`."""
+    """The path of an endpoint's socket as janitor sees it. Endpoints are `unix:///path`, `unix:path` or `/path`."""
     path = address.removeprefix("unix://").removeprefix("unix:")
     if not path.startswith("/") or not (path.isprintable() and path.isascii()):
         return unseen(Code.ENDPOINT_NOT_A_SOCKET, address=ascii(address))

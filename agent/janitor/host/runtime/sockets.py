@@ -1,4 +1,4 @@
-"""Where container runtimes answer: the CRI sockets that everybody knows. Standard library only."""
+"""The well-known CRI sockets of container runtimes. Standard library only."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from janitor.host.kernel.procfs import Proc
 _LIMIT: Final = 1 << 30
 _PIECE: Final = 1 << 20
 _LONGEST: Final = 4096  # of a line
-# What listens has the flag __SO_ACCEPTCON (linux/net.h) and no other one.
+# A listening socket has the flag __SO_ACCEPTCON (linux/net.h) and no other.
 _LISTENS: Final = re.compile(
     rb"^[0-9a-f]+: [0-9A-F]{8} 0{8} 00010000 [0-9A-F]{4} [0-9A-F]{2} +([0-9]+) (/.*)$", re.MULTILINE
 )
@@ -26,13 +26,13 @@ CRI: Final = (
 )
 
 DOCKER: Final = "/run/docker/containerd/containerd.sock"
-"""docker's own containerd: no CRI, but pods of cri-dockerd's run behind it."""
+"""docker's own containerd. It has no CRI, but runs the pods of cri-dockerd."""
 
 
 def only_units_listen(proc: Proc) -> frozenset[str]:
-    """The paths at which nobody but the first process listens, with any socket: a unit, whose service is not running.
+    """The well-known paths on which only process 1 listens: a socket unit whose service is not running.
 
-    To connect there would start it. OSError where it cannot be told.
+    Connecting would start the service. OSError if that cannot be determined.
     """
     wanted: dict[str, set[str]] = {}
     for path, link in listening(f"{proc.path}/1/net/unix"):
@@ -47,10 +47,10 @@ def only_units_listen(proc: Proc) -> frozenset[str]:
 
 
 def listening(table: str) -> Iterator[tuple[str, str]]:
-    """The paths of a `net/unix` of proc(5) at which somebody listens, and what links in /proc/<pid>/fd call the socket.
+    """The listening paths in a `net/unix` of proc(5), each with its socket's name in the links of /proc/<pid>/fd.
 
-    The kernel writes names as they are, line ends too, and whoever is in that network may have any number of sockets:
-    so what is no line of the table is passed over, and nothing of it is kept. OSError.
+    The kernel does not escape names, not even newlines, and processes in that network may have any number of sockets.
+    So anything that is no line of the table is skipped and not kept. OSError.
     """
     fd = open_quietly(table)
     try:
@@ -72,7 +72,7 @@ def _lines(text: bytes) -> Iterator[tuple[str, str]]:
 
 
 def plain(path: str) -> str:
-    """The same path with /run for /var/run."""
+    """The path with /run instead of /var/run."""
     return path.removeprefix("/var") if path.startswith("/var/run/") else path
 
 

@@ -1,7 +1,7 @@
-"""What runtimes keep in /run for a running container: one directory each, named after its ID.
+"""The directories that runtimes keep in /run for running containers, each named after the container's ID.
 
-A task directory outlives neither a boot nor an orderly stop. Alone it does not make a container alive (a shim
-killed together with its runtime leaves one behind), but it is a reason to keep.
+A task directory does not survive a boot or an orderly stop. It does not prove that a container is alive: a shim killed
+together with its runtime leaves one behind. But it is a reason to keep a lease.
 """
 
 from typing import Final
@@ -24,7 +24,7 @@ _MONITORED: Final = ("/run/crun", "/run/runc", "/run/containers/storage/overlay-
 
 
 def task_directories(node: Node) -> tuple[TaskDirectory, ...] | Unknown:
-    """Every task directory of containerd, runc, crun and conmon; IDs of 64 digits only."""
+    """Every task directory of containerd, runc, crun and conmon whose name is an ID of 64 digits."""
     found: list[TaskDirectory] = []
     try:
         for parent in task_parents(node):
@@ -36,7 +36,7 @@ def task_directories(node: Node) -> tuple[TaskDirectory, ...] | Unknown:
 
 
 def task_parents(node: Node) -> list[str]:
-    """Where there may be task directories. OSError."""
+    """The directories that may contain task directories. OSError."""
     parents = list(_MONITORED)
     for state in _STATES:
         for kind in _TASKS:

@@ -1,7 +1,7 @@
-"""systemd-networkd as it is configured and as it runs, read as systemd reads its directories (systemd.syntax(7)).
+"""systemd-networkd as configured and as running. Directories are read as systemd does (systemd.syntax(7)).
 
-Of files of one name the one in the first directory counts; then they are read in the order of their names, wherever
-they lie, and the last assignment wins. networkd.conf and its drop-ins are read when networkd starts, and never again.
+Of files with the same name, the one in the first directory counts. Files are then read in the order of their names,
+across directories, and the last assignment wins. networkd reads networkd.conf and its drop-ins only when it starts.
 """
 
 import os
@@ -30,7 +30,7 @@ _FALSE: Final = ("0", "no", "n", "false", "f", "off")
 
 
 def read_networkd(node: Node) -> tuple[Networkd, ...] | Unknown:
-    """Everything of it; nothing where this node has none. Unknown where it cannot be told whether it runs."""
+    """systemd-networkd's state; empty if this node has none. Unknown if it cannot be determined whether it runs."""
     proc = node.proc
     if isinstance(proc, Unknown):
         return proc
@@ -62,7 +62,7 @@ def read_networkd(node: Node) -> tuple[Networkd, ...] | Unknown:
 
 
 def drop_in(node: Node) -> str:
-    """The text of janitor's own drop-in, "" where there is none that can be read."""
+    """The text of janitor's own drop-in; "" if it does not exist or cannot be read."""
     try:
         return read_bounded(node.path(DROP_IN), _LIMIT).decode("utf-8", "replace")
     except OSError:
@@ -70,9 +70,9 @@ def drop_in(node: Node) -> str:
 
 
 def _version(node: Node, proc: Proc, pid: int) -> str:
-    """The package's version where dpkg knows it and it is the running one's, else the release in its library's name.
+    """The version in dpkg if it is that of the running release; otherwise the release in the library's name.
 
-    Which library is loaded says what runs; which lies on the disk, what will run after the next start.
+    The loaded library shows which release runs; the one on the disk, which will run after the next start.
     """
     loaded = ""
     if pid:
@@ -92,7 +92,7 @@ def _version(node: Node, proc: Proc, pid: int) -> str:
 
 
 def _packaged(node: Node) -> str:
-    """The version of Debian's package `systemd`, without its epoch; "" elsewhere."""
+    """The version of Debian's package `systemd`, without the epoch; "" on other systems."""
     try:
         text = read_bounded(node.path("/var/lib/dpkg/status"), 64 << 20).decode("utf-8", "replace")
     except OSError:
@@ -102,7 +102,7 @@ def _packaged(node: Node) -> str:
 
 
 def _settings(node: Node, problems: list[str]) -> Iterator[NetworkdSetting]:
-    """The last valid assignment of each setting that matters here."""
+    """The last valid assignment of each relevant setting."""
     effective: dict[str, NetworkdSetting] = {}
     main = [f"{d}/networkd.conf" for d in _DIRECTORIES if os.path.lexists(node.path(f"{d}/networkd.conf"))][:1]
     for path in [*main, *_in_order(node, "networkd.conf.d", ".conf", problems)]:
@@ -120,7 +120,7 @@ def _settings(node: Node, problems: list[str]) -> Iterator[NetworkdSetting]:
 
 
 def _network_files(node: Node, problems: list[str]) -> Iterator[NetworkFile]:
-    """Every .network file in the order in which networkd tries them, its drop-ins included."""
+    """Every .network file with its drop-ins, in the order in which networkd tries them."""
     for path in _in_order(node, "network", ".network", problems):
         found: dict[str, list[str]] = {}
         drop_ins = _in_order(node, f"network/{os.path.basename(path)}.d", ".conf", problems)
@@ -129,7 +129,7 @@ def _network_files(node: Node, problems: list[str]) -> Iterator[NetworkFile]:
             for line in _parse(file, content, problems):
                 values = found.setdefault(f"{line.section}.{line.key}", [])
                 if not line.value:
-                    values.clear()  # an empty assignment takes back those before it
+                    values.clear()  # an empty assignment resets the earlier ones
                 values += line.value.split() if line.key == "Name" else [line.value] * bool(line.value)
         unmanaged = found.get("Link.Unmanaged", ["no"])
         keeps = found.get("Network.KeepConfiguration", [""])
@@ -140,7 +140,7 @@ def _network_files(node: Node, problems: list[str]) -> Iterator[NetworkFile]:
 
 
 def _links(node: Node) -> Iterator[ManagedLink]:
-    """What networkd has written of each link (/run/systemd/netif/links; its private, long-standing format). OSError."""
+    """networkd's record of each link (/run/systemd/netif/links; its private, long-standing format). OSError."""
     directory = node.path("/run/systemd/netif/links")
     for name in names(directory):
         if not name.isdecimal():
@@ -149,14 +149,14 @@ def _links(node: Node) -> Iterator[ManagedLink]:
             content = read_bounded(f"{directory}/{name}", _LIMIT).decode("utf-8", "replace")
             changed = os.stat(f"{directory}/{name}").st_mtime_ns
         except FileNotFoundError:
-            continue  # the link has gone
+            continue  # the link is gone
         values = dict(line.split("=", 1) for line in content.splitlines() if "=" in line and line[0] != "#")
         file, state = values.get("NETWORK_FILE", ""), values.get("ADMIN_STATE", "")
         yield ManagedLink(int(name), printable(file), printable(state), changed)
 
 
 def _in_order(node: Node, directory: str, suffix: str, problems: list[str]) -> list[str]:
-    """The files of all directories called so, by name; the first directory that has a name hides it in the others."""
+    """The files in all directories of this name, sorted by name. Of equal names, the first directory's file counts."""
     found: dict[str, str] = {}
     for parent in _DIRECTORIES:
         path = f"{parent}/{directory}"
@@ -170,7 +170,7 @@ def _in_order(node: Node, directory: str, suffix: str, problems: list[str]) -> l
 
 
 def _read(node: Node, path: str, problems: list[str]) -> tuple[str, int]:
-    """The text and the mtime of a file; a link to /dev/null is systemd's way to say that there is none."""
+    """Text and mtime of a file. A link to /dev/null counts as empty: that is how systemd masks a file."""
     here = node.path(path)
     try:
         if os.path.realpath(here) == "/dev/null":

@@ -1,4 +1,4 @@
-"""Telling systemd how it goes (sd_notify(3)), as far as anybody listens. Standard library only."""
+"""Status messages to systemd (sd_notify(3)), if it asks for them. Standard library only."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ import time
 
 
 def notify(**words: str) -> None:
-    """`notify(READY="1", STATUS="…")`. Nothing happens where nobody listens; a service must not fail of that."""
+    """`notify(READY="1", STATUS="…")`. Does nothing without a listener, and never fails the service."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
@@ -20,12 +20,12 @@ def notify(**words: str) -> None:
 
 
 def reloading() -> None:
-    """The configuration is being read anew; READY=1 ends it."""
+    """Tell systemd that the configuration is being reloaded; READY=1 ends that."""
     notify(RELOADING="1", MONOTONIC_USEC=str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000))
 
 
 def watchdog_s() -> float | None:
-    """How often to say WATCHDOG=1: at half the time systemd waits. None where it does not wait for us."""
+    """The interval for WATCHDOG=1, half of systemd's timeout. None if systemd has no watchdog for this process."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(microseconds) / 2e6 if microseconds.isdecimal() and int(microseconds) and ours else None

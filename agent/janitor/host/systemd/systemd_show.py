@@ -1,4 +1,4 @@
-"""What the running systemd says of a service: `systemctl show`. Only for the node's own root."""
+"""The state of a service in the running systemd: `systemctl show`. Only for the node's own root."""
 
 from janitor.core.model.evidence import Unknown
 from janitor.host.kernel.programs import SYSTEM_DIRS, NotRun, programs_of
@@ -9,7 +9,7 @@ _LIMIT = 1 << 20
 
 
 def show(name: str) -> dict[str, str]:
-    """The properties of a loaded service; nothing where systemd is not there, does not answer, or knows none."""
+    """The properties of a loaded service; empty if systemd is missing, does not answer or does not know it."""
     programs = programs_of("/")
     if isinstance(programs, Unknown):
         return {}

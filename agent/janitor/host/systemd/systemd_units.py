@@ -1,7 +1,7 @@
-"""A service as systemd would start it: its files merged as systemd merges them, its variables, its command line.
+"""A service as systemd would start it: its merged files, its environment, its command line.
 
-All `Environment=` come first, in the order of the files; then every `EnvironmentFile=`, and what those say wins
-(systemd.exec(5)). A drop-in replaces the one of the same name in a place of lower precedence. Standard library only.
+All `Environment=` come first, in file order, then every `EnvironmentFile=`, which overrides them (systemd.exec(5)). A
+drop-in replaces one of the same name in a directory of lower precedence. Standard library only.
 """
 
 import glob
@@ -29,14 +29,14 @@ SEARCH_PATH: Final = (
     "/etc/systemd/system.attached", "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator",
     "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system",
 )  # fmt: skip
-_LIMIT = 1 << 18  # far more than any unit or environment file
+_LIMIT = 1 << 18  # far larger than any unit or environment file
 _PREFIXES = "@-:+!|"
-_OURS = ("KUBELET", "K3S", "RKE2")  # prefixes of the variables that are kept; others may be anybody's secrets
+_OURS = ("KUBELET", "K3S", "RKE2")  # prefixes of the variables to keep; others may be secrets
 
 
 @dataclass(slots=True)
 class _Merged:
-    """What the files of a unit say, taken together."""
+    """The combined contents of a unit's files."""
 
     assignments: list[Assignment] = field(default_factory=list)
     files: list[EnvironmentFile] = field(default_factory=list)
@@ -49,7 +49,7 @@ class _Merged:
 
 
 def read_unit(node: Node, name: str) -> Unit | None:
-    """The service `name`, or None where there is none, or it is masked. OSError where a directory cannot be read."""
+    """The service `name`; None if it does not exist or is masked. OSError if a directory cannot be read."""
     fragment = next((f"{place}/{name}" for place in SEARCH_PATH if _exists(node, f"{place}/{name}")), "")
     if not fragment or _masked(node, fragment):
         return None
@@ -99,7 +99,7 @@ def _exists(node: Node, path: str) -> bool:
 
 
 def _masked(node: Node, path: str) -> bool:
-    """Whether it is a link to /dev/null, or empty: systemd reads nothing from it then."""
+    """Whether it is a link to /dev/null, or empty: systemd treats both as masked."""
     try:
         place = os.path.join(node.path(os.path.dirname(path)), os.path.basename(path))
         return (os.path.islink(place) and os.readlink(place) == "/dev/null") or os.path.getsize(node.path(path)) == 0
@@ -108,7 +108,7 @@ def _masked(node: Node, path: str) -> bool:
 
 
 def _drop_ins(node: Node, name: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Those that are read, in order; and (the one that is not, the one that stands before it)."""
+    """The drop-ins that are read, in order; and pairs of a drop-in that is not read and the one that replaces it."""
     chosen: dict[str, str] = {}
     shadowed: list[tuple[str, str]] = []
     places: set[str] = set()
@@ -228,7 +228,7 @@ def _command(merged: _Merged, environment: dict[str, str]) -> tuple[str, ...]:
 
 
 def extra_arguments(node: Node, path: str) -> list[Assignment]:
-    """What a file that no unit names would add to the kubelet's flags; nothing where it cannot be read."""
+    """What a file that no unit names would add to the kubelet's flags; empty if it cannot be read."""
     try:
         text = read_bounded(node.path(path), _LIMIT).decode("utf-8", "replace")
     except OSError:
@@ -238,5 +238,5 @@ def extra_arguments(node: Node, path: str) -> list[Assignment]:
 
 
 def variables(unit: Unit) -> dict[str, str]:
-    """What the service's variables are in the end."""
+    """The service's environment variables, with their final values."""
     return {a.variable: a.value for a in unit.assignments}
