@@ -160,7 +160,7 @@ class Machine:
 
     def kill(self, pid: int, signal: str = "KILL") -> None:
         """Send a signal to a process, by its PID inside."""
-        self.run(["sh", "-c", f"kill -{signal} {pid}"], check=True)  # the shell has one; minimal systems have no other
+        self.run(["sh", "-c", f"kill -{signal} {pid}"], check=True)  # the shell's own; minimal systems have no other
 
     def close(self) -> None:
         """Power off and discard the disk; may be called twice."""

@@ -89,7 +89,7 @@ def main() -> None:
     new = [kubelet.run() for _ in range(PODS)]
     left = len({path.name for path in leases()} - {pod.ip for pod in new})
     journal = subprocess.run(["journalctl", "-b", "-o", "cat", "--no-pager"], capture_output=True, text=True).stdout
-    about = [line for line in journal.splitlines() if "janitor-boot" in line]  # systemd's own words too: a timeout, say
+    about = [line for line in journal.splitlines() if "janitor-boot" in line]  # systemd's own too, such as a timeout
     said = [line for line in about if "before any container runtime of this boot" in line] or about[-1:]
     say(
         stock={

@@ -1,12 +1,12 @@
 """`janitor boot` and `janitor-boot`: before any container runtime has started, free what earlier boots left behind.
 
-No lease that exists at that moment can be alive: network namespaces do not outlive a boot. So it proves that it is
-early, writes down in /run/janitor which leases there are (the strongest proof of age for every later pass), and moves
-what core/leases/boot.py allows into quarantine, by the same writer, lock and journal as `janitor clean`; `janitor undo`
-puts it back. When it is late, in doubt, or something is wrong, it changes nothing. It never fails a boot: exit 0 unless
-`--strict`.
+No lease that exists at that moment can be alive, because network namespaces do not outlive a boot. So it proves that it
+is early, and records the existing leases in /run/janitor: the strongest proof of age for every later pass. Then it
+moves what core/leases/boot.py allows into quarantine, with the same writer, lock and journal as `janitor clean`;
+`janitor undo` puts it back. If it is late, in doubt, or something is wrong, it changes nothing. It never fails a boot:
+exit 0 unless `--strict`.
 
-Standard library only, for the moment when little else works yet.
+Standard library only, because little else works at that time.
 """
 
 import argparse

@@ -16,7 +16,7 @@ from janitor.core.model.reason import because
 from janitor.core.node.node_plan import mask_known, node_plan
 from janitor.core.node.node_view import kubernetes_missing, node_ips, objects
 
-_IDS = tuple(i for i in PLAN_IDS if i is not FindingId.CIDR008 and not i.plan_only)  # CIDR008 is decided by the routes
+_IDS = tuple(i for i in PLAN_IDS if i is not FindingId.CIDR008 and not i.plan_only)  # address_routes.py checks CIDR008
 
 _NEW_RANGES = (FindingId.CIDR006, FindingId.CIDR007)
 _NEED_MASK = (FindingId.CIDR014, FindingId.CIDR015, FindingId.CIDR022)

@@ -150,7 +150,7 @@ class Passing(Part):
 
         try:
             self._worker.start(work)
-        except OSError as error:  # no descriptor or no process to be had: for now, as a rule
+        except OSError as error:  # out of descriptors or processes, usually only for a while
             self._failed(clock().boottime_ns, f"starting its process: {describe_os_error(error)}")
 
     def _heard(self, data: bytes) -> None:

@@ -49,7 +49,7 @@ class Textfile(Part):
     _problem: int | None = None  # the last logged error number (errno(3))
 
     def __post_init__(self) -> None:
-        """Without a second process if even SIGKILL does not end the first."""
+        """If even SIGKILL does not end the process, no second one is started."""
         self._worker = Worker(signal.SIGKILL, limit_s=self.patience_s)
 
     def descriptors(self) -> tuple[list[int], list[int]]:

@@ -8,7 +8,7 @@ and tests/system/test_boot_table.py compares the two.
 1. The directory belongs to a host-local network that CRI uses according to the configuration on the disk, without
    `disableGC`, not on a network file system, and its name is valid in CNI. A chain with the `firewall` plugin is left
    alone: the DEL of its old sandboxes is still to come, goes by address, and would cut off the next pod with that
-   address. A network is left alone too if a file that cannot be parsed here mentions it: it may say either of the two.
+   address. A network is left alone too if a file that cannot be parsed here mentions it: it may set either of these.
    Networks that multus delegates to inherit what the enclosing chain says.
 2. Without any configuration, a directory counts as CRI's only if it holds nothing but complete CRI leases and
    bookkeeping, no other engine is known to use it, and libcni's cache remembers neither `disableGC` nor `firewall`

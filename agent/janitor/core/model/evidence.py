@@ -242,7 +242,7 @@ class Overlooked:
     pid: int
     name: str
     holder: Holder
-    what: str  # "its open files"; ends the sentence "not all of them were looked at"
+    what: str  # such as "its open files": completes "not all of … could be looked at"
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Mirror:
         """The mirror's entry for exactly this rule."""
         return self.by_exact.get(rule.exact)
 
-    # What is learned.
+    # Learning.
 
     def learn(self, rule: PolicyRule) -> Kept | None:
         """Record that the rule exists, whoever made it. None if no enabled profile matches, or if it is known
@@ -161,7 +161,7 @@ class Mirror:
             self.by_exact[kept.rule.exact] = kept
         return kept
 
-    # What is to be done.
+    # Restoring.
 
     def pending_restore(self) -> list[Kept]:
         """The rules that networkd deleted and that are to be put back."""
