@@ -61,8 +61,7 @@ class EarlyMachine(Machine):
         return self.disk / "cni"
 
     def lay_out(self, files: Mapping[str, bytes], configuration: Mapping[str, bytes]) -> None:
-        """An empty disk with only these files, by their paths in /var/lib/cni and in /etc/cni/net.d; without
-        /run/janitor."""
+        """An empty disk with only these files, by paths in /var/lib/cni and /etc/cni/net.d; without /run/janitor."""
         for name in ("cni", "net.d", "janitor"):
             for path in (self.disk / name).iterdir():
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -86,8 +86,7 @@ def image() -> Path:
 
 
 class RoutedCluster:
-    """A context manager: both nodes are powered on, linked, and known to an API server; kube-router is not started
-    yet."""
+    """A context manager: both nodes are on, linked, and known to an API server; kube-router is not started."""
 
     def __init__(self, router: Path, *options: str, first: NetworkdNode | None = None) -> None:
         """`options`: further options of kube-router. `first`: node 1, if it is not made here."""

@@ -105,8 +105,7 @@ class NetworkdNode:
         wait_for(lambda: (self.machine.root / "run/dbus/system_bus_socket").exists(), "the bus")
 
     def networkctl(self, *arguments: str) -> None:
-        """The installed networkctl. It talks to any version over the bus; another root's would refuse to run in a
-        chroot."""
+        """The installed networkctl: it talks to any version over the bus, but another root's refuses to in a chroot."""
         self.run(["networkctl", *arguments], check=True)
 
     def _other_root(self) -> None:

@@ -151,8 +151,7 @@ class Node:
             self.import_image(image.archive())
 
     def import_image(self, archive: bytes, *where: str) -> None:
-        """Give the runtime an image, an OCI archive. `where` are further arguments of ctr: another namespace or
-        socket."""
+        """Give the runtime an image, an OCI archive. `where` are further arguments of ctr: a namespace, a socket."""
         # 2.x imports with its transfer service, which unpacks only for the snapshotters in its configuration.
         local = ["--local"] if self.containerd.series >= "2" else []
         path = self.disk / "containerd/image.tar"

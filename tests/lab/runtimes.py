@@ -115,8 +115,7 @@ def debian_13() -> Containerd:
 
 
 def debian_13_tree(package: str, *, with_dependencies: bool = False) -> Path:
-    """Debian 13's package, unpacked once into the lab's cache. Its programs run in place or with it as root
-    directory."""
+    """Debian 13's package, unpacked once into the lab's cache, to be run in place or as a root directory."""
     destination = cache() / f"{package}-{SUITE}"
     if not destination.is_dir():
         with tempfile.TemporaryDirectory(dir=cache(), prefix="download-") as directory:

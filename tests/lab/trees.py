@@ -107,8 +107,7 @@ def _hex(address: str) -> str:
 def kubeadm(
     root: Path, *, drop_in: str = "", extra: str = "", extra_file: str | None = "KUBELET_EXTRA_ARGS=\n"
 ) -> Tree:
-    """A worker with the package's unit and drop-in. `drop_in` is an administrator's; `extra` are the kubelet's own
-    flags."""
+    """A worker with the package's unit and drop-in. `drop_in` is an administrator's, `extra` the kubelet's flags."""
     tree = Tree(root)
     tree.write("/usr/lib/systemd/system/kubelet.service", KUBELET_UNIT)
     tree.write("/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf", KUBEADM_DROP_IN)

@@ -104,8 +104,7 @@ class Guest:
             time.sleep(2)
 
     def lease(self, address: str, *, empty: bool = False) -> None:
-        """Write a lease with the real host-local, for a container that nobody lists; `empty` as a power cut leaves
-        it."""
+        """Write a lease by the real host-local, for a container that nobody lists; `empty` as after a power cut."""
         config = {"cniVersion": "0.4.0", "name": LEASES.name, "type": "ptp"}
         ipam = {"type": "host-local", "ranges": [[{"subnet": SUBNET}]]}
         environment = {

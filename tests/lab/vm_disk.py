@@ -79,8 +79,7 @@ def missing() -> str | None:
 
 
 class Base:
-    """What machines start from: kernel, two initramfs, and a disk for each form of the boot stage. Made once per
-    run."""
+    """What machines start from: kernel, two initramfs, and a disk for each form. Made once per run."""
 
     def __init__(
         self,

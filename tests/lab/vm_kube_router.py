@@ -32,8 +32,7 @@ def missing() -> str | None:
 
 
 def furnish(root: Path) -> None:
-    """Install the programs where tests.lab.programs looks for them, janitor where tests.lab.node does, and the guest
-    program."""
+    """Install the programs and janitor where the lab's modules look for them, and the guest program."""
     repository = root / "opt/repository"
     shutil.copytree(REPOSITORY / "tests/real", repository / "tests/real", ignore=shutil.ignore_patterns("__pycache__"))
     for module, names in PROGRAMS:

@@ -97,8 +97,7 @@ def run(root: str, *, ledger_only: bool, strict: bool) -> int:
 
 
 def boot(root: str, *, ledger_only: bool = False) -> Report:
-    """Prove that it is early, read, prove it again, write the ledger, move. After TooLate or OSError nothing was
-    moved."""
+    """Prove that it is early, read, prove it again, write the ledger, move. TooLate, OSError: nothing was moved."""
     place = early.find_place(root)
     try:
         with only_janitor(place.run, "janitor boot"):

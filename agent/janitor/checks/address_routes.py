@@ -31,8 +31,7 @@ _IDS = (FindingId.CIDR008, FindingId.CIDR016)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """One finding per range that overlaps a foreign route, and one for pods that are reached by the default route
-    only."""
+    """One finding per range that overlaps a foreign route, and one for pods behind the default route only."""
     plan, routes = node_plan(evidence), evidence.node_config.routes
     if missing := kubernetes_missing(evidence.node_config):
         yield Skipped(_IDS, missing)

@@ -77,8 +77,7 @@ def _joined(evidence: Evidence, lost: list[str]) -> tuple[str | Part, ...]:
 
 
 def _diff(unit: Unit, one: Overruled) -> tuple[str | Part, ...]:
-    """The change of the file that takes effect, as a patch if one is sure to work. People have to restart the
-    service."""
+    """The change of the file that takes effect, as a patch if one is sure to work. People restart the service."""
     text = dict(unit.written).get(one.file.source)
     new = mended(text, one) if text is not None else None
     if text is None or new is None:
@@ -130,8 +129,7 @@ def _strays(unit: Unit, running: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _moved(unit: Unit, path: str, lost: tuple[str, ...]) -> Fix:
-    """Where the words belong. Never copy the file over another one, which may have everything that the kubelet runs
-    with."""
+    """Where the words belong. Never copy the file over another one: that may hold all of the kubelet's flags."""
     words = Snippet(" ".join(lost))
     if_wanted = f"if they are still wanted ({path} may be left over from another installation), "
     counts = counting(unit, _EXTRA)

@@ -35,8 +35,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 
 
 def _expected(node: NodeConfig) -> bool:
-    """Whether it should answer. Other clouds also have a service at this address, which refuses unknown paths (400,
-    401, 404)."""
+    """Whether it should answer. Other clouds have a service there too, which refuses unknown paths (400, 401, 404)."""
     return (
         node.vendor == "Hetzner"
         and isinstance(node.machine, Unknown)

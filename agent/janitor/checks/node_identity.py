@@ -201,8 +201,7 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _wants_network(evidence: Evidence) -> bool:
-    """Whether the node needs a private network: for routes, or for a private --node-ip on no interface (a VPN's is on
-    one)."""
+    """Whether the node needs a private network: for routes, or for a private --node-ip that no interface has."""
     node = evidence.node_config
     told = flag(component(node, "kubelet"), "--node-ip").split(",") + [
         s.value for s in stated(known(node.settings), "node-ip")

@@ -1,5 +1,4 @@
-"""cidr: check an address plan before a cluster exists, and propose a better one. Reads files; does not look at a
-node."""
+"""cidr: check an address plan before a cluster exists, and propose a better one. Reads only files."""
 
 from enum import StrEnum
 from pathlib import Path

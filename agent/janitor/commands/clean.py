@@ -168,8 +168,7 @@ def undo(
 
 
 def _watch(where: "Options", policy: "Policy", *, wait: bool) -> "Look":
-    """Look, and keep looking while that can still prove something, at most for the time that the first look
-    announced."""
+    """Look, and keep looking while that can prove something, at most for the time that the first look announced."""
     from janitor.commands.progress import Waiting
     from janitor.passes.clean import look
 

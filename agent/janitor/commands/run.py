@@ -139,8 +139,7 @@ def _can_begin(wanted: "Settings") -> None:
 
 
 def _log(form: LogFormat, dropped: Counter[str]) -> "Log":
-    """Log lines on standard error, with priorities if that is the journal (sd-daemon(3)). `dropped` counts lost
-    lines."""
+    """Log lines on standard error, with priorities for the journal (sd-daemon(3)). `dropped` counts lost lines."""
     from janitor.report.logline import bounded
 
     try:
@@ -150,8 +149,7 @@ def _log(form: LogFormat, dropped: Counter[str]) -> "Log":
         priority = False
 
     def log(event: "LogEvent", /, **fields: object) -> None:
-        """Write one line if standard error takes it now: a stalled reader must not delay restoring a rule, or the
-        shutdown."""
+        """Write one line if standard error takes it now: a stalled reader must not delay a rule, or the shutdown."""
         try:
             if select.select([], [2], [], 0)[1]:
                 os.write(2, bounded(event, fields, form.value, priority=priority))

@@ -74,8 +74,7 @@ class ClockWatch(Part):
         return self._note
 
     def turned(self, before: Clock, now: Clock, wait_s: float) -> None:
-        """The loop has finished a turn in which it meant to wait `wait_s`. Time far beyond that was not spent
-        running."""
+        """The loop has finished a turn that was to wait `wait_s`. If it took far longer, the process did not run."""
         took_ns = (now.boottime_ns - now.asleep_ns) - (before.boottime_ns - before.asleep_ns)
         if took_ns > wait_s * SECOND + _STALL_NS:
             self._note = replace(self._note, stalled_ns=self._note.stalled_ns + took_ns)
@@ -116,8 +115,10 @@ class ClockWatch(Part):
         self._write(now)
 
     def _unwatched_ns(self, now: Clock) -> int:
-        """For how long nobody has watched, if longer than a restart takes: systemd may have killed a daemon that was
-        stopped before it could record that."""
+        """For how long nobody has watched, if longer than a restart takes.
+
+        systemd may have killed a stopped daemon before it could record the time itself.
+        """
         seen = known(read_observations(find_node(self.root)))
         gap_ns = now.boottime_ns - max((observation.last_ns for observation in seen), default=now.boottime_ns)
         return gap_ns if gap_ns > _RESTART_NS else 0

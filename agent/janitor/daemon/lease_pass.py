@@ -122,8 +122,7 @@ def _texts(fields: dict[str, object]) -> dict[str, str]:
 
 
 def _alone(order: Order, held: ExitStack, log: Log) -> Callable[[], Reason | None] | None:
-    """The lock that allows changes, as a check that it is still held. None if it cannot be had: the pass then only
-    looks."""
+    """The lock that allows changes, as a check that it is still held. None: the pass may only look."""
     try:
         return held.enter_context(only_janitor(order.options.root, DAEMON))
     except Busy as busy:

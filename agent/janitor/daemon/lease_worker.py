@@ -29,8 +29,7 @@ _SOONEST_S: Final = 5
 _TIDY_EVERY_S: Final = 86_400
 _MOST_UNCHANGED: Final = 4
 _LOOK_EVERY_S: Final = 300
-"""Limits for passes that end after a fingerprint check: the number in a row, and the time since the last full pass. A
-full pass sees what the check cannot."""
+"""At most so many passes in a row, for at most so long, end after a fingerprint check: it does not see everything."""
 
 
 @dataclass(slots=True)
@@ -75,8 +74,7 @@ class Passing(Part):
         return self._over is not None
 
     def end_pass(self, over: Callable[[], None]) -> None:
-        """End the running pass, because its order is obsolete. `over` is called when it has ended, at once if none
-        runs."""
+        """End the running pass: its order is obsolete. `over` is called when it has ended, at once if none runs."""
         if not self._worker.busy:
             over()
             return

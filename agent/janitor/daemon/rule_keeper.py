@@ -182,8 +182,7 @@ class RuleKeeper:
     # Periodic looks.
 
     def tick(self) -> None:
-        """Do what is due: the check after a burst, a restoration that waited for a token, the periodic comparison,
-        saving."""
+        """Do what is due: a check after a burst, a postponed restoration, the periodic comparison, saving."""
         now = clock().boottime_ns
         compared = is_due(earliest(self._check_ns, self.doubt.again_ns, self._resync_ns), now)
         if compared:

@@ -89,8 +89,7 @@ class Restoring:
         return reasons
 
     def _carry_out(self, step: Step) -> bool:
-        """Tell the kernel. False if it refuses, which is logged. If somebody else was faster, the step counts as
-        done."""
+        """Tell the kernel. False if it refuses, which is logged. If somebody was faster, the step counts as done."""
         rule = step.rule
         try:
             if step.do == "remove":

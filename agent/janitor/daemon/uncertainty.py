@@ -18,8 +18,7 @@ _LONGEST_S: Final = 60
 
 @dataclass(slots=True)
 class Doubt:
-    """Everything that cannot be seen is one doubt: it begins with the first such thing and ends with a complete
-    look."""
+    """Everything unseen is one doubt: it begins with the first such thing and ends with a complete look."""
 
     log: Log
     again_ns: int | None = None  # when to look again, on CLOCK_BOOTTIME; None if there is no doubt

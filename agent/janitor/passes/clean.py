@@ -70,8 +70,7 @@ def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
 
 
 def leave_mark(evidence: Evidence) -> Reason | None:
-    """Write this node's mark into its data directories, before anything is changed. Returns what went wrong, or
-    None."""
+    """Write this node's mark into its data directories, before any change. Returns what went wrong, or None."""
     if not_shown(evidence.this_node, evidence.said_ours):
         return None
     return node_mark.leave_marks(find_node(evidence.root), known(evidence.lease_directories), evidence.this_node)
@@ -121,8 +120,7 @@ def change(action: Action, options: Options, journal: Journal) -> tuple[str, Out
 
 
 def witness(node: Node, asked: Asked, addresses_asked: AskedAddresses) -> Witness | Unknown:
-    """What the kernel shows now: which of these IDs processes name, and which of these addresses are up or routed
-    to."""
+    """What the kernel shows now: which of these IDs processes name, and which addresses are up or routed to."""
     proc = node.proc
     if isinstance(proc, Unknown):
         return proc

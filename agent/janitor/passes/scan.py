@@ -179,8 +179,7 @@ def asked_addresses(
     endpoints: tuple[Endpoint, ...],
     explained: tuple[str, ...] = (),
 ) -> AskedAddresses:
-    """The addresses to look for in namespaces: those of leases, cache entries and runtimes, and the networks'
-    subnets."""
+    """The addresses to look for in namespaces: of leases, cache entries, runtimes, and the networks' subnets."""
     named = {*explained}
     named.update(file.name for directory in known(directories) for file in known(directory.entries))
     named.update(address.partition("/")[0] for entry in known(cache) for address in entry.addresses)

@@ -77,8 +77,7 @@ def _parts(layout: Layout) -> list[_Part]:
 
 
 def _collide(one: _Part, other: _Part) -> bool:
-    """Whether two ranges overlap that must not. Everything may overlap the network; node subnets may overlap each
-    other."""
+    """Whether two ranges overlap that must not. The network, and node subnets among themselves, may."""
     kinds = {one.kind, other.kind}
     return one is not other and "network" not in kinds and len(kinds) == 2 and overlap(one.net, other.net) is not None
 

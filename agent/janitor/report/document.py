@@ -173,8 +173,7 @@ def schema() -> bytes:
 
 
 def schema_of(kind: type, title: str) -> bytes:
-    """A JSON Schema (draft 2020-12) of `kind`. It is the same for every Python: 3.13 removes the indent of
-    docstrings."""
+    """A JSON Schema (draft 2020-12) of `kind`, the same for every Python: 3.13 unindents docstrings."""
     from inspect import cleandoc
 
     document: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}

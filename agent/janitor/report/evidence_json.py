@@ -27,8 +27,7 @@ def encode(evidence: Evidence) -> bytes:
 
 
 def decode(data: bytes) -> Evidence:
-    """Exactly the evidence that was encoded. The ValueError's message says in one sentence what is wrong with
-    `data`."""
+    """Exactly the evidence that was encoded. ValueError says in one sentence what is wrong with `data`."""
     try:
         version = msgspec.json.decode(data, type=_Version).version
         if not 1 <= version <= EVIDENCE_VERSION:

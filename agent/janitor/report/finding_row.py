@@ -10,8 +10,7 @@ from janitor.core.model.fix import Command, File, Fix, Part, Patch
 
 @dataclass(frozen=True, slots=True)
 class PartRow:
-    """A part of a fix. A `snippet` goes into a file. `path` is the target of a `file` or a `patch`, "" for other
-    parts."""
+    """A part of a fix. A `snippet` goes into a file. `path` is that of a `file` or a `patch`, "" for others."""
 
     kind: Literal["sentence", "command", "snippet", "line break", "file", "patch"]
     text: str

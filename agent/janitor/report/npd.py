@@ -1,5 +1,4 @@
-"""One line for node-problem-detector's custom plugin, which cuts it at 80 bytes and shows it in the node's
-condition."""
+"""One line for node-problem-detector's custom plugin, which cuts it at 80 bytes. The node's condition shows it."""
 
 from janitor.core.model.text import safe
 from janitor.report.document import Report

@@ -31,8 +31,7 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class NodeSubnet:
-    """A subnet that nodes, load balancers or routers have addresses in. `agent_pool`: a scheme made it for an agent
-    pool."""
+    """A subnet with addresses of nodes, load balancers or routers. `agent_pool`: a scheme made it for an agent pool."""
 
     name: str
     cidr: Stated

@@ -45,8 +45,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A plan without a finding of warning or above that other ranges could fix, and how it differs from the given
-    one."""
+    """A plan without a finding of warning or above that ranges could fix, and its difference from the given one."""
 
     plan: AddressPlan
     changes: tuple[Change, ...]

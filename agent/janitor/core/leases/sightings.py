@@ -133,8 +133,7 @@ def pods_of(holders: Iterable[Holder], evidence: Evidence) -> tuple[str, ...]:
 
 
 def _only(table: tuple[str, ...] | Unknown, addresses: frozenset[str]) -> tuple[str, ...] | Unknown:
-    """The part of a table that counts. An unreadable table stays Unknown: the operator's setting covers only its
-    contents."""
+    """The part of a table that counts. An unreadable table stays Unknown: the setting covers only its contents."""
     return table if isinstance(table, Unknown) else tuple(address for address in table if address in addresses)
 
 

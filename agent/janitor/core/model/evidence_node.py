@@ -171,8 +171,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """The objects from one look at the API, or from one file of `kubectl get -o json`. Unknown: this kind was not
-    requested."""
+    """The objects of one look at the API, or of one file of `kubectl get -o json`. Unknown: not requested."""
 
     source: str
     whole: bool  # all Nodes of the cluster, not a selection

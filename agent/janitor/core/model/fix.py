@@ -94,8 +94,7 @@ class Fix:
 
     @classmethod
     def of(cls, *parts: str | Part) -> "Fix":
-        """The fix made of these parts; a plain text is a sentence. A file or a patch starts and ends on a line of its
-        own."""
+        """The fix made of these parts; a plain text is a sentence. Files and patches get lines of their own."""
         found: list[Part] = []
         for part in (Sentence(part) if isinstance(part, str) else part for part in parts):
             last = found[-1] if found else NEW_LINE

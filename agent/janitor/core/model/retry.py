@@ -68,8 +68,7 @@ class Refusals:
         self._refused.pop(key, None)
 
     def postponed(self, now_ns: int) -> frozenset[str]:
-        """The keys that must not be tried now. Keys that were not tried for a long time are dropped: their objects are
-        gone."""
+        """The keys that must not be tried now. Keys not tried for long are dropped: their objects are gone."""
         oldest = now_ns - 2 * _LONGEST_S * SECOND
         self._refused = {key: one for key, one in self._refused.items() if one.not_before_ns > oldest}
         return frozenset(key for key, one in self._refused.items() if one.not_before_ns > now_ns)

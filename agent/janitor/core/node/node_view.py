@@ -162,8 +162,7 @@ def node_name(node: NodeConfig) -> str:
 
 
 def node_ips(evidence: Evidence) -> tuple[Stated, ...]:
-    """The addresses of this node: the kubelet's if it was given any, else the Node object's or the metadata
-    service's."""
+    """This node's addresses: those the kubelet was given, else the Node object's or the metadata service's."""
     node = evidence.node_config
     kubelet = component(node, "kubelet")
     if kubelet and (value := flag(kubelet, "--node-ip")):

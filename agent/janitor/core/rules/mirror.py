@@ -99,8 +99,7 @@ class Mirror:
     # Learning.
 
     def learn(self, rule: PolicyRule) -> Kept | None:
-        """Record that the rule exists, whoever made it. None if no enabled profile matches, or if it is known
-        already."""
+        """Record that the rule exists, whoever made it. None if no enabled profile matches, or if it is known."""
         kept = self.find(rule)
         if kept is not None:
             if kept.pending_since_ns:

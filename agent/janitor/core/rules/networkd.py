@@ -22,8 +22,7 @@ RULES, ROUTES = "ManageForeignRoutingPolicyRules", "ManageForeignRoutes"
 
 
 def release(version: str) -> tuple[int, int | None]:
-    """(252, 38) for `252.38-1~deb12u1`; the second is None if the version does not have it. (0, None) without a
-    version."""
+    """(252, 38) for `252.38-1~deb12u1`; the second is None if the version lacks it. (0, None) without a version."""
     match = re.match(r"(\d+)(?:\.(\d+))?", version)
     if match is None:
         return 0, None
@@ -50,8 +49,7 @@ def has_opt_out(version: str) -> bool | None:
 
 
 def drop_in_text(version: str) -> str:
-    """The drop-in that turns deletion off. Next hops are set from v256 on: older versions would warn about the
-    setting."""
+    """The drop-in that turns deletion off. Next hops are included from v256 on: older versions would warn."""
     return DROP_IN_TEXT + NEXT_HOPS * (release(version)[0] >= 256)
 
 
