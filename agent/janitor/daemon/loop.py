@@ -158,7 +158,7 @@ class Daemon:
             self._parts.end_all()
 
     def _start(self) -> None:
-        """Start if this is the only daemon on the node, in whatever way the other one is deployed."""
+        """Start, unless another daemon (a unit, a pod, one started by hand) has the node's lock."""
         if not self._sole.take():
             if self._sole.another:
                 self._http.end(self.log)  # the other daemon answers requests

@@ -5,9 +5,9 @@ directories of the machine's own node, or of another container. Its processes, i
 say nothing about other users of these directories. So outside the machine's first PID namespace, neither the boot stage
 nor age proves a lease dead, unless the operator has declared that the directories are this node's.
 
-Two things do not prove it. A directory on this node's own `/` may be another node's as well, because no process of an
-inner PID namespace can see who else uses a mount. This node's mark in the directory proves nothing either, because
-whoever has a copy of the whole disk has the mark and the number on it.
+Two things do not prove ownership. A directory on this node's own `/` may be another node's as well, because no process
+of an inner PID namespace can see who else uses a mount. This node's mark in the directory proves nothing either,
+because whoever has a copy of the whole disk has the mark and the number on it.
 
 A mark only ever forbids: in a directory with another node's mark nothing is freed, whatever the operator has declared.
 """

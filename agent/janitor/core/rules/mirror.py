@@ -37,7 +37,7 @@ Wanted = Callable[[OwnedRule], tuple[Reason, ...] | Unknown]
 
 @dataclass(slots=True)
 class Kept:
-    """One rule of the mirror. `pending_since_ns`: since when networkd has it deleted; 0 while it exists."""
+    """One rule of the mirror. `pending_since_ns`: when networkd deleted it; 0 while it exists."""
 
     rule: PolicyRule
     profile: Profile
@@ -116,8 +116,8 @@ class Mirror:
     def added(self, rule: PolicyRule, now_ns: int, *, by_networkd: bool = False) -> list[Step]:
         """Somebody else added a rule. Returns the steps that remove janitor's copies of it.
 
-        If the same rule is pending or was restored a moment ago, its owner acted at the same time as janitor; one must
-        remain.
+        If the same rule is pending or was restored a moment ago, its owner acted at the same time as janitor. Only one
+        copy may remain.
         """
         self.learn(rule)
         made = self.find(rule)
