@@ -1,6 +1,6 @@
-"""JANITOR_REQUIRE_REAL=1: where the real components must be there, a system test that was skipped has failed.
+"""JANITOR_REQUIRE_REAL=1: where the real components must be present, a skipped system test counts as failed.
 
-Otherwise a machine that lost containerd would go on passing, with nothing of importance tested any more.
+Otherwise a machine that lost containerd would go on passing, without testing anything important.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A skip of a test marked `system`, or lying with those, becomes a failure: a fixture's, a mark's or its own."""
+    """A skip of a `system` test, or of a test beside those, becomes a failure, whether a fixture, a mark or the test
+    skipped."""
     report = yield
     system = item.get_closest_marker("system") is not None or item.nodeid.startswith(SYSTEM)
-    # What no registry has is nobody's to require, where no directory with it is named.
+    # Components that no registry has are required only if a directory with them is named.
     system = system and (item.get_closest_marker("elsewhere") is None or bool(os.environ.get(ELSEWHERE)))
-    # An expected failure is reported as skipped as well; that one is meant.
+    # An expected failure is also reported as skipped; that one is intended.
     if report.skipped and not hasattr(report, "wasxfail") and system and _required():
         report.longrepr = _reason(report)
         report.outcome = "failed"
@@ -45,7 +46,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """The same for a file of system tests that skips itself as a whole, before there is a test to be marked."""
+    """The same for a file of system tests that skips itself as a whole, before there is a test to mark."""
     report = yield
     if report.skipped and collector.nodeid.startswith(SYSTEM) and _required():
         report.longrepr = _reason(report)
@@ -54,5 +55,5 @@ def pytest_make_collect_report(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the tests have measured."""
+    """The figures that tests measured."""
     print_figures(terminalreporter)

@@ -1,6 +1,6 @@
-"""Who has the last word on an address plan: the real API server, and the real controller-manager that gives out ranges.
+"""The real judges of an address plan: the API server, and the controller-manager that allocates the ranges.
 
-Each refuses flags by ending with a sentence. What neither refuses is counted: how many Nodes get their ranges.
+Each rejects flags by exiting with a message. If neither does, the Nodes that get their ranges are counted.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from typing import Any
 from tests.lab.control_plane import PKI, ControlPlane
 from tests.lab.node import JANITOR
 
-# More Nodes than that are not made; a plan with room for more counts as having room for these.
+# The maximum number of Nodes that are created; a plan with room for more counts as having room for these.
 MOST = 70
 SPARE = 3
-# A refusal comes at once; what runs for longer has accepted its flags.
+# A rejection comes at once; a program that runs longer than this has accepted its flags.
 ACCEPTED_S = 1.5
 STILL_S = 3.0
-# Where no Node gets a range, it may just not have begun.
+# While no Node has a range, the controller may not have started to allocate.
 STARTS_S = 15.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Ranges as flags have them: one a family, in the order in which they are written."""
+    """Ranges as flags have them: one per family, in their written order."""
 
     pods: tuple[str, ...]
     services: tuple[str, ...]
     masks: tuple[int, ...]
 
     def flags(self) -> list[str]:
-        """As the API server and the controller-manager take them."""
+        """In the form that the API server and the controller-manager take."""
         words = [f"--cluster-cidr={','.join(self.pods)}", f"--service-cluster-ip-range={','.join(self.services)}"]
         if len(self.pods) == 1:
             return [*words, f"--node-cidr-mask-size={self.masks[0]}"]
@@ -48,13 +48,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What janitor says, and what is true."""
+    """janitor's answer, and the real one."""
 
     errors: tuple[str, ...]
-    nodes: int  # that have room, as janitor says
+    nodes: int  # room for so many, according to janitor
     refusals: tuple[str, ...]
-    made: int  # Nodes, to see how many get their ranges
-    real: int  # those that did
+    made: int  # Nodes created, to count how many get their ranges
+    real: int  # Nodes that got theirs
 
     @property
     def verdict(self) -> str:
@@ -70,7 +70,7 @@ class Judgement:
 
 
 def plans(count: int, seed: int) -> list[Plan]:
-    """Plans such as people write, right and wrong ones."""
+    """Plans such as people write, correct and incorrect ones."""
     dice = random.Random(seed)
     return [_plan(dice) for _ in range(count)]
 
@@ -112,7 +112,7 @@ def judge(plane: ControlPlane, plan: Plan) -> Judgement:
 
 
 def _janitor(plan: Plan) -> tuple[tuple[str, ...], int]:
-    by_family = sorted(zip(plan.pods, plan.masks, strict=True), key=lambda pair: ":" in pair[0])  # it wants IPv4 first
+    by_family = sorted(zip(plan.pods, plan.masks, strict=True), key=lambda pair: ":" in pair[0])  # IPv4 comes first
     masks = ",".join(str(mask) for _, mask in by_family)
     words = ["--pods", ",".join(plan.pods), "--services", ",".join(plan.services), "--node-mask", masks]
     done = subprocess.run([JANITOR, "cidr", *words, "-o", "json"], capture_output=True, text=True, check=False)
@@ -124,12 +124,12 @@ def _janitor(plan: Plan) -> tuple[tuple[str, ...], int]:
 
 
 def _api_server(plane: ControlPlane, plan: Plan) -> str:
-    """What it says of the services' range when it ends; "" where it goes on to look for its etcd."""
+    """Its message about the Service range when it exits; "" if it goes on to look for its etcd."""
     argv = [
         plane.release.program("kube-apiserver"),
         "--etcd-servers=http://127.0.0.1:1",
         plan.flags()[1],
-        # Of the family of the first range, as the API server demands.
+        # Of the family of the first range, as the API server requires.
         f"--advertise-address={'2001:db8::10' if ':' in plan.services[0] else plane.address}",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={PKI}/sa.pub",
@@ -147,7 +147,7 @@ def _api_server(plane: ControlPlane, plan: Plan) -> str:
 
 
 def _ranges_given_out(plane: ControlPlane, plan: Plan, wanted: int) -> int | str:
-    """How many of so many Nodes get all their ranges; or what the controller-manager said when it ended."""
+    """How many of the `wanted` Nodes get all their ranges; or the controller-manager's message when it exited."""
     argv = [
         plane.release.program("kube-controller-manager"),
         "--kubeconfig=/etc/kubernetes/admin.conf",
@@ -180,7 +180,7 @@ def _ranges_given_out(plane: ControlPlane, plan: Plan, wanted: int) -> int | str
 
 
 def _refusal(said: str) -> str:
-    """The last error in a program's log, without klog's head. AssertionError for one that is not about its ranges."""
+    """The last error in a program's log, without klog's header. AssertionError if it is not about the ranges."""
     lines = [line for line in said.splitlines() if line.startswith(("E", "F")) or "rror" in line]
     last = (lines or said.splitlines() or ["it ended without a word"])[-1].rpartition("] ")[2]
     assert re.search("cidr|mask|range|famil", last, re.IGNORECASE), f"it ended, but not because of the plan: {last}"

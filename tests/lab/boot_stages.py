@@ -1,4 +1,4 @@
-"""The boot stage in its forms, and a machine at the point where it runs: switched on, with no container runtime."""
+"""The boot stage in its forms, and a machine at the point where it runs: just booted, without a container runtime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.lab.machine import PATH, Machine
 from tests.lab.node import JANITOR
 
 SCRIPT = REPOSITORY / "cloud-init/janitor-boot.sh"
-APPLETS = Path("/run/lab/busybox")  # on the machine: every applet of busybox by its name, and nothing else
+APPLETS = Path("/run/lab/busybox")  # on the machine: only the applets of busybox, each by its name
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Stage:
 PYTHON = Stage("python", (str(JANITOR.with_name("janitor-boot")),))
 SHELLS = (
     Stage("dash", ("dash", str(SCRIPT))),
-    # util-linux's flock beside it, which Debian's busybox was built without.
+    # With util-linux's flock, which Debian's busybox lacks.
     Stage("busybox", (f"{APPLETS}/ash", str(SCRIPT)), f"{APPLETS}:{APPLETS}-flock"),
     Stage("bash", ("bash", str(SCRIPT))),
 )
@@ -37,13 +37,13 @@ STAGES = (PYTHON, *SHELLS)
 
 
 def missing() -> str | None:
-    """Which shell is not installed, or None."""
+    """The shells that are not installed, or None."""
     absent = [name for name in ("busybox", "dash", "bash", "flock") if shutil.which(name) is None]
     return f"not installed: {', '.join(absent)} (apt-get install {' '.join(absent)})" if absent else None
 
 
 class EarlyMachine(Machine):
-    """A machine in early boot, whose disk can be laid out anew for each case."""
+    """A machine in early boot, whose disk can be replaced for each case."""
 
     def power_on(self) -> None:
         super().power_on()
@@ -61,7 +61,7 @@ class EarlyMachine(Machine):
         return self.disk / "cni"
 
     def lay_out(self, files: Mapping[str, bytes], configuration: Mapping[str, bytes]) -> None:
-        """An empty disk but for these, by their paths in /var/lib/cni and in /etc/cni/net.d; /run/janitor is gone."""
+        """An empty disk with only these files, by paths in /var/lib/cni and /etc/cni/net.d; without /run/janitor."""
         for name in ("cni", "net.d", "janitor"):
             for path in (self.disk / name).iterdir():
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -83,7 +83,7 @@ class EarlyMachine(Machine):
         return self.run(["/usr/bin/env", f"PATH={stage.path}", *stage.command, *words], timeout=300)
 
     def held(self) -> dict[str, bytes]:
-        """Every regular file in /var/lib/cni that is not in a quarantine, lock or bookkeeping."""
+        """Every regular file in /var/lib/cni except quarantined files, locks and bookkeeping."""
         return {
             str(path.relative_to(self.cni)): path.read_bytes()
             for path in sorted(self.cni.rglob("*"))
@@ -94,6 +94,6 @@ class EarlyMachine(Machine):
         }
 
     def quarantined(self) -> list[bytes]:
-        """What lies in the quarantines, sorted by its bytes."""
+        """The contents of the quarantines, sorted."""
         places = [*self.cni.rglob(".janitor-quarantine/*/*"), *self.disk.glob("janitor/quarantine/*/*")]
         return sorted(path.read_bytes() for path in places)

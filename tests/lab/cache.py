@@ -1,4 +1,4 @@
-"""Where the lab keeps what is expensive to make, and what it says of what cannot be had here."""
+"""Where the lab caches what is expensive to make, and the error for what this machine cannot have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 class MissingError(Exception):
-    """A component of the lab is not here; the text says which, and how to get it."""
+    """A component of the lab is missing; the message says which, and how to get it."""
 
 
 def cache() -> Path:

@@ -1,4 +1,4 @@
-"""What happens to a busy node: pods are scaled, deleted, deleted by force; its runtime and its kubelet are killed."""
+"""The events of a busy node: pods are scaled, deleted and force-deleted; its runtime and its kubelet are killed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contextlib import suppress
 from tests.lab.cluster import Cluster
 
 NAMES = ("api", "shop", "web")
-# Refused by an API server that is just busy, or by a pod that has gone meanwhile.
+# An API server may be busy, and a pod may have gone meanwhile.
 _REFUSED = (RuntimeError, subprocess.TimeoutExpired)
 
 
 class Churn:
-    """Deployments that change all the time; the same dice give the same orders."""
+    """Deployments that change all the time; the same seed gives the same operations."""
 
     def __init__(self, cluster: Cluster, seed: int) -> None:
         self.cluster = cluster
@@ -26,7 +26,7 @@ class Churn:
             cluster.deploy(name, 4)
 
     def pods(self, seconds: float) -> None:
-        """Scale and delete for so long."""
+        """Scale and delete for `seconds`."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with suppress(*_REFUSED):
@@ -34,7 +34,7 @@ class Churn:
             time.sleep(self.dice.uniform(0.5, 2.5))
 
     def one(self) -> None:
-        """One order to the API server."""
+        """One operation on the API server."""
         what, name = self.dice.choice(("scaled", "scaled", "deleted", "forced")), self.dice.choice(NAMES)
         if what == "scaled":
             self.cluster.scale(name, self.dice.randint(0, 13))
@@ -47,7 +47,7 @@ class Churn:
             self.done[what] += len(chosen)
 
     def kill_runtime(self) -> None:
-        """SIGKILL of containerd while pods are being created, and its next start."""
+        """SIGKILL containerd while pods are being created, and start it again."""
         name = self.dice.choice(NAMES)
         with suppress(*_REFUSED):
             self.cluster.scale(name, 0)
@@ -59,14 +59,14 @@ class Churn:
         self.done["runtime killed"] += 1
 
     def kill_kubelet(self) -> None:
-        """SIGKILL of the kubelet, and its next start."""
+        """SIGKILL the kubelet, and start it again."""
         self.cluster.kill_kubelet()
         time.sleep(self.dice.uniform(0, 5))
         self.cluster.start_kubelet()
         self.done["kubelet killed"] += 1
 
     def cut(self) -> None:
-        """A power cut while pods are being created, and the next boot."""
+        """Cut the power while pods are being created, and boot again."""
         name = self.dice.choice(NAMES)
         with suppress(*_REFUSED):
             self.cluster.scale(name, 1)
@@ -77,7 +77,7 @@ class Churn:
         self.done["cuts"] += 1
 
     def end(self, timeout: float = 240) -> float:
-        """Scale everything to nothing, and wait until nothing is left of it; how many seconds that took."""
+        """Scale everything to zero, and wait until nothing is left of it. Returns the seconds that took."""
         began = time.monotonic()
         for name in NAMES:
             self.cluster.scale(name, 0)
@@ -90,6 +90,6 @@ class Churn:
         return time.monotonic() - began
 
     def _left(self) -> list[str]:
-        """The pods, and the sandboxes, which the kubelet removes within a minute or two."""
+        """The remaining pods and sandboxes; the kubelet removes sandboxes within a minute or two."""
         pods = [pod["metadata"]["name"] for pod in self.cluster.pods("-n", "default")]
         return pods + [pod.name for pod in self.cluster.node.kubelet.list() if pod.namespace == "default"]

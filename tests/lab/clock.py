@@ -1,7 +1,7 @@
-"""janitor, with a clock that is ahead: clock.py SECONDS WORD…
+"""Runs janitor with its clocks set ahead: clock.py SECONDS WORD…
 
-A test that has shown what waiting would show need not wait. Both clocks of a pass are read this much later than they
-are; nothing else is different: files, processes and their start times are those of the node.
+With this, tests need not wait. Both clocks of a pass are this much ahead; nothing else is changed: files, processes and
+their start times are the node's.
 """
 
 import sys

@@ -1,8 +1,8 @@
 """The part of the Hetzner Cloud API that a cloud controller needs for routes, on the loopback.
 
-`cloud_api.py PORT LIMIT` serves it. As the real one: pages, actions that end later, `locked` while one runs, a limit of
-routes, refused destinations and gateways. Unlike it: no token is asked for, a server is made of {name, private_ip}
-alone, and all is forgotten at the end.
+`cloud_api.py PORT LIMIT` serves it. Like the real one it has pages, actions that end later, `locked` while one runs, a
+limit of routes, and refused destinations and gateways. Unlike it, it wants no token, makes a server of {name,
+private_ip} alone, and forgets everything at its end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOCATION: Json = {
 
 
 class RefusedError(Exception):
-    """An answer of the API that is an error."""
+    """An error response of the API."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ class Cloud:
         }  # fmt: skip
 
     def route(self, method: str, path: str, query: dict[str, list[str]], body: Json) -> tuple[int, Json]:
-        """Status and body of the answer. RefusedError."""
+        """Status and body of the response. RefusedError."""
         name = query.get("name", [None])[0]
         if path == "/locations":
             return 200, _page("locations", [_LOCATION], query)

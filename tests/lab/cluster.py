@@ -26,20 +26,20 @@ ADDRESS = "192.0.2.10"
 GATEWAY = "192.0.2.1"
 PODS = "10.52.0.0/16"
 MASK = 26
-# A machine's firmware takes longer than that; what is written later is younger than any lease of the boot before.
+# A machine's firmware takes longer. Files written after this are newer than any lease of the previous boot.
 DARK_S = 5.0
 SOCKET = "/run/containerd/containerd.sock"
 
 
 def missing() -> str | None:
-    """What a cluster needs and this machine has not, or None."""
+    """What a cluster needs and this machine lacks, or None."""
     needed = (programs.KUBERNETES, programs.CONTAINERD, programs.PLUGINS)
     return lab.missing() or control_plane.missing() or programs.missing(*needed)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What there is of pods, sandboxes and leases at one moment."""
+    """The numbers of pods, sandboxes and leases at one moment."""
 
     running: int
     terminating: int
@@ -61,7 +61,7 @@ class Cluster:
         containerd: Containerd | None = None,
         socket: str = SOCKET,
     ) -> None:
-        """`socket`: where the kubelet finds its container runtime, for another one than containerd."""
+        """`socket`: where the kubelet finds its container runtime, if that is not containerd."""
         self.release = release or control_plane.current()
         self.network = network or bridge()
         self.node = Node(containerd or runtimes.built(), [self.network], large_images=True, kubernetes=True)
@@ -73,7 +73,7 @@ class Cluster:
         self.socket = socket
         if socket != SOCKET:
             self.node.kubelet = Kubelet(lambda: self.node.root / socket.lstrip("/"), cgroup_parent=f"/{self.name}")
-        # When it got its power: on the monotonic clock, and as the API server writes times.
+        # Power-on, on the monotonic clock and in the API server's time format.
         self.booted = 0.0
         self.booted_at = ""
         self.runtime_started = 0.0
@@ -82,14 +82,14 @@ class Cluster:
     # Power.
 
     def boot(self, before_runtime: Callable[[], object] | None = None) -> None:
-        """Switch it on, until the API server answers and every part is started.
+        """Power on, and wait until the API server answers and every part is started.
 
         `before_runtime` runs when the machine is up and no runtime has started in this boot.
         """
         self.node.boot(start_runtime=False)
         self.booted = time.monotonic()
         self.booted_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        # As systemd makes it on every node: without it no runtime gives out mounts that propagate.
+        # As systemd does on every node: otherwise runtimes cannot propagate mounts.
         self.node.run(["mount", "--make-rshared", "/"], check=True)
         self.node.run(["sh", "-ec", _LINK], check=True)
         cgroups.make(self.name)
@@ -104,7 +104,7 @@ class Cluster:
         self.start_kubelet()
 
     def cut(self, window: float = 3600.0) -> list[Path]:
-        """Cut the power; CNI's files that are younger than `window` seconds come back empty. Returns those."""
+        """Cut the power. CNI's files younger than `window` seconds are empty afterwards; returns them."""
         hit = self.node.cut("empty", window)
         time.sleep(DARK_S)
         return hit
@@ -120,11 +120,11 @@ class Cluster:
         settings: Object = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            # Everything of the node's pods is below the machine's own cgroup.
+            # All cgroups of the node's pods are below the machine's own cgroup.
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": f"/{self.name}",
             "enforceNodeAllocatable": ["none"],
-            # The machine below is not the lab's to set: its swap, its sysctls, how full its disk is.
+            # The lab must not change the host: its swap, its sysctls, its disk usage.
             "failSwapOn": False,
             "protectKernelDefaults": True,
             "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "10Mi"},
@@ -141,7 +141,7 @@ class Cluster:
             "volumePluginDir": "/var/lib/kubelet/volumeplugins",
         }
         words = []
-        if self.release.minor < 27:  # from there on these are in the file
+        if self.release.minor < 27:  # since then they are in the file
             words = ["--container-runtime=remote", f"--container-runtime-endpoint=unix://{self.socket}"]
         else:
             settings["containerRuntimeEndpoint"] = f"unix://{self.socket}"
@@ -160,7 +160,7 @@ class Cluster:
     # What runs on it.
 
     def wait_ready(self, timeout: float = 180) -> float:
-        """Wait until the Node is Ready; seconds since power-on."""
+        """Wait until the Node is Ready. Returns the seconds since power-on."""
 
         def ready() -> bool:
             conditions = [c for node in self.plane.get("nodes") for c in node["status"].get("conditions", [])]
@@ -169,7 +169,7 @@ class Cluster:
         return self.wait(ready, "the Node to be Ready", timeout)
 
     def deploy(self, name: str, replicas: int, **spec: Any) -> None:
-        """A Deployment of pods that do nothing; `spec` adds to the pods'."""
+        """A Deployment of pods that do nothing; `spec` adds to the pods' spec."""
         pod = {
             "containers": [{"name": "pause", "image": image.NAME, "imagePullPolicy": "Never"}],
             "terminationGracePeriodSeconds": 2,
@@ -188,7 +188,7 @@ class Cluster:
         return self.plane.get("pods", *(words or ("-A",)))
 
     def addresses(self) -> dict[str, bytes]:
-        """The leases: address -> the bytes of its file."""
+        """The leases: address -> content of its file."""
         return read_leases(self.node.leases())
 
     def counts(self) -> Counts:
@@ -207,14 +207,14 @@ class Cluster:
         )
 
     def wait_running(self, count: int, *words: str, timeout: float = 180) -> float:
-        """Wait until so many pods run, of those that `words` select; seconds since power-on."""
+        """Wait until `count` of the pods that `words` select run. Returns the seconds since power-on."""
         return self.wait(lambda: sum(map(self.running, self.pods(*words))) >= count, f"{count} pods to run", timeout)
 
     def running(self, pod: Object) -> bool:
-        """Whether it runs in this boot, all of its containers are ready, and it is not about to be deleted."""
+        """Whether it runs in this boot, all its containers are ready, and it is not being deleted."""
         status = pod["status"]
         containers = status.get("containerStatuses", [])
-        # What the API server says of the time before the boot is not true any more.
+        # The API server's status from before the boot is obsolete.
         up = [c["ready"] and c["state"].get("running", {}).get("startedAt", "") >= self.booted_at for c in containers]
         return status["phase"] == "Running" and bool(up) and all(up) and "deletionTimestamp" not in pod["metadata"]
 
@@ -223,13 +223,13 @@ class Cluster:
         return time.monotonic() - self.booted
 
     def wait_settled(self) -> None:
-        """Wait until the runtime has run for so long that janitor may free something."""
+        """Wait until the runtime has run long enough for janitor to free anything."""
         time.sleep(max(0.0, self.runtime_started + SETTLE_S + 2 - time.monotonic()))
 
     def wait(self, condition: Callable[[], bool], what: str, timeout: float) -> float:
-        """Wait for a condition; seconds since power-on. TimeoutError with what there is.
+        """Wait for a condition. Returns the seconds since power-on; TimeoutError has the last state.
 
-        What cannot be asked yet, because a part of the cluster is still starting, is not so yet.
+        An error counts as not yet: a part of the cluster may still be starting.
         """
         deadline = time.monotonic() + timeout
         last = ""
@@ -247,7 +247,7 @@ class Cluster:
     # The end.
 
     def close(self) -> None:
-        """Switch it off and throw its disk away; may be called twice."""
+        """Power off and discard the disk; may be called twice."""
         self.node.close()
 
     def __enter__(self) -> Self:
@@ -260,7 +260,7 @@ class Cluster:
 
 
 class ClusterFactory(Protocol):
-    """What the fixture `cluster` is: makes clusters that are gone when the test is over; none has power yet."""
+    """The type of the fixture `cluster`: makes clusters, powered off at first, that are removed after the test."""
 
     def __call__(self, network: Network | None = None, **options: Any) -> Cluster: ...
 
@@ -278,5 +278,5 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 def _is_empty(path: Path) -> bool:
     try:
         return path.stat().st_size == 0
-    except FileNotFoundError:  # taken meanwhile
+    except FileNotFoundError:  # removed meanwhile
         return False

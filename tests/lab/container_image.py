@@ -1,6 +1,6 @@
 """The image of the real Dockerfile, built by buildah from wheels and Debian packages, without a registry.
 
-`python -m tests.lab.container_image` prints where the image is; with `context DIRECTORY` it makes wheels/ and packages/
+`python -m tests.lab.container_image` prints where the image is. With `context DIRECTORY` it makes wheels/ and packages/
 there, for any other builder.
 """
 
@@ -24,7 +24,7 @@ _INPUTS = ("Dockerfile", ".dockerignore", "constraints.txt", *_WHEEL, *_BUILDERS
 
 
 def archive() -> Path:
-    """The image as an OCI archive called NAME. A minute the first time."""
+    """The image as an OCI archive called NAME. Takes a minute the first time."""
 
     def fill(there: Path) -> None:
         for name in ("Dockerfile", ".dockerignore"):
@@ -36,7 +36,7 @@ def archive() -> Path:
 
 
 def context(directory: Path) -> None:
-    """What the Dockerfile takes from its context: wheels/ and packages/, made anew in `directory`."""
+    """Make the Dockerfile's build context in `directory`: wheels/ and packages/, replacing older ones."""
     for name in ("wheels", "packages"):
         shutil.rmtree(directory / name, ignore_errors=True)
     shutil.copytree(_dependencies(), directory / "wheels")
@@ -45,7 +45,7 @@ def context(directory: Path) -> None:
 
 
 def _dependencies() -> Path:
-    """The wheels of everything that janitor needs, in the versions of constraints.txt, and pip's."""
+    """The wheels of janitor's dependencies, in the versions of constraints.txt, and of pip."""
     digest = image_builder.digest(REPOSITORY, "pyproject.toml", "constraints.txt")
     with image_builder.made(f"wheels-{digest}") as (path, to_be_made):
         if to_be_made:
@@ -61,7 +61,7 @@ def _dependencies() -> Path:
 
 
 def _wheel(directory: Path) -> None:
-    """janitor's own wheel, from a copy of its sources: a build may leave things beside them."""
+    """janitor's own wheel, built from a copy of the sources: a build may leave files beside them."""
     directory.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="janitor-wheel-") as tmp:
         for name in _WHEEL:
@@ -76,7 +76,7 @@ def _pip(*words: str) -> None:
 
 
 def main(words: list[str]) -> int:
-    """What make calls. The exit code: 0, 2 and a sentence where something is missing here, 64 for wrong usage."""
+    """The entry point for make. Exit code 0; 2 with a message if something is missing here; 64 for wrong usage."""
     if words and (words[0] != "context" or len(words) != 2):
         print("python -m tests.lab.container_image [context DIRECTORY]", file=sys.stderr)
         return 64

@@ -1,7 +1,7 @@
-"""A real control plane on a machine of the lab: etcd, the API server, and where wanted its controllers and scheduler.
+"""A real control plane on a machine of the lab: etcd, the API server and, if wanted, its controllers and scheduler.
 
-It serves one machine, or several that reach its address. Everything is in the machine's namespaces; etcd's data and
-/etc/kubernetes are on its disk, so that a cut and a boot find the cluster as it was.
+It serves one machine, or several that reach its address. Everything is in the machine's namespaces. etcd's data and
+/etc/kubernetes are on its disk, so the cluster survives a power cut.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ def current() -> Release:
 
 
 def oldest() -> Release:
-    """Kubernetes 1.20, the oldest that a node may have: kubernetes-1.20 in the directory JANITOR_REAL. MissingError."""
+    """Kubernetes 1.20, the oldest supported: kubernetes-1.20 in the directory JANITOR_REAL. MissingError."""
     (directory,) = programs.elsewhere("kubernetes-1.20")
     return Release(directory, 20)
 
 
 def missing() -> str | None:
-    """What a control plane needs and this machine has not, or None."""
+    """What a control plane needs and this machine lacks, or None."""
     if not shutil.which("etcd"):
         return "not installed: etcd (apt-get install etcd-server)"
     return pki.missing()
 
 
 class ControlPlane:
-    """The processes, and kubectl. Each may be killed and started by its name."""
+    """The processes, and kubectl. Each process can be killed and started by its name."""
 
     def __init__(self, machine: Machine, release: Release, address: str) -> None:
         """`address`: one that the machine has, or will have, on a link."""
@@ -79,7 +79,7 @@ class ControlPlane:
     # Its processes.
 
     def start(self, name: str, *argv: str, env: Mapping[str, str] | None = None) -> None:
-        """Start a program that is known by this name from now on; its log goes on in the machine's directory."""
+        """Start a program under this name; its log is appended to one in the machine's directory."""
         with self.log(name).open("a") as log:
             self.processes[name] = self.machine.popen(argv, stdout=log, stderr=subprocess.STDOUT, env=env)
 
@@ -93,7 +93,7 @@ class ControlPlane:
         return self.machine.directory / f"{name}.log"
 
     def start_api_server(self, *more: str, services: str = SERVICES) -> None:
-        """etcd and the API server; they are up when `wait` comes back."""
+        """Start etcd and the API server; `wait` returns when they are up."""
         client = "http://127.0.0.1:2379"
         self.start(
             "etcd",
@@ -138,7 +138,7 @@ class ControlPlane:
             time.sleep(0.2)
 
     def start_controllers(self, pods: str, mask: int) -> None:
-        """The controller-manager, which gives each Node a range of this size out of `pods`, and the scheduler."""
+        """Start the scheduler, and the controller-manager, which gives each Node a range of this size from `pods`."""
         if not (self.etc / "controller-manager.conf").exists():
             self.identity("controller-manager", "/CN=system:kube-controller-manager")
             self.identity("scheduler", "/CN=system:kube-scheduler")
@@ -163,7 +163,7 @@ class ControlPlane:
     def kubectl(
         self, *words: str, check: bool = True, objects: Object | list[Object] | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        """Run today's kubectl on the machine, as an administrator; `objects` come on its standard input."""
+        """Run the current kubectl on the machine, as an administrator; `objects` are its standard input."""
         argv = [current().program("kubectl"), "--kubeconfig=/etc/kubernetes/admin.conf", *words]
         if isinstance(objects, list):
             objects = {"apiVersion": "v1", "kind": "List", "items": objects}

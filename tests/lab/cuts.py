@@ -1,7 +1,7 @@
-"""Power cuts at random moments on a node with a real systemd, with the boot stage and without it, side by side.
+"""Power cuts at random moments on a node with a real systemd, with and without the boot stage.
 
-`python -m tests.lab.cuts 10` prints the table. A cut falls after pods were started, in the middle of their creation, in
-the middle of a `janitor clean` or in the middle of the boot before; what was written in the last half minute is lost.
+`python -m tests.lab.cuts 10` prints the table. The power is cut while pods run, while they are being created, during a
+`janitor clean` or during the previous boot; what was written in the last half minute is lost.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ PODS: Final = 6
 
 @dataclass
 class Round:
-    """What one cut, and the boot after it, did to the node; all of it counted."""
+    """What one cut, and the boot after it, did to the node, in numbers."""
 
     moment: str
     leases_after_boot: int  # before any new pod
-    started: int  # of PODS that were wanted
+    started: int  # of the PODS that were wanted
     refused: int  # "no IP addresses available"
     stuck: int  # old sandboxes that cannot be stopped or removed
-    left: int  # leases that no live pod has, when the kubelet has done all it can
+    left: int  # leases without a live pod, after the kubelet has done all it can
     twice: int  # addresses that two live pods have
     unleased: int  # live pods without their lease
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """One cut as it was thrown: the same with janitor and without."""
+    """One cut, chosen in advance: the same with janitor and without."""
 
     moment: str
     synced: bool
@@ -55,7 +55,7 @@ _LOSSES: Final[tuple[Loss, ...]] = ("empty", "empty", "nul")
 
 
 def play(rounds: int, seed: int, *, with_janitor: bool) -> list[Round]:
-    """So many cuts on one node."""
+    """`rounds` cuts on one node."""
     dice = random.Random(seed)
     cuts = [
         _Cut(moment, dice.random() < 0.3, dice.uniform(0.1, 1), dice.choice(_LOSSES))
@@ -75,7 +75,7 @@ def play(rounds: int, seed: int, *, with_janitor: bool) -> list[Round]:
 
 
 def _moments(rounds: int, dice: random.Random) -> list[str]:
-    """Each kind about equally often, in any order."""
+    """Each kind about equally often, in random order."""
     found = [_MOMENTS[number % len(_MOMENTS)] for number in range(rounds)]
     dice.shuffle(found)
     return found
@@ -83,7 +83,7 @@ def _moments(rounds: int, dice: random.Random) -> list[str]:
 
 def _make(cut: _Cut, node: SystemdNode, *, with_janitor: bool) -> None:
     if cut.synced:
-        node.sync()  # what there was before is half a minute old
+        node.sync()  # makes everything so far count as older than half a minute
     if cut.moment == "pods being created":
         for _ in range(PODS):
             node.kubelet.run_async()
@@ -103,11 +103,11 @@ def _until_cut(node: SystemdNode, words: list[str]) -> None:
     try:
         node.run(words)
     except (RuntimeError, subprocess.TimeoutExpired):
-        pass  # the power went
+        pass  # the power was cut
 
 
 def _take_stock(node: SystemdNode, moment: str) -> Round:
-    """Play the kubelet after a boot: new pods first, then the old sandboxes are stopped and removed."""
+    """Act as the kubelet after a boot: start new pods first, then stop and remove the old sandboxes."""
     old = [pod for pod in node.kubelet.list() if not pod.ready]
     before = len(node.addresses())
     new, refused = _start(node.kubelet, PODS)
@@ -143,7 +143,7 @@ def _gone(kubelet: Kubelet, pod: Pod) -> bool:
 
 
 def table(rounds: list[Round]) -> str:
-    """One line a cut."""
+    """One line per cut."""
     names = [field.name for field in fields(Round)]
     lines = [" | ".join(names), *(" | ".join(str(value) for value in astuple(one)) for one in rounds)]
     return "\n".join(f"| {line} |" for line in lines)

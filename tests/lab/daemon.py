@@ -1,4 +1,4 @@
-"""A running `janitor run` on a node of the lab: its log, what it shows, its end."""
+"""A running `janitor run` on a node of the lab: its log, its answers, its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ sys.stdout.buffer.write(b'%d ' % answer.status + answer.read())"""
 
 
 class Daemon:
-    """A context manager: the daemon runs in it, with a clock that is `ahead` by so many seconds (clock.py)."""
+    """A context manager that runs the daemon, with clocks `ahead` by so many seconds (clock.py)."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Daemon:
         before: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
     ) -> None:
-        """`before`: words of a command that starts it, strace for one."""
+        """`before`: the words of a command that starts it, such as strace."""
         self.node = node
         if config is not None:
             self.configure(config)
@@ -45,7 +45,7 @@ class Daemon:
             self.process = node.popen([*before, *program, "run", *ENDPOINT, *args], stderr=log, env=env)
 
     def configure(self, text: str) -> None:
-        """Write its configuration; it reads that when it starts, and at `reload`."""
+        """Write its configuration, which it reads when it starts, and at `reload`."""
         self.node.machine.configure(text)
 
     def reload(self) -> None:
@@ -55,28 +55,28 @@ class Daemon:
         return self.path.read_text()
 
     def wait_for(self, text: str, times: int = 1, timeout: float = 20) -> str:
-        """Wait until it has logged this so often; returns the log."""
+        """Wait until it has logged this `times` times; returns the log."""
         wait_for(lambda: len(re.findall(text, self.log())) >= times, f"{times} times {text!r}: {self.path}", timeout)
         return self.log()
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body of what it shows there; (0, why) where it does not answer."""
+        """Status and body of its answer; (0, why) if it does not answer."""
         done = self.node.run([sys.executable, "-c", GET, path])
         status, _, body = done.stdout.partition(" ")
         return (int(status), body) if done.returncode == 0 else (0, done.stderr)
 
     def metric(self, name: str) -> float:
-        """The sum over all labels of one metric."""
+        """The sum of one metric over all labels."""
         lines = self.get("/metrics")[1].splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}(\{{|\s)", line))
 
     def children(self) -> list[int]:
-        """Its children, by their process ID here."""
+        """The process IDs of its children, in this namespace."""
         text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in text.split()]
 
     def stop(self) -> float:
-        """SIGTERM; how many seconds it took to end, which it must with 0."""
+        """Send SIGTERM. Returns the seconds it took to end; it must exit with 0."""
         began = time.monotonic()
         self.process.terminate()
         assert self.process.wait(10) == 0, self.log()

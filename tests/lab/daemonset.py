@@ -1,7 +1,7 @@
-"""A pod of a DaemonSet on a node of the lab, made from its manifest as the kubelet makes it: in CRI's own requests.
+"""A pod of a DaemonSet on a node of the lab, made from its manifest as the kubelet does: by CRI requests.
 
-What the kubelet does with a field of the manifest is done here or it is an error, so that nothing in the manifest goes
-untested because it was overlooked. Probes are HTTP requests in the host's network, as the kubelet's are.
+Every field of the manifest is either handled here as the kubelet handles it, or an error, so nothing goes untested
+because it was overlooked. Probes are HTTP requests in the host's network, like the kubelet's.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from tests.lab.node import Node
 _PROPAGATION = {"": cri.PROPAGATION_PRIVATE, "None": cri.PROPAGATION_PRIVATE,
                 "HostToContainer": cri.PROPAGATION_HOST_TO_CONTAINER}  # fmt: skip
 _PROFILES = {"RuntimeDefault": cri.SecurityProfile.RuntimeDefault, "Unconfined": cri.SecurityProfile.Unconfined}
-# What the kubelet hides of /proc where procMount is Default (kubernetes/kubernetes, pkg/securitycontext/util.go).
+# What the kubelet hides of /proc if procMount is Default (kubernetes/kubernetes, pkg/securitycontext/util.go).
 _MASKED = ("asound", "acpi", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi")
 _READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
-# Fields that are not the kubelet's to see to, or that mean nothing to a single node without a control plane.
+# Fields that the kubelet does not handle, or without effect on a single node without a control plane.
 _NOT_OURS = {"serviceAccountName", "automountServiceAccountToken", "enableServiceLinks", "tolerations", "nodeSelector",
              "priorityClassName", "dnsPolicy", "terminationGracePeriodSeconds", "imagePullPolicy", "ports"}  # fmt: skip
 _UNITS = {"Mi": 1 << 20, "Gi": 1 << 30, "": 1}
 
 
 class MissingHostPathError(Exception):
-    """A hostPath that is not as its type demands: the kubelet does not start the pod, and says so in an event."""
+    """A hostPath does not match its type: the kubelet does not start the pod, and reports an event."""
 
 
 class DaemonPod:
-    """A context manager; `change` may take something out of the pod's specification before it is run."""
+    """A context manager; `change` may modify the pod's specification before it runs."""
 
     def __init__(
         self, node: Node, objects: list[dict[str, Any]], image: str, change: Callable[[dict[str, Any]], None]
@@ -115,7 +115,7 @@ class DaemonPod:
             path = f"/run/volumes/{self.name}"
             here = self.node.root / path.lstrip("/")
             (here / "..2026_11_21").mkdir(parents=True)
-            (here / "..data").symlink_to("..2026_11_21")  # so that an update comes all at once
+            (here / "..data").symlink_to("..2026_11_21")  # so that an update is atomic
             for name, text in self.maps[volume["configMap"]["name"]].items():
                 (here / "..data" / name).write_text(OURS * (name == "janitor.toml") + text)
                 (here / name).symlink_to(f"..data/{name}")
@@ -159,10 +159,10 @@ class DaemonPod:
             apparmor=cri.SecurityProfile(profile_type=_PROFILES[wanted["appArmorProfile"]["type"]]),
         )
 
-    # What it says.
+    # What it logs and answers.
 
     def log(self) -> str:
-        """What the container wrote, without what the runtime puts before each line."""
+        """The container's output, without the runtime's prefix on each line."""
         path = self.node.root / f"run/podlogs/{self.name}/0.log"
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         return "\n".join(line.split(" ", 3)[-1] for line in lines)
@@ -176,13 +176,13 @@ class DaemonPod:
         return self.log()
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body of what it shows there; (0, why) where it does not answer."""
+        """Status and body of its answer; (0, why) if it does not answer."""
         done = self.node.run([sys.executable, "-c", GET, path])
         status, _, body = done.stdout.partition(" ")
         return (int(status), body) if done.returncode == 0 else (0, done.stderr)
 
     def probe(self, kind: str) -> tuple[int, str]:
-        """Make a probe of the manifest once."""
+        """Perform a probe of the manifest once."""
         http = self.container[f"{kind}Probe"]["httpGet"]
         assert (http["host"], http["port"]) == ("127.0.0.1", 9742)
         return self.get(http["path"])
@@ -192,7 +192,7 @@ class DaemonPod:
         return self.node.kubelet.call("ContainerStatus", request, cri.ContainerStatusResponse).status
 
     def pid(self) -> int:
-        """Its first process, by its number on this machine."""
+        """Its first process, by its process ID on this machine."""
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 if self.id in (path / "cgroup").read_text() and (path / "comm").read_text() == "janitor\n":

@@ -15,7 +15,7 @@ from tests.lab.kubelet import Pod
 from tests.lab.node import Node
 from tests.lab.simulated import SimulatedNode
 
-# Nothing boots faster than that; and what was written within two seconds of the runtime's start might be its own.
+# No machine boots faster; and files written within two seconds of the runtime's start might be its own.
 DARK = 3.0
 
 
@@ -62,7 +62,7 @@ def story(node: Node | SimulatedNode) -> int:
 
 
 def leak(node: Node | SimulatedNode) -> str:
-    """A lease that no sandbox owns any more, as a skipped CNI DEL leaves it; returns its address."""
+    """Leave a lease without a sandbox, as a skipped CNI DEL does; returns its address."""
     pod = node.kubelet.run("job-0", namespace="shop")
     lease = node.leases() / pod.ip
     content = lease.read_bytes()

@@ -1,4 +1,4 @@
-"""Figures that tests measure, for the summary of a run: they reach it from every process that tests run in."""
+"""Figures that tests measure, for the summary of a run. They reach it from every process that runs tests."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Figure = Callable[[str], None]
 
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Figure:
-    """Tells the summary what was measured."""
+    """Adds a measured figure to the summary."""
     return lambda text: record_property(NAME, text)
 
 
 def print_figures(reporter: pytest.TerminalReporter) -> None:
-    """A line for each, in the order of the tests' names."""
+    """One line per figure, in the order of the tests' names."""
     lines = [
         (report.nodeid.rpartition("/")[2], text)
         for outcome in ("passed", "failed")

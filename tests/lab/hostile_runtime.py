@@ -1,6 +1,6 @@
-"""A container runtime that says what it likes: hostile_runtime.py SOCKET BIN_DIR [COMM]
+"""A container runtime that gives false answers: hostile_runtime.py SOCKET BIN_DIR [COMM]
 
-It answers CRI on SOCKET with an empty list, and says that its CNI plugins are in BIN_DIR. COMM is what it calls itself.
+It answers CRI on SOCKET with an empty list, and claims that its CNI plugins are in BIN_DIR. COMM is its process name.
 """
 
 from __future__ import annotations

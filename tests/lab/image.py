@@ -1,7 +1,7 @@
 """The pause image of the lab's pods: one layer with one static program, written byte by byte.
 
-It needs neither a compiler nor a registry. The program sleeps until it is killed, which is all that a pod
-sandbox asks of it: containerd ends a sandbox with SIGKILL.
+It needs neither a compiler nor a registry. The program sleeps until it is killed, which is enough for a pod sandbox:
+containerd ends a sandbox with SIGKILL.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 NAME = "localhost/pause:lab"
 
-# machine -> (ELF machine number, OCI architecture, code: the system call that sleeps, for ever)
+# machine -> (ELF machine number, OCI architecture, code: the system call that sleeps, in a loop)
 _MACHINES = {
     "x86_64": (62, "amd64", bytes.fromhex("b822000000 0f05 ebf7")),  # pause(2) is 34
     "aarch64": (
         183,
         "arm64",
-        # There is no pause(2) here: ppoll(NULL, 0, NULL, NULL), which is 73.
+        # There is no pause(2) here, so this is ppoll(NULL, 0, NULL, NULL), which is 73.
         struct.pack("<7I", 0xD2800000, 0xD2800001, 0xD2800002, 0xD2800003, 0xD2800928, 0xD4000001, 0x17FFFFFA),
     ),
 }
@@ -39,7 +39,7 @@ def program(machine: str) -> bytes:
         2,  # an executable with fixed addresses
         number,
         1,
-        base + header + segment,  # where it starts
+        base + header + segment,  # the entry point
         header,
         0,
         0,
@@ -56,7 +56,7 @@ def program(machine: str) -> bytes:
 
 
 def archive(machine: str | None = None) -> bytes:
-    """The image as an OCI archive, for `ctr images import`; the same bytes each time."""
+    """The image as an OCI archive, for `ctr images import`; the bytes are reproducible."""
     machine = machine or platform.machine()
     if machine not in _MACHINES:
         raise RuntimeError(f"the lab has no pause program for {machine}; add its code to {__file__}")

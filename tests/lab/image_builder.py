@@ -1,7 +1,7 @@
-"""Container images made by buildah from a Dockerfile, Debian packages and files of this machine, without a registry.
+"""Container images built by buildah from a Dockerfile, Debian packages and files of this machine, without a registry.
 
-What stands for debian:12-slim is made by debootstrap. All of buildah's storage is in a temporary directory; what takes
-long is kept in the lab's cache, each by a digest of what it is made of.
+debootstrap makes the substitute for debian:12-slim. All of buildah's storage is in a temporary directory. Slow results
+are kept in the lab's cache, each under a digest of its inputs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KEPT_S = 86400  # images of other states of this tree
 
 
 def missing(*tools: str) -> str | None:
-    """Which of these programs is not installed, by default of those that make the image, or None."""
+    """Which of these programs (by default those that build the image) are not installed, or None."""
     absent = [name for name in tools or ("buildah", "debootstrap", "apt-get") if shutil.which(name) is None]
     return (
         f"not installed: {', '.join(absent)} (Debian has them: apt-get install {' '.join(absent)})" if absent else None
@@ -33,9 +33,9 @@ def missing(*tools: str) -> str | None:
 
 
 def archive(name: str, digest: str, context: Callable[[Path], None], *told: str) -> Path:
-    """The image called `name` as an OCI archive; `digest` is of everything that it is made of.
+    """The image `name` as an OCI archive. `digest` covers all its inputs.
 
-    `context` fills a directory with what the Dockerfile takes, and the Dockerfile; `told` goes to the build.
+    `context` fills a directory with the Dockerfile and its build context; `told` are further arguments of the build.
     """
     kind = name.rpartition("/")[2].partition(":")[0]
     with made(f"image-{kind}-{digest}.tar") as (path, to_be_made):
@@ -51,8 +51,8 @@ def archive(name: str, digest: str, context: Callable[[Path], None], *told: str)
 
 
 def _build(directory: Path, destination: Path, name: str, told: Iterable[str]) -> None:
-    # All that it stores is below `directory`, and /var/lib, where it keeps a cache as well, is a copy while it runs;
-    # policy.json is what buildah insists on.
+    # All of its storage is below `directory`. It also keeps a cache in /var/lib, which is overlaid while it runs.
+    # buildah insists on a policy.json.
     policy = directory / "policy.json"
     policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     env = {**os.environ, "STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(directory)}
@@ -83,7 +83,7 @@ shift && exec "$@"
 
 
 def base() -> Path:
-    """A minimal Debian 12 without Python, as debian:12-slim is."""
+    """A minimal Debian 12 without Python, like debian:12-slim."""
     with made(f"tree-{tree.SUITE}-minimal") as (path, to_be_made):
         if to_be_made:
             with tempfile.TemporaryDirectory(dir=cache(), prefix="making-") as directory:
@@ -98,7 +98,7 @@ def base() -> Path:
 
 
 def packages(*names: str) -> Path:
-    """A directory with these packages of Debian and what they need beyond the base."""
+    """A directory with these Debian packages and their dependencies beyond the base."""
     lower = base()
     with made(f"packages-{'-'.join(names)}-{tree.SUITE}") as (path, to_be_made):
         if to_be_made:
@@ -117,12 +117,12 @@ def packages(*names: str) -> Path:
 
 
 def digest_of(text: str) -> str:
-    """Of what an image is made of, with the way in which this module makes it."""
+    """The digest of a text that lists an image's inputs, and of this module, which builds it."""
     return hashlib.sha256(text.encode() + Path(__file__).read_bytes()).hexdigest()[:16]
 
 
 def digest(top: Path, *names: str) -> str:
-    """Of the contents of these files below `top`, and of all files below these directories but bytecode."""
+    """The digest of these files below `top`, and of all files in these directories except bytecode."""
     found = hashlib.sha256()
     for name in names:
         place = top / name
@@ -134,7 +134,7 @@ def digest(top: Path, *names: str) -> str:
 
 @contextmanager
 def made(name: str) -> Iterator[tuple[Path, bool]]:
-    """A place in the cache, and whether it has still to be made. One maker at a time, others wait for it."""
+    """A path in the cache, and whether it has still to be made. Only one process makes it; others wait."""
     path = cache() / name
     with (cache() / f"{name.partition('-')[0]}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -142,7 +142,7 @@ def made(name: str) -> Iterator[tuple[Path, bool]]:
 
 
 def run(argv: list[str], env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
-    """A program to its end; what it printed. MissingError with what it said."""
+    """Run a program to its end; returns its output. MissingError with its message."""
     try:
         done = subprocess.run(argv, env=env, cwd=cwd, capture_output=True, text=True, errors="replace", timeout=600,
                               check=False)  # fmt: skip

@@ -1,4 +1,4 @@
-"""janitor in a cluster of the lab as its operator installs it: its image, its overlay, `kubectl apply -k`."""
+"""janitor in a cluster of the lab, installed as an operator does: its image, its overlay, `kubectl apply -k`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class InstalledDaemonSet:
         self.configure((KUBERNETES / "base/janitor.toml").read_text())
 
     def install(self, timeout: float = 120) -> None:
-        """Bring the image, apply, and wait for the rollout."""
+        """Import the image, apply, and wait for the rollout."""
         self.cluster.node.import_image(container_image.archive().read_bytes())
         self.apply()
         self.wait(timeout)
@@ -46,9 +46,9 @@ class InstalledDaemonSet:
         return self.plane.kubectl("apply", "-k", DIRECTORY).stdout
 
     def configure(self, text: str) -> None:
-        """Give it a janitor.toml of the operator's own; the next `apply` brings it there.
+        """Set the operator's janitor.toml, which takes effect with the next `apply`.
 
-        The lab's nodes are containers, so it says as well that the lease directories are the node's own.
+        The lab's nodes are containers, so it also declares that the lease directories are the node's own.
         """
         (self.mine / "janitor.toml").write_text(OURS + text)
         self.kustomization["configMapGenerator"] = [
@@ -62,7 +62,7 @@ class InstalledDaemonSet:
         return self.plane.kubectl("-n", NAMESPACE, *words, **options)
 
     def pod(self) -> dict[str, Any]:
-        """Its only pod that is not about to end."""
+        """Its only pod that is not being deleted."""
         (pod,) = [p for p in self.plane.get("pods", "-n", NAMESPACE) if "deletionTimestamp" not in p["metadata"]]
         return pod
 
@@ -70,11 +70,11 @@ class InstalledDaemonSet:
         return str(self.pod()["metadata"]["name"])
 
     def janitor(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """`kubectl exec POD -- janitor ...`, as README.md has it."""
+        """`kubectl exec POD -- janitor ...`, as in README.md."""
         return self.kubectl("exec", self.name(), "--", "janitor", *words, "--root", "/host", **options)
 
     def log(self) -> str:
-        """What the present containers of its pods have logged."""
+        """The logs of the present containers of its pods."""
         names = [pod["metadata"]["name"] for pod in self.plane.get("pods", "-n", NAMESPACE)]
         return "".join(self.kubectl("logs", name, check=False).stdout for name in names)
 

@@ -1,7 +1,7 @@
-"""What must hold at any time: each running pod's address has one lease, its own, and no address is used twice.
+"""The invariant: each running pod's address has one lease, its own, and no address is used twice.
 
-Looked at from outside, each second. The runtime, the API server and the disk are asked one after the other, so a single
-look may fall between two steps of a pod's life: a violation counts when two looks, 1.5 s apart, agree on it.
+It is checked from outside, each second. The runtime, the API server and the disk are asked one after the other, so one
+look may fall between two steps of a pod's life: a violation counts only if two looks, 1.5 s apart, agree on it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECOND_LOOK_S = 1.5
 
 @dataclass(frozen=True, order=True)
 class Violation:
-    """Who uses an address, and what the lease with its name says."""
+    """Who uses an address, and what its lease says."""
 
     address: str
     users: tuple[str, ...]
@@ -62,13 +62,13 @@ def _of_pods(address: str) -> bool:
 
 @dataclass
 class Watch:
-    """A context manager: looks each second for as long as it lasts."""
+    """A context manager that looks each second while it is open."""
 
     cluster: Cluster
     looks: int = 0
-    # Looks that could not be made: something that is asked was just being killed, or not there yet.
+    # Looks that failed because something they ask was being killed, or did not exist yet.
     failed: int = 0
-    # Single looks that a second one did not confirm.
+    # Violations that a second look did not confirm.
     races: int = 0
     violations: set[Violation] = field(default_factory=set)
     began: float = 0.0
@@ -95,9 +95,9 @@ class Watch:
         assert error is not None or not self._thread.is_alive(), "a look does not come back"
 
     def check(self) -> None:
-        """Nothing was wrong, in about as many looks as there was time for."""
+        """Assert that there was no violation, in about as many looks as there was time for."""
         assert not self.violations, self.violations
-        # A look takes some seconds where everything else of a run is busy as well.
+        # A look takes some seconds while the rest of the test is busy.
         assert self.looks >= (self.ended - self.began) / 10, self
         assert self.failed <= self.looks, self
 

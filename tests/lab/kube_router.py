@@ -1,8 +1,8 @@
-"""The real kube-router under the real systemd-networkd: two nodes and an API server, with IPv4 and IPv6.
+"""The real kube-router with the real systemd-networkd: two nodes and an API server, with IPv4 and IPv6.
 
-Node 1 has networkd, and janitor where a test starts it; node 2 is there to be routed to. Where the kernel has no ipip
-there is no tunnel, and table 77 stays empty: then its route is made by hand, because kube-router's rule is of no use
-without one. vm_kube_router.py plays it on a machine whose kernel has ipip.
+Node 1 has networkd, and janitor if a test starts it; node 2 is the destination of routes. If the kernel lacks ipip,
+there is no tunnel and table 77 stays empty. Its route is then added here, because kube-router's rule has no effect
+without one. vm_kube_router.py runs this on a machine whose kernel has ipip.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ADDRESSES_V6 = ("2001:db8::10", "2001:db8::11")
 PODS = ("10.244.1.0/24", "10.244.2.0/24")
 PODS_V6 = ("fd00:10:244:1::/64", "fd00:10:244:2::/64")
 CONFLIST = "10-kuberouter.conflist"
-# As its manifests have it; it adds the ranges itself.
+# As in its manifests; it adds the ranges itself.
 CONFIG: Object = {
     "cniVersion": "0.3.0",
     "name": "mynet",
@@ -42,7 +42,7 @@ CONFIG: Object = {
     ],
 }
 IMAGE = "localhost/kube-router:lab"
-# What it calls; not kmod: the modules that it would load are the host's.
+# The programs it calls, without kmod: it would load modules of the host.
 PACKAGES = ("iproute2", "ipset", "iptables")
 ROUTER = (
     "--run-router=true",
@@ -55,24 +55,24 @@ ROUTER = (
 
 
 def missing() -> str | None:
-    """What this needs and the machine has not, or None."""
+    """What this needs and the machine lacks, or None."""
     if not shutil.which("ipset"):
         return "not installed: ipset (apt-get install ipset)"
     return networkd.missing() or control_plane.missing() or programs.missing(programs.KUBERNETES, programs.KUBE_ROUTER)
 
 
 def program() -> Path:
-    """The kube-router that tests/real pins, which works through `ip`. MissingError."""
+    """The kube-router that tests/real pins, which uses `ip`. MissingError."""
     return programs.program(programs.KUBE_ROUTER, "kube-router")
 
 
 def newer() -> Path:
-    """One that works through netlink, from the directory that JANITOR_REAL names. MissingError."""
+    """A version that uses netlink, from the directory that JANITOR_REAL names. MissingError."""
     return programs.elsewhere("kube-router")[0]
 
 
 def image() -> Path:
-    """An image of it, with the programs of Debian that it calls."""
+    """An image of it, with the Debian programs that it calls."""
     source = programs.KUBE_ROUTER.source / "Dockerfile"
     executable = program()
 
@@ -86,10 +86,10 @@ def image() -> Path:
 
 
 class RoutedCluster:
-    """A context manager: both nodes have power, their links, an API server that knows them, and no kube-router yet."""
+    """A context manager: both nodes are on, linked, and known to an API server; kube-router is not started."""
 
     def __init__(self, router: Path, *options: str, first: NetworkdNode | None = None) -> None:
-        """`options`: kube-router's, besides the usual ones. `first`: what node 1 is, where it is not made here."""
+        """`options`: further options of kube-router. `first`: node 1, if it is not made here."""
         self.router = (str(router), *options)
         self.first = first or NetworkdNode(machine=Machine(kubernetes=True))
         self.second = Machine(kubernetes=True)
@@ -125,7 +125,7 @@ class RoutedCluster:
     # kube-router.
 
     def start(self, *, overlay: bool = True) -> None:
-        """Start it on both nodes; with the overlay, wait until node 1 has its rules and routes that they lead to."""
+        """Start it on both nodes. With the overlay, wait until node 1 has its rules, and routes that they lead to."""
         for name, machine in (("node2", self.second), ("node1", self.first.machine)):
             if name not in self._routers:
                 self._start(name, machine, overlay)
@@ -134,7 +134,7 @@ class RoutedCluster:
             self.have_routes()
 
     def have_routes(self) -> None:
-        """See to it that table 77 has routes."""
+        """Make sure that table 77 has routes."""
         wait_for(lambda: "kube-bridge" in self.first.sh("ip -brief link"), "kube-router to make its bridge", 40)
         for family, peer in (("-4", f"{ADDRESSES[1]}/32"), ("-6", f"{ADDRESSES_V6[1]}/128")):
             there = f"ip {family} route show table 77 | grep -q ."
@@ -148,17 +148,17 @@ class RoutedCluster:
             self._routers[name] = machine.popen(argv, env=env, stdout=log, stderr=subprocess.STDOUT)
 
     def stop(self) -> None:
-        """End the one of node 1; what it has made stays."""
+        """Kill the one on node 1; its rules and routes stay."""
         router = self._routers.pop("node1")
         router.kill()
         router.wait()
 
     def running(self) -> bool:
-        """Whether the one of node 1 still runs."""
+        """Whether the one on node 1 still runs."""
         return self._routers["node1"].poll() is None
 
     def rules(self) -> list[str]:
-        """kube-router's rules, as iproute2 prints them."""
+        """kube-router's rules, as printed by iproute2."""
         return routed(self.first)
 
     def close(self) -> None:
@@ -180,7 +180,7 @@ class RoutedCluster:
 
 
 def routed(node: NetworkdNode) -> list[str]:
-    """The rules of a node that lead to table 77; kube-router gives that a name."""
+    """The rules of a node that lead to table 77, for which kube-router adds a name."""
     lines = node.rules().splitlines()
     return [line for line in lines if "lookup 77" in line or "lookup kube-router" in line]
 
@@ -212,7 +212,7 @@ LinkLocalAddressing=no
 
 
 def daemonset(*, host_pid: bool) -> Object:
-    """kube-router's DaemonSet, as its manifests have it: privileged, in the host's network."""
+    """kube-router's DaemonSet, as in its manifests: privileged, in the host's network."""
     mounts = {"cni": "/etc/cni/net.d", "kubernetes": "/etc/kubernetes"}
     container = {
         "name": "kube-router",
@@ -242,7 +242,7 @@ def daemonset(*, host_pid: bool) -> Object:
 
 
 def install(cluster: Cluster, *, host_pid: bool) -> None:
-    """Bring its image into a cluster, apply its DaemonSet, and wait for its rollout."""
+    """Import its image into a cluster, apply its DaemonSet, and wait for its rollout."""
     cluster.node.import_image(image().read_bytes())
     cluster.plane.apply(daemonset(host_pid=host_pid))
     words = ["rollout", "status", "daemonset/kube-router", "--timeout=90s"]

@@ -1,7 +1,7 @@
-"""Plays the kubelet against a node's CRI socket: starts, stops, removes and lists pod sandboxes.
+"""Acts as the kubelet on a node's CRI socket: starts, stops, removes and lists pod sandboxes.
 
-A channel lives for one call only: no thread of gRPC's is there longer than that, and a runtime that was killed and
-started again needs nothing here.
+A channel lives for one call only. No gRPC thread outlives it, and a runtime that was killed and restarted needs nothing
+here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Pod:
 
 
 class Kubelet:
-    """The kubelet of one node; `socket` is asked for at each call, as it is elsewhere after each boot."""
+    """The kubelet of one node. `socket` is called for each request, because the path changes at each boot."""
 
     def __init__(self, socket: Callable[[], Path], cgroup_parent: str) -> None:
         self._socket = socket
@@ -61,7 +61,7 @@ class Kubelet:
         mode = cri.NODE if host_network else cri.POD
         config = cri.PodSandboxConfig(
             metadata=cri.PodSandboxMetadata(name=name, uid=str(uuid.uuid4()), namespace=namespace),
-            hostname="" if host_network else name,  # as the kubelet: the host's name is not the pod's to set
+            hostname="" if host_network else name,  # as the kubelet does: a pod must not set the host's name
             log_directory="/run/podlogs",
             port_mappings=[
                 cri.PortMapping(protocol=cri.TCP, container_port=container, host_port=host)
@@ -76,7 +76,7 @@ class Kubelet:
         return self.pod(self.call("RunPodSandbox", request, cri.RunPodSandboxResponse, timeout).pod_sandbox_id)
 
     def run_async(self, name: str | None = None, namespace: str = "default", **options: Any) -> Future[Pod]:
-        """The same without waiting, for a test that wants the pod in the middle of being created."""
+        """The same without waiting, for tests that need a pod that is still being created."""
         future: Future[Pod] = Future()
 
         def body() -> None:
@@ -85,7 +85,7 @@ class Kubelet:
             except BaseException as error:  # noqa: BLE001 - belongs to whoever asks the future
                 future.set_exception(error)
 
-        # A daemon: a test that failed must not have to wait for a call that was held on purpose.
+        # A daemon thread: a failed test must not wait for a call that was blocked on purpose.
         threading.Thread(target=body, name=f"run-{name}", daemon=True).start()
         return future
 
@@ -95,7 +95,7 @@ class Kubelet:
         self.call("StopPodSandbox", request, cri.StopPodSandboxResponse, timeout)
 
     def remove(self, pod: Pod | str, timeout: float = 60) -> None:
-        """RemovePodSandbox: what the runtime knows about it is forgotten."""
+        """RemovePodSandbox: the runtime forgets the sandbox."""
         request = cri.RemovePodSandboxRequest(pod_sandbox_id=_id(pod))
         self.call("RemovePodSandbox", request, cri.RemovePodSandboxResponse, timeout)
 
@@ -116,7 +116,7 @@ class Kubelet:
         return self.call("PodSandboxStatus", request, cri.PodSandboxStatusResponse)
 
     def version(self, timeout: float = 10) -> str:
-        """What the runtime says it is."""
+        """The version that the runtime reports."""
         response = self.call("Version", cri.VersionRequest(), cri.VersionResponse, timeout)
         return response.runtime_version
 

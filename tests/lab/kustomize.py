@@ -1,7 +1,7 @@
-"""What `kubectl kustomize` makes of kubernetes/, for machines without kubectl: exactly what is used there.
+"""Renders kubernetes/ like `kubectl kustomize`, for machines without kubectl. Supports only what is used there.
 
-Resources, components, JSON 6902 patches of `add`, `remove` and `replace`, images, and ConfigMaps of files with the hash
-in their names. A test compares it with the real one where that is installed. Anything else is an error.
+That is resources, components, JSON 6902 patches of `add`, `remove` and `replace`, images, and ConfigMaps of files with
+the hash in their names; anything else is an error. A test compares it with the real one if that is installed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def render(directory: Path) -> list[Object]:
 
 
 def _collect(directory: Path, objects: list[Object]) -> list[Object]:
-    """The objects of `directory`; a component works on those that are there already."""
+    """The objects of `directory`; a component modifies the existing ones."""
     document = _load(directory / "kustomization.yaml")[0]
     if unknown := document.keys() - _KNOWN:
         raise ValueError(f"{directory}: this renderer does not know {', '.join(sorted(unknown))}")
@@ -92,7 +92,7 @@ def _config_map(directory: Path, wanted: dict[str, Any]) -> Object:
 
 
 def _name(objects: list[Object]) -> None:
-    """Give generated ConfigMaps their names, and those who refer to them too."""
+    """Give generated ConfigMaps their names, and update the references to them."""
     names: dict[str, str] = {}
     for one in objects:
         if one.pop("_hashed", False):
@@ -105,7 +105,7 @@ def _name(objects: list[Object]) -> None:
 
 
 def _hash(data: dict[str, str]) -> str:
-    """kustomize's (sigs.k8s.io/kustomize/api/hasher): of Go's JSON, without characters that could make words."""
+    """kustomize's hash (sigs.k8s.io/kustomize/api/hasher): of Go's JSON, with replacements that prevent words."""
     text = json.dumps({"data": data, "kind": "ConfigMap", "name": ""}, separators=(",", ":"), sort_keys=True,
                       ensure_ascii=False)  # fmt: skip
     for character in "<>&":

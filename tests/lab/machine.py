@@ -1,8 +1,8 @@
-"""The hardware and the kernel of a node: namespaces that are switched on and off around a directory, its disk.
+"""The hardware and the kernel of a node: namespaces that are powered on and off around a directory, its disk.
 
-A power cut is SIGKILL of the first process in them: every process, /run and the network namespaces are gone
-with it, the disk stays. Nothing of the host is changed: no file outside the machine's directory, no mount,
-no interface; control groups are the one thing that has to be removed by hand.
+A power cut is SIGKILL of the first process in them. Every process, /run and the network namespaces go with it; the disk
+stays. Nothing of the host is changed: no file outside the machine's directory, no mount, no interface. Only the control
+groups have to be removed explicitly.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 
 from tests.lab import cgroups, namespaces
 
-# What init.sh binds into place.
+# The directories that init.sh binds into place.
 DISK = ("cni", "net.d", "plugins", "kubelet", "janitor", "etc-janitor", "containerd", "etc-containerd")
-# Each machine is a container of the one it runs on; that nobody else uses its lease directories is for the lab to say.
+# Each machine is a container of its host, so the lab must declare that nobody else uses its lease directories.
 OURS = "data_dirs_are_ours = true\n"
 # The same, for a node on which Kubernetes' own programs run.
 KUBERNETES_DISK = ("etcd", "etc-kubernetes")
@@ -30,13 +30,14 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Machine:
-    """One machine, first without power. Whatever happens, its processes end when this one does."""
+    """One machine, powered off at first. Its processes end when this process does, in any case."""
 
     def __init__(self, *, kubernetes: bool = False, ours: bool = True) -> None:
-        """`ours`: its configuration says that its lease directories are its own, and no other node's.
+        """`ours`: its configuration declares that its lease directories are used by no other node.
 
-        `kubernetes`: etcd's data and /etc/kubernetes are on its disk, and the kubelet's sysctls are as it wants."""
-        # A random name: it is the name of the pods' cgroup as well, which all machines share.
+        `kubernetes`: etcd's data and /etc/kubernetes are on its disk, and the sysctls are as the kubelet wants them.
+        """
+        # Random, because the pods' cgroup has the same name, and all machines share the cgroups.
         self.name = f"lab-{uuid.uuid4().hex[:8]}"
         self.directory = Path(tempfile.mkdtemp(prefix="janitor-lab-")).resolve()
         self.disk = self.directory / "disk"
@@ -44,7 +45,7 @@ class Machine:
         self._init: subprocess.Popen[str] | None = None
         self._started: list[subprocess.Popen[str]] = []
         self._starting = threading.Lock()  # a test may watch from one thread and act from another
-        # For an interrupt that comes before, or instead of, the context manager's end.
+        # For an interrupt before, or instead of, the context manager's end.
         atexit.register(self.close)
         for name in (*DISK, *(KUBERNETES_DISK if kubernetes else ())):
             (self.disk / name).mkdir(parents=True)
@@ -53,7 +54,7 @@ class Machine:
         self.configure("")
 
     def configure(self, text: str) -> None:
-        """Write janitor's configuration: this, and the line about the lease directories."""
+        """Write janitor's configuration: `text`, and the line about the lease directories."""
         (self.disk / "etc-janitor/janitor.toml").write_text(OURS * self._ours + text)
 
     @property
@@ -69,7 +70,7 @@ class Machine:
 
     @property
     def root(self) -> Path:
-        """The root directory of the running machine, /run and /proc included, seen from the host."""
+        """The running machine's root directory, with /run and /proc, as seen from the host."""
         return Path(f"/proc/{self.pid}/root")
 
     def power_on(self) -> None:
@@ -91,18 +92,18 @@ class Machine:
         if self._init.stdout.readline() != "ready\n":
             self.power_off()
             raise RuntimeError(f"{self.name} did not boot: {errors.read_text().strip() or 'no word why'}")
-        # It says so just before it becomes what a node is told by; on a busy host that takes a moment.
+        # It prints this just before it execs the program that identifies a node, which takes a moment on a busy host.
         deadline = time.monotonic() + 10
         while Path(f"/proc/{self.pid}/comm").read_text() != "systemd\n" and time.monotonic() < deadline:
             time.sleep(0.002)
 
     def power_off(self) -> None:
-        """Cut the power and wait until every process is gone; nothing happens when it is off."""
+        """Cut the power and wait until every process is gone; no effect when it is off."""
         init, self._init = self._init, None
         if init is not None:
             init.kill()
-            # The kernel lets an init go only when everybody in its namespace is dead and reaped, and those
-            # that were started from here are ours to reap.
+            # The kernel reaps an init only after every process in its namespace is dead and reaped. Processes that were
+            # started from here must be reaped here.
             for process in self._started:
                 process.wait()
             init.wait()
@@ -115,7 +116,7 @@ class Machine:
     def popen(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = "/", **popen: Any
     ) -> subprocess.Popen[str]:
-        """Start a program inside. The Popen is the program itself; it ends with the machine at the latest."""
+        """Start a program inside. The Popen is the program itself, which ends with the machine at the latest."""
         environment = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"} | dict(env or {})
         popen.setdefault("stdin", subprocess.DEVNULL)
         with self._starting:
@@ -133,7 +134,7 @@ class Machine:
         timeout: float = 60,
         check: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program inside to its end and return what it said."""
+        """Run a program inside to its end and return its output."""
         stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
         pipe = subprocess.PIPE
         with self.popen(argv, env=env, cwd=cwd, stdin=stdin, stdout=pipe, stderr=pipe) as process:
@@ -154,15 +155,15 @@ class Machine:
             try:
                 found[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ").strip()
             except (FileNotFoundError, ProcessLookupError):
-                continue  # ended while it was looked at
+                continue  # ended while being read
         return found
 
     def kill(self, pid: int, signal: str = "KILL") -> None:
         """Send a signal to a process, by its PID inside."""
-        self.run(["sh", "-c", f"kill -{signal} {pid}"], check=True)  # the shell has one; minimal systems have no other
+        self.run(["sh", "-c", f"kill -{signal} {pid}"], check=True)  # the shell's own; minimal systems have no other
 
     def close(self) -> None:
-        """Switch it off and throw the disk away; may be called twice."""
+        """Power off and discard the disk; may be called twice."""
         try:
             self.power_off()
         finally:

@@ -1,9 +1,8 @@
 """Starts a process in the namespaces of a node, as a direct child of this one.
 
-`nsenter --pid` and `unshare --pid` fork, so that whoever starts them knows the wrong process: its signals and
-exit status are those of the go-between. Here a short-lived thread changes the PID namespace of its own next
-child, and `nsenter`/`unshare` does the rest by exec. So `Popen.pid`, `kill()` and `returncode` are those of
-the program, and nothing is left when it ends.
+`nsenter --pid` and `unshare --pid` fork, so their parent would get the intermediate process's signals and exit status.
+Here a short-lived thread changes the PID namespace of its next child, and `nsenter`/`unshare` does the rest by exec. So
+`Popen.pid`, `kill()` and `returncode` are those of the program, and nothing is left when it ends.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def start_init(argv: Sequence[str], **popen: Any) -> subprocess.Popen[str]:
-    """Start the first process of new pid, mount, network and uts namespaces; with it they all end."""
+    """Start the first process of new pid, mount, network and uts namespaces, which end with it."""
     unshare = ["unshare", "--mount", "--net", "--uts", "--propagation", "private", "--"]
 
     def start() -> subprocess.Popen[str]:
         _check("unshare", _libc.unshare(CLONE_NEWPID))
-        # A session of its own: Ctrl-C at the terminal is for pytest, which then ends the node in order.
+        # A session of its own: Ctrl-C at the terminal must only reach pytest, which then ends the node in order.
         return subprocess.Popen([*unshare, *argv], text=True, start_new_session=True, **popen)
 
     return _in_thread(start)
@@ -36,7 +35,7 @@ def start_inside(
     init: int, argv: Sequence[str], env: Mapping[str, str], cwd: str = "/", **popen: Any
 ) -> subprocess.Popen[str]:
     """Start a program in all the namespaces of the node whose first process is `init`."""
-    # env -C, because nsenter resolves --wd before it has entered.
+    # env -C, because nsenter resolves --wd before it enters.
     nsenter = ["nsenter", "--target", str(init), "--mount", "--net", "--uts", "--", "env", "-C", cwd]
 
     def start() -> subprocess.Popen[str]:
@@ -51,7 +50,7 @@ def start_inside(
 
 
 def missing() -> str | None:
-    """Why a node cannot be made here, or None."""
+    """Why no node can be made here, or None."""
     if os.geteuid() != 0:
         return "not root: namespaces and cgroups are out of reach"
     for kind in ("mnt", "net", "pid", "uts"):
@@ -72,7 +71,7 @@ def _check(call: str, result: int) -> None:
 
 
 def _in_thread(start: Callable[[], subprocess.Popen[str]]) -> subprocess.Popen[str]:
-    """Run `start` in a thread of its own: which PID namespace children go to belongs to a thread."""
+    """Run `start` in a separate thread: the PID namespace for children is a property of the thread."""
     started: list[subprocess.Popen[str]] = []
     failed: list[BaseException] = []
 

@@ -1,8 +1,8 @@
 """A node with kube-router's policy routing and a real systemd-networkd, on a machine of namespaces.
 
-networkd needs neither systemd as PID 1 nor udevd: a writable /sys makes it wait for udev, and files in /run/udev/data
+networkd needs neither systemd as PID 1 nor udevd. With a writable /sys it waits for udev, so files in /run/udev/data
 say that udev has seen every link. `networkctl` needs a bus, so a private one can be started. networkd 257 is Debian
-13's, fetched with apt into the cache, and run in its own root directory.
+13's, fetched with apt into the cache, and runs in its own root directory.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tests.lab.node import JANITOR
 
 NETWORKD = Path("/lib/systemd/systemd-networkd")
 LINKS = 64
-patience = 1.0  # so many times longer is waited for everything; more under emulation
+patience = 1.0  # factor for all timeouts; larger under emulation
 ETH0 = "[Match]\nName={name}\n[Network]\nAddress={address}/24\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n"
 
 
 def missing() -> str | None:
-    """Why there can be no such node on this machine, or None."""
+    """Why no such node can be made on this machine, or None."""
     if not NETWORKD.exists():
         return f"there is no {NETWORKD}: apt-get install systemd"
     if not shutil.which("dbus-daemon"):
@@ -36,10 +36,10 @@ def missing() -> str | None:
 
 
 class NetworkdNode:
-    """A machine with a systemd-networkd of its own."""
+    """A machine with its own systemd-networkd."""
 
     def __init__(self, networkd: str = "", machine: Machine | None = None) -> None:
-        """`machine`: one that runs already, with a container runtime on it."""
+        """`machine`: one that already runs, with a container runtime on it."""
         self.machine = machine or Machine()
         self.run = self.machine.run
         self.networkd = networkd and str(
@@ -50,7 +50,7 @@ class NetworkdNode:
         self.janitors: list[subprocess.Popen[str]] = []
 
     def prepare(self) -> None:
-        """What systemd, udev and a package have made before networkd starts."""
+        """What systemd, udev and the package provide before networkd starts."""
         self.sh(
             "mkdir -p /run/systemd/network /run/systemd/netif /run/systemd/networkd.conf.d /run/udev/data /run/dbus;"
             "chown systemd-network: /run/systemd/netif;"
@@ -67,7 +67,7 @@ class NetworkdNode:
     # networkd.
 
     def start_networkd(self, *, wait: bool = True) -> None:
-        """Start it and, unless told not to, wait until it has configured its link."""
+        """Start it; by default, wait until it has configured its link."""
         log = self.machine.directory / "networkd.log"
         offset = log.stat().st_size if log.exists() else 0
         argv = ["/lib/systemd/systemd-networkd"]
@@ -82,7 +82,7 @@ class NetworkdNode:
             wait_for(lambda: said in log.read_text()[offset:], f"networkd to configure eth0: {log}")
 
     def as_its_unit(self, argv: Sequence[str], unit: str = "systemd-networkd.service") -> list[str]:
-        """The same command in the control group of a system service: networkd is known by its own."""
+        """The same command in the control group of a system service, which is what identifies networkd."""
         groups = [str(path) for path in cgroups.unit(self.machine.name, unit)]
         enter = " ".join(f"echo $$ >{group}/cgroup.procs;" for group in groups)
         return ["sh", "-ec", f'{enter} exec "$@"', "sh", *argv]
@@ -98,18 +98,18 @@ class NetworkdNode:
         self.start_networkd()
 
     def start_bus(self) -> None:
-        """A system bus of this machine's own, for networkctl; before networkd."""
+        """A system bus for this machine, for networkctl; start it before networkd."""
         self._bus = self.machine.popen(
             ["dbus-daemon", "--system", "--nofork", "--nopidfile", "--nosyslog"], stderr=subprocess.DEVNULL
         )
         wait_for(lambda: (self.machine.root / "run/dbus/system_bus_socket").exists(), "the bus")
 
     def networkctl(self, *arguments: str) -> None:
-        """The installed one: it talks to any version, over the bus; another root's would refuse to in a chroot."""
+        """The installed networkctl: it talks to any version over the bus, but another root's refuses to in a chroot."""
         self.run(["networkctl", *arguments], check=True)
 
     def _other_root(self) -> None:
-        """The other networkd's files, with this machine's /run, /proc and /sys in them."""
+        """Mount the other networkd's files, with this machine's /run, /proc and /sys in them."""
         name = Path(self.networkd).name
         if not (self.machine.root / f"run/lab/{name}").exists():
             self.sh(
@@ -123,7 +123,7 @@ class NetworkdNode:
         return self.run(["sh", "-ec", script], check=True).stdout
 
     def rules(self) -> str:
-        """Every rule of both families, as iproute2 prints them."""
+        """Every rule of both families, as printed by iproute2."""
         return self.sh("ip -details rule; echo; ip -6 -details rule")
 
     def janitor(self, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -187,7 +187,7 @@ class RoutedNode(NetworkdNode):
         self.network_file("10-eth0", ETH0.format(name="eth0", address="192.0.2.10"))
 
     def kube_router(self, *arguments: str) -> None:
-        """Start, or start anew, what stands for kube-router: its rules come with it, as it makes them."""
+        """Start or restart the stand-in for kube-router, and add the rules as kube-router does at its start."""
         self.stop_kube_router()
         program = self.machine.root / "run/lab/kube-router"
         if not program.exists():
@@ -207,7 +207,7 @@ class RoutedNode(NetworkdNode):
         wait_for(lambda: "kube-router" in self._names(), "kube-router to be there")
 
     def stop_kube_router(self) -> None:
-        """End it; as in life, what it has made stays."""
+        """Kill it; as with the real one, its rules and routes stay."""
         if self._router is not None:
             self._router.kill()
             self._router.wait()
@@ -238,7 +238,7 @@ class Watcher:
         return self.path.read_text()
 
     def wait_for(self, text: str, times: int = 1, timeout: float = 15) -> str:
-        """Wait until it has logged this so often; returns the log."""
+        """Wait until it has logged this `times` times; returns the log."""
         wait_for(
             lambda: self.log().count(text) >= times or self.process.poll() is not None,
             f"{times} times {text!r}",
@@ -248,7 +248,7 @@ class Watcher:
         return self.log()
 
     def restored(self) -> list[float]:
-        """Milliseconds between the last deletion and the restored rule, of every restoration."""
+        """For every restoration, the milliseconds between the last deletion and the restored rule."""
         return [float(ms) for ms in re.findall(r'event="rule restored".*after_ms=([0-9.]+)', self.log())]
 
     def stop(self) -> None:
@@ -269,7 +269,7 @@ def debian13() -> Path:
     root = runtimes.debian_13_tree("systemd", with_dependencies=True)
     for name in ("run", "proc", "sys", "dev", "etc"):
         (root / name).mkdir(exist_ok=True)
-    # networkd gives up root for this user; the numbers must be those of the machine, which shares /run.
+    # networkd drops root for this user; the IDs must be the machine's, because both share /run.
     for name in ("passwd", "group"):
         shutil.copy(f"/etc/{name}", root / "etc" / name)
     return root

@@ -1,7 +1,7 @@
-"""CNI configurations in the shapes that clusters have, for plugins that a plain Debian has.
+"""CNI configurations like those of clusters, for the plugins that Debian has.
 
-`ptp` stands in for calico: both give each pod a veth and the node one host route per pod. All addresses come
-from the real host-local.
+`ptp` stands in for calico: both give each pod a veth and the node one host route per pod. All addresses come from the
+real host-local.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 SUBNET = "10.52.0.0/24"
 SUBNET_V6 = "fd00:52::/64"
 
-# Put behind host-local in a chain, it holds an ADD or a DEL for as long as a test wants (plugins/slow.py).
+# After host-local in a chain, it blocks an ADD or a DEL for as long as a test wants (plugins/slow.py).
 SLOW: dict[str, Any] = {"type": "slow"}
 PORTMAP: dict[str, Any] = {"type": "portmap", "snat": True, "capabilities": {"portMappings": True}}
 FLANNEL_ENV = "run/flannel/subnet.env"
@@ -23,7 +23,7 @@ FLANNEL_ENV = "run/flannel/subnet.env"
 
 @dataclass(frozen=True)
 class Network:
-    """One conflist, and the file it is installed as."""
+    """One conflist, and its file name."""
 
     file_name: str
     config: dict[str, Any]
@@ -41,7 +41,7 @@ class Network:
         return path
 
     def prepare(self, root: Path) -> None:
-        """Do at boot what this network's daemon does, below the root of a running node."""
+        """Do what this network's daemon does at boot, below the root of a running node."""
         if self.flannel_subnet is not None:
             path = root / FLANNEL_ENV
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def canal(
 
 
 def calico(subnet: str = SUBNET, *, chain: Sequence[dict[str, Any]] = (PORTMAP,)) -> Network:
-    """The same with cniVersion 0.4.0: from there on libcni's cache entry is needed for DEL."""
+    """The same with cniVersion 0.4.0: from that version on, libcni needs its cache entry for DEL."""
     return canal(subnet, cni_version="0.4.0", chain=chain, file_name="10-calico.conflist")
 
 
@@ -90,7 +90,7 @@ def bridge(subnet: str = "10.52.0.0/26", *, cni_version: str = "1.0.0") -> Netwo
 
 
 def flannel(subnet: str = "10.42.0.1/24", *, cni_version: str = "0.3.1") -> Network:
-    """flannel's: no IPAM in the configuration, the subnet is in a file of /run."""
+    """flannel's network: the configuration has no IPAM, and the subnet is in a file in /run."""
     plugin = {"type": "flannel", "delegate": {"hairpinMode": True, "isDefaultGateway": True}}
     config = {"name": "cbr0", "cniVersion": cni_version, "plugins": [plugin, PORTMAP]}
     return Network("10-flannel.conflist", config, flannel_subnet=subnet)

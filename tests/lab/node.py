@@ -1,7 +1,7 @@
-"""A node that can be cut from its power: a real containerd with host-local on a machine of namespaces.
+"""A node whose power can be cut: a real containerd with host-local on a machine of namespaces.
 
-What a real machine would have had in its page cache only is lost in a cut (pagecache.py); the rest of the
-disk is as it was, and the next boot finds it so.
+A cut loses what a real machine would have had only in its page cache (pagecache.py). The rest of the disk is unchanged
+at the next boot.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ JANITOR = Path(sys.executable).with_name("janitor")
 
 
 def missing() -> str | None:
-    """Why there can be no real node on this machine, or None."""
+    """Why no real node can be made on this machine, or None."""
     return namespaces.missing() or runtimes.missing() or plugins.missing()
 
 
@@ -45,16 +45,16 @@ class Node:
         kubernetes: bool = False,
         ours: bool = True,
     ) -> None:
-        """`large_images`: not every container is to have a copy of its image, where the disk allows it.
+        """`large_images`: containers share their image's files, if the disk allows that.
 
-        `kubernetes`: Kubernetes' own programs are to run on it (cluster.py). `ours`: its configuration says that its
-        lease directories are no other node's (machine.py).
+        `kubernetes`: Kubernetes' own programs will run on it (cluster.py). `ours`: its configuration declares that its
+        lease directories are used by no other node (machine.py).
         """
         self.containerd = containerd or runtimes.installed()
         self.networks = tuple(networks if networks is not None else (canal(),))
         self.machine = Machine(kubernetes=kubernetes, ours=ours)
         self.disk = self.machine.disk
-        # An overlay, as most containers' disks are, cannot carry another one.
+        # An overlay, like most containers' disks, cannot carry another one.
         carries = own_mounts().filesystem_of(str(self.disk)) != "overlay"
         self.snapshotter = "overlayfs" if large_images and carries else "native"
         self.run = self.machine.run
@@ -67,7 +67,7 @@ class Node:
         for network in self.networks:
             network.write(self.net_d)
 
-    # What is where, seen from the host.
+    # Paths, as seen from the host.
 
     @property
     def root(self) -> Path:
@@ -100,7 +100,7 @@ class Node:
 
     @property
     def log(self) -> Path:
-        """What containerd logged, in all boots."""
+        """containerd's log of all boots."""
         return self.machine.directory / "containerd.log"
 
     def leases(self, network: str | None = None) -> Path:
@@ -108,13 +108,13 @@ class Node:
         return self.cni_dir / "networks" / (network or self.networks[0].name)
 
     def addresses(self, network: str | None = None) -> dict[str, bytes]:
-        """The leases of a network: address -> the bytes of its file."""
+        """The leases of a network: address -> content of its file."""
         return read_leases(self.leases(network))
 
     # Power.
 
     def boot(self, start_runtime: bool = True) -> None:
-        """Switch it on; without the runtime it stays at the point where `janitor boot` runs."""
+        """Power on. Without the runtime it stays at the point where `janitor boot` runs."""
         self.machine.power_on()
         for network in self.networks:
             network.prepare(self.root)
@@ -122,11 +122,11 @@ class Node:
             self.start_runtime()
 
     def sync(self, only: Iterable[Path] | None = None) -> None:
-        """What is under /var/lib/cni now, or only these files, has reached the disk: no later cut damages it."""
+        """Mark all files under /var/lib/cni, or only these, as written to the disk: no later cut damages them."""
         self._page_cache.sync(only)
 
     def cut(self, loss: Loss = "empty", window: float = WRITE_BACK) -> list[Path]:
-        """Cut the power. Files younger than `window` seconds and not synced become `loss`; returns those."""
+        """Cut the power. Unsynced files younger than `window` seconds become `loss`; returns those."""
         self.machine.power_off()
         self._runtime = None
         return self._page_cache.lose(loss, window)
@@ -151,8 +151,8 @@ class Node:
             self.import_image(image.archive())
 
     def import_image(self, archive: bytes, *where: str) -> None:
-        """Give the runtime an image, an OCI archive; `where` are words for ctr: another namespace, another socket."""
-        # 2.x imports by its transfer service, which only unpacks for the snapshotters that its configuration lists.
+        """Give the runtime an image, an OCI archive. `where` are further arguments of ctr: a namespace, a socket."""
+        # 2.x imports with its transfer service, which unpacks only for the snapshotters in its configuration.
         local = ["--local"] if self.containerd.series >= "2" else []
         path = self.disk / "containerd/image.tar"
         path.write_bytes(archive)
@@ -161,7 +161,7 @@ class Node:
         path.unlink()
 
     def kill_runtime(self) -> None:
-        """SIGKILL containerd and nothing else: pods live on, and so does a CNI plugin it was waiting for."""
+        """SIGKILL containerd only: pods stay alive, and so does a CNI plugin that it was waiting for."""
         if self._runtime is None:
             raise RuntimeError("containerd was not started")
         self._runtime.kill()
@@ -174,7 +174,7 @@ class Node:
         self.start_runtime()
 
     def replace_runtime(self, containerd: Containerd) -> None:
-        """Start another containerd in its place, with a configuration of its days; the plugins stay."""
+        """Start another containerd instead, with a configuration for its version; the plugins stay."""
         if self._runtime is not None:
             self.kill_runtime()
         self.containerd = containerd
@@ -182,7 +182,7 @@ class Node:
         self.start_runtime()
 
     def lose_metadata(self) -> None:
-        """Start containerd again without the database in which it keeps what it runs."""
+        """Restart containerd without the database of what it runs."""
         self.kill_runtime()
         self.forget_metadata()
         self.start_runtime()
@@ -216,7 +216,7 @@ class Node:
     def pause_of(self, pod: Pod, timeout: float = 5) -> int | None:
         """The PID, inside, of a pod's pause process: the child of its shim.
 
-        RunPodSandbox returns while runc's init is still turning into it, so it is waited for.
+        RunPodSandbox returns while runc's init is still turning into it, so this waits.
         """
         shim = self.shim_of(pod)
         deadline = time.monotonic() + timeout
@@ -229,16 +229,16 @@ class Node:
         return None
 
     def shim_of(self, pod: Pod) -> int | None:
-        """The PID, inside, of a pod's shim, which carries the sandbox's ID in its command line."""
+        """The PID, inside, of a pod's shim, which has the sandbox's ID in its command line."""
         for pid, command in self.machine.processes().items():
             if f" -id {pod.id} " in command:
                 return pid
         return None
 
-    # What the slow plugin is told (plugins/slow.py).
+    # Orders for the slow plugin (plugins/slow.py).
 
     def slow(self, order: str) -> Path:
-        """The file that tells the slow plugin something, `hold-ADD` for one: touch it, unlink it."""
+        """The file that gives the slow plugin an order, such as `hold-ADD`: touch it, unlink it."""
         return self.root / "run/lab/slow" / order
 
     def held(self, command: str = "ADD", timeout: float = 20) -> str:
@@ -253,7 +253,7 @@ class Node:
     # The end.
 
     def close(self) -> None:
-        """Switch it off and throw its disk away; may be called twice."""
+        """Power off and discard the disk; may be called twice."""
         self.machine.close()
 
     def __enter__(self) -> Self:
@@ -266,12 +266,12 @@ class Node:
 
 
 class NodeFactory(Protocol):
-    """What the fixture `node` is: makes nodes that are gone when the test is over."""
+    """The type of the fixture `node`: makes nodes that are removed after the test."""
 
     def __call__(
         self, *networks: Network, containerd: Containerd | None = None, boot: bool = True, ours: bool = True
     ) -> Node:
-        """A node with these networks (canal's if none), of the installed containerd unless told, and running."""
+        """A running node with these networks (default: canal's), with the installed containerd by default."""
 
 
 def read_leases(directory: Path) -> dict[str, bytes]:
@@ -280,6 +280,6 @@ def read_leases(directory: Path) -> dict[str, bytes]:
     leases = sorted(name for name in names if name != "lock" and not name.startswith("last_reserved_ip"))
     found: dict[str, bytes] = {}
     for name in leases:
-        with suppress(FileNotFoundError):  # taken meanwhile
+        with suppress(FileNotFoundError):  # removed meanwhile
             found[name] = (directory / name).read_bytes()
     return found

@@ -1,8 +1,8 @@
-"""What a power cut does to files whose bytes were not on the disk yet.
+"""What a power cut does to files whose content was not on the disk yet.
 
-A file's name is committed with the file system's journal within seconds, its bytes are written back after
-about half a minute, and nobody in the chain of a pod's network syncs. Killing a namespace does not lose the
-page cache, so the lab brings young files into the state that was measured on a machine that does lose it.
+A file's name is committed with the file system's journal within seconds, its content is written back after about half a
+minute, and nothing in the chain of a pod's network syncs. Killing a namespace does not lose the page cache, so the lab
+brings young files into the state that was measured on a machine that does.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ Identity = tuple[int, int, int]
 
 
 class PageCache:
-    """Which files under a directory are on the disk, as far as the lab is concerned."""
+    """Keeps track of which files under a directory count as written to the disk."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._synced: dict[Path, Identity] = {}
 
     def sync(self, only: Iterable[Path] | None = None) -> None:
-        """Everything written up to now, or only these files as they are now, is on the disk, however young it is."""
+        """Mark everything written so far, or only these files as they are now, as on the disk, however young."""
         if only is None:
             self._synced = {}
         self._synced |= {path: _identity(path) for path in files(self.directory) if only is None or path in set(only)}
 
     def lose(self, loss: Loss, window: float = WRITE_BACK) -> list[Path]:
-        """Power is gone: damage each file younger than that and not synced; return those that were hit."""
+        """The power is cut: damage each unsynced file younger than `window`; returns those."""
         if loss == "intact":
             return []
         now = time.time()
         hit = [path for path in files(self.directory) if self._in_memory_only(path, now - window)]
         for path in hit:
             damage(path, loss)
-        self.sync()  # what is there now is what the disk has
+        self.sync()  # the present state is what the disk has
         return hit
 
     def _in_memory_only(self, path: Path, since: float) -> bool:
         if path.name == "lock" or path.name.startswith("last_reserved_ip."):
             return False  # always empty anyway, and never found damaged
         if path.name == ".janitor-node":
-            return False  # janitor syncs it before it gives it this name
+            return False  # janitor syncs it before giving it this name
         return self._synced.get(path) != _identity(path) and path.stat().st_mtime > since
 
 
@@ -62,7 +62,7 @@ def files(directory: Path) -> Iterator[Path]:
 
 
 def damage(path: Path, loss: Loss) -> None:
-    """Bring one file into the state a power cut leaves it in; its modification time stays."""
+    """Bring one file into the state that a power cut leaves; its modification time stays."""
     before = path.stat()
     match loss:
         case "empty":

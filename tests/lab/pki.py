@@ -1,4 +1,4 @@
-"""The certificates of a cluster of the lab, as kubeadm lays them out, made by openssl."""
+"""The certificates of a cluster of the lab, in kubeadm's layout, made by openssl."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def missing() -> str | None:
 
 
 def make_ca(directory: Path) -> None:
-    """ca.crt and ca.key, and sa.key and sa.pub for tokens of service accounts."""
+    """ca.crt and ca.key, and sa.key and sa.pub for service account tokens."""
     directory.mkdir(parents=True, exist_ok=True)
     ca = ["-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=kubernetes", "-days", "30"]
     _openssl(directory, "req", "-x509", *_NEW_KEY, *ca)
@@ -38,7 +38,7 @@ def sign(directory: Path, name: str, subject: str, *alternatives: str) -> None:
 
 
 def kubeconfig(server: str, directory: str, name: str) -> Mapping[str, Any]:
-    """A kubeconfig of whoever has the certificate NAME in `directory`, as the node sees it."""
+    """A kubeconfig for the certificate NAME in `directory`, with paths as the node sees them."""
     cluster = {"server": server, "certificate-authority": f"{directory}/ca.crt"}
     user = {"client-certificate": f"{directory}/{name}.crt", "client-key": f"{directory}/{name}.key"}
     return {

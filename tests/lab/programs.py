@@ -28,14 +28,14 @@ from tests.lab.cache import REPOSITORY, MissingError, cache
 
 REAL = REPOSITORY / "tests/real"
 ELSEWHERE = "JANITOR_REAL"
-# For how long a registry that does not answer is asked again, and the pause before each try.
+# How long to retry a registry that does not answer, and the pause before each try.
 PATIENCE_S = 300.0
 PAUSE_S = 20.0
-# A registry that is only slow gets so long for one module's sources.
+# The time that a slow registry gets for one module's sources.
 SLOWEST_S = 600.0
-# Part of the digest: what is built differently is another program.
+# Part of the digest: a program that is built differently is a different program.
 _FLAGS = ("-mod=readonly", "-trimpath", "-buildvcs=false")
-# What Go says where nobody answers, or not as a registry does; anything else is no fault of the registry's.
+# Go's messages if nobody answers, or not as a registry does; any other error is not the registry's fault.
 _NO_ANSWER = re.compile(
     r"dial tcp|connection re(fused|set)|no such host|i/o timeout|TLS handshake|deadline exceeded|unexpected EOF|server"
     r" misbehaving|\b(429|5\d\d) |proxyconnect|network is unreachable|no route to host", re.IGNORECASE
@@ -51,9 +51,9 @@ class Module:
     """One directory of tests/real/: the programs that its go.mod names as tools."""
 
     name: str
-    # What its go.mod requires for the programs' sake.
+    # The module of the programs, as required in its go.mod.
     path: str
-    # Variables that get its version when the programs are linked, because they do not know it otherwise.
+    # Variables that are set to its version when the programs are linked, because they do not know it otherwise.
     variables: tuple[str, ...] = ()
 
     @property
@@ -79,7 +79,7 @@ class Module:
 
     @property
     def directory(self) -> Path:
-        """Where its programs lie once they are built."""
+        """The directory of its built programs."""
         told = hashlib.sha256(repr((_FLAGS, self.link, platform.machine())).encode())
         for name in ("go.mod", "go.sum"):
             told.update((self.source / name).read_bytes())
@@ -113,7 +113,7 @@ ALL = (PLUGINS, CONTAINERD, CRICTL, KUBE_ROUTER, KUBERNETES)
 
 
 def missing(*modules: Module) -> str | None:
-    """Which of these is not built, and how to get it; None where all of them are."""
+    """Which of these are not built, and how to build them; None if all are built."""
     absent = [module.name for module in modules if not module.directory.is_dir()]
     if not absent:
         return None
@@ -140,7 +140,7 @@ def go_missing() -> str | None:
 
 
 def program(module: Module, name: str) -> Path:
-    """A built program; MissingError where its module is not built."""
+    """A built program; MissingError if its module is not built."""
     if reason := missing(module):
         raise MissingError(reason)
     return module.directory / name
@@ -162,13 +162,13 @@ def elsewhere(*names: str) -> list[Path]:
 
 
 class Elsewhere(Protocol):
-    """What the fixture `elsewhere` is: finds such programs, or skips the test that asks."""
+    """The type of the fixture `elsewhere`: finds such programs, or skips the test."""
 
     def __call__(self, *names: str) -> list[Path]: ...
 
 
 def build(module: Module, patience: float = PATIENCE_S) -> bool:
-    """Build a module's programs; False where they are there already. MissingError, RegistryError."""
+    """Build a module's programs; False if they are already built. MissingError, RegistryError."""
     with tree.to_be_made(module.directory) as made:
         if made is None:
             return False
@@ -184,11 +184,11 @@ def build(module: Module, patience: float = PATIENCE_S) -> bool:
 
 
 def _fetch(module: Module, patience: float) -> None:
-    """Have all sources that a build takes in Go's module cache."""
+    """Download all sources of a build into Go's module cache."""
     deadline = time.monotonic() + patience
     while True:
         try:
-            # It loads every package, and compiles none.
+            # This loads every package, and compiles none.
             done = _go(module, "list", *_FLAGS, "-deps", "-f", "{{.Dir}}", "tool", timeout=max(patience, SLOWEST_S))
             if done.returncode == 0:
                 return
@@ -210,8 +210,8 @@ def _go(module: Module, *words: str, timeout: float | None = None) -> subprocess
 
 
 def _environment() -> dict[str, str]:
-    # Static programs for this machine, by the Go that is here: it would fetch another one. GOFLAGS has a value because
-    # an empty one lets that of `go env -w` through.
+    # Static programs for this machine, with the installed Go: otherwise Go would download another one. GOFLAGS is not
+    # empty, because an empty value lets that of `go env -w` through.
     here = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH", "GOEXPERIMENT")}
     own = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
     return {**here, **own, "GOTMPDIR": str(cache())}
@@ -222,13 +222,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _words(done: subprocess.CompletedProcess[str]) -> str:
-    """What Go said, in one line: its first one that is no download, and what belongs to it."""
+    """Go's message in one line: from the first line that is not about a download."""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip() and "go: downloading " not in line]
     return " ".join(lines)[:400] or f"go ended with {done.returncode} and said nothing"
 
 
 def main(words: list[str] | None = None) -> int:
-    """What make calls. The exit code: 0, or 2 and a last line that says what could not be had."""
+    """The entry point for make. Exit code 0, or 2 with a last line that says what is missing."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab.programs", description=__doc__.partition("\n")[0])
     parser.add_argument("--patience", type=float, default=PATIENCE_S, metavar="SECONDS",
                         help="how long a registry that does not answer is asked again")  # fmt: skip

@@ -1,8 +1,8 @@
-"""Which containerd a node runs: the one installed here, or another one, brought into a cache and not installed.
+"""Which containerd a node runs: the installed one, or another one that is in the cache and not installed.
 
-Three matter. 1.6 (Debian 12's 1.6.20) runs CNI DEL for every sandbox it stops. Releases 1.7.23 to 1.7.30 (Debian 13
-has 1.7.24) skip it for a sandbox whose creation was interrupted, which leaks its lease. 2.4 is what people run today;
-its libcni, 1.2 and newer, goes on where older ones refuse a DEL because of a damaged cache entry.
+Three matter. 1.6 (Debian 12's 1.6.20) runs CNI DEL for every sandbox it stops. Releases 1.7.23 to 1.7.30 (Debian 13 has
+1.7.24) skip it for a sandbox whose creation was interrupted, which leaks its lease. 2.4 is the current one; its libcni
+(1.2 or newer) continues where older ones refuse a DEL because of a damaged cache entry.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SUITE = "trixie"
 
 @dataclass(frozen=True)
 class Containerd:
-    """A directory with containerd, its shim and ctr; and what it calls itself."""
+    """A directory with containerd, its shim and ctr; and its version."""
 
     directory: Path
     version: str
-    # CNI plugins of its days; None for those installed here.
+    # CNI plugins of its time; None for the installed ones.
     plugins: Path | None = None
 
     @property
@@ -40,7 +40,7 @@ class Containerd:
         return self.series < "2"
 
     def config(self, snapshotter: str = "native") -> str:
-        """config.toml: everything that stays is below /var/lib/containerd, the rest in /run."""
+        """config.toml: everything persistent is below /var/lib/containerd, the rest in /run."""
         # native: an image of one small file needs no overlayfs, which not every disk can carry.
         if self.series >= "2":
             return f"""version = 3
@@ -77,7 +77,7 @@ state = "/run/containerd"
 
 
 def missing() -> str | None:
-    """Which program of a container runtime is not installed, or None."""
+    """Which programs of a container runtime are not installed, or None."""
     absent = [name for name in ("containerd", "runc", "iptables", "nsenter", "ip") if shutil.which(name) is None]
     return f"not installed: {', '.join(absent)} (apt-get install containerd runc iptables iproute2)" if absent else None
 
@@ -91,7 +91,7 @@ def installed() -> Containerd:
 
 
 def of_series(series: str) -> Containerd:
-    """A containerd of the series "1.6", "1.7" or "2.4": the installed one, or else Debian 13's, or the built one."""
+    """A containerd of the series "1.6", "1.7" or "2.4": the installed one, Debian 13's, or the built one."""
     if series == "2.4":
         return built()
     found = installed()
@@ -103,7 +103,7 @@ def of_series(series: str) -> Containerd:
 
 
 def built() -> Containerd:
-    """Today's containerd, with CNI plugins of its days (programs.py)."""
+    """The current containerd, with CNI plugins of its time (programs.py)."""
     if reason := programs.missing(programs.CONTAINERD, programs.PLUGINS):
         raise MissingError(reason)
     return containerd_in(programs.CONTAINERD.directory, programs.PLUGINS.directory)
@@ -115,7 +115,7 @@ def debian_13() -> Containerd:
 
 
 def debian_13_tree(package: str, *, with_dependencies: bool = False) -> Path:
-    """Debian 13's package, unpacked once into the lab's cache: a directory, which runs where it is or as a root."""
+    """Debian 13's package, unpacked once into the lab's cache, to be run in place or as a root directory."""
     destination = cache() / f"{package}-{SUITE}"
     if not destination.is_dir():
         with tempfile.TemporaryDirectory(dir=cache(), prefix="download-") as directory:
@@ -123,14 +123,14 @@ def debian_13_tree(package: str, *, with_dependencies: bool = False) -> Path:
             try:
                 unpacked.rename(destination)
             except OSError:
-                # Another test process was faster: a rename onto a directory with something in it is refused.
+                # Another test process was faster: renaming onto a non-empty directory is refused.
                 if not destination.is_dir():
                     raise
     return destination
 
 
 def containerd_in(directory: Path, plugins: Path | None = None) -> Containerd:
-    """The containerd that lies in a directory, and the CNI plugins that it is to have if not the installed ones."""
+    """The containerd in a directory, and its CNI plugins if not the installed ones."""
     answer = _output([str(directory / "containerd"), "--version"])
     version = re.search(r"\bv?(\d+\.\d+\.\d+)", answer)
     if version is None:
@@ -139,7 +139,7 @@ def containerd_in(directory: Path, plugins: Path | None = None) -> Containerd:
 
 
 def _download(package: str, directory: Path, with_dependencies: bool) -> Path:
-    """Fetch and unpack a package of the other suite, with an apt that knows nothing of this system's."""
+    """Fetch and unpack a package of the other suite, with an apt that knows nothing about this system's packages."""
     for name in ("state/lists/partial", "archives/partial", "unpacked"):
         (directory / name).mkdir(parents=True)
     sources = directory / "lab.sources"
@@ -147,7 +147,7 @@ def _download(package: str, directory: Path, with_dependencies: bool) -> Path:
     status = directory / "status"
     status.touch()
     config = directory / "apt.conf"
-    # The machine's own apt.conf.d still counts: a proxy or a mirror's credentials are in there.
+    # The machine's own apt.conf.d still applies: it may have a proxy or a mirror's credentials.
     config.write_text(
         f'Dir::State "{directory}/state"; Dir::State::status "{status}"; Dir::Cache "{directory}";\n'
         f'Dir::Etc::sourcelist "{sources}"; Dir::Etc::sourceparts "-"; Acquire::Languages "none";\n'
@@ -156,7 +156,7 @@ def _download(package: str, directory: Path, with_dependencies: bool) -> Path:
     env = dict(os.environ, APT_CONFIG=str(config))
     _output(["apt-get", "-qq", "update"], env=env, cwd=directory)
     if with_dependencies:
-        # To this apt nothing is installed, so it fetches all of it.
+        # For this apt nothing is installed, so it fetches everything.
         simple = ["--no-install-recommends", "--download-only", "-y"]
         _output(["apt-get", "-qq", "install", *simple, package], env=env, cwd=directory)
         archives = [*directory.glob("archives/*.deb")]
@@ -164,7 +164,7 @@ def _download(package: str, directory: Path, with_dependencies: bool) -> Path:
         _output(["apt-get", "-qq", "download", package], env=env, cwd=directory)
         archives = [*directory.glob(f"{package}_*.deb")]
     unpacked = directory / "unpacked"
-    # Debian 13 has /bin and the like as links, which a package's own directory would be in the way of.
+    # In Debian 13, /bin and the like are links. Make them first, or a package's own directory would take their place.
     for name in ("bin", "sbin", "lib", "lib64") if with_dependencies else ():
         (unpacked / "usr" / name).mkdir(parents=True, exist_ok=True)
         (unpacked / name).symlink_to(f"usr/{name}")
@@ -187,7 +187,7 @@ def _source_of_this_machine() -> str:
 
 
 def _stanzas() -> list[dict[str, str]]:
-    """The apt sources of this machine, in the keys of the deb822 format, lower-case."""
+    """The apt sources of this machine, with lower-case keys of the deb822 format."""
     etc = Path("/etc/apt")
     stanzas: list[dict[str, str]] = []
     for path in sorted(etc.glob("sources.list.d/*.sources")):

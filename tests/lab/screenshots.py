@@ -1,8 +1,8 @@
-"""Pictures of the daemon's page into docs/, by a headless Chromium: `python -m tests.lab.screenshots`, as root.
+"""Takes pictures of the daemon's page for docs/ with a headless Chromium: `python -m tests.lab.screenshots`, as root.
 
-Three real nodes, as their daemon shows them to a browser on the same machine: one in order, one whose range is used up
-by orphans, one with findings of several kinds. Chromium's own log of the network says what each page asked for (what
-the browser asks of its maker has another initiator): exit 1 where that is anything but janitor.
+Three real nodes: one in order, one whose range is used up by orphans, one with findings of several kinds. Each page is
+loaded by a browser on the node. Chromium's network log shows what each page requested (the browser's own requests to
+its vendor have another initiator): exit 1 if it requested anything except from janitor.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def shown(name: str) -> Iterator[Node]:
         node.boot()
         SITUATIONS[name](node)
         time.sleep(2.5)
-        node.restart_runtime()  # what is older than that can be proven dead
+        node.restart_runtime()  # anything older than this start can be proven dead
         with Daemon(node, config='mode = "observe"\ninterval = 2\n', ahead=100) as daemon:
             daemon.wait_for("event=pass")
             yield node
 
 
 def photograph(node: Node, name: str, width: int) -> list[str]:
-    """One picture; returns the addresses that the browser asked for."""
+    """Take one picture; returns the URLs that the browser requested."""
     there = node.root / "run/lab"
     there.mkdir(exist_ok=True)
     size = f"--window-size={width},{SIZES[width]}"

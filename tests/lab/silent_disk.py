@@ -1,7 +1,8 @@
-"""A FUSE file system with one file, a copy of a program, that stops answering when it is told to.
+"""A FUSE file system with one file, a copy of a program, that stops answering on request.
 
-As pods serve some themselves (the sidecar of a cloud's FUSE driver has the descriptor), or as an NFS server may do
-that a pod names in its volumes: `python -m tests.lab.silent_disk MOUNTPOINT PROGRAM NAME`, then a line to be silent.
+Pods can serve such file systems (the sidecar of a cloud's FUSE driver has the descriptor), and an NFS server that a pod
+names in its volumes can behave the same: `python -m tests.lab.silent_disk MOUNTPOINT PROGRAM NAME`; a line on standard
+input makes it silent.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _SHARED: Final = 0  # flags of mount(2)
 
 
 class Disk:
-    """The server; `silent` once nothing is answered any more that may be waited for."""
+    """The server. While `silent`, it answers no request that a caller waits for."""
 
     def __init__(self, point: str, program: bytes, name: bytes) -> None:
         self.program, self.name, self.silent = program, name, False

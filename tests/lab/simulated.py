@@ -1,8 +1,7 @@
 """A node for machines without root or containerd: a directory that looks like a node's root, and a runtime in it.
 
-Files, sockets and calls are those of a real node as far as janitor looks at them; there are no namespaces and
-no processes behind them, /proc is written by hand. It proves nothing about containerd or the kernel: that is
-what node.Node is for.
+Files, sockets and calls are those of a real node, as far as janitor looks at them. There are no namespaces or processes
+behind them, and /proc is written by hand. It proves nothing about containerd or the kernel: that takes node.Node.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ NODE_ADDRESS = "192.0.2.10"  # RFC 5737: for documentation
 
 
 class SimulatedNode:
-    """The same surface as node.Node, as far as the demo and tests of janitor's reports need it."""
+    """The same interface as node.Node, as far as the demo and tests of janitor's reports need it."""
 
     version = VERSION
 
     def __init__(self, network: Network | None = None) -> None:
         self.network = network or canal()
-        # Short: the path of a unix socket has 107 bytes.
+        # Short, because the path of a Unix socket is limited to 107 bytes.
         self.root = Path(tempfile.mkdtemp(prefix="janitor-sim-")).resolve()
         atexit.register(self.close)
         self.boot_id = ""
@@ -75,11 +74,11 @@ class SimulatedNode:
         return self.cni_dir / "networks" / (network or self.network.name)
 
     def addresses(self, network: str | None = None) -> dict[str, bytes]:
-        """The leases: address -> the bytes of its file."""
+        """The leases: address -> content of its file."""
         return read_leases(self.leases(network))
 
     def boot(self) -> None:
-        """Switch it on, with a new boot ID."""
+        """Power on, with a new boot ID."""
         if self._runtime is not None:
             raise RuntimeError("the simulated node is running")
         self.boot_id = str(uuid.uuid4())
@@ -90,11 +89,11 @@ class SimulatedNode:
         self._runtime = Runtime(self.socket, self._sandboxes, self)
 
     def sync(self) -> None:
-        """What is under /var/lib/cni now has reached the disk: no later cut damages it."""
+        """Mark everything under /var/lib/cni as written to the disk: no later cut damages it."""
         self._page_cache.sync()
 
     def cut(self, loss: Loss = "empty") -> list[Path]:
-        """Cut the power. Files younger than half a minute and not synced become `loss`; returns those."""
+        """Cut the power. Unsynced files younger than half a minute become `loss`; returns those."""
         if self._runtime is not None:
             self._runtime.stop()
             self._runtime = None
@@ -104,15 +103,15 @@ class SimulatedNode:
         return self._page_cache.lose(loss)
 
     def janitor(self, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run this checkout's `janitor` on it: the command's words, with --root behind the first."""
+        """Run this checkout's `janitor` on it: `args`, with --root after the first one."""
         env = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
         argv = [str(JANITOR), *args[:1], "--root", str(self.root), *args[1:]]
         return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout, check=False)
 
-    # What the runtime asks for.
+    # Requests of the runtime.
 
     def start_pod(self, sandbox: Sandbox) -> None:
-        """CNI ADD, then a shim and a pause process, the latter in a network namespace of its own."""
+        """CNI ADD, then a shim and a pause process; the latter has its own network namespace."""
         metadata = sandbox.metadata
         net = None if sandbox.host_network else self._proc.new_namespace()
         if net is not None:
@@ -130,7 +129,7 @@ class SimulatedNode:
         self._show_routes()
 
     def stop_pod(self, sandbox: Sandbox) -> None:
-        """The processes end first, then CNI DEL."""
+        """The processes end first, then CNI DEL runs."""
         shim = self._shims.pop(sandbox.id, None)
         if shim is not None:
             self._proc.remove(sandbox.pause)
@@ -142,12 +141,12 @@ class SimulatedNode:
             self._cni.delete(sandbox.id)
 
     def _show_routes(self) -> None:
-        """The node's own namespace: its address, and one host route for each pod, as canal and ptp make them."""
+        """Set the node's own namespace: its address, and one host route for each pod, as canal and ptp make them."""
         routes = [self._sandboxes[pod].address for pod in self._shims if pod in self._sandboxes]
         self._proc.set_network(1, [NODE_ADDRESS], [route for route in routes if route])
 
     def close(self) -> None:
-        """Switch it off and remove its directory; may be called twice."""
+        """Power off and remove its directory; may be called twice."""
         atexit.unregister(self.close)
         if self.root.exists():
             self.cut("intact")

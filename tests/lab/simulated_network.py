@@ -1,4 +1,4 @@
-"""host-local and libcni as a simulated node has them: the same files, written and matched by the same rules."""
+"""host-local and libcni of a simulated node: the same files, written and matched by the same rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.lab.networks import Network
 
 
 class NetworkError(Exception):
-    """What libcni or the plugin would have said."""
+    """The error message of libcni or the plugin."""
 
 
 class SimulatedNetwork:
@@ -30,7 +30,7 @@ class SimulatedNetwork:
         self.subnet = ip_network(ipam["ranges"][0][0]["subnet"])
 
     def add(self, container: str, pod_namespace: str, pod_name: str, pod_uid: str) -> str:
-        """CNI ADD: reserve an address and keep the result, neither of them synced."""
+        """CNI ADD: reserve an address and cache the result, without syncing either."""
         with self._lock():
             address = self._reserve(f"{container}\r\neth0")
         arguments = [["K8S_POD_NAMESPACE", pod_namespace], ["K8S_POD_NAME", pod_name], ["K8S_POD_UID", pod_uid]]
@@ -40,7 +40,7 @@ class SimulatedNetwork:
         return address
 
     def delete(self, container: str) -> None:
-        """CNI DEL; with an unreadable cache entry libcni < 1.2 refuses, from cniVersion 0.4.0 on."""
+        """CNI DEL. libcni < 1.2 refuses it if the cache entry is unreadable, from cniVersion 0.4.0 on."""
         entry = self.results / f"{self.network.name}-{container}-eth0"
         if self.network.config["cniVersion"] != "0.3.1" and entry.exists():
             try:
@@ -60,7 +60,7 @@ class SimulatedNetwork:
 
     def _reserve(self, content: str) -> str:
         last = self.leases / "last_reserved_ip.0"
-        first, end = int(self.subnet[2]), int(self.subnet[-1])  # the gateway is not given out
+        first, end = int(self.subnet[2]), int(self.subnet[-1])  # the gateway is not allocated
         start = int(IPv4Address(last.read_text())) + 1 if last.exists() else first
         for number in (*range(start, end), *range(first, start)):
             address = str(IPv4Address(number))

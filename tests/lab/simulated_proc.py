@@ -1,7 +1,7 @@
-"""A /proc written by hand, for a simulated node: as much of proc(5) as says who lives there.
+"""A /proc written by hand, for a simulated node: the parts of proc(5) that identify processes.
 
-Process IDs are above what any kernel gives out, so that nobody can mistake one for a process of this machine;
-the exception is the simulated runtime itself, whose socket tells its real one.
+Process IDs are above the kernel's maximum, so that none can be mistaken for a process of this machine. The exception is
+the simulated runtime, whose real process ID its socket shows.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 NODE_NET, NODE_MNT = 4026531840, 4026531841
-FIRST_PID_NAMESPACE = 4026531836  # PROC_PID_INIT_INO: the node is a machine, no container
+FIRST_PID_NAMESPACE = 4026531836  # PROC_PID_INIT_INO: the node is a machine, not a container
 FIRST_PID = 5_000_000  # PID_MAX_LIMIT is 4194304
 
 
 class FakeProc:
-    """The directory, and the numbers given out so far."""
+    """The directory, and the numbers used so far."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -27,7 +27,7 @@ class FakeProc:
         self._last_inode = NODE_MNT + 300
 
     def boot(self, boot_id: str, runtime: int) -> None:
-        """Start anew: the kernel's own files, PID 1, and the runtime under its real PID."""
+        """Start again: the kernel's own files, PID 1, and the runtime under its real PID."""
         shutil.rmtree(self.directory, ignore_errors=True)
         random = self.directory / "sys/kernel/random"
         random.mkdir(parents=True)
@@ -56,7 +56,7 @@ class FakeProc:
         net: int = NODE_NET,
         mnt: int = NODE_MNT,
     ) -> int:
-        """A process, started now; returns its PID."""
+        """Add a process that starts now; returns its PID."""
         if pid is None:
             self._last_pid += 1
             pid = self._last_pid
@@ -65,7 +65,7 @@ class FakeProc:
         for part in (directory / "ns", task / "ns"):
             part.mkdir(parents=True)
         ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
-        # proc(5): the 22nd field is the start time.
+        # proc(5): field 22 is the start time.
         before = f"{pid} ({name}) S {parent} {pid} {pid} 0 -1 4194560 100 0 0 0 1 1 0 0 20 0 1 0"
         (directory / "stat").write_text(f"{before} {ticks} 1000000 100 {' '.join(['0'] * 28)}\n")
         (directory / "comm").write_text(f"{name}\n")
@@ -93,7 +93,7 @@ class FakeProc:
         shutil.rmtree(self.directory / str(pid))
 
     def set_network(self, pid: int, addresses: Iterable[str], host_routes: Iterable[str], device: str = "eth0") -> None:
-        """What the process's network namespace holds, besides loopback."""
+        """Set what the process's network namespace has besides loopback."""
         net = self.directory / str(pid) / "net"
         local = [ip_address(address) for address in addresses]
         routes = [ip_address(route) for route in host_routes]
@@ -110,7 +110,7 @@ class FakeProc:
                 if isinstance(ip, IPv6Address)
             )
         )
-        # Addresses are in the byte order of the machine: 10.52.0.2 is 0200340A.
+        # Addresses are in the machine's byte order: 10.52.0.2 is 0200340A.
         rows = [f"{device}\t{int.from_bytes(ip.packed, 'little'):08X}\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n"
                 for ip in routes if isinstance(ip, IPv4Address)]  # fmt: skip
         header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"

@@ -1,7 +1,7 @@
-"""A container runtime without containers: the calls of CRI and containerd's own that janitor and the lab make.
+"""A container runtime without containers: the CRI and containerd calls that janitor and the lab make.
 
-It keeps sandboxes in memory and asks its node for what starting and ending a pod means there. Methods that
-are not here (containerd 2's sandbox store is one) are UNIMPLEMENTED, as with containerd 1.7.
+It keeps sandboxes in memory and lets its node start and stop the pods. Other methods (such as those of containerd 2's
+sandbox store) are UNIMPLEMENTED, as in containerd 1.7.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERSION = "1.7.24-simulated"
 
 @dataclass
 class Sandbox:
-    """What a runtime's database keeps of a pod."""
+    """A pod in the runtime's database."""
 
     id: str
     metadata: cri.PodSandboxMetadata
@@ -39,17 +39,17 @@ class Sandbox:
 
 
 class Pods(Protocol):
-    """What the runtime needs of its node."""
+    """What the runtime needs from its node."""
 
     def start_pod(self, sandbox: Sandbox) -> None:
         """Give it an address and processes. NetworkError if there is no address."""
 
     def stop_pod(self, sandbox: Sandbox) -> None:
-        """Take both away. NetworkError if the network cannot be torn down."""
+        """Remove both. NetworkError if the network cannot be torn down."""
 
 
 class Runtime:
-    """The server of one boot. `sandboxes` is its database: it belongs to the node and outlives this."""
+    """The server of one boot. `sandboxes` is its database, which belongs to the node and outlives it."""
 
     def __init__(self, socket: Path, sandboxes: dict[str, Sandbox], node: Pods) -> None:
         self._sandboxes = sandboxes
@@ -75,7 +75,7 @@ class Runtime:
         self._server.start()
 
     def stop(self) -> None:
-        """The process is gone, and its socket with it."""
+        """The process ends, and its socket is removed."""
         self._server.stop(grace=None).wait()
 
     def _serve(self, service: str, **methods: tuple[type[Any], Callable[[Any, grpc.ServicerContext], Any]]) -> None:
@@ -129,7 +129,7 @@ class Runtime:
             metadata=box.metadata,
             state=_state(box),
             created_at=box.created_at,
-            # As containerd: the address is told for as long as the namespace is there.
+            # As in containerd: the address is reported while the namespace exists.
             network=cri.PodSandboxNetworkStatus(ip=box.address if box.ready else ""),
             linux=cri.LinuxPodSandboxStatus(namespaces=cri.Namespace(options=cri.NamespaceOption(network=mode))),
         )
@@ -152,7 +152,7 @@ class Runtime:
 
     def _stop(self, request: cri.StopPodSandboxRequest, context: grpc.ServicerContext) -> cri.StopPodSandboxResponse:
         box = self._sandboxes.get(request.pod_sandbox_id)
-        if box is not None:  # one that is not known is stopped: CRI wants it so
+        if box is not None:  # CRI requires success for an unknown sandbox
             self._end(box, context)
         return cri.StopPodSandboxResponse()
 

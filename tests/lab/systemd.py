@@ -1,7 +1,7 @@
-"""A real systemd as the first process of a container: systemd-nspawn over a few files and this machine's /usr.
+"""A real systemd as the first process of a container: systemd-nspawn with a few files and this machine's /usr.
 
-It starts one target that wants nothing, so it is up within a second. Services run `standin`, a program that sleeps
-whatever its arguments are. Nothing of it is seen outside its namespaces.
+It starts a target without dependencies, so it is up within a second. Services run `standin`, a program that sleeps
+whatever its arguments are. Nothing of it is visible outside its namespaces.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Self
 from tests.lab import cgroups, image, namespaces
 
 REPOSITORY = Path(__file__).parents[2]
-# In a mount namespace of its own: sh -c _START sh NAME ARGUMENTS. All that nspawn starts gets a control group by that
-# name in each hierarchy, so that it can be removed again (cpuset wants more than a directory).
+# In its own mount namespace: sh -c _START sh NAME ARGUMENTS. Everything that nspawn starts gets a control group of that
+# name in each hierarchy, so that it can be removed again (except cpuset, which needs more than a directory).
 _START = """
 mount -t tmpfs lab /run/systemd || exit 1
 for procs in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do
@@ -39,7 +39,7 @@ _UP_S = 30.0
 
 
 def missing() -> str | None:
-    """Why there can be no such systemd on this machine, or None."""
+    """Why no such systemd can run on this machine, or None."""
     if shutil.which("systemd-nspawn") is None:
         return "systemd-nspawn is not installed (apt-get install systemd-container)"
     if not Path("/usr/lib/systemd/systemd").exists():
@@ -48,7 +48,7 @@ def missing() -> str | None:
 
 
 class Systemd:
-    """One systemd; `directory` is its root, in which files may be written before and while it runs."""
+    """One systemd. `directory` is its root, in which files may be written before and while it runs."""
 
     def __init__(self) -> None:
         self.name = f"lab-{uuid.uuid4().hex[:8]}"
@@ -58,7 +58,7 @@ class Systemd:
             (self.directory / name).mkdir(parents=True)
         for name in ("bin", "sbin", "lib", "lib64"):
             (self.directory / name).symlink_to(f"usr/{name}")
-        self.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")  # else it would take this for a first boot
+        self.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")  # else it would treat this as a first boot
         self.write("/etc/os-release", "ID=lab\n")
         self.write("/etc/passwd", "root:x:0:0:root:/tmp:/bin/sh\n")
         self.write("/etc/group", "root:x:0:\n")
@@ -70,7 +70,7 @@ class Systemd:
         self.init = 0
 
     def write(self, path: str, text: str) -> Path:
-        """A file of this machine."""
+        """Write a file of this machine."""
         file = self.directory / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -78,7 +78,7 @@ class Systemd:
 
     @property
     def root(self) -> str:
-        """Its root directory, as `--root` takes it."""
+        """Its root directory, for `--root`."""
         return f"/proc/{self.init}/root"
 
     def __enter__(self) -> Self:
@@ -114,7 +114,7 @@ class Systemd:
         raise RuntimeError(f"systemd did not start: {(self.base / 'console').read_text(errors='replace')[-2000:]}")
 
     def run(self, *argv: str, check: bool = True, environment: Mapping[str, str] | None = None) -> str:
-        """Run a program inside; its standard output."""
+        """Run a program inside; returns its standard output."""
         words = ["nsenter", "--target", str(self.init), "--mount", "--pid", "--uts", "--net", "--", *argv]
         done = subprocess.run(
             words, capture_output=True, text=True, errors="replace", timeout=60, check=False, cwd="/",
@@ -125,11 +125,11 @@ class Systemd:
         return done.stdout
 
     def main_pid(self, unit: str) -> int:
-        """The service's main process, by its number inside; 0 where it does not run."""
+        """The service's main process, by its PID inside; 0 if it does not run."""
         return int(self.run("systemctl", "show", "--property=MainPID", "--value", unit).strip())
 
     def argv(self, unit: str) -> list[str]:
-        """What the service's main process was started with."""
+        """The command line of the service's main process."""
         data = Path(f"{self.root}/proc/{self.main_pid(unit)}/cmdline").read_bytes()
         return data.decode("utf-8", "replace").removesuffix("\0").split("\0")
 

@@ -1,8 +1,9 @@
 """A node with a real systemd as PID 1, real units, Debian's containerd and host-local: systemd-nspawn over a tree.
 
-The tree is made by debootstrap once and kept in the lab's cache; each node gets an overlay over it, which is its disk.
-A power cut is SIGKILL of its PID 1: every process, /run and the network namespaces go with it. What a real machine
-would have had in its page cache only is lost as pagecache.py says. Nothing of it is seen outside its mount namespace.
+debootstrap makes the tree once, and it is kept in the lab's cache. Each node gets an overlay over it, which is its
+disk. A power cut is SIGKILL of its PID 1: every process, /run and the network namespaces go with it. It also loses what
+a real machine would have had only in its page cache (pagecache.py). Nothing of it is visible outside its mount
+namespace.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from tests.lab.networks import Network, canal
 from tests.lab.node import read_leases
 from tests.lab.pagecache import Loss, PageCache
 
-# Runs in a mount namespace of its own: sh -c _START sh OPTIONS ROOT NAME ARGUMENTS. nspawn and all that it starts get a
-# control group by the node's name in each hierarchy (cpuset wants more than a directory, and nothing is limited here).
+# Runs in its own mount namespace: sh -c _START sh OPTIONS ROOT NAME ARGUMENTS. nspawn and everything that it starts get
+# a control group of the node's name in each hierarchy (except cpuset, which needs more than a directory; nothing is
+# limited here).
 _START = """
 mount -t overlay -o "$1" lab "$2" && mount -t tmpfs lab /run/systemd || exit 1
 for procs in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do
@@ -49,7 +51,7 @@ cd / && shift 3 && exec systemd-nspawn "$@"
 UNITS = REPOSITORY / "systemd"
 BOOT_S = 60.0
 
-# cgroup v1 comes read-only into a container of systemd-nspawn, and runc needs it writable.
+# cgroup v1 is read-only in a container of systemd-nspawn, but runc has to write to it.
 _CGROUPS = """#!/bin/sh
 for mount in $(awk '$2 ~ "^/sys/fs/cgroup" { print $2 }' /proc/mounts); do mount -o remount,bind,rw "$mount"; done
 exit 0
@@ -61,20 +63,20 @@ ExecStartPost=/bin/sh -c "ctr -n k8s.io images import --snapshotter native /var/
 
 
 def missing() -> str | None:
-    """Why there can be no such node on this machine, or None."""
+    """Why no such node can be made on this machine, or None."""
     absent = [name for name in ("debootstrap", "systemd-nspawn") if shutil.which(name) is None]
     return f"not installed: {', '.join(absent)} (apt-get install debootstrap systemd-container)" if absent else None
 
 
 class SystemdNode:
-    """One machine, first without power; a context manager that leaves nothing behind."""
+    """One machine, powered off at first; a context manager that leaves nothing behind."""
 
     def __init__(self, network: Network | None = None, base: Path | None = None, *, ours: bool = True) -> None:
-        """`ours`: its configuration says that its lease directories are no other node's (machine.py)."""
+        """`ours`: its configuration declares that its lease directories are used by no other node (machine.py)."""
         self.network = network or canal()
         self.name = f"lab-{uuid.uuid4().hex[:8]}"
         self.directory = Path(tempfile.mkdtemp(prefix="janitor-systemd-")).resolve()
-        self.disk = self.directory / "disk"  # the overlay's upper layer: all that this node has written
+        self.disk = self.directory / "disk"  # the overlay's upper layer: everything that this node has written
         self._base = base or tree.base()
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._init = 0
@@ -86,7 +88,7 @@ class SystemdNode:
                      "opt/janitor/bin", "usr/local/bin", "var/lib/cni"):  # fmt: skip
             (self.disk / name).mkdir(parents=True)
         self.network.write(self.disk / "etc/cni/net.d")
-        # As on the other rig (init.sh), by way of /run: what is said of this node is not said of one nested in it.
+        # By way of /run, as init.sh does: this node's configuration must not apply to a node nested in it.
         (self.disk / "etc/janitor").symlink_to("/run/lab/etc-janitor")
         self._ours = ours
         self.configure("")
@@ -98,7 +100,7 @@ class SystemdNode:
         (self.disk / "var/lib/pause.tar").write_bytes(image.archive())
         self._page_cache = PageCache(self.disk / "var/lib/cni")
 
-    # What is where, seen from the host.
+    # Paths, as seen from the host.
 
     @property
     def root(self) -> Path:
@@ -109,17 +111,17 @@ class SystemdNode:
 
     @property
     def leases(self) -> Path:
-        """host-local's directory; on the disk, so that it can be looked at without power."""
+        """host-local's directory; on the disk, so that it can be read while the node is off."""
         return self.disk / "var/lib/cni/networks" / self.network.name
 
     def addresses(self) -> dict[str, bytes]:
-        """The leases: address -> the bytes of its file."""
+        """The leases: address -> content of its file."""
         return read_leases(self.leases)
 
-    # What is installed.
+    # Installation.
 
     def install(self, unit: str = "janitor-boot.service", command: str = "janitor-boot") -> None:
-        """Put this checkout's boot stage where its unit expects it, and enable that as an administrator would."""
+        """Put this checkout's boot stage where its unit expects it, and enable the unit as an administrator would."""
         place = self.disk / "opt/janitor/bin" / command
         place.symlink_to(Path(sys.executable).with_name(command))
         shutil.copy(UNITS / unit, self.disk / "etc/systemd/system" / unit)
@@ -128,13 +130,13 @@ class SystemdNode:
         (wants / unit).symlink_to(f"/etc/systemd/system/{unit}")
 
     def configure(self, text: str) -> None:
-        """Write janitor's configuration: this, and the line about the lease directories."""
+        """Write janitor's configuration: `text`, and the line about the lease directories."""
         (self.directory / "etc-janitor/janitor.toml").write_text(OURS * self._ours + text)
 
     # Power.
 
     def boot(self, wait: bool = True) -> None:
-        """Switch it on; by default, wait until containerd answers."""
+        """Power on; by default, wait until containerd answers."""
         if self._nspawn is not None:
             raise RuntimeError(f"{self.name} is running")
         root = self.directory / "root"
@@ -170,7 +172,7 @@ class SystemdNode:
             return False
 
     def _find_init(self) -> bool:
-        """While it is being set up nspawn's child is nspawn itself still; then it is systemd."""
+        """Whether systemd has started: until then nspawn's child is still nspawn itself."""
         if self._nspawn is None or self._nspawn.poll() is not None:
             return False
         try:
@@ -183,15 +185,15 @@ class SystemdNode:
         return False
 
     def sync(self) -> None:
-        """What is under /var/lib/cni now has reached the disk: no later cut damages it."""
+        """Mark everything under /var/lib/cni as written to the disk: no later cut damages it."""
         self._page_cache.sync()
 
     def cut(self, loss: Loss = "empty") -> list[Path]:
-        """Cut the power. Files younger than half a minute and not synced become `loss`; returns those."""
+        """Cut the power. Unsynced files younger than half a minute become `loss`; returns those."""
         nspawn, self._nspawn = self._nspawn, None
         if nspawn is not None:
             if self._init:
-                os.kill(self._init, signal.SIGKILL)  # nspawn sees it and leaves in order
+                os.kill(self._init, signal.SIGKILL)  # nspawn sees it and ends in order
             else:
                 nspawn.kill()
             nspawn.wait(30)
@@ -204,7 +206,7 @@ class SystemdNode:
     def run(
         self, argv: Sequence[str], *, check: bool = False, timeout: float = 60, **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program inside to its end and return what it said."""
+        """Run a program inside to its end and return its output."""
         namespaces = ["--mount", "--net", "--pid", "--uts", "--root"]
         words = ["nsenter", "--target", str(self._init), *namespaces, "--", "env", "-C", "/", *argv]
         done = subprocess.run(
@@ -215,7 +217,7 @@ class SystemdNode:
         return done
 
     def journal(self, unit: str) -> list[dict[str, Any]]:
-        """What a unit and systemd about it have said in this boot, as journalctl's JSON."""
+        """The log of a unit, and systemd's about it, from this boot, as journalctl's JSON."""
         lines = self.run(["journalctl", "--boot", "-o", "json", "-u", unit, "--no-pager"], check=True).stdout
         return [json.loads(line) for line in lines.splitlines()]
 
@@ -226,7 +228,7 @@ class SystemdNode:
     # The end.
 
     def close(self) -> None:
-        """Switch it off and throw its disk away; may be called twice."""
+        """Power off and discard the disk; may be called twice."""
         atexit.unregister(self.close)
         self.cut("intact")
         if self.directory.exists():

@@ -1,6 +1,6 @@
-"""Debian trees for nodes with a systemd of their own: made by debootstrap once, kept in the lab's cache, never changed.
+"""Debian trees for nodes with their own systemd: made once by debootstrap, kept in the lab's cache, never changed.
 
-Packages that only some tests need (cloud-init, dracut, podman) are a layer of their own over the base.
+Packages that only some tests need (cloud-init, dracut, podman) are separate layers over the base.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PACKAGES = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "iptables",
 
 
 def base() -> Path:
-    """A minimal Debian with systemd, containerd and host-local. About a minute the first time."""
+    """A minimal Debian with systemd, containerd and host-local. Takes about a minute the first time."""
     destination = cache() / f"tree-{SUITE}"
     with to_be_made(destination) as made:
         if made is not None:
@@ -30,7 +30,7 @@ def base() -> Path:
 
 
 def layer(*packages: str) -> Path:
-    """A whole tree like the base with these packages on top; the base itself for none."""
+    """A whole tree like the base, with these packages added; the base itself without packages."""
     if not packages:
         return base()
     destination = cache() / f"tree-{SUITE}-{'-'.join(packages)}"
@@ -50,7 +50,7 @@ def layer(*packages: str) -> Path:
 
 @contextmanager
 def to_be_made(destination: Path) -> Iterator[Path | None]:
-    """Where to make a tree that is then put in its place; None where it is there. One maker at a time, others wait."""
+    """Where to make a tree that is then moved into place; None if it exists. Only one process makes it; others wait."""
     with destination.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if destination.is_dir():
@@ -64,9 +64,9 @@ def to_be_made(destination: Path) -> Iterator[Path | None]:
 
 @contextmanager
 def opened(lower: Path) -> Iterator[Path]:
-    """A tree's overlay as a directory to chroot(2) into, with /proc, /dev and an empty /run, in the mounts of a child.
+    """A tree's overlay as a directory for chroot(2), with /proc, /dev and an empty /run, in a child's mount namespace.
 
-    Yields its root as seen through that child; what is written there is thrown away.
+    Yields its root as seen through that child. Changes are discarded.
     """
     with tempfile.TemporaryDirectory(prefix="janitor-tree-") as directory:
         for name in ("upper", "work", "root"):
@@ -86,7 +86,7 @@ def opened(lower: Path) -> Iterator[Path]:
 
 
 def unmount(root: Path) -> None:
-    """Take /proc, /dev and /run out of an opened tree again, so that what is left is its files alone."""
+    """Unmount /proc, /dev and /run from an opened tree, so that only its files are left."""
     _, _, child, _, *inside = root.parts
     place = "/" + "/".join(inside)
     mounts = [f"{place}/{name}" for name in ("dev", "proc", "run")]

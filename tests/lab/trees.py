@@ -1,7 +1,7 @@
 """Root trees of nodes as their distributions leave them: the files that janitor reads, and a /proc written by hand.
 
 Each function makes one node in a directory. Contents follow what kubeadm, k3s, RKE2 and k0s write; the addresses are
-made up. Times of the files lie before the kubelet's start, unless the situation is about that.
+made up. The files are older than the kubelet's start, unless the situation is about that.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Tree:
             self.write(f"/opt/cni/bin/{plugin}", "#!/bin/sh\n", 0o755)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> Path:
-        """A file, an hour old."""
+        """Write a file, an hour old."""
         file = self.root / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -72,11 +72,11 @@ class Tree:
         return file
 
     def run(self, *argv: str) -> None:
-        """A process."""
+        """Add a process."""
         self.proc.add(Path(argv[0]).name[:15], list(argv))
 
     def network(self, interfaces: dict[str, list[str]], routes: list[tuple[str, str, str]]) -> None:
-        """Addresses of interfaces with their connected routes, and routes through gateways, as /proc/net has them."""
+        """Interface addresses with their connected routes, and routes through gateways, in the format of /proc/net."""
         lines = ["Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"]
         leaves = ["Main:", "  +-- 0.0.0.0/0 3 0 5"]
         for name, addresses in interfaces.items():
@@ -107,7 +107,7 @@ def _hex(address: str) -> str:
 def kubeadm(
     root: Path, *, drop_in: str = "", extra: str = "", extra_file: str | None = "KUBELET_EXTRA_ARGS=\n"
 ) -> Tree:
-    """A worker: the package's unit and drop-in; `drop_in` is an administrator's, `extra` what the kubelet runs with."""
+    """A worker with the package's unit and drop-in. `drop_in` is an administrator's, `extra` the kubelet's flags."""
     tree = Tree(root)
     tree.write("/usr/lib/systemd/system/kubelet.service", KUBELET_UNIT)
     tree.write("/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf", KUBEADM_DROP_IN)
@@ -134,12 +134,12 @@ def _flannel(tree: Tree, network: str, subnet: str, conflist: str) -> None:
 
 
 def kubeadm_blanked(root: Path) -> Tree:
-    """kubernetes/autoscaler#8013: the drop-in of a README, and the package's empty variable over it."""
+    """kubernetes/autoscaler#8013: a README's drop-in, overridden by the package's empty variable."""
     return kubeadm(root, drop_in='[Service]\nEnvironment="KUBELET_EXTRA_ARGS=--cloud-provider=external"\n')
 
 
 def kubeadm_correct(root: Path) -> Tree:
-    """The same flag in the file that counts."""
+    """The same flag in the file that takes effect."""
     flag = "--cloud-provider=external"
     return kubeadm(root, extra_file=f"KUBELET_EXTRA_ARGS={flag}\n", extra=flag)
 
@@ -167,13 +167,13 @@ def control_plane(root: Path, ccm: tuple[str, ...] = ()) -> Tree:
 
 
 def hccm_twice(root: Path) -> Tree:
-    """kube-hetzner#1477: `command` of one manifest and `args` of another, put together."""
+    """kube-hetzner#1477: one manifest's `command` and another's `args`, combined."""
     return control_plane(root, ("--allow-untagged-cloud", "--cloud-provider=hcloud", "--cluster-cidr=10.244.0.0/16",
                                 "--allocate-node-cidrs=true", "--cluster-cidr=10.245.0.0/16"))  # fmt: skip
 
 
 def k3s_server(root: Path) -> Tree:
-    """A server whose drop-in changed the Services, and whose DNS has stayed where it was (kube-hetzner#1691)."""
+    """A server whose drop-in changed the Service range, while the DNS address stayed (kube-hetzner#1691)."""
     tree = Tree(root)
     tree.write("/etc/rancher/k3s/config.yaml", "token: K10secret\ncluster-cidr: 10.42.0.0/16\ncluster-dns: 10.43.0.10\n"
                "kube-controller-manager-arg:\n- node-cidr-mask-size=24\n")  # fmt: skip
@@ -196,7 +196,7 @@ def _k3s_network(tree: Tree) -> None:
 
 
 def k3s_agent(root: Path) -> Tree:
-    """An agent: the ranges are not written on it, except flannel's."""
+    """An agent: only flannel's ranges are written on it."""
     tree = Tree(root)
     tree.write("/etc/systemd/system/k3s-agent.service", "[Service]\nExecStart=/usr/local/bin/k3s agent\n"
                "EnvironmentFile=-/etc/systemd/system/k3s-agent.service.env\n")  # fmt: skip
@@ -207,7 +207,7 @@ def k3s_agent(root: Path) -> Tree:
 
 
 def rke2(root: Path) -> Tree:
-    """A server with canal; its control plane is static pods, and its Services lie in the pods' range."""
+    """A server with canal. Its control plane is static pods, and its Services lie in the pods' range."""
     tree = Tree(root)
     tree.write("/etc/rancher/rke2/config.yaml", "cluster-cidr: 10.42.0.0/15\nservice-cidr: 10.43.0.0/16\ncni: canal\n")
     tree.write("/usr/local/lib/systemd/system/rke2-server.service", "[Service]\nEnvironment=HOME=/root\n"
@@ -230,7 +230,7 @@ def rke2(root: Path) -> Tree:
 
 
 def k0s(root: Path) -> Tree:
-    """A controller that runs pods too; its Services begin inside the nodes' own network."""
+    """A controller that runs pods too. Its Service range begins inside the nodes' own network."""
     tree = Tree(root)
     tree.write("/etc/k0s/k0s.yaml", "apiVersion: k0s.k0sproject.io/v1beta1\nkind: ClusterConfig\nspec:\n  network:\n"
                "    podCIDR: 10.244.0.0/16\n    serviceCIDR: 10.0.0.0/20\n")  # fmt: skip
@@ -256,7 +256,7 @@ def docker_overlaps(root: Path) -> Tree:
 
 
 def plain(root: Path) -> Tree:
-    """A Debian host without Kubernetes; Docker is on it."""
+    """A Debian host with Docker and without Kubernetes."""
     tree = Tree(root)
     tree.network({"lo": ["127.0.0.1/8"], "eth0": [f"{NODE_IP}/24"], "docker0": ["172.17.0.1/16"]},
                  [("0.0.0.0/0", "10.0.0.1", "eth0")])  # fmt: skip

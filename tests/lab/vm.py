@@ -1,12 +1,12 @@
-"""A real machine: Debian's kernel on ext4 under qemu, with a real systemd and containerd, whose power is cut for real.
+"""A real machine: Debian's kernel on ext4 under qemu, with a real systemd and containerd, whose power is really cut.
 
-The only node of the lab in which the page cache is lost: the disk is a raw file, and what the guest had not written to
-it when qemu is killed is gone, as on a machine whose disk has no volatile cache. `make test-vm` plays the power cuts
-without anything of janitor's, with a daemon that only keeps what is written durable (no boot stage, no repairs), and
-with each form of the boot stage, and prints the table. No KVM is needed.
+Only on this node of the lab is the page cache lost. The disk is a raw file; what the guest had not written to it when
+qemu is killed is gone, as on a machine whose disk has no volatile cache. `make test-vm` plays the power cuts without
+janitor, with a daemon that only keeps files durable (no boot stage, no repairs), and with each form of the boot stage,
+and prints the table. No KVM is needed.
 
-The guest plays the kubelet itself (vm_guest.py) and says on its console what happened, one JSON line a step.
-vm_clock.py plays a clock that is set, on the same machine.
+The guest itself acts as the kubelet (vm_guest.py) and reports on its console, one JSON line per step. vm_clock.py sets
+the clock of the same machine.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import Any, Final
 from tests.lab.vm_disk import Base, missing
 
 FORMS: Final = ("without", "daemon", "unit", "script", "initramfs")
-CUTS: Final = (1.0, 5.0, 15.0, 29.0)  # seconds after the last pod was started
+CUTS: Final = (1.0, 5.0, 15.0, 29.0)  # seconds after the start of the last pod
 MARK: Final = "LAB "
 _BOOT_S = 240.0
 _COMMAND_LINE: Final = "console=ttyS0 root=/dev/vda rw quiet panic=-1 mitigations=off systemd.show_status=0 rd.shell=0"
-_ONE_CLOCK: Final = " tsc=reliable"  # the other one of such a machine begins anew after five seconds
+_ONE_CLOCK: Final = " tsc=reliable"  # such a machine's other clock restarts after five seconds
 _EARLY: Final = {"leases": 0, "stuck": 0, "left": 0, "new": 4}
 _GOOD: Final[dict[str, dict[str, int]]] = {
     "without": {}, "daemon": {"leases": 4, "damaged": 0, "damaged results": 0, "stuck": 0, "left": 0, "new": 4},
@@ -39,7 +39,7 @@ _GOOD: Final[dict[str, dict[str, int]]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One cut: what the guest counted after it, and what it said."""
+    """One cut: the guest's report after it."""
 
     form: str
     cut_s: float
@@ -47,7 +47,7 @@ class Row:
 
 
 class Machine:
-    """One machine, on one disk, switched on and off."""
+    """One machine on one disk, powered on and off."""
 
     def __init__(self, base: Base, form: str) -> None:
         self._base, self._form = base, form
@@ -56,7 +56,7 @@ class Machine:
         self._qemu: subprocess.Popen[bytes] | None = None
 
     def boot(self, until: str) -> dict[str, Any]:
-        """Switch it on; returns what the guest says of all steps up to this one, by their names."""
+        """Power on; returns the guest's reports of all steps up to this one, by name."""
         self._console.write_bytes(b"")
         command_line = _COMMAND_LINE + (_ONE_CLOCK if self._form == "clock" else "")
         words = [
@@ -72,7 +72,7 @@ class Machine:
         return self.wait_for(until, _BOOT_S)
 
     def wait_for(self, until: str, timeout: float) -> dict[str, Any]:
-        """The same for a machine that is on. Cuts its power and raises RuntimeError where it does not come to that."""
+        """The same for a running machine. If the step does not come, cuts its power and raises RuntimeError."""
         assert self._qemu is not None
         deadline = time.monotonic() + timeout
         while until not in (steps := self._steps()):
@@ -85,7 +85,7 @@ class Machine:
         return steps
 
     def monitor(self, command: str) -> None:
-        """A command without arguments for qemu: `stop`, `cont`."""
+        """Send qemu a command without arguments: `stop`, `cont`."""
         with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rw") as lines:
             connection.settimeout(30)
             connection.connect(f"{self._base.directory}/monitor")
@@ -98,7 +98,7 @@ class Machine:
                     raise RuntimeError(f"{name}: {answer['error']}")
 
     def freeze(self, seconds: float) -> None:
-        """Let qemu itself stand still: its machine gets no time, and its clocks go on."""
+        """Stop qemu itself: the machine does not run, but its clocks advance."""
         assert self._qemu is not None
         self._qemu.send_signal(signal.SIGSTOP)
         time.sleep(seconds)
@@ -109,7 +109,7 @@ class Machine:
         return {k: v for line in lines if line.startswith(MARK) for k, v in json.loads(line[len(MARK) :]).items()}
 
     def cut(self) -> None:
-        """The power cut."""
+        """Cut the power."""
         if self._qemu is not None:
             self._qemu.send_signal(signal.SIGKILL)
             self._qemu.wait()
@@ -117,7 +117,7 @@ class Machine:
 
 
 def play(base: Base, form: str) -> Iterator[Row]:
-    """One machine through all the cuts, each so long after its last pod was started; then a boot, and taking stock."""
+    """One machine through all the cuts, each at a time after the start of its last pod; then a boot, and its report."""
     machine = Machine(base, form)
     try:
         machine.boot("started")
@@ -130,7 +130,7 @@ def play(base: Base, form: str) -> Iterator[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    """One line a cut."""
+    """One line per cut."""
     names = list(rows[0].steps)
     lines = [" | ".join(("form", "cut after", *names))]
     lines += [" | ".join((row.form, f"{row.cut_s:g} s", *(str(row.steps[name]) for name in names))) for row in rows]
@@ -138,7 +138,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """The table, and exit 1 where the daemon or the boot stage has not done what it is for."""
+    """Print the table; exit 1 if the daemon or the boot stage did not do its job."""
     if reason := missing():
         sys.exit(reason)
     forms = tuple(sys.argv[1:]) or FORMS

@@ -1,8 +1,9 @@
-"""A clock that is set under the daemon: on the machine of vm.py, because on a host it would be set for everybody.
+"""Sets the clock under the daemon, on the machine of vm.py: on a host it would be set for everybody.
 
-`make test-vm` plays it, or `python -m tests.lab.vm_clock`. The guest (vm_clock_guest.py) sets its clock ahead, back, to
-1970, there and back; and this side stops the whole machine for two minutes, once by qemu's monitor, which stops its
-clocks too, and once by stopping qemu, whose clocks then go on. With live pods, births in progress and dead leases.
+`make test-vm` runs it, or `python -m tests.lab.vm_clock`. The guest (vm_clock_guest.py) sets its clock ahead, back, to
+1970, and there and back. This side stops the whole machine for two minutes: once by qemu's monitor, which stops its
+clocks too, and once by stopping qemu, whose clocks then advance. There are live pods, pods being created and dead
+leases.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from tests.lab.vm_disk import Base, missing
 UNSTEPPED = ("not at all", "machine stopped", "machine frozen")
 GRACE_S = 90  # as configured in vm_disk.py
 _NEXT_PASS_S = 30.0  # the interval is 5 s, and a pass takes up to three under emulation
-_LINES = 40  # of the journal, systemd's own among them
+_LINES = 40  # lines of the journal, including systemd's own
 _LONGEST_S = 900.0
-"""For one way, most of it waiting: a runtime that is a minute old, and a minute of watching."""
+"""For one way. Most of it is waiting: for the runtime to be a minute old, and for a minute of watching."""
 
 
 def play(base: Base) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each way by its name, with what the guest says of it."""
+    """Each way by its name, with the guest's report."""
     machine = Machine(base, "clock")
     try:
         machine.boot("begun")
@@ -47,8 +48,8 @@ def play(base: Base) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def wrong(name: str, found: dict[str, Any]) -> list[str]:
-    """What is not as it should be. A birth is dead when it has been watched for the grace, and by no other proof."""
-    freed, frozen = found["freed"], name == "machine frozen"  # where systemd's watchdog ends what could not speak
+    """The expectations that failed. The lease of a pod that was being created is dead only after the grace period."""
+    freed, frozen = found["freed"], name == "machine frozen"  # systemd's watchdog kills a daemon that was frozen
     by = "(c)" if name in UNSTEPPED else "(b)"
     wanted = {
         "everything that is dead is freed": freed.keys() == {"old", "empty", "before", "after"},
@@ -67,7 +68,7 @@ def wrong(name: str, found: dict[str, Any]) -> list[str]:
 
 
 def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
-    """One line a way; what is freed with its age on CLOCK_BOOTTIME and its proof."""
+    """One line per way; freed leases with their age on CLOCK_BOOTTIME and their proof."""
     names = ("old", "empty", "before", "after")
     lines = [" | ".join(("way", "wall clock", "next pass", *names, "undo", "ages shown", "log lines"))]
     for name, found in rows:
@@ -78,7 +79,7 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
 
 
 def main() -> None:
-    """The table, and exit 1 where something is not as it should be."""
+    """Print the table; exit 1 if an expectation failed."""
     if reason := missing():
         sys.exit(reason)
     rows = []

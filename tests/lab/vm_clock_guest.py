@@ -1,9 +1,9 @@
-"""Inside the machine of vm_clock.py: sets the clock under a running daemon, and says on the console what came of it.
+"""Inside the machine of vm_clock.py: sets the clock under a running daemon, and reports the results on the console.
 
-For each way of setting it there are two live pods or more, two leases older than the runtime (one of them empty), a pod
-that a slow plugin holds in the middle of its birth, and two leases that the real host-local has just written and whose
-pods nobody lists yet: one before the clock is set, one after, or between the two steps. A lease that janitor takes is
-noted with its age on CLOCK_BOOTTIME and with the proof that the daemon has logged.
+For each way of setting it there are at least two live pods, two leases older than the runtime (one of them empty), a
+pod whose creation a slow plugin holds, and two leases that the real host-local has just written and whose pods nobody
+lists yet: one from before the clock is set, one from after, or from between the two steps. A lease that janitor frees
+is recorded with its age on CLOCK_BOOTTIME and the proof that the daemon logged.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from tests.lab.networks import SUBNET
 from tests.lab.vm_guest import LEASES, import_image, say, until_ready
 
 DAY_S: Final = 86_400
-STILL_S: Final = 120  # for so long the host stops the machine
+STILL_S: Final = 120  # how long the host stops the machine
 _SLOW: Final = Path("/run/lab/slow")
-_ASIDE_S: Final = 5.0  # long enough for the host to see what it is asked
+_ASIDE_S: Final = 5.0  # long enough for the host to see the request
 _PATIENCE_S: Final = 240.0
 _RTC: Final = Path("/sys/class/rtc/rtc0/since_epoch")
 
@@ -43,19 +43,19 @@ def add_s(seconds: float) -> None:
 
 
 def to_1970() -> None:
-    # The kernel takes no time before its own start.
+    # The kernel accepts no time before its own start.
     time.clock_settime(time.CLOCK_REALTIME, up_s() + 3600)
 
 
 def aside(wish: str) -> None:
-    """Ask the host for something that it does to the whole machine, and wait until it was done."""
+    """Ask the host to do something to the whole machine, and wait until it has."""
     say(**{wish: True})
     time.sleep(_ASIDE_S)
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way in which the clock is set: once, or there and, after a birth, back again."""
+    """A way to set the clock: once, or there and, after a pod's lease was written, back again."""
 
     name: str
     step: Callable[[], None]
@@ -76,7 +76,7 @@ WAYS: Final = (
 
 @dataclass
 class Guest:
-    """The kubelet, and what it knows of time: `born` and `gone` are on CLOCK_BOOTTIME, by address."""
+    """The kubelet, and the times of leases: `born` and `gone` are on CLOCK_BOOTTIME, by address."""
 
     kubelet: Kubelet
     true_s: float = field(default_factory=lambda: time.time() - up_s())
@@ -84,11 +84,11 @@ class Guest:
     born: dict[str, float] = field(default_factory=dict)
     gone: dict[str, float] = field(default_factory=dict)
     health: set[int] = field(default_factory=set)  # every answer of /healthz
-    ages: list[float] = field(default_factory=list)  # every oldest orphan's
-    taken: tuple[str, str] = ("", "")  # the address that was freed last before a step, and in which pass
+    ages: list[float] = field(default_factory=list)  # of the oldest orphan, every answer
+    taken: tuple[str, str] = ("", "")  # the address that was freed last before a step, and the pass that freed it
 
     def watch(self) -> None:
-        """For a thread: when each lease disappears."""
+        """Thread: record when each lease disappears."""
         while True:
             there = {path.name for path in LEASES.glob("*")}
             now = up_s()
@@ -97,14 +97,14 @@ class Guest:
             time.sleep(0.2)
 
     def look(self) -> None:
-        """For a thread: what the daemon shows, all the time."""
+        """Thread: record what the daemon reports, continuously."""
         while True:
             self.health.add(_get("/healthz")[0])
             self.ages.append(_metric("janitor_oldest_orphan_age_seconds"))
             time.sleep(2)
 
     def lease(self, address: str, *, empty: bool = False) -> None:
-        """As the real host-local writes it, for a container that nobody lists; empty as a power cut leaves it."""
+        """Write a lease by the real host-local, for a container that nobody lists; `empty` as after a power cut."""
         config = {"cniVersion": "0.4.0", "name": LEASES.name, "type": "ptp"}
         ipam = {"type": "host-local", "ranges": [[{"subnet": SUBNET}]]}
         environment = {
@@ -119,15 +119,15 @@ class Guest:
         self.born[address] = up_s()
 
     def begin_birth(self) -> Any:
-        """A pod in the middle of its ADD."""
+        """Start a pod and hold it in the middle of its ADD."""
         (_SLOW / "hold-ADD").touch()
         future = self.kubelet.run_async(timeout=_PATIENCE_S)
         _wait(lambda: any(_SLOW.glob("held-ADD-*")), "the slow plugin")
         return future
 
     def play(self, way: Way, number: int) -> dict[str, Any]:
-        """One way, from a runtime's start until everything that is dead is gone. What came of it."""
-        # host-local gives the pod the address after the last one that it was asked for.
+        """Play one way, from a runtime's start until all dead leases are gone. Returns the results."""
+        # host-local gives the pod the address after the last requested one.
         offsets = {"old": 5, "empty": 1, "before": 7, "after": 8}
         ours = {name: f"10.52.0.{100 + 10 * number + offset}" for name, offset in offsets.items()}
         self.health, self.ages = set(), []
@@ -149,7 +149,7 @@ class Guest:
             time.sleep(2)
             way.back()
         moved = _clocks()
-        # A daemon that was started anew begins to count anew.
+        # The counter of a restarted daemon starts at 0.
         _wait(lambda: _metric("janitor_passes_total") not in (0, passes), "a pass after it")
         next_pass_s = up_s() - set_s
         took_s = _metric("janitor_pass_duration_seconds")
@@ -237,7 +237,7 @@ def _freed(lines: list[str], address: str) -> str:
 
 
 def _proof(line: str) -> str:
-    """Which of the three, by its words."""
+    """Which of the three proofs it is, by its words."""
     words = {"(a)": "boot ledger", "(b)": "it has been watched", "(c)": "older than the running runtime"}
     return "".join(letter for letter, text in words.items() if text in line) or line
 

@@ -1,4 +1,4 @@
-"""What the machines of vm.py start from: Debian's kernel, two initramfs, and a disk for each thing that is shown."""
+"""What the machines of vm.py start from: Debian's kernel, two initramfs, and a disk for each form."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.lab.cache import REPOSITORY, MissingError
 from tests.lab.networks import PORTMAP, SLOW, calico
 
 PACKAGES: Final = ("linux-image-cloud-amd64", "dracut", "busybox-static", "udev", "kmod", "e2fsprogs")
-_DISKS: Final = ("without", "daemon", "unit", "script")  # the initramfs takes the first one's
-# Not wanted at boot under emulation; nothing here takes part in an unclean reboot.
+_DISKS: Final = ("without", "daemon", "unit", "script")  # the initramfs form uses the first one's
+# Not wanted at boot under emulation; none of them matters for an unclean reboot.
 _MASKED: Final = (
     "getty@tty1.service", "serial-getty@ttyS0.service", "apt-daily.timer", "apt-daily-upgrade.timer", "fstrim.timer",
     "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "systemd-logind.service",
@@ -32,9 +32,10 @@ TTYPath=/dev/ttyS0
 WantedBy=multi-user.target
 """
 _CONFIGURED: Final = {
-    # What is shown is that nothing is broken, so nothing may be repaired.
+    # The test shows that nothing breaks, so nothing may be repaired.
     "daemon": 'mode = "observe"\ninterval = 5\n',
-    # A short grace, so that it can be waited for; longer than the minute that a runtime must have run for anything.
+    # A short grace period, to wait for it; longer than the minute that a runtime must have run before anything is
+    # freed.
     "clock": 'interval = 5\ngrace = 90\ncri_endpoints = ["unix:///run/containerd/containerd.sock"]\n',
 }
 _SLOW: Final = "#!/bin/sh\nexec /usr/bin/python3 -IS /opt/repository/tests/lab/plugins/slow.py\n"
@@ -68,7 +69,7 @@ done
 
 
 def missing() -> str | None:
-    """Why there can be no such machine here, or None."""
+    """Why no such machine can run here, or None."""
     absent = [name for name in ("debootstrap", "qemu-system-x86_64", "mke2fs") if shutil.which(name) is None]
     return (
         f"not installed: {', '.join(absent)} (apt-get install debootstrap qemu-system-x86 e2fsprogs)"
@@ -78,7 +79,7 @@ def missing() -> str | None:
 
 
 class Base:
-    """What machines start from: kernel, two initramfs, and a disk for each form of the boot stage. Made once a run."""
+    """What machines start from: kernel, two initramfs, and a disk for each form. Made once per run."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class Base:
         packages: Sequence[str] = (),
         furnish: Callable[[Path], None] | None = None,
     ) -> None:
-        """`packages`: of Debian, besides the usual ones; `furnish` puts into its root what else a guest needs."""
+        """`packages`: further Debian packages. `furnish` adds to its root what else a guest needs."""
         self.directory = directory
         self.kernel = directory / "vmlinuz"
         with tree.opened(tree.layer(*PACKAGES, *packages)) as root:
@@ -116,12 +117,12 @@ class Base:
         return target
 
     def initramfs(self, form: str) -> Path:
-        """The one with the dracut module only where that is what is shown."""
+        """The one with the dracut module only for the form that tests it."""
         return self.directory / f"{'janitor' if form == 'initramfs' else 'plain'}.img"
 
 
 def _furnish(root: Path) -> None:
-    """Everything in the guest but the boot stage."""
+    """Install everything in the guest except the boot stage."""
     for name in ("etc/cni/net.d", "etc/containerd", "opt/repository/tests", "opt/janitor/bin", "opt/site"):
         (root / name).mkdir(parents=True, exist_ok=True)
     calico().write(root / "etc/cni/net.d")
@@ -144,7 +145,7 @@ def _furnish(root: Path) -> None:
 
 
 def _play_with_the_clock(root: Path) -> None:
-    """Another player, and a plugin that holds a pod's birth for as long as it wants."""
+    """Install the other guest program, and a plugin that holds a pod's creation on request."""
     (root / "etc/systemd/system/lab.service").write_text(PLAY.format("vm_clock_guest"))
     (root / "usr/lib/cni/slow").write_text(_SLOW)
     (root / "usr/lib/cni/slow").chmod(0o755)
@@ -152,7 +153,7 @@ def _play_with_the_clock(root: Path) -> None:
 
 
 def _install(root: Path, form: str) -> None:
-    """The boot stage in one of its forms, by install.sh; the daemon by its unit; nothing for `without`."""
+    """Install the boot stage in one of its forms with install.sh; the daemon by its unit; nothing for `without`."""
     unit, daemon = root / "etc/systemd/system/janitor.service", root / "opt/janitor/bin/janitor"
     wanted = root / "etc/systemd/system/multi-user.target.wants" / unit.name
     for path in (unit, wanted, daemon):

@@ -1,7 +1,7 @@
-"""Inside the machine of vm.py: plays the kubelet, once a boot, and says on the console what happened.
+"""Inside the machine of vm.py: acts as the kubelet once per boot, and reports on the console.
 
-At the first boot it starts pods and waits for the cut. At each later one it takes stock: the sandboxes of before are
-stopped and removed, and new pods are started, last of all, so that their age at the next cut is known.
+At the first boot it starts pods and waits for the cut. At each later one it first stops and removes the old sandboxes,
+and starts new pods last, so that their age at the next cut is known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RESULTS = Path("/var/lib/cni/results")
 
 
 def say(**step: object) -> None:
-    """One line that the host reads. The console may be in the middle of another one."""
+    """Print one line for the host. The newline comes first because the console may be in the middle of another line."""
     print(f"\n{_MARK}{json.dumps(step)}", flush=True)
 
 
@@ -43,7 +43,7 @@ def gone(kubelet: Kubelet, pod: Pod) -> bool:
 
 
 def _daemon() -> str:
-    """What systemd says of the daemon; "" where there is none."""
+    """systemd's state of the daemon; "" if there is none."""
     if not Path("/etc/systemd/system/janitor.service").exists():
         return ""
     return subprocess.run(["systemctl", "is-active", "janitor.service"], capture_output=True, text=True).stdout.strip()
@@ -89,7 +89,7 @@ def main() -> None:
     new = [kubelet.run() for _ in range(PODS)]
     left = len({path.name for path in leases()} - {pod.ip for pod in new})
     journal = subprocess.run(["journalctl", "-b", "-o", "cat", "--no-pager"], capture_output=True, text=True).stdout
-    about = [line for line in journal.splitlines() if "janitor-boot" in line]  # systemd's own words too: a timeout, say
+    about = [line for line in journal.splitlines() if "janitor-boot" in line]  # systemd's own too, such as a timeout
     said = [line for line in about if "before any container runtime of this boot" in line] or about[-1:]
     say(
         stock={

@@ -1,8 +1,8 @@
-"""kube-router with ipip tunnels: on the machine of vm.py, because Debian's kernel has ipip and that of a host may not.
+"""kube-router with ipip tunnels, on the machine of vm.py: Debian's kernel has ipip, a host's kernel may not.
 
-`python -m tests.lab.vm_kube_router`, by hand, after `make real`. The guest (vm_kube_router_guest.py) is node 1, with
-its own systemd and networkd; node 2 is namespaces in it. Tunnels, routes and rules are kube-router's own.
-Times are those of an emulated machine.
+Run `python -m tests.lab.vm_kube_router` by hand, after `make real`. The guest (vm_kube_router_guest.py) is node 1, with
+its own systemd and networkd; node 2 is namespaces in it. Tunnels, routes and rules are kube-router's own. Times are
+those of an emulated machine.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tests.lab.vm import Machine
 PACKAGES = ("etcd-server", "ipset", "openssl")
 PROGRAMS = ((programs.KUBERNETES, ("kube-apiserver", "kubectl")), (programs.KUBE_ROUTER, ("kube-router",)))
 _LONGEST_S = 3600.0
-_UNITS = ("etcd.service", "containerd.service", "systemd-networkd-wait-online.service")  # of these none is wanted
+_UNITS = ("etcd.service", "containerd.service", "systemd-networkd-wait-online.service")  # not wanted
 
 
 def missing() -> str | None:
-    """Why this cannot be played here, or None."""
+    """Why this cannot run here, or None."""
     return vm_disk.missing() or programs.missing(*(module for module, _ in PROGRAMS))
 
 
 def furnish(root: Path) -> None:
-    """The programs, where tests.lab.programs looks for them; janitor, where tests.lab.node does; another player."""
+    """Install the programs and janitor where the lab's modules look for them, and the guest program."""
     repository = root / "opt/repository"
     shutil.copytree(REPOSITORY / "tests/real", repository / "tests/real", ignore=shutil.ignore_patterns("__pycache__"))
     for module, names in PROGRAMS:
@@ -47,7 +47,7 @@ def furnish(root: Path) -> None:
 
 
 def play() -> dict[str, Any]:
-    """What the guest says, by its steps."""
+    """The guest's report, by its steps."""
     with tempfile.TemporaryDirectory(prefix="janitor-vm-") as directory:
         machine = Machine(vm_disk.Base(Path(directory), ("without",), PACKAGES, furnish), "without")
         try:
@@ -58,7 +58,7 @@ def play() -> dict[str, Any]:
 
 
 def wrong(said: dict[str, Any]) -> list[str]:
-    """What is not as it should be."""
+    """The expectations that failed."""
     tunnel = next((line.split()[1] for line in said["tunnels"] if line.startswith("ipip ")), "none")
     by_tunnel, rules = f" dev {tunnel} ", said["rules"]
     log = [line for line in said["janitor's log"] if 'event="rule restored"' in line]
@@ -81,7 +81,7 @@ def wrong(said: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """What was seen, as the guest says it, and exit 1 where something is not as it should be."""
+    """Print the guest's report; exit 1 if an expectation failed."""
     if reason := missing():
         sys.exit(reason)
     began = time.monotonic()

@@ -1,7 +1,7 @@
 """Inside the machine of vm_kube_router.py: two nodes with kube-router, one of which is the guest itself.
 
-It says on the console what the kernel has of links, routes and rules: before and after a restart of networkd, without
-janitor and with it.
+It reports the kernel's links, routes and rules on the console: before and after a restart of networkd, without janitor
+and with it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from tests.lab.networkd import NetworkdNode, wait_for
 from tests.lab.vm_guest import say
 
 _PATIENCE: Final = 20.0
-_SYNC_S: Final = 65  # kube-router looks after its routes once a minute
+_SYNC_S: Final = 65  # kube-router syncs its routes once a minute
 _PLACES: Final = {"net.d": "/etc/cni/net.d", "etc-kubernetes": "/etc/kubernetes", "etcd": "/var/lib/etcd"}
-_BOTH: Final = "--bgp-graceful-restart=true"  # kube-router 2.1.0 tells its peers of IPv6 with this only
+_BOTH: Final = "--bgp-graceful-restart=true"  # only with this does kube-router 2.1.0 announce IPv6 to its peers
 _GATEWAY: Final = PODS[0].replace(".0/24", ".1/24")
 _POD: Final = PODS[0].replace(".0/24", ".5")
 
 
 class Itself(Machine):
-    """The guest as a machine of the lab: it has power, and its namespaces are the first ones."""
+    """The guest as a machine of the lab: it is powered on, and its namespaces are the initial ones."""
 
     @property
     def pid(self) -> int:
@@ -68,17 +68,17 @@ class Tunnelled(RoutedCluster):
         return [f"{o['linkinfo']['info_kind']} {o['ifname']} {o['address']} to {o['broadcast']}" for o in links]
 
     def routes(self) -> list[str]:
-        """Table 77; there is none before its first route."""
+        """Table 77, which does not exist before its first route."""
         lines = self.first.sh("for f in -4 -6; do ip $f route show table 77 2>/dev/null || :; done").splitlines()
         return [" ".join(line.split()) for line in lines]
 
     def path(self) -> str:
-        """Where a pod's packet for node 2 leaves, by the kernel's word."""
+        """The kernel's route for a pod's packet to node 2."""
         said = self.first.sh(f"ip route get {ADDRESSES[1]} from {_POD} iif kube-bridge")
         return " ".join(said.splitlines()[0].split())
 
     def syncs(self) -> int:
-        """How often node 1's kube-router has looked after its routes."""
+        """How often node 1's kube-router has synced its routes."""
         log = self.first.machine.directory / "kube-router.log"
         return log.read_text().count("Running local route table synchronization")
 

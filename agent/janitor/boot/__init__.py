@@ -1,3 +1,3 @@
-"""The boot stage: freeing what a hard stop left, before any container runtime starts. Standard library only."""
+"""The boot stage: frees what a hard stop left behind, before any container runtime starts. Standard library only."""
 
 from janitor.boot.stage import main as main

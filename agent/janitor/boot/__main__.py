@@ -1,4 +1,4 @@
-"""`python -m janitor.boot`, where nothing is installed."""
+"""`python -m janitor.boot`, for use without an installation."""
 
 from janitor.boot.stage import main
 

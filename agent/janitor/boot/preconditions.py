@@ -1,4 +1,4 @@
-"""The proof that no container runtime has started in this boot: what the boot stage may do rests on it.
+"""The proof that no container runtime has started in this boot, on which everything in the boot stage depends.
 
 Standard library only.
 """
@@ -22,11 +22,11 @@ from janitor.host.node import Node
 from janitor.host.runtime import sockets
 
 _PROCESSES = RUNTIMES | {"kubelet", "conmon", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s"}
-_INITRAMFS = "etc/initrd-release"  # os-release(5): what an initramfs has instead of os-release
+_INITRAMFS = "etc/initrd-release"  # os-release(5): an initramfs has it
 
 
 class TooLate(Exception):  # noqa: N818 (being late is normal)
-    """It is not provably early, so nothing may be written."""
+    """Not provably early, so nothing may be written."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.code)
@@ -35,35 +35,35 @@ class TooLate(Exception):  # noqa: N818 (being late is normal)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The node that is starting up: its root, the root under which its /run is now, and its processes."""
+    """The booting node: its root, the root under which its /run is at present, and its processes."""
 
     root: str
     run: str
     proc: procfs.Proc
     boot_id: str
-    initramfs: bool  # the root is still to be switched to
+    initramfs: bool  # switch_root to the node's root is still to come
     node: tuple[Owner, ...]
 
     @property
     def disk(self) -> Node:
-        """The node by its own root."""
+        """The node as seen by its own root."""
         return Node(self.root, self.proc, self.boot_id)
 
     @property
     def booting(self) -> Node:
-        """The same by the root under which its /run is now."""
+        """The node as seen by the root that has its /run at present."""
         return Node(self.run, self.proc, self.boot_id)
 
 
 def find_place(root: str) -> Place:
-    """Which node this is about. Late where its processes cannot be seen, or others may use its directories."""
+    """The node that this is about. TooLate if its processes cannot be seen, or if others may use its directories."""
     if os.path.lexists(f"{root}/{_INITRAMFS}"):
         raise TooLate(because(Code.ROOT_IS_INITRAMFS, path=root))
     proc = procfs.find_proc(root)
     run, initramfs = root, False
     if isinstance(proc, Unknown):
-        # Before switch_root(8) this kernel runs nothing of the node on the disk, and the /proc and /run it is going to
-        # have are those that are here, seen from beside its root or from a chroot(2) in it.
+        # Before switch_root(8) this kernel runs nothing of the node on the disk. The node will inherit the present
+        # /proc and /run, whether this runs beside its root or in a chroot(2) in it.
         if not os.path.lexists(f"/proc/1/root/{_INITRAMFS}"):
             raise TooLate(proc.reason)
         if not Path(inside(root, cni_directories.DATA_DIR)).is_dir():
@@ -83,7 +83,7 @@ def find_place(root: str) -> Place:
 
 
 def prove(place: Place) -> None:
-    """No runtime or shim, no socket that answers, no network namespace but the node's own in use. Late otherwise."""
+    """Raise TooLate on a runtime or shim, an answering socket, or another network namespace in use."""
     for pid in place.proc.pids():
         name = place.proc.name(pid)
         if name in _PROCESSES or name.startswith("containerd-shim"):
@@ -109,7 +109,7 @@ def prove(place: Place) -> None:
         raise TooLate(namespaces.reason)
     own = Path(f"{place.proc.path}/1/ns/net").stat().st_ino
     for namespace in namespaces:
-        # A service with PrivateNetwork= has a namespace too, with nothing in it but loopback.
+        # A service with PrivateNetwork= has a namespace too, but it contains only the loopback.
         if isinstance(namespace.addresses, Unknown):
             raise TooLate(namespace.addresses.reason)
         up = [a for a in namespace.addresses if not ip_address(a).is_loopback]
@@ -118,9 +118,10 @@ def prove(place: Place) -> None:
 
 
 def _prove_the_nodes_own(proc: procfs.Proc, run: str) -> None:
-    """Late where the processes may be a container's own: those of the node, its runtime's too, would be out of sight.
+    """TooLate if the processes may be a container's own: the node's processes, including its runtime, would be
+    invisible.
 
-    A node may be a container itself (kind, LXC, nspawn): then its first process is systemd, and has booted it
+    A node may itself be a container (kind, LXC, nspawn). Then its first process is systemd, which has booted it
     (sd_booted(3)).
     """
     booted = proc.name(1) == "systemd" and Path(inside(run, "/run/systemd/system")).is_dir()

@@ -1,12 +1,12 @@
 """`janitor boot` and `janitor-boot`: before any container runtime has started, free what earlier boots left behind.
 
-No lease that exists at that moment can be alive: network namespaces do not outlive a boot. So it proves that it is
-early, writes down in /run/janitor which leases there are (the strongest proof of age for every later pass), and moves
-what core/leases/boot.py allows into quarantine, by the same writer, lock and journal as `janitor clean`; `janitor undo`
-puts it back. When it is late, in doubt, or something is wrong, it changes nothing. It never fails a boot: exit 0 unless
-`--strict`.
+No lease that exists at that moment can be alive, because network namespaces do not outlive a boot. So it proves that it
+is early, and records the existing leases in /run/janitor: the strongest proof of age for every later pass. Then it
+moves what core/leases/boot.py allows into quarantine, with the same writer, lock and journal as `janitor clean`;
+`janitor undo` puts it back. If it is late, in doubt, or something is wrong, it changes nothing. It never fails a boot:
+exit 0 unless `--strict`.
 
-Standard library only, for the moment when little else works yet.
+Standard library only, because little else works at that time.
 """
 
 import argparse
@@ -44,13 +44,13 @@ from janitor.host.kernel import mounts
 from janitor.host.node import Node
 from janitor.report.words import text, texts
 
-_BATCH = 4096  # a lock that nobody waits for may be held for long; 65,000 leases must not take 65,000 syncs
-_NOTICE, _WARNING = "<5>", "<4>"  # sd-daemon(3): the journal takes these as priorities
+_BATCH = 4096  # nobody waits for the lock at boot, so it may be held for long; 65,000 leases must not need 65,000 syncs
+_NOTICE, _WARNING = "<5>", "<4>"  # sd-daemon(3): priorities in the journal
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done, and what was left alone."""
+    """What was done, and what was left unchanged."""
 
     recorded: int
     refusals: tuple[Refusal, ...] = ()
@@ -59,7 +59,7 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Whether all that should have been done was done."""
+        """Whether everything planned was done."""
         return all(outcome.event == "done" for outcome in self.outcomes)
 
 
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def run(root: str, *, ledger_only: bool, strict: bool) -> int:
-    """Do it and say in one line what was done; the exit code. Never raises."""
+    """Run the boot stage and report in one line. Returns the exit code; never raises."""
     try:
         if not Path(root).is_dir():
             raise early.TooLate(because(Code.ROOT_NOT_A_DIRECTORY, path=root))
@@ -99,7 +99,7 @@ def run(root: str, *, ledger_only: bool, strict: bool) -> int:
 
 
 def boot(root: str, *, ledger_only: bool = False) -> Report:
-    """Prove that it is early, read, prove it again, write the ledger, move. Late or OSError: nothing was moved."""
+    """Prove that it is early, read, prove it again, write the ledger, move. TooLate, OSError: nothing was moved."""
     place = early.find_place(root)
     try:
         with only_janitor(place.run, "janitor boot"):
@@ -124,11 +124,11 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
     for part in (directories, cache):
         if isinstance(part, Unknown):
             raise early.TooLate(part.reason)
-    # A runtime that started while the leases were being read may have made one of them. What is older than this proof,
-    # and is still the same file when its turn comes, is dead whatever starts meanwhile.
+    # A runtime that started while the leases were being read may have written one of them. A lease that is older than
+    # this second proof, and still the same file when it is moved, is dead whatever starts meanwhile.
     early.prove(place)
     there = known(directories)
-    # Of another node's leases nothing is known, not even after its mark has been removed.
+    # Nothing is known about another node's leases, not even after its mark has been removed.
     recorded = _identities(tuple(d for d in there if not another(d.path.rpartition("/")[0], d.marks, place.node)))
     if place.initramfs and not recorded:
         raise early.TooLate(because(Code.NO_LEASES_YET, path=cni_directories.DATA_DIR))
@@ -151,7 +151,7 @@ def _boot(place: early.Place, *, ledger_only: bool) -> Report:
 def _configured(
     node: Node, configuration: cni_reader.Configuration, networks: tuple[Network, ...] | Unknown
 ) -> Configured:
-    """Late where it cannot be told what of it is obscure."""
+    """The configuration to judge by. TooLate if libcni's cached configuration cannot be read."""
     absent = not cni_doubts.any_configuration(configuration)
     try:
         remembered = cni_doubts.remembered(node) if absent else ()
@@ -163,10 +163,10 @@ def _configured(
 def _move(
     place: early.Place, plan: Plan, own: mounts.Mounts, recorded: tuple[FileIdentity, ...]
 ) -> tuple[str, tuple[Outcome, ...]]:
-    """Carry the plan out. Late, and no ledger, where nothing can be moved: then a later run in this boot may do it.
+    """Carry out the plan. TooLate, without a ledger, if nothing can be moved: a later run in this boot may then do it.
 
-    The ledger is written once the disk has taken the first intentions, before anything is moved: one that says that
-    the boot stage has run is never replaced, and what fails after it is for `janitor clean`.
+    The ledger is written after the first intentions are on the disk and before anything is moved. It says that the boot
+    stage has run and is never replaced; what fails after it is left to `janitor clean`.
     """
     journal = Journal(place.root)
     try:
@@ -183,7 +183,7 @@ def _move(
             written = True
         return _witness(place)
 
-    # Without a battery the clock may say the same at every boot: the boot's own ID tells the passes apart.
+    # Without a battery-backed clock the time may be the same at every boot: the boot ID distinguishes the passes.
     pass_id = new_pass_id(f"boot-{place.boot_id[:8]}")
     context = ApplyContext(place.disk, pass_id, journal, own, witness, patience_s=1.0, batch=_BATCH)
     outcomes = tuple(apply(plan.actions, context))
@@ -193,7 +193,7 @@ def _move(
 
 
 def _witness(place: early.Place) -> Witness | Unknown:
-    """Nothing is alive; or it is not early any more, and then nothing more is moved."""
+    """An empty witness: nothing is alive. Unknown if it is not early any more, so that nothing more is moved."""
     try:
         early.prove(place)
     except early.TooLate as late:
@@ -238,11 +238,11 @@ def sentence(report: Report) -> str:
 
 
 def _say(priority: str, text: str) -> None:
-    """On standard error, if there is one and it takes it: nobody else can be told."""
+    """Write to standard error, if there is one; a failure is ignored because there is nowhere else to report it."""
     try:
         if sys.stderr is not None:
             there = os.fstat(2)
-            # systemd.exec(5): whose device and inode it is, because services pass the variable on.
+            # systemd.exec(5): compare device and inode, because services pass the variable on to others.
             journal = os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
             os.write(2, os.fsencode(f"{priority if journal else ''}janitor-boot: {text}\n"))
     except OSError:

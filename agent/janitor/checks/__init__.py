@@ -1,4 +1,4 @@
-"""One question a file: a module with `IDS` and one public function `check(evidence, judgement)`.
+"""One question per file: a module with one public function `check(evidence, judgement)`.
 
-It yields a `Finding` for each problem, and a `Skipped` for IDs that could not be looked at. Nothing to register.
+It yields a `Finding` for each problem, and a `Skipped` for IDs that could not be checked. There is no registration.
 """

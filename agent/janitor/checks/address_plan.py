@@ -1,4 +1,4 @@
-"""CIDR001 to CIDR028 as far as they are about the plan itself: the ranges that this node's cluster uses."""
+"""CIDR001 to CIDR028, as far as they concern the plan itself: the ranges of this node's cluster."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +16,7 @@ from janitor.core.model.reason import because
 from janitor.core.node.node_plan import mask_known, node_plan
 from janitor.core.node.node_view import kubernetes_missing, node_ips, objects
 
-_IDS = tuple(i for i in PLAN_IDS if i is not FindingId.CIDR008 and not i.plan_only)  # routes are looked at
+_IDS = tuple(i for i in PLAN_IDS if i is not FindingId.CIDR008 and not i.plan_only)  # address_routes.py checks CIDR008
 
 _NEW_RANGES = (FindingId.CIDR006, FindingId.CIDR007)
 _NEED_MASK = (FindingId.CIDR014, FindingId.CIDR015, FindingId.CIDR022)
@@ -27,7 +27,7 @@ _NEED_NETWORK = (FindingId.CIDR009, FindingId.CIDR028)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """What the rules say of the plan, without those that need what this node cannot know."""
+    """The findings of the plan's rules, without rules that need what this node cannot know."""
     plan = node_plan(evidence)
     if missing := kubernetes_missing(evidence.node_config):
         yield Skipped(_IDS, missing)
@@ -45,7 +45,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 
 
 def _left_out(plan: AddressPlan, evidence: Evidence) -> Iterator[Skipped]:
-    """Rules that are not asked, by what is missing."""
+    """The rules that are skipped, by what is missing."""
     shown = objects(evidence.node_config)
     for one, values, what in ((FindingId.CIDR010, plan.dns, "the address of the cluster DNS"),
                               (FindingId.CIDR021, plan.services, "the range of the Services"),

@@ -1,4 +1,4 @@
-"""CIDR008 and CIDR016: the cluster's ranges against the routes that this node really has."""
+"""CIDR008 and CIDR016: the cluster's ranges against this node's actual routes."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ _IDS = (FindingId.CIDR008, FindingId.CIDR016)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """One finding for each range that a foreign route lies over, and one for pods that leave by the default route."""
+    """One finding per range that overlaps a foreign route, and one for pods behind the default route only."""
     plan, routes = node_plan(evidence), evidence.node_config.routes
     if missing := kubernetes_missing(evidence.node_config):
         yield Skipped(_IDS, missing)
@@ -71,10 +71,10 @@ def _foreign(plan: AddressPlan, routes: tuple[Route, ...], evidence: Evidence) -
 
 
 def _collides(route: Route, net: Net, plan: AddressPlan, evidence: Evidence) -> Net | None:
-    """What a route of somebody else has in common with `net`; nothing for the CNI's, and for wider gateway routes.
+    """The overlap of a foreign route with `net`; None for the CNI's routes and for wider gateway routes.
 
-    A tunnel's routes into the pods' range are right where it joins the nodes (WireGuard, IPIP, Tailscale). What it has
-    an address of its own in is another network for certain.
+    A tunnel's routes into the pods' range are correct if it joins the nodes (WireGuard, IPIP, Tailscale). But a network
+    that the tunnel has an address in is certainly a different one.
     """
     destination = parse(route.destination)
     if (
@@ -87,9 +87,9 @@ def _collides(route: Route, net: Net, plan: AddressPlan, evidence: Evidence) -> 
     if is_tunnel(evidence, route.device):
         return overlap(destination, net) if destination in connected(evidence, route.device) else None
     if route.gateway and (within(net, destination) or destination.prefixlen >= plan.mask(net)):
-        return None  # towards the network that holds it all, or to the pods of one other node (host-gw)
+        return None  # to the network that contains it all, or to the pods of one other node (host-gw)
     if not route.gateway and not is_foreign_bridge(route.device):
-        return None  # the node's own network: CIDR006 and CIDR007 are about that
+        return None  # the node's own network: CIDR006 and CIDR007 cover it
     return overlap(destination, net)
 
 
@@ -98,7 +98,7 @@ def _told(route: Route) -> str:
 
 
 def _moves(routes: list[Route], net: Net) -> Fix:
-    """What to do about each of them, once."""
+    """What to do about each route, without repetitions."""
     different = dict.fromkeys(_move(route, net) for route in routes)
     return Fix.of(*(part for number, parts in enumerate(different) for part in ("; ",) * bool(number) + parts))
 
@@ -116,7 +116,7 @@ def _move(route: Route, net: Net) -> tuple[str | Part, ...]:
 
 
 def _reached(plan: AddressPlan, routes: tuple[Route, ...]) -> Iterator[Finding | Skipped]:
-    """CIDR008: where would this node send a packet to a pod of another node?"""
+    """CIDR008: where would this node send a packet to a pod on another node?"""
     layout = Layout(plan)
     network = layout.network
     if plan.network is None:
@@ -160,6 +160,6 @@ def _elsewhere(pods: Net, plan: AddressPlan) -> Address | None:
 
 
 def _lookup(target: Address, routes: tuple[Route, ...]) -> Route | None:
-    """The longest match, then the smallest metric: what the main table says."""
+    """The route of the main table: the longest match, then the smallest metric."""
     fitting = [(net, r) for r in routes if (net := parse(r.destination)) is not None and target in net]
     return min(fitting, key=lambda item: (-item[0].prefixlen, item[1].metric))[1] if fitting else None

@@ -1,4 +1,4 @@
-"""CIDR011, 012, 023, 024, 025, 027: whether the components, the Nodes and the cluster agree about the ranges."""
+"""CIDR011, 012, 023, 024, 025, 027: whether the components, the Nodes and the cluster agree on the ranges."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -41,7 +41,7 @@ _DNS = ("kube-system/kube-dns", "kube-system/rke2-coredns-rke2-coredns")
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """One finding for each thing that two say differently."""
+    """One finding for each value that two sources state differently."""
     node = evidence.node_config
     if missing := kubernetes_missing(node):
         yield Skipped(_IDS, missing)
@@ -69,7 +69,8 @@ def _dns(node: NodeConfig, shown: Objects | None) -> Iterator[Finding | Skipped]
     if len(said) + bool(service) < 2:
         yield Skipped((FindingId.CIDR011,), because(Code.DNS_SAID_ONCE))
         return
-    # The kubelet may be given a cache on the node (NodeLocal DNSCache): link-local by custom, or an address of its own.
+    # The kubelet may use a cache on the node (NodeLocal DNSCache), usually at a link-local address, or at a node
+    # address.
     here = known(node.addresses)
     values = {one.component: v for one in said for v in one.values[:1] if not _cached(v, here)}
     if service:
@@ -143,7 +144,7 @@ def _outside(shown: Objects, evidence: Evidence) -> Iterator[Finding | Skipped]:
 
 
 def _components(node: NodeConfig) -> Iterator[Finding | Skipped]:
-    """CIDR024: the same ranges, whatever the order and the spelling."""
+    """CIDR024: the components must have the same ranges, in any order and spelling."""
     said = cluster_cidrs(node)
     if len(said) < 2:
         yield Skipped((FindingId.CIDR024,), because(Code.POD_RANGE_SAID_ONCE))
@@ -171,7 +172,7 @@ def _same(one: DeclaredValue, other: DeclaredValue) -> bool:
 
 
 def _leases(evidence: Evidence) -> Iterator[Finding | Skipped]:
-    """CIDR025: where addresses really come from, against the range that the Node has."""
+    """CIDR025: the ranges that addresses really come from, against the Node's range."""
     node = evidence.node_config
     if not own_pod_cidrs(evidence):
         yield Skipped((FindingId.CIDR025,), because(Code.OWN_RANGE_NOT_KNOWN))
@@ -181,7 +182,7 @@ def _leases(evidence: Evidence) -> Iterator[Finding | Skipped]:
     used = [(value, "flannel") for value in flannel]
     first = next((f for f in known(node.cni_files) if f.usable and not f.problem), None)
     used += [(Stated(subnet, first.path), "the CNI configuration") for subnet in first.subnets] if first else []
-    if not ranges:  # without the Node, what flannel and the CNI configuration say is compared with each other
+    if not ranges:  # without the Node, compare flannel with the CNI configuration
         ranges = [net for value in flannel if (net := parse(value.value))]
     for value, name in used:
         net = parse(value.value)
@@ -209,7 +210,7 @@ def _fits(net: Net, pods: Net) -> bool:
 
 
 def _twice(nodes: tuple[KubeNode, ...]) -> Iterator[Finding]:
-    """CIDR027: sorted by where they begin, a range overlaps one before it that has not ended yet."""
+    """CIDR027: sorted by start, a range overlaps an earlier one that has not ended yet."""
     given = [(n.name, net) for n in nodes for c in n.pod_cidrs if (net := parse(c))]
     pairs: list[tuple[str, Net, str, Net]] = []
     last: tuple[str, Net] | None = None
@@ -231,7 +232,7 @@ def _twice(nodes: tuple[KubeNode, ...]) -> Iterator[Finding]:
 
 
 def _let_go(nodes: tuple[KubeNode, ...], one: str, other: str) -> Fix:
-    """Which of two Nodes gives up its range is for people to say: not always the younger one does less."""
+    """People must choose which of two Nodes gives up its range: the younger one is not always less important."""
     made = {n.name: n.created_ns for n in nodes if n.created_ns}
     younger = ""
     if one in made and other in made and made[one] != made[other]:

@@ -1,4 +1,4 @@
-"""CA001: when the cluster-autoscaler will remove this server, by each of its clocks apart, and what was assumed."""
+"""CA001: when the cluster-autoscaler will remove this server, by each of its clocks separately, and the assumptions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class _Limits:
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """Only for a node that an autoscaler made, and only for clocks that are running."""
+    """Only for nodes that an autoscaler created, and only for running clocks."""
     node, own = evidence.node_config, own_node(evidence)
     if own is None:
         unseen = node.objects.reason if isinstance(node.objects, Unknown) else because(Code.NODE_NOT_SEEN)
@@ -47,7 +47,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 def _clocks(own: KubeNode, limits: _Limits, evidence: Evidence) -> Iterator[Finding]:
     now = evidence.started.realtime_ns
     booted = now - evidence.started.boottime_ns
-    # A Node that is younger than the machine by more than C2 has joined anew: that clock did not end the server.
+    # A Node younger than the machine by more than C2 has joined again: that clock did not remove the server.
     anew = own.created_ns - booted > limits.provision_s * _SECOND
     begun = own.created_ns if anew else min(own.created_ns, booted)
     with_what = "the Node object, which is much younger than the machine" if anew else "this machine's boot"
@@ -69,7 +69,7 @@ def _clocks(own: KubeNode, limits: _Limits, evidence: Evidence) -> Iterator[Find
 
 
 def _readiness(own: KubeNode, changed_ns: int, limits: _Limits, now: int, more: tuple[str, ...]) -> Finding:
-    """C3: an unready node's time begins when it became so, and not before it has had its time to start."""
+    """C3: a node's unready time starts when it became unready, but not before its startup time is over."""
     started_ns = own.created_ns + _STARTUP_S * _SECOND
     fresh = changed_ns < started_ns
     begun = own.created_ns if fresh else changed_ns
@@ -109,7 +109,7 @@ def _limits(node: NodeConfig) -> _Limits:
     found = [w for w in known(shown.workloads) if "cluster-autoscaler" in w.name] if shown else []
     argv = tuple(word for w in found for part in w.containers for words in part for word in words)
     here = [c.argv for c in known(node.components) if c.name == "cluster-autoscaler"]
-    argv = argv or (here[0] if len(here) == 1 else ())  # several are of several clusters
+    argv = argv or (here[0] if len(here) == 1 else ())  # several belong to several clusters
     source = f"{found[0].kind} {found[0].namespace}/{found[0].name}" if found else _EXTERNAL
     if argv and not found:
         source = "the cluster-autoscaler on this node"
@@ -123,7 +123,7 @@ def _limits(node: NodeConfig) -> _Limits:
 
 
 def _seconds(values: list[str]) -> float:
-    """A duration as Go writes it: `1h30m`, `90s`; 0 for none."""
+    """A duration in Go's notation, `1h30m` or `90s`, in seconds; 0 if there is none."""
     total, number = 0.0, ""
     for c in values[-1] if values else "":
         if c in "hms" and number.replace(".", "", 1).isdecimal():
@@ -135,7 +135,7 @@ def _seconds(values: list[str]) -> float:
 
 
 def _unready_since(own: KubeNode) -> int:
-    """When the condition Ready became something else than True; 0 where it is True, or does not say."""
+    """When the condition Ready became anything but True; 0 if it is True or missing."""
     ready = next((c for c in own.conditions if c.type == "Ready"), None)
     return ready.changed_ns if ready and ready.status != "True" else 0
 

@@ -1,4 +1,4 @@
-"""HCCM001, 002, 003, 005: the range by which Hetzner's cloud controller makes routes, and removes them again."""
+"""HCCM001, 002, 003, 005: the range for which Hetzner's cloud controller creates and removes routes."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ _LEAK = (
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """By its process on this node, or by its Deployment where objects were given: it runs on one node of a cluster."""
+    """By its process on this node, or by its Deployment in the objects: it runs on one node of a cluster."""
     node = evidence.node_config
     missing = kubernetes_missing(node)
     controller, shown = cloud_controller(node), objects(node)
@@ -47,7 +47,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 
 
 def _complaints(shown: Objects) -> Iterator[Finding | Skipped]:
-    """What the cloud controller itself says, in events and in conditions of Nodes."""
+    """What the cloud controller itself reports, in events and Node conditions."""
     if isinstance(shown.events, Unknown):
         yield Skipped((FindingId.HCCM003,), shown.events.reason)
     for _, message in known(shown.events)[:1]:

@@ -1,4 +1,4 @@
-"""CNI001 to CNI003: the files from which the runtime sets up the network of pods."""
+"""CNI001 to CNI003: the files from which the runtime configures the pods' network."""
 
 from collections.abc import Iterator
 
@@ -15,11 +15,11 @@ from janitor.report.words import text
 
 _IDS = (FindingId.CNI001, FindingId.CNI002, FindingId.CNI003)
 
-_SHIPPED = ("crio", "crio-bridge", "podman", "loopback", "cni-loopback")  # networks that packages bring along
+_SHIPPED = ("crio", "crio-bridge", "podman", "loopback", "cni-loopback")  # networks that packages install
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """On a node without Kubernetes nobody waits for a CNI."""
+    """Skipped on nodes without Kubernetes, which need no CNI."""
     node = evidence.node_config
     if missing := kubernetes_missing(node):
         yield Skipped(_IDS, missing)
@@ -32,9 +32,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 
 
 def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator[Finding]:
-    """By directory: the runtime reads one, and loads the first good file in it."""
+    """By directory: the runtime reads one directory, and loads its first good file."""
     node = evidence.node_config
-    # Of several directories the runtime reads one: k3s has its own, and /etc/cni/net.d stays empty.
+    # The runtime reads only one of several directories: k3s has its own, and /etc/cni/net.d stays empty.
     works = any(f.usable and not f.problem for f in all_files)
     for directory in node.cni_directories:
         files = [f for f in all_files if f.path.rpartition("/")[0] == directory]
@@ -84,7 +84,7 @@ def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator
 
 
 def _chosen(first: CniFile, evidence: Evidence) -> bool:
-    """Whether several are meant: Multus delegates to the others, and CRI-O is told one by name."""
+    """Whether several files are intended: Multus delegates to the others, and CRI-O can be told one by name."""
     endpoints = (e for e in known(evidence.endpoints) if e.origin != "well-known")
     return _delegates(first) or any("cri-o" in e.runtime_name or "crio" in e.address for e in endpoints)
 

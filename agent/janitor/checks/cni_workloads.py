@@ -1,4 +1,4 @@
-"""CNI004: a CNI or cloud controller that waits for the node, which waits for it."""
+"""CNI004: a CNI or cloud controller and the node wait for each other."""
 
 import re
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ _IDS = (FindingId.CNI004,)
 
 _UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 _NOT_READY = "node.kubernetes.io/not-ready"
-# What a node's own network waits for. A CNI's other workloads (calico-kube-controllers, calico-apiserver, Hubble) may
-# wait for the node.
+# The agents that a node's own network waits for. A CNI's other workloads (calico-kube-controllers, calico-apiserver,
+# Hubble) may wait for the node.
 _AGENT: Final = re.compile(
     r"(?:^|-)(?:calico-node|canal|flannel|kube-flannel(?:-ds)?(?:-\w+)?|cilium|kube-router|weave-net)\Z"
 )
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """One finding for each that cannot start on a new node. Only the API knows."""
+    """One finding for each workload that cannot start on a new node. Only the API knows them."""
     node = evidence.node_config
     shown = objects(node)
     if shown is None:
@@ -54,15 +54,18 @@ def _waiting(workloads: tuple[Workload, ...], *, routes: bool) -> Iterator[Findi
 
 
 def _lacking(one: Workload, external: bool, *, routes: bool) -> list[str]:
-    """A cloud controller that makes no routes can wait for the CNI, and is shipped without hostNetwork (hccm's
-    deploy/ccm.yaml)."""
+    """What the workload lacks to start on a new node.
+
+    A cloud controller that makes no routes can wait for the CNI, and is shipped without hostNetwork (hccm's
+    deploy/ccm.yaml).
+    """
     controller = "cloud-controller" in one.name
     inside = one.host_network or (controller and not routes)
     if not controller and not (one.kind == "DaemonSet" and _AGENT.search(one.name)):
         return []
     if "*" in one.tolerates:
         return [] if inside else ["it has no hostNetwork"]
-    # The DaemonSet controller itself tolerates not-ready for its pods.
+    # The DaemonSet controller itself makes its pods tolerate not-ready.
     needed = [_UNINITIALIZED] * (external or controller) + [_NOT_READY] * (one.kind != "DaemonSet")
     found = [f"it does not tolerate {key}" for key in needed if key not in one.tolerates]
     return found + ([] if inside or not controller else ["it has no hostNetwork"])

@@ -1,4 +1,4 @@
-"""SCAN003: somebody keeps many leases: by addresses or routes that no runtime gave him, or by naming containers."""
+"""SCAN003: something keeps many leases, by addresses or routes that no runtime gave it, or by naming containers."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator
@@ -18,7 +18,7 @@ _STRANGERS = "strangers"
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for all namespaces of a pod, unless the operator has decided about it, and one for all strangers'."""
+    """One finding per pod, unless the operator ignores its namespaces, and one for all strangers."""
     sets = [
         (sets,)
         for network in known(evidence.networks)
@@ -26,7 +26,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         for sets in (tuple(part for parts in network.range_sets for part in parts),)
     ]
     had, answered = given(evidence), _all_answered(evidence)
-    # Somebody has these, and is named by them: the routes that lead there are no finding.
+    # These addresses belong to somebody who is reported for them, so routes to them are not reported too.
     up = {text for namespace in known(evidence.namespaces) for text in known(namespace.addresses)}
     crowds: defaultdict[Hashable, list[tuple[NetworkNamespace, list[str]]]] = defaultdict(list)
     for namespace in known(evidence.namespaces):
@@ -50,10 +50,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 
 
 def _by_their_word(evidence: Evidence) -> Iterator[Finding]:
-    """One finding for each pod whose processes name many containers of leases, and one for all users of the node.
+    """One finding per pod whose processes name many containers of leases, and one for all users of the node.
 
-    Leases are open to all to read, and their containers to be repeated. A pod is one container; a user is none, and
-    what names containers otherwise (shims, CNI plugins) is root's.
+    Everybody can read leases and repeat their container IDs. A pod has only one container ID and a user none; other
+    processes that name containers (shims, CNI plugins) are root's.
     """
     endpoints = known(evidence.endpoints)
     listed = {sandbox.container_id for endpoint in endpoints for sandbox in known(endpoint.sandboxes)}
@@ -90,9 +90,9 @@ def _by_their_word(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _owner(namespace: NetworkNamespace, answered: bool) -> Hashable:
-    """Whose it is: a pod, or a user, may have as many as it likes, with an address in each. The node has one.
+    """Whose namespace it is. All namespaces of a pod, or of strangers, count together, whatever their number.
 
-    Those of strangers are one crowd only where every runtime has `answered`: otherwise they may be pods of its.
+    Strangers count together only if every runtime has `answered`: otherwise they may be a runtime's pods.
     """
     owners = frozenset(holder.pod_uid or holder.container_id for holder in namespace.holders)
     if owners == {""} and answered:
@@ -101,7 +101,7 @@ def _owner(namespace: NetworkNamespace, answered: bool) -> Hashable:
 
 
 def _all_answered(evidence: Evidence) -> bool:
-    """Whether it is known what each runtime gave, and there is one at all."""
+    """Whether there is a runtime, and all of them listed their sandboxes."""
     endpoints = decisive(known(evidence.endpoints))
     return bool(endpoints) and not any(isinstance(endpoint.sandboxes, Unknown) for endpoint in endpoints)
 
@@ -119,7 +119,7 @@ def _finding(namespaces: list[NetworkNamespace], extra: list[str], pods: list[st
             Snippet(f'[scope] ignore_namespaces = ["{pods[0]}"]'),
         )
     else:
-        # Where a mount is seen is a path of the pod's choosing: it belongs in no command.
+        # A mount's path is chosen by the pod, so it must not become part of a command.
         fix = Fix.of(
             "look who is in it and end that: ",
             Command.of("lsns", "--type", "net"),

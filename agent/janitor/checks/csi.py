@@ -19,7 +19,7 @@ _SECOND = 1_000_000_000
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """It takes the object, and how long the kubelet has been up: in the first minutes it is normal."""
+    """Needs the objects and the kubelet's uptime: in the first minutes a missing CSINode is normal."""
     node = evidence.node_config
     shown, own, up_s = objects(node), own_node(evidence), _up(evidence)
     missing = kubernetes_missing(node)

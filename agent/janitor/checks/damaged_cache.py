@@ -1,4 +1,4 @@
-"""LEASE009: a damaged entry of libcni's cache, because of which a sandbox may never be stopped."""
+"""LEASE009: damaged entries of libcni's cache, which may keep a sandbox from ever being stopped."""
 
 import re
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from janitor.core.model.text import count, listing
 from janitor.report.words import text
 
 _SHOWN = 8
-_READS_CACHE_ON_DEL = (0, 4)  # CNI spec 0.4.0 brought prevResult to DEL; before it the cache is not opened
-_TOLERANT_CONTAINERD = (2, 0)  # carries libcni 1.2 or newer, which passes over an entry it cannot read
+_READS_CACHE_ON_DEL = (0, 4)  # CNI spec 0.4.0 added prevResult to DEL; before that the cache is not read
+_TOLERANT_CONTAINERD = (2, 0)  # has libcni 1.2 or newer, which skips an unreadable entry
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for those that stop a listed sandbox from being stopped, one for the rest."""
+    """One finding for the entries that keep a listed sandbox from being stopped, one for the rest."""
     damaged = [entry for entry in known(evidence.cache) if entry.damage]
     stuck = [e for e in damaged if e.container_id in judgement.sightings.sandboxes and _blocks(e, evidence)]
     harmless = [e for e in damaged if e not in stuck]
@@ -65,9 +65,9 @@ def _shown(entries: list[CacheEntry]) -> tuple[str, ...]:
 
 
 def _blocks(entry: CacheEntry, evidence: Evidence) -> bool:
-    """Whether DEL would stumble over it. What is not known counts as yes: it is a warning, not an action."""
+    """Whether DEL fails on it. Unknown counts as yes: this is a warning, not an action."""
     if entry.network == "cni-loopback":
-        return False  # containerd's own; measured on 1.6.20 and 1.7.24: stop and remove pass over it
+        return False  # containerd's own; measured on 1.6.20 and 1.7.24: stop and remove ignore it
     version = entry.cni_version or next(
         (n.cni_version for n in known(evidence.networks) if n.name == entry.network), ""
     )

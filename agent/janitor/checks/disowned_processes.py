@@ -1,4 +1,4 @@
-"""SCAN005: processes that look like a component of the node and are not believed to be one."""
+"""SCAN005: processes that look like a component of the node but are not trusted to be one."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ _SHOWN = 5
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for all of them: how many there are is for anybody to choose."""
+    """One finding for all of them, because anybody can create any number."""
     if not evidence.disowned:
         return
     named = [f"{one.name} (process {one.pid}), as a {one.role}: {text(one.why)}" for one in evidence.disowned]

@@ -1,4 +1,4 @@
-"""LEASE004: one address leased twice, one attachment with two leases, or a live address leased to another."""
+"""LEASE004: one address leased twice, one attachment with two leases, or a live address leased to another container."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from janitor.core.model.lease import canonical_address
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """Foreign leases are left out: what others do with their files is theirs."""
+    """Foreign leases are left out: their owners manage them."""
     leases = [x for x in judgement.leases if x.verdict not in (Verdict.FOREIGN, Verdict.MISSING)]
     by_address: defaultdict[str, list[JudgedLease]] = defaultdict(list)
     by_attachment: defaultdict[tuple[str, str, str, str], list[JudgedLease]] = defaultdict(list)
@@ -64,7 +64,7 @@ def _finding(summary: str, subject: str, leases: list[JudgedLease], explanation:
 
 
 def _range_of(lease: JudgedLease, sets: object) -> str:
-    """The range set an address is of; without known ranges, its family (dual-stack has one of each)."""
+    """The range set that an address belongs to; without known ranges, its family (dual-stack has one set of each)."""
     address = canonical_address(lease.address)
     if address is None:
         return ""

@@ -1,4 +1,4 @@
-"""LEASE005: a range that is used up, or nearly so, and how much of that is nobody's."""
+"""LEASE005: a range that is used up, or nearly so, and how much of it is owned by nobody."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ _LEVELS = ((100, Severity.CRITICAL), (95, Severity.ERROR), (80, Severity.WARNING
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for each range set at 80, 95 or 100 percent."""
+    """One finding for each range set that is at least 80, 95 or 100 percent full."""
     for network in usage(evidence, judgement):
         for part in network.ranges if network.in_scope else ():
             severity = next((level for percent, level in _LEVELS if part.percent >= percent), None)

@@ -1,4 +1,4 @@
-"""LEASE007 and LEASE008: leases outside every configured range, and files that are somebody else's."""
+"""LEASE007 and LEASE008: leases outside every configured range, and files that belong to somebody else."""
 
 from collections.abc import Iterator
 

@@ -10,12 +10,12 @@ from janitor.core.model.fix import Command, Fix
 from janitor.core.model.text import count, duration, listing
 
 _SECOND = 1_000_000_000
-_LONG_S = 600  # of a sandbox of an earlier boot: a kubelet that is up has been through all of them by then
-_VERY_LONG_S = 3600  # of one of this boot: it may have been READY for most of that time
+_LONG_S = 600  # for a sandbox of an earlier boot: a running kubelet has processed all of them by then
+_VERY_LONG_S = 3600  # for a sandbox of this boot: it may have been READY for most of that time
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding a network."""
+    """One finding per network."""
     late: dict[str, list[tuple[JudgedLease, str]]] = {}
     for lease in judgement.leases:
         sandbox = judgement.sightings.sandboxes.get(lease.container_id)
@@ -43,7 +43,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 
 
 def _late(sandbox: Sandbox, evidence: Evidence) -> str:
-    """How long it has been NOTREADY, as far as can be said; "" while that is not long."""
+    """How long it has been NOTREADY, as far as known; "" if that is not long."""
     uptime_s = evidence.started.boottime_ns / _SECOND
     age_s = (evidence.started.realtime_ns - sandbox.created_ns) / _SECOND
     if age_s > uptime_s:

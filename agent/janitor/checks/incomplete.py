@@ -1,4 +1,4 @@
-"""SCAN001: what could not be looked at. As long as there is such a thing, no lease is called dead."""
+"""SCAN001: what could not be looked at. While there is any, no lease is called dead."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""KUB001, 008, 009, 010: the flags that the kubelet runs with, against those that it was meant to have."""
+"""KUB001, 008, 009, 010: the kubelet's actual flags against the intended ones."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from janitor.core.node.node_view import component, flag, flags, kubelet_unit, ku
 
 _IDS = (FindingId.KUB001, FindingId.KUB008, FindingId.KUB009, FindingId.KUB010)
 
-# Given several times they add up: pflag's slices, and the maps (cmd/kubelet/app/options). And the log's loudness.
+# Repeated values of these add up: pflag's slices, and the maps (cmd/kubelet/app/options). Log verbosity is exempt, too.
 _LISTS = ("--feature-gates", "--node-labels", "--register-with-taints", "--v", "--vmodule", "--system-reserved",
           "--kube-reserved", "--qos-reserved", "--reserved-memory", "--eviction-hard", "--eviction-soft",
           "--eviction-soft-grace-period", "--eviction-minimum-reclaim", "--cluster-dns", "--allowed-unsafe-sysctls",
@@ -25,7 +25,7 @@ _LISTS = ("--feature-gates", "--node-labels", "--register-with-taints", "--v", "
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """Where the kubelet's command line was seen: a k3s hides it, and on a disk nothing runs."""
+    """Only if the kubelet's command line was seen: k3s hides it, and on a mounted disk nothing runs."""
     node = evidence.node_config
     kubelet = component(node, "kubelet")
     if kubelet is None or not kubelet.running:
@@ -41,7 +41,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 
 
 def _missing(node: NodeConfig, kubelet: Component) -> Iterator[Finding | Skipped]:
-    """What some variable holds, by whichever file, and the running process does not have."""
+    """KUB001: words of the unit's variables, from any file, that the running process does not have."""
     unit = kubelet_unit(node)
     if unit is None:
         yield Skipped((FindingId.KUB001,), because(Code.FLAGS_NOT_WRITTEN))

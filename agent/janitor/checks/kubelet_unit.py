@@ -1,4 +1,4 @@
-"""KUB002 to KUB007: what systemd makes of the kubelet's unit, drop-ins and environment files."""
+"""KUB002 to KUB007: how systemd reads the kubelet's unit, drop-ins and environment files."""
 
 import difflib
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ _IDS = (FindingId.KUB002, FindingId.KUB003, FindingId.KUB004, FindingId.KUB005, 
 
 _EXTRA = "KUBELET_EXTRA_ARGS"
 _WANTED = (_EXTRA, "KUBELET_KUBEADM_ARGS")
-# Without one of these the kubelet is another node, or none of the cloud's.
+# Without one of these the kubelet is a different node, or unknown to the cloud.
 _DECISIVE = ("--cloud-provider", "--node-ip", "--hostname-override", "--provider-id", "--container-runtime-endpoint")
 _RESTART = Command("systemctl daemon-reload && systemctl restart kubelet")
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """Where there is a kubelet.service: k3s, RKE2 and k0s have none."""
+    """Only with a kubelet.service: k3s, RKE2 and k0s have none."""
     node = evidence.node_config
     unit = kubelet_unit(node)
     if unit is None:
@@ -42,7 +42,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 
 
 def _blanked(unit: Unit, evidence: Evidence) -> Iterator[Finding]:
-    """A variable set by Environment=, and set to something else by a file, which wins."""
+    """KUB002: a variable set by Environment= that a file sets differently; the file takes precedence."""
     for one in overruled(unit):
         now = f"'{one.file.value}'" if one.file.value else "nothing"
         lost = list(one.lost)
@@ -70,14 +70,14 @@ def _consequence(lost: list[str]) -> str:
 
 
 def _joined(evidence: Evidence, lost: list[str]) -> tuple[str | Part, ...]:
-    """What comes after the file was mended; a node that has joined without the cloud provider's flag needs more."""
+    """What to do after correcting the file; a node that joined without the cloud provider's flag needs more."""
     if "--cloud-provider=external" not in lost:
         return ("then: ", _RESTART)
     return ("then: ", Command("systemctl daemon-reload"), ", and ", *rejoin(evidence))
 
 
 def _diff(unit: Unit, one: Overruled) -> tuple[str | Part, ...]:
-    """The change of the file that counts, as a patch where one is sure to work; the restart is for people."""
+    """The change of the file that takes effect, as a patch if one is sure to work. People restart the service."""
     text = dict(unit.written).get(one.file.source)
     new = mended(text, one) if text is not None else None
     if text is None or new is None:
@@ -93,7 +93,7 @@ def _file(one: Assignment) -> str:
 
 
 def _reset(unit: Unit) -> Iterator[Finding]:
-    """A later ExecStart= that leaves out variables which are set."""
+    """KUB003: a later ExecStart= that omits variables which are set."""
     used = {name for name in _WANTED if f"${name}" in unit.exec_start or f"${{{name}}}" in unit.exec_start}
     lost = [n for n in _WANTED if n not in used and any(a.variable == n and a.value for a in unit.assignments)]
     if lost:
@@ -108,7 +108,7 @@ def _reset(unit: Unit) -> Iterator[Finding]:
 
 
 def _strays(unit: Unit, running: tuple[str, ...]) -> Iterator[Finding]:
-    """A file with flags that nothing reads. Silent where the kubelet has them all the same: then it is a leftover."""
+    """KUB004: a file with flags that nothing reads. Not reported if the kubelet has them anyway: it is a leftover."""
     for path in unit.strays:
         lost = unreached(unit, path, running)
         if not lost:
@@ -129,7 +129,7 @@ def _strays(unit: Unit, running: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _moved(unit: Unit, path: str, lost: tuple[str, ...]) -> Fix:
-    """Where the words belong. Never the file over another: that one may hold all that the kubelet runs with."""
+    """Where the words belong. Never copy the file over another one: that may hold all of the kubelet's flags."""
     words = Snippet(" ".join(lost))
     if_wanted = f"if they are still wanted ({path} may be left over from another installation), "
     counts = counting(unit, _EXTRA)

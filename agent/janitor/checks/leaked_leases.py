@@ -12,7 +12,7 @@ from janitor.report.words import text
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for each network and kind; its severity grows only with LEASE005."""
+    """One finding per network and kind. The severity is constant; LEASE005 reports a range that fills up."""
     for verdict, identifier, summary, explanation in _KINDS:
         networks = dict.fromkeys(lease.directory for lease in judgement.leases if lease.verdict == verdict)
         for directory in networks:

@@ -1,4 +1,4 @@
-"""MD001: a server of Hetzner whose metadata service does not answer."""
+"""MD001: a Hetzner server whose metadata service does not answer."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ _IDS = (FindingId.MD001,)
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """Skipped on other machines, and where it was not asked."""
+    """Skipped on other machines, and if the service was not asked."""
     node = evidence.node_config
     if missing := kubernetes_missing(node):
         yield Skipped(_IDS, missing)
@@ -35,7 +35,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 
 
 def _expected(node: NodeConfig) -> bool:
-    """Other clouds have a service at that address too, which refuses what it does not know (400, 401, 404)."""
+    """Whether it should answer. Other clouds have a service there too, which refuses unknown paths (400, 401, 404)."""
     return (
         node.vendor == "Hetzner"
         and isinstance(node.machine, Unknown)

@@ -11,7 +11,7 @@ from janitor.report.words import texts
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for each address: each is a duplicate about to happen."""
+    """One finding per address, because each is an imminent duplicate."""
     for lease in judgement.leases:
         if lease.verdict == Verdict.MISSING:
             yield Finding.of(

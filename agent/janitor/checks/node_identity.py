@@ -1,4 +1,4 @@
-"""NODE001 to NODE006: whether the cloud controller can know this node for one of its servers."""
+"""NODE001 to NODE006: whether the cloud controller can recognise this node as one of its servers."""
 
 from collections.abc import Iterator
 
@@ -37,13 +37,13 @@ _IDS = (
 )
 
 _UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
-_BUILT_IN = ("k3s://", "rke2://")  # their own controller, which looks for no server
+_BUILT_IN = ("k3s://", "rke2://")  # their built-in controller does not look for a server
 _PATIENCE_S = 120
 _SECOND = 1_000_000_000
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skipped]:
-    """By the Node object where it was shown, and by the metadata service where that answered."""
+    """By the Node object if it is in the objects, and by the metadata service if it answered."""
     node = evidence.node_config
     if missing := kubernetes_missing(node):
         yield Skipped(_IDS, missing)
@@ -53,7 +53,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
         yield Skipped((FindingId.NODE001, FindingId.NODE002, FindingId.NODE003, FindingId.NODE006), _no_node(node))
     else:
         yield from _registered(own, evidence)
-    named = (FindingId.NODE003,) if own else ()  # without the Node it is among those above
+    named = (FindingId.NODE003,) if own else ()  # without the Node, NODE003 is already skipped above
     if isinstance(node.machine, Unknown):
         yield Skipped((*named, FindingId.NODE005), node.machine.reason)
     elif not _expects_provider(node, own):
@@ -70,7 +70,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 
 
 def _no_node(node: NodeConfig) -> Reason:
-    """Why this node's Node is not known."""
+    """Why this node's Node object is unknown."""
     shown = objects(node)
     if shown is None:
         return nothing_shown(node, "Nodes")
@@ -78,9 +78,9 @@ def _no_node(node: NodeConfig) -> Reason:
 
 
 def _expects_provider(node: NodeConfig, own: KubeNode | None) -> bool:
-    """Whether a cloud controller is meant to know this node: nobody misses a providerID where none runs.
+    """Whether a cloud controller is expected to know this node; without one, a missing providerID is normal.
 
-    By what the kubelet is told or was meant to be, by the controller itself, or by what one has done to Nodes.
+    Judged by the kubelet's flags and intended flags, by the controller itself, or by what one has set on Nodes.
     """
     shown = objects(node)
     others = known(shown.nodes) if shown else ()
@@ -152,7 +152,7 @@ def _names(evidence: Evidence) -> list[str]:
 
 
 def _name(server: Machine, evidence: Evidence) -> Iterator[Finding]:
-    """Only where its Node was seen: with a providerID nobody looks for the name any more."""
+    """Only if the Node was seen: with a providerID the cloud controller does not look for the name any more."""
     own = own_node(evidence)
     if own and server.hostname and own.name != server.hostname and not own.provider_id:
         yield Finding.of(
@@ -167,7 +167,7 @@ def _name(server: Machine, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _renamed(evidence: Evidence) -> str:
-    """A node's name is in what it has joined with, so that a new host name alone changes nothing, or breaks it."""
+    """How to rename the node. It joined under its name, so a new host name alone has no effect, or breaks it."""
     node = evidence.node_config
     if node.distribution in ("k3s", "rke2"):
         etcd = "" if node.server is False else f"; for a server not without a snapshot: {ETCD}"
@@ -201,7 +201,7 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _wants_network(evidence: Evidence) -> bool:
-    """Routes want one, and a private address that the kubelet was told and no interface has. A VPN's is on one."""
+    """Whether the node needs a private network: for routes, or for a private --node-ip that no interface has."""
     node = evidence.node_config
     told = flag(component(node, "kubelet"), "--node-ip").split(",") + [
         s.value for s in stated(known(node.settings), "node-ip")
@@ -211,7 +211,7 @@ def _wants_network(evidence: Evidence) -> bool:
 
 
 def _not_here(evidence: Evidence) -> Iterator[Finding]:
-    """NODE004 without a metadata service: an address that is on none of this node's interfaces."""
+    """NODE004 without a metadata service: an address that none of this node's interfaces has."""
     addresses = evidence.node_config.addresses
     if isinstance(addresses, Unknown):
         return

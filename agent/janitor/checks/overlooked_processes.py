@@ -1,4 +1,4 @@
-"""SCAN004: of a pod or a stranger more was there than janitor reads, or it did not answer."""
+"""SCAN004: a pod's or stranger's process had more than janitor reads, or did not answer."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from janitor.core.model.fix import Command, Fix
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for each; all others were looked at."""
+    """One finding per process; all other processes were looked at."""
     for one in evidence.overlooked:
         whose = _whose(one.holder, evidence)
         yield Finding.of(

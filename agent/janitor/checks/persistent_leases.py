@@ -1,4 +1,4 @@
-"""LEASE010: the leases lie where they survive a reboot, although no lease can be alive after one."""
+"""LEASE010: the leases are stored where they survive a reboot, although no lease can be alive after one."""
 
 from collections.abc import Iterator
 from textwrap import wrap
@@ -18,7 +18,7 @@ _MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for each data directory that is on a disk."""
+    """One finding for each data directory on a disk."""
     in_scope = {n.directory for n in usage(evidence, judgement) if n.in_scope}
     filesystems = {
         d.path.rpartition("/")[0]: d.filesystem
@@ -42,11 +42,11 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 
 
 def _unit(data_dir: str) -> Fix:
-    """A mount unit; systemd wants its file named after the path, with `-` for `/` (systemd.unit(5))."""
+    """A mount unit. systemd wants its file named after the path, with `-` for `/` (systemd.unit(5))."""
     name = data_dir.strip("/").replace("-", r"\x2d").replace("/", "-")
     shipped = " (it is in janitor's systemd/)" if name == "var-lib-cni-networks" else ""
     runtimes = wrap(" ".join(f"{name}.service" for name in _RUNTIMES), 70, break_on_hyphens=False)
-    before = "\n".join(f"Before={names}" for names in runtimes)  # lines that a terminal does not break
+    before = "\n".join(f"Before={names}" for names in runtimes)  # split, so that a terminal does not wrap it
     path = f"/etc/systemd/system/{name}.mount"
     text = f"""[Unit]
 Description=CNI leases in memory: none can be alive after a boot

@@ -1,4 +1,4 @@
-"""RULE001: kube-router's rule is gone: its table is populated, and nothing looks it up."""
+"""RULE001: kube-router's rule is gone: its table is populated, but no rule looks it up."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from janitor.core.rules.rule_plan import GoneRule, gone_rules, plan_rules
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for each profile."""
+    """One finding per profile."""
     routing = evidence.routing
     by_profile: dict[str, list[GoneRule]] = {}
     for gone in gone_rules(OwnersSeen(routing, configured_ranges(routing, evidence.networks))):
@@ -38,7 +38,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 
 
 def _fix(rules: list[GoneRule], would: set[str], routing: Routing) -> Fix:
-    """What helps here and now, then what keeps it from happening again."""
+    """What helps now, then what prevents a repetition."""
     owner = rules[0].profile.alive.process
     if not running_owners(rules[0].profile, routing):
         parts: list[str | Part] = [f"start {owner}: it makes them when it starts; until then, by hand:"]

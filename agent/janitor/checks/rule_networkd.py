@@ -1,4 +1,4 @@
-"""RULE003 to RULE006: what systemd-networkd will do to the rules, routes and links of the pods' network next."""
+"""RULE003 to RULE006: what systemd-networkd will do next to the rules, routes and links of the pods' network."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _OWN = (2, 4, 9, 16)  # kernel, static, ra, dhcp: routes that networkd makes its
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """At most one finding of each ID; none where networkd has nothing to do with this node."""
+    """At most one finding per ID; none if networkd does nothing on this node."""
     routing = evidence.routing
     for networkd in known(routing.networkd):
         if not (networkd.pid or networkd.links) or not wipes(networkd.version) or keeps_everything(networkd):
@@ -44,7 +44,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
 
 
 def _threatened(routing: Routing, configured: tuple[str, ...] | Unknown) -> list[str]:
-    """The rules that a profile knows; where they are gone already, those that there should be."""
+    """The rules that a profile matches; if they are gone already, those that should exist."""
     rules = [str(rule) for rule in known_rules(routing)]
     return rules or [f"{gone.rule.words} (again)" for gone in gone_rules(OwnersSeen(routing, configured))]
 
@@ -89,7 +89,7 @@ def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:
 
 
 def _telling(networkd: Networkd, opt_out: bool | None) -> Fix:
-    """How it is told to leave rules alone, where it can be; else what keeps it from deleting these."""
+    """How to make networkd leave rules alone; if its version cannot, how to keep it from deleting these."""
     change = Command("janitor clean --fix networkd")
     if opt_out is True and overruled_by(networkd):
         return Fix.of(f"change it in {overruled_by(networkd)}, which is read after {DROP_IN} would be")

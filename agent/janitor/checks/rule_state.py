@@ -1,4 +1,4 @@
-"""RULE002, RULE007 and SCAN002: rules there twice, rules that the daemon has given up, and what was not seen."""
+"""RULE002, RULE007 and SCAN002: duplicate rules, rules that the daemon has given up, and what was not seen."""
 
 from collections.abc import Iterator
 
@@ -17,13 +17,13 @@ _SECOND = 1_000_000_000
 
 
 def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
-    """One finding for each rule, and one for each part that was not seen."""
+    """One finding per rule, and one per part that was not seen."""
     routing = evidence.routing
     yield from _twice(routing)
     there = {rule.identity for rule in known(routing.rules)}
     for breaker in routing.breakers:
         if breaker.rule.identity in there:
-            continue  # somebody has made it again
+            continue  # somebody has added it again
         since = duration((evidence.finished.boottime_ns - breaker.since_ns) / _SECOND)
         yield Finding.of(
             id=FindingId.RULE007,

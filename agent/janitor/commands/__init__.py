@@ -1,1 +1,1 @@
-"""The commands: words in, sentences and exit codes out. What costs time to import is imported inside them."""
+"""The commands: arguments in, text and exit codes out. Modules that are slow to import are imported inside them."""

@@ -1,4 +1,4 @@
-"""cidr: judge an address plan before a cluster exists, and propose a better one. Reads files; asks no node."""
+"""cidr: check an address plan before a cluster exists, and propose a better one. Reads only files."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -156,7 +156,7 @@ def _positive(flag: str, number: int | None) -> str | None:
 
 
 def _ones(flag: str, number: int | None) -> str | None:
-    """So many pools of one node."""
+    """`number` pools of one node each."""
     if number is not None and not 1 <= number <= 200:
         raise Stop(f"{flag} {number}: must be 1 to 200", EXIT_USAGE)
     return None if number is None else ",".join(["1"] * number)

@@ -179,7 +179,7 @@ def undo(
 
 
 def _watch(where: "Options", policy: "Policy", *, wait: bool) -> "Look":
-    """Look; and go on looking while that can still prove something, for as long as the first look said at most."""
+    """Look, and keep looking while that can prove something, at most for the time that the first look announced."""
     from janitor.commands.progress import Waiting
     from janitor.passes.clean import look
 
@@ -197,7 +197,7 @@ def _watch(where: "Options", policy: "Policy", *, wait: bool) -> "Look":
 
 
 def _awaited(plan: "Plan") -> str:
-    """What the waiting is for, in a few words."""
+    """What is being waited for, in a few words."""
     from janitor.core.model.text import count
 
     settling = [r.subject for r in plan.refusals if r.wait_s and not r.subject.startswith("/")]
@@ -241,9 +241,10 @@ def _purge(root: str, journal: "Journal", keep_days: float) -> None:
 def _carry_out(
     look: "Look", where: "Options", policy: "Policy", journal: "Journal", still: "Callable[[], Reason | None]"
 ) -> bool:
-    """Do it, print each outcome, and say whether anything is left. A signal ends it after the batch at hand.
+    """Carry out the plan and print each outcome; returns whether anything is left. A signal ends it after the current
+    batch.
 
-    `still` says why we are not the only janitor any more.
+    `still` returns why the lock is lost, or None.
     """
     from janitor.core.model.action import Plan
     from janitor.passes.clean import STOPPED, carry_out, leave_mark
@@ -259,7 +260,7 @@ def _carry_out(
     for outcome in work:
         outcomes.append(outcome)
         write(f"{outcome_line(outcome)}\n".encode("utf-8", "backslashreplace"))
-    # What was to be done and is left after all: nobody has said why yet.
+    # What was planned and then refused: its reasons have not been printed yet.
     known = {refusal.subject for refusal in look.plan.refusals}
     if new := tuple(refusal for refusal in plan.refusals if refusal.subject not in known):
         write(plan_text(Plan((), new), terminal()[0]).encode("utf-8", "backslashreplace"))

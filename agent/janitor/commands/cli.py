@@ -1,13 +1,13 @@
-"""The console script: puts the commands together, and turns every end into a sentence and an exit code.
+"""The console script: registers the commands, and turns every ending into a sentence and an exit code.
 
-0 nothing to report or all done, 1 findings or something left, 2 something could not be checked, 64 the command line
-was wrong, 70 a bug in janitor.
+0 nothing to report or all done, 1 findings or something left, 2 something could not be checked, 64 wrong usage, 70 a
+bug in janitor.
 """
 
 import signal
 import sys
 
-if "run" in sys.argv:  # a daemon that is told to read its configuration must not end of that: it waits for the loop
+if "run" in sys.argv:  # SIGHUP (reload) would kill a starting daemon: blocked until the loop handles it
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
 
 import os
@@ -75,11 +75,11 @@ def _main(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    del debug, show_version  # --debug is looked up by main(), which must know it even where parsing failed
+    del debug, show_version  # main() looks up --debug itself, because it needs it even if parsing fails
 
 
 def main() -> None:
-    """The console script. No traceback ever, unless it was asked for."""
+    """The console script. No traceback unless --debug asks for it."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except Stop as stop:
@@ -94,10 +94,10 @@ def main() -> None:
             print(f"janitor: {error.format_message()}{where}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        print("\njanitor: interrupted", file=sys.stderr)  # on a line of its own: after ^C, or the question
+        print("\njanitor: interrupted", file=sys.stderr)  # on its own line, after ^C or the question
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has had enough; do not let the interpreter complain about it at exit.
+        # The reader has closed the pipe; keep the interpreter from reporting that at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:  # noqa: BLE001 (the last resort: a bug must not end in a traceback on a pager)

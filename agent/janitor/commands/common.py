@@ -1,4 +1,4 @@
-"""What the commands share: options, the way to stop with a sentence, and the way out to the terminal."""
+"""What the commands share: options, ending with a sentence, and writing to the terminal."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ EXIT_UNKNOWN: Final = 2
 EXIT_USAGE: Final = 64  # EX_USAGE of sysexits.h
 CANNOT_ASK: Final = "cannot ask for confirmation, standard input is not a terminal"
 _DAEMON_PASS_S: Final = 60
-"""How long a pass of the daemon is waited for."""
+"""How long to wait for a pass of the daemon, in seconds."""
 
 
 class Stop(Exception):  # noqa: N818 (it is no error of ours)
@@ -82,7 +82,7 @@ def options(
     deadline: float | None,
     config: Path | None,
 ) -> "Options":
-    """What to look at, from the command line and the configuration. Stop for what makes no sense."""
+    """What to look at, from the command line and the configuration. Stop for invalid values."""
     from janitor.config import is_socket
     from janitor.core.model.finding_ids import matching_ids
     from janitor.passes.scan import Options
@@ -119,12 +119,12 @@ def options(
 
 
 def _plain(path: str) -> str:
-    """An absolute path with one name only: a directory that is read under two would seem to lease everything twice."""
+    """The normalized absolute path. A directory that is read under two names would seem to lease everything twice."""
     return os.path.normpath(f"/{path.lstrip('/')}")
 
 
 def rule_profiles(settings: "Config") -> "tuple[Profile, ...]":
-    """The profiles of rules, as the configuration wants them. Stop where one cannot be used."""
+    """The rule profiles of the configuration. Stop if one is invalid."""
     from janitor.host import profiles
 
     try:
@@ -134,7 +134,7 @@ def rule_profiles(settings: "Config") -> "tuple[Profile, ...]":
 
 
 def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wanted":
-    """What to ask beside the node itself. Stop for a file that cannot be used."""
+    """What to ask in addition to the node itself. Stop for a file that cannot be used."""
     from janitor.core.model.unknown import Unknown
     from janitor.host.kubernetes import kube_api, kube_objects
     from janitor.host.kubernetes.node_config import Wanted
@@ -150,7 +150,7 @@ def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wa
             raise Stop(f"reading Nodes from {nodes}: {error}") from None
     if kubeconfig:
         found = kube_api.objects(kubeconfig)
-        if isinstance(found, Unknown):  # what it would have shown is skipped; the node itself is looked at
+        if isinstance(found, Unknown):  # the checks that need it are skipped; the node itself is looked at
             why = "; ".join(part for part in (text(found.reason), hint(found.reason)) if part)
             print(f"janitor: {why}; continuing without it", file=sys.stderr)
         return Wanted(not no_metadata, found)
@@ -158,7 +158,7 @@ def wanted(nodes: Path | None, kubeconfig: str | None, no_metadata: bool) -> "Wa
 
 
 def load(path: Path | None) -> "Config":
-    """The configuration. Stop where it cannot be used."""
+    """The configuration. Stop if it is invalid."""
     from janitor import config
 
     try:
@@ -168,9 +168,9 @@ def load(path: Path | None) -> "Config":
 
 
 def terminal() -> tuple[int, bool]:
-    """Columns, and whether to colour: only on a terminal, and never against NO_COLOR (no-color.org).
+    """Columns, and whether to use colour: only on a terminal, and not if NO_COLOR is set (no-color.org).
 
-    What goes through a pipe in a terminal (`| less`) is as wide as that: its standard error is still there.
+    Output into a pipe (`| less`) is as wide as the terminal of standard error.
     """
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and stream.isatty():
@@ -180,8 +180,8 @@ def terminal() -> tuple[int, bool]:
 
 
 def write(data: bytes) -> None:
-    """All of `data` to standard output, or Stop."""
-    if sys.stdout is None:  # closed by whoever started us
+    """Write all of `data` to standard output. Stop if that fails."""
+    if sys.stdout is None:  # closed by the parent process
         raise Stop("writing to standard output: it is closed")
     try:
         sys.stdout.buffer.write(data)
@@ -189,16 +189,16 @@ def write(data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # The interpreter would try once more, and complain, when it flushes at exit.
+        # Otherwise the interpreter would flush again at exit, and report the error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Stop(f"writing to standard output: {error.strerror}") from None
 
 
 @contextmanager
 def alone(root: str, what: str) -> "Iterator[Callable[[], Reason | None]]":
-    """Only one janitor changes a node at a time. Stop where another is at it, or it may not be changed.
+    """Hold the lock that lets only one janitor change a node. Stop if another one has it, or without permission.
 
-    What it yields says why that does not hold any more (host/cni/locks.py).
+    Yields a function that returns why the lock is lost, or None (host/cni/locks.py).
     """
     from janitor.host.cni.locks import Busy, only_janitor
     from janitor.host.files import describe_os_error
@@ -215,7 +215,7 @@ def alone(root: str, what: str) -> "Iterator[Callable[[], Reason | None]]":
 
 
 def read_journal(root: str) -> "Journal":
-    """The journal as it stands, only to be shown: nothing is waited for, and nothing in it brought to an end."""
+    """The journal as it is, only for display: does not wait, and leaves interrupted actions as they are."""
     from janitor.host.changes.journal import Journal
     from janitor.host.files import describe_os_error
 
@@ -230,7 +230,7 @@ def read_journal(root: str) -> "Journal":
 
 
 def open_journal(root: str) -> "Journal":
-    """The journal, with what a crash cut short brought to an end."""
+    """The journal, after completing what a crash interrupted."""
     from janitor.host.changes.journal import Journal
     from janitor.host.changes.undo import recover
     from janitor.host.files import describe_os_error

@@ -87,7 +87,7 @@ def scan(
             report, width=width, colour=colour, details=details, every_lease=everything, leases=about_leases(only)
         )
         write(text.encode("utf-8", "backslashreplace"))
-    if kubeconfig and isinstance(ask.objects, Unknown):  # which was to be asked
+    if kubeconfig and isinstance(ask.objects, Unknown):  # the API server was asked for, and did not answer
         raise typer.Exit(EXIT_UNKNOWN)
     raise typer.Exit({"ok": 0, "findings": 1, "unknown": EXIT_UNKNOWN}[report.status])
 

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, and a line now and then elsewhere, both on standard error."""
+"""A progress bar on a terminal, an occasional line elsewhere; both on standard error."""
 
 import sys
 from types import TracebackType
@@ -13,7 +13,7 @@ _LINE_EVERY_S = 60
 
 
 class Waiting:
-    """Shows for what, and for how much longer, it waits."""
+    """Shows what is being waited for, and for how much longer."""
 
     def __init__(self, total_s: float, what: str) -> None:
         self.total_s, self.what = total_s, what
@@ -36,7 +36,7 @@ class Waiting:
             self._bar.stop()
 
     def at(self, gone_s: float) -> None:
-        """So much of the time has passed."""
+        """Update: `gone_s` seconds have passed."""
         if self._bar is not None:
             self._bar.update(self._task, completed=gone_s)
         elif gone_s // _LINE_EVERY_S != self._said:

@@ -1,4 +1,4 @@
-"""run: the daemon, by hand, from its unit or as a pod."""
+"""run: the daemon, started by hand, from its unit or as a pod."""
 
 import os
 import select
@@ -105,7 +105,7 @@ def _listening(settings: "Config", listen: str) -> "Config":
 
 
 def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "Settings":
-    """What the configuration comes to; its checks are those that there are."""
+    """The daemon's settings from the configuration; its names of checks have been validated."""
     from janitor.config import address
     from janitor.core.model.action import Policy
     from janitor.core.model.finding_ids import Family, FindingId, matching_ids
@@ -113,13 +113,13 @@ def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "S
     from janitor.passes.scan import Options
 
     allowed = set() if observe or settings.mode == "observe" else matching_ids("leases,rules")
-    # What is said of a family counts for it; what is said of one check, for that one.
+    # A mode for a whole family comes first, so that one for a single check overrides it.
     checks = [(matching_ids(name), wanted) for name, wanted in settings.checks.items()]
     for meant, mode in sorted(checks, key=lambda check: (-len(check[0]), check[1] == "observe")):
         allowed = allowed - meant if mode == "observe" or observe else allowed | meant
     return Settings(
         options=Options(),
-        # The daemon watches the rules themselves; nothing about them is derived.
+        # The daemon watches the rules themselves, so it never derives any.
         policy=Policy(grace_s=settings.grace, findings=frozenset(i for i in allowed if i.family is Family.LEASE)),
         leases="leases" in parts,
         rules="rules" in parts,
@@ -135,7 +135,7 @@ def _settings(settings: "Config", parts: frozenset[str], *, observe: bool) -> "S
 
 
 def _can_begin(wanted: "Settings") -> None:
-    """Stop where the only thing that is wanted cannot be had."""
+    """Stop if the rules are the only part wanted, and they cannot be kept."""
     from janitor.core.model.evidence import Unknown
     from janitor.host.kernel import procfs
 
@@ -147,7 +147,7 @@ def _can_begin(wanted: "Settings") -> None:
 
 
 def _log(form: LogFormat, dropped: Counter[str]) -> "Log":
-    """Lines on standard error; with priorities where that is the journal (sd-daemon(3)). `dropped` counts the lost."""
+    """Log lines on standard error, with priorities for the journal (sd-daemon(3)). `dropped` counts lost lines."""
     from janitor.report.logline import bounded
 
     try:
@@ -157,20 +157,20 @@ def _log(form: LogFormat, dropped: Counter[str]) -> "Log":
         priority = False
 
     def log(event: "LogEvent", /, **fields: object) -> None:
-        """One line, if standard error takes it right now: nobody who does not read may hold up a rule, or the end."""
+        """Write one line if standard error takes it now: a stalled reader must not delay a rule, or the shutdown."""
         try:
             if select.select([], [2], [], 0)[1]:
                 os.write(2, bounded(event, fields, form.value, priority=priority))
                 return
         except OSError:
-            pass  # nobody reads it, or the disk is full: no reason to leave the node alone
+            pass  # nobody reads it, or the disk is full: keep looking after the node
         dropped["lines"] += 1
 
     return log
 
 
 def _may_change_rules() -> bool:
-    """Whether the effective capabilities of this process hold CAP_NET_ADMIN."""
+    """Whether the effective capabilities of this process include CAP_NET_ADMIN."""
     rows = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     capabilities = next((row.split()[1] for row in rows if row.startswith("CapEff:")), "0")
     return bool(int(capabilities, 16) >> _CAP_NET_ADMIN & 1)

@@ -1,4 +1,4 @@
-"""`clean --fix`: changes of settings, one at a time, shown first, asked for, in the journal, and undoable."""
+"""`clean --fix`: changes one setting; shown first, confirmed, in the journal, and undoable."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> None:
-    """Tell systemd-networkd to leave other people's rules alone, from its next start on. Stop for anything else."""
+    """Make systemd-networkd leave foreign rules alone from its next start on. Stop for any other setting."""
     if what != "networkd":
         raise Stop(f"--fix {what}: unknown setting; the only one is networkd", EXIT_USAGE)
     from janitor.core.model.action import Plan
@@ -43,7 +43,7 @@ def fix_setting(what: str, where: "Options", *, dry_run: bool, yes: bool) -> Non
 
 
 def _drop_in(where: "Options") -> "WriteSetting | None":
-    """The file to write; None where it is there already. Stop where it would be of no use."""
+    """The file to write; None if it exists already. Stop if it would be useless."""
     from janitor.core.model.action import WriteSetting
     from janitor.core.model.codes import Code
     from janitor.core.model.evidence import Unknown
@@ -54,7 +54,7 @@ def _drop_in(where: "Options") -> "WriteSetting | None":
 
     node = find_node(where.root)
     if node.complete().root != where.root:
-        # The file would go into the container, where nobody reads it, unless that very directory is one of the parts.
+        # The file would go into the container, where nobody reads it, unless that directory is mounted too.
         raise Stop(f"{where.root} has only parts of the node: run this on the node, or where the node's / is mounted")
     found = networkd.read_networkd(node)
     if isinstance(found, Unknown):

@@ -1,8 +1,8 @@
-"""The daemon's part that notes what happens to the clocks, for every pass and for `clean`, in /run/janitor.
+"""Records changes of the clocks in /run/janitor, for every pass and for `clean`.
 
-The wall clock is set: from then on it proves no lease's age (core/leases/age.py, (c)). While no daemon ran, the offset
-between the two clocks says whether they still agree. And where nothing ran for a while though CLOCK_BOOTTIME went on,
-in a frozen container or a machine that was stopped, no pod was made either: so much is not counted as watching (b).
+Once the wall clock is set, it proves no lease's age any more (core/leases/age.py, (c)). While no daemon ran, the offset
+between the two clocks shows whether they still agree. If nothing ran for a while although CLOCK_BOOTTIME advanced (a
+frozen container, a stopped machine), no pod was created either: that time does not count as watching (b).
 """
 
 from dataclasses import dataclass, field, replace
@@ -18,39 +18,39 @@ from janitor.host.kernel.procfs import clock
 from janitor.host.node import find_node
 from janitor.report.events import Log, LogEvent
 
-_SLEWED_NS: Final = 2 * SECOND  # by so much the clocks may differ without a step while nobody looked
-_TOLD_NS: Final = SECOND  # a smaller step is noted and not told
-_STALL_NS: Final = 5 * SECOND  # the loop waits for nothing: what is later than that did not run
-_RESTART_NS: Final = 90 * SECOND  # a pass is made every minute
-_EVERY_NS: Final = SECOND  # who sets the clock over and over costs one note a second
+_SLEWED_NS: Final = 2 * SECOND  # the offset may change this much without a step while nobody watched
+_TOLD_NS: Final = SECOND  # a smaller step is recorded, not logged
+_STALL_NS: Final = 5 * SECOND  # the loop never blocks: if a turn is later than this, the process did not run
+_RESTART_NS: Final = 90 * SECOND  # a pass runs every minute
+_EVERY_NS: Final = SECOND  # at most one note per second, however often the clock is set
 _AGAIN_NS: Final = 10 * SECOND
 _TELL_EVERY_NS: Final = 600 * SECOND
 
 
 @dataclass(slots=True)
 class ClockWatch(Part):
-    """What it cannot do it says once; then (b) and (c) are what they are without a daemon."""
+    """Logs once what it cannot do; (b) and (c) then hold as they do without a daemon."""
 
     root: str
     log: Log
     _timer: ClockSet | None = None
     _note: ClockNote = field(default_factory=ClockNote)
     _begun: bool = False
-    _next_ns: int | None = 0  # when to begin; then, when to look again at a timer that has just told of a step
-    _again_ns: int | None = None  # when to try again to write the note
-    _told_ns: dict[LogEvent, int] = field(default_factory=dict)  # when a line was last said
+    _next_ns: int | None = 0  # when to start; later, when to check a timer that has just reported a step
+    _again_ns: int | None = None  # when to retry writing the note
+    _told_ns: dict[LogEvent, int] = field(default_factory=dict)  # when each event was last logged
 
     def descriptors(self) -> tuple[list[int], list[int]]:
-        """What to wait for, to read and to write."""
+        """Descriptors to wait for: (readers, writers)."""
         return ([self._timer.fileno()] if self._timer is not None and self._next_ns is None else []), []
 
     @property
     def due_ns(self) -> int | None:
-        """When to be run though nothing is ready."""
+        """When to run although no descriptor is ready."""
         return earliest(self._next_ns, self._again_ns)
 
     def run(self, ready: frozenset[int]) -> None:
-        """Note it where the clock was set."""
+        """Check whether the clock was set, and record it."""
         del ready
         now = clock()
         if not self._begun:
@@ -65,16 +65,16 @@ class ClockWatch(Part):
             self._write(now)
 
     def noted(self) -> ClockNote:
-        """What has been seen, for a pass that is begun now: it need not find the note, which anybody may have removed.
+        """What has been seen, for a pass that starts now: the pass need not read the note, which may have been removed.
 
-        For `clean` it is written anew.
+        The note is also written again, for `clean`.
         """
         if self._begun and read_clock(find_node(self.root)) != self._note:
             self._write(clock())
         return self._note
 
     def turned(self, before: Clock, now: Clock, wait_s: float) -> None:
-        """A turn of the loop is over, in which it wanted to wait for so long. What took much longer did not run."""
+        """The loop has finished a turn that was to wait `wait_s`. If it took far longer, the process did not run."""
         took_ns = (now.boottime_ns - now.asleep_ns) - (before.boottime_ns - before.asleep_ns)
         if took_ns > wait_s * SECOND + _STALL_NS:
             self._note = replace(self._note, stalled_ns=self._note.stalled_ns + took_ns)
@@ -87,7 +87,7 @@ class ClockWatch(Part):
             )
 
     def close(self, patience_s: float) -> None:
-        """Leave to the next one by how much the clocks differ now."""
+        """Record the present offset of the clocks for the next daemon."""
         del patience_s
         if self._timer is not None:
             self._timer.close()
@@ -106,7 +106,7 @@ class ClockWatch(Part):
                 then="two clock steps that cancel each other out are not detected",
             )
         before = read_clock(find_node(self.root))
-        if isinstance(before, Unknown):  # which may have said anything
+        if isinstance(before, Unknown):  # the unreadable note may have said anything
             self._note = ClockNote(now.boottime_ns, _offset_ns(now), now.boottime_ns)
         elif before is None:
             self._note = ClockNote(offset_ns=_offset_ns(now))
@@ -118,8 +118,10 @@ class ClockWatch(Part):
         self._write(now)
 
     def _unwatched_ns(self, now: Clock) -> int:
-        """For how long nobody has looked, where that is longer than a restart takes: systemd ends a daemon that stood
-        still before it could say so."""
+        """For how long nobody has watched, if longer than a restart takes.
+
+        systemd may have killed a stopped daemon before it could record the time itself.
+        """
         seen = known(read_observations(find_node(self.root)))
         gap_ns = now.boottime_ns - max((observation.last_ns for observation in seen), default=now.boottime_ns)
         return gap_ns if gap_ns > _RESTART_NS else 0
@@ -139,7 +141,7 @@ class ClockWatch(Part):
     def _write(self, now: Clock) -> None:
         node = find_node(self.root)
         if isinstance(node.boot_id, Unknown):
-            return  # then nothing is judged either
+            return  # nothing is judged then either
         try:
             write_clock(node, self._note)
             self._again_ns = None

@@ -1,4 +1,4 @@
-"""What the daemon's loop asks of each of its parts, and what a part tells of itself."""
+"""The interface between the daemon's loop and its components."""
 
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -8,41 +8,41 @@ from janitor.report.metrics import Family
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`ill`: why whoever supervises us should start us anew; `unready`: why the node is not being looked after yet."""
+    """`ill`: why a supervisor should restart the daemon; `unready`: why the node is not looked after yet."""
 
     ill: str = ""
     unready: str = ""
-    problem: str = ""  # what went wrong last, for people; "" for nothing
+    problem: str = ""  # the last failure, for people; "" if none
 
 
 class Part(Protocol):
-    """One thing that the loop drives. Making one does nothing yet; `run` must not wait for anything.
+    """A component that the loop drives. The constructor does nothing yet; `run` must not block.
 
-    A part that has not been run, or was ended, still has metrics and a health.
+    A component that has not run yet or has ended still has metrics and a health.
     """
 
     def descriptors(self) -> tuple[list[int], list[int]]:
-        """What to wait for, to read and to write."""
+        """Descriptors to wait for: (readers, writers)."""
 
     @property
     def due_ns(self) -> int | None:
-        """When to run it though nothing is ready, on CLOCK_BOOTTIME; None for never."""
+        """When to run it although no descriptor is ready, on CLOCK_BOOTTIME; None for never."""
 
     def run(self, ready: frozenset[int]) -> None:
         """Do what is due."""
 
     def close(self, patience_s: float) -> None:
-        """Put in order what has to be, and stop."""
+        """Finish what must be finished within `patience_s`, and stop."""
 
     def metrics(self) -> tuple[Family, ...]:
-        """Its metrics, now."""
+        """The current metrics."""
         return ()
 
     def health(self, awake_ns: int) -> Health:
-        """How it is; `awake_ns`: since when the loop has run without a suspension (CLOCK_BOOTTIME)."""
+        """The current health. `awake_ns`: since when the loop has run without a suspension (CLOCK_BOOTTIME)."""
         del awake_ns
         return Health()
 
     def take_over(self, before: Self) -> None:
-        """Know what another one has known that had to be ended."""
+        """Take over the state of a predecessor that was ended."""
         del before

@@ -1,4 +1,4 @@
-"""What the daemon shows of itself and its node: the answers behind its port."""
+"""What the daemon shows on its port."""
 
 import html
 from collections.abc import Callable
@@ -18,21 +18,21 @@ _EMPTY: Final = "<!doctype html><html lang=en><meta charset=utf-8><title>janitor
 
 
 class Endpoints(Server, Part):
-    """The daemon's part that answers requests."""
+    """The component that answers requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What is known of the node, for people."""
+    """What is known about the node, for people."""
 
-    looked: Looked | None = None  # the last pass that came to its end
-    age_s: float | None = None  # since a pass last looked at all, whatever the wall clock has done since
-    leases: bool = False  # whether they are looked after
-    watched: int | None = None  # policy rules; None where and while none can be watched
+    looked: Looked | None = None  # the last full pass
+    age_s: float | None = None  # since the last full pass, independent of the wall clock
+    leases: bool = False  # leases are looked after
+    watched: int | None = None  # policy rules; None if none can be watched
 
 
 def log_server(event: ServerEvent, log: Log) -> None:
-    """Write down what has happened to the server."""
+    """Log an event of the server."""
     match event:
         case Listening():
             log(LogEvent.LISTENING, address=event.address)
@@ -44,7 +44,7 @@ def log_server(event: ServerEvent, log: Log) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Reads what the parts know; changes nothing."""
+    """Answers requests from what the components know; changes nothing."""
 
     overview: Callable[[], Overview]
     metrics: Callable[[], tuple[Family, ...]]

@@ -1,4 +1,4 @@
-"""The daemon's part that keeps new leases durable: it supervises the process that syncs them (host/cni/durable.py)."""
+"""The component that keeps new leases durable: it supervises the process that syncs them (host/cni/durable.py)."""
 
 import signal
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _WELL_NS: Final = 60 * SECOND
 
 @dataclass(slots=True)
 class Syncing(Part):
-    """Keeps one process running. What it could not do is said once."""
+    """Keeps one process running. Failures are logged."""
 
     root: str
     data_dirs: tuple[str, ...]
@@ -30,19 +30,19 @@ class Syncing(Part):
     seconds: float = 0.0
     _worker: Worker = field(default_factory=lambda: Worker(signal.SIGKILL))
     _retry: Retry = field(default_factory=lambda: Retry(1, _LONGEST_WAIT_S))
-    _next_ns: int = 0  # when to start it, while none is at work
+    _next_ns: int = 0  # when to start it, while it is not running
 
     def descriptors(self) -> tuple[list[int], list[int]]:
-        """What to wait for, to read and to write."""
+        """Descriptors to wait for: (readers, writers)."""
         return self._worker.descriptors()
 
     @property
     def due_ns(self) -> int | None:
-        """When to be run though nothing is ready."""
+        """When to run although no descriptor is ready."""
         return self._worker.due_ns if self._worker.busy else self._next_ns
 
     def run(self, ready: frozenset[int]) -> None:
-        """Take in what the process says, and start one where there is none."""
+        """Read the process's output; start a process if there is none."""
         del ready
         if not self._worker.busy:
             if is_due(self._next_ns, clock().boottime_ns):
@@ -55,7 +55,7 @@ class Syncing(Part):
             self._ended(ended)
 
     def close(self, patience_s: float) -> None:
-        """End the process; it has nothing to put in order."""
+        """End the process; it has nothing to clean up."""
         del patience_s
         self._worker.end(0.05)
 
@@ -64,7 +64,7 @@ class Syncing(Part):
         return pass_metrics.synced(self.files, self.seconds)
 
     def take_over(self, before: Self) -> None:
-        """Go on counting."""
+        """Continue the predecessor's counts."""
         self.files, self.seconds = before.files, before.seconds
 
     def _start(self) -> None:

@@ -1,7 +1,7 @@
-"""One pass of the daemon over the leases: look, carry out what is allowed, and say how the node is then.
+"""One pass of the daemon over the leases: look, do what is allowed, and report the resulting state.
 
-Runs in a process of its own (host/worker.py). While it only looks, SIGTERM ends it at once: there is nothing to be put
-in order. Once it changes something, SIGTERM ends it after the batch at hand; a kill is what the journal is for.
+Runs in a process of its own (host/worker.py). While it only looks, SIGTERM ends it at once: there is nothing to clean
+up. While it makes changes, SIGTERM ends it after the current batch; the journal covers a kill.
 """
 
 import signal
@@ -43,28 +43,28 @@ _NOT_CARRIED_OUT: Final = {
     "discard": LogEvent.CACHE_ENTRY_NOT_DISCARDED,
     "reserve": LogEvent.LEASE_NOT_RESERVED,
 }
-"""By the kind of the action."""
+"""By kind of action."""
 
 _Acted = Callable[[str, Action, bool, Reason | None], None]
-"""Tells what became of an action of a pass: acted(pass_id, action, done, detail)."""
+"""Reports the outcome of an action: acted(pass_id, action, done, detail)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do. `tidy`: bring what was cut short to an end, and drop old passes."""
+    """What a pass has to do. `tidy`: also complete interrupted actions and drop old passes."""
 
     options: Options
     policy: Policy
     keep_days: float
     tidy: bool
-    postponed: frozenset[str] = frozenset()  # keys of actions that are not to be tried yet
-    fingerprint: Fingerprint = field(default_factory=Fingerprint)  # of the pass before
+    postponed: frozenset[str] = frozenset()  # keys of actions that must not be tried yet
+    fingerprint: Fingerprint = field(default_factory=Fingerprint)  # from the previous pass
 
 
 def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
-    """One pass from beginning to end; tells each action once it is written down, and at last what there is now.
+    """One complete pass. Reports each action once it is in the journal, and finally the state of the node.
 
-    If the pass before saw everything and had nothing to do or to wait for, and the fingerprint has not changed since,
+    If the previous pass saw everything and had nothing to do or to wait for, and the fingerprint has not changed since,
     this pass ends after the fingerprint check.
     """
     began = clock()
@@ -96,7 +96,7 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
 
 
 def _fingerprint(now: Look, before: Fingerprint, digest: str) -> Fingerprint:
-    """For the next pass. The digest is from before the look: what changed meanwhile shows as a change."""
+    """The fingerprint for the next pass. The digest is from before the look, so a change during the look shows."""
     try:
         there = places(now.evidence)
     except OSError:
@@ -122,7 +122,7 @@ def _texts(fields: dict[str, object]) -> dict[str, str]:
 
 
 def _alone(order: Order, held: ExitStack, log: Log) -> Callable[[], Reason | None] | None:
-    """Whether this pass may change something; where not, None, and it looks all the same."""
+    """The lock that allows changes, as a check that it is still held. None: the pass may only look."""
     try:
         return held.enter_context(only_janitor(order.options.root, DAEMON))
     except Busy as busy:
@@ -142,7 +142,7 @@ def _look(order: Order, note: bool, log: Log) -> Look:
 
 @dataclass(slots=True)
 class _Act:
-    """The changing part of a pass. `still` says why we are not the only janitor any more."""
+    """The changing part of a pass. `still` returns why the lock is lost, or None."""
 
     order: Order
     log: Log
@@ -152,7 +152,7 @@ class _Act:
     settled: bool = False
 
     def act(self, now: Look) -> bool:
-        """Do what is planned, and keep the journal tidy. Whether anything was tried, to its end."""
+        """Carry out the plan and tidy the journal. True if anything was tried and the pass was not stopped."""
         signal.signal(signal.SIGTERM, lambda number, _: self.asked.append(number))
         node = find_node(self.order.options.root)
         journal = Journal(node.root)
@@ -190,7 +190,7 @@ class _Act:
             )
         left, tried, stopped = 0, False, None
         for outcome in work:
-            if not outcome.tried:  # which is no refusal
+            if not outcome.tried:  # not a refusal
                 left, stopped = left + 1, outcome.detail
                 continue
             self.acted(context.pass_id, outcome.action, outcome.event == "done", outcome.detail)
@@ -211,13 +211,13 @@ class _Act:
 
 
 def _untold(node: Node, journal: Journal) -> list[Entry]:
-    """What the last pass did and nobody has logged: its daemon was killed, or the pass itself."""
+    """What the last pass did and nobody logged, because its daemon or the pass itself was killed."""
     pass_id, told = state.read_log_cursor(node)
     return [e for e in journal.entries.values() if e.pass_id == pass_id and e.state == "done"][told:]
 
 
 def _only_tell(node: Node, log: Log, acted: _Acted) -> bool:
-    """For a pass that changes nothing: the journal is read, and what was cut short stays so. Whether all is told."""
+    """For a pass that changes nothing: only reads the journal; interrupted actions stay so. True if all was logged."""
     if not state.read_log_cursor(node)[0]:
         return False
     journal = Journal(node.root)
@@ -242,7 +242,7 @@ def _tell(untold: list[Entry], acted: _Acted) -> None:
 def _looked(now: Look, began_ns: int, *, settled: bool, fingerprint: Fingerprint) -> Looked:
     report = make_report(now.evidence, now.diagnosis)
     wall = clock().realtime_ns
-    # By a clock that was set back since, a lease is not yet written: it is at least as old as it has been watched.
+    # If the clock was set back, a lease seems to lie in the future: it is at least as old as it has been watched.
     watched = {o.file: now.evidence.finished.boottime_ns - o.first_ns for o in known(now.evidence.observations)}
     ages = [
         max(wall - lease.file.mtime_ns, watched.get(identity_of(f"{lease.directory}/{lease.address}", lease.file), 0))
@@ -250,7 +250,7 @@ def _looked(now: Look, began_ns: int, *, settled: bool, fingerprint: Fingerprint
         if lease.verdict in FREEABLE and lease.file is not None
     ]
     numbers = Counter((finding.id, finding.severity) for finding in now.diagnosis.findings)
-    # Whatever could not be seen at all is complained of by SCAN001 and SCAN002.
+    # SCAN001 and SCAN002 already report what could not be seen at all.
     unseen = [text(part.reason) for part in now.judgement.unseen]
     unseen += [
         finding.summary for finding in now.diagnosis.findings if finding.status == "unknown" and finding.id != "SCAN001"

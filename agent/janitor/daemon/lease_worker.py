@@ -1,8 +1,8 @@
-"""The daemon's part that looks after the leases: when a pass is due, the child that makes it, what came of it.
+"""The component that looks after the leases: starts a child process for each pass that is due, and records its result.
 
-A pass takes from a tenth of a second to many seconds, most of them waiting for a runtime; rules are put back within
-milliseconds. So it is a child of its own (host/worker.py): the loop stays one thread that waits for nothing, a pass
-that hangs or is killed for its memory is one failed pass, and whatever a pass has taken of memory is given back.
+A pass takes from a tenth of a second to many seconds, mostly waiting for a runtime, but rules must be restored within
+milliseconds. So a pass is a child process (host/worker.py). The loop stays a single thread that never blocks; a pass
+that hangs or is killed by the OOM killer is one failed pass; and all memory of a pass is freed.
 """
 
 import signal
@@ -29,13 +29,12 @@ _SOONEST_S: Final = 5
 _TIDY_EVERY_S: Final = 86_400
 _MOST_UNCHANGED: Final = 4
 _LOOK_EVERY_S: Final = 300
-"""So many passes in a row may end after a fingerprint check, and none when this time is over: the next full pass sees
-what the check cannot."""
+"""At most so many passes in a row, for at most so long, end after a fingerprint check: it does not see everything."""
 
 
 @dataclass(slots=True)
 class Passing(Part):
-    """`order(tidy, postponed)` says what the next pass is to do."""
+    """`order(tidy, postponed)` returns what the next pass has to do."""
 
     order: Callable[[bool, frozenset[str]], Order]
     interval_s: float
@@ -45,25 +44,25 @@ class Passing(Part):
     _end: Looked | Unchanged | Failed | None = None
     _fingerprint: Fingerprint = field(default_factory=Fingerprint)
     _unchanged: int = 0  # passes in a row that ended after a fingerprint check
-    _next_ns: int = 0  # when the next pass begins, while none is under way
+    _next_ns: int = 0  # when the next pass starts, while none is running
     _retry: Retry = field(default_factory=lambda: Retry(_SOONEST_S, LONGEST_S))
-    _order: Order | None = None  # that of the pass that is under way
-    _tidied_ns: int = 0  # when one last put the journal in order; 0 for not since one has failed
-    _over: Callable[[], None] | None = None  # to be called when the pass that is to end has ended
+    _order: Order | None = None  # of the running pass
+    _tidied_ns: int = 0  # when the journal was last tidied; 0 after a failure
+    _over: Callable[[], None] | None = None  # to be called when the pass that was asked to end has ended
     _refusals: Refusals = field(default_factory=Refusals)
-    _logged: tuple[str, int] = ("", 0)  # the pass whose actions were logged last, and how many
+    _logged: tuple[str, int] = ("", 0)  # the pass whose actions were logged last, and how many were
 
     def descriptors(self) -> tuple[list[int], list[int]]:
-        """What to wait for, to read and to write."""
+        """Descriptors to wait for: (readers, writers)."""
         return self._worker.descriptors()
 
     @property
     def due_ns(self) -> int | None:
-        """When to be run though nothing is ready."""
+        """When to run although no descriptor is ready."""
         return self._worker.due_ns if self._worker.busy else self._next_ns
 
     def soon(self) -> None:
-        """Let the next pass begin now, unless one is under way, and look at all; what was refused is tried again."""
+        """Start a full pass now, unless one is running. Refused actions are tried again."""
         self._fingerprint = Fingerprint()
         self._refusals.try_all(clock().boottime_ns)
         if not self._worker.busy:
@@ -71,12 +70,11 @@ class Passing(Part):
 
     @property
     def ending(self) -> bool:
-        """Whether a pass is under way that was asked to end."""
+        """Whether a running pass was asked to end."""
         return self._over is not None
 
     def end_pass(self, over: Callable[[], None]) -> None:
-        """End the pass that is under way: its order does not hold any more. `over` is called when nothing of it goes
-        on, at once where there is none."""
+        """End the running pass: its order is obsolete. `over` is called when it has ended, at once if none runs."""
         if not self._worker.busy:
             over()
             return
@@ -84,7 +82,7 @@ class Passing(Part):
         self._worker.stop()
 
     def run(self, ready: frozenset[int]) -> None:
-        """Take in what the process says; begin a pass where it is time."""
+        """Read the process's output; start a pass if one is due."""
         del ready
         now = clock().boottime_ns
         if not self._worker.busy:
@@ -101,7 +99,7 @@ class Passing(Part):
             self._finish(ended, now)
 
     def close(self, patience_s: float) -> None:
-        """End the pass that is under way: after the batch at hand, and where that takes too long, at once."""
+        """End the running pass: after its current batch, or at once if that takes longer than `patience_s`."""
         if not self._worker.busy:
             return
         before = self._logged
@@ -121,11 +119,11 @@ class Passing(Part):
         return self.record.metrics(self.interval_s)
 
     def health(self, awake_ns: int) -> Health:
-        """Whether passes come to their end."""
+        """Whether passes complete."""
         return self.record.health(self.interval_s, awake_ns)
 
     def take_over(self, before: Self) -> None:
-        """Know what another one has known that had to be ended."""
+        """Take over the state of a predecessor that was ended."""
         self.record, self._tidied_ns = before.record, before._tidied_ns
         self._refusals, self._logged = before._refusals, before._logged
 
@@ -150,14 +148,14 @@ class Passing(Part):
 
         try:
             self._worker.start(work)
-        except OSError as error:  # no descriptor or no process to be had: for now, as a rule
+        except OSError as error:  # out of descriptors or processes, usually only for a while
             self._failed(clock().boottime_ns, f"cannot start its process: {describe_os_error(error)}")
 
     def _heard(self, data: bytes) -> None:
         try:
             line = decode(data)
         except ValueError:
-            return  # cut off by a kill
+            return  # truncated by a kill
         if not isinstance(line, LogLine):
             self._end = line
         elif line.event.action is not None:
@@ -170,7 +168,7 @@ class Passing(Part):
             self.log(line.event, **line.fields)
 
     def _note_told(self, action_records: tuple[str, int] | None) -> None:
-        """For the daemon after this one, should this one be killed; None where there is nothing left to be told."""
+        """Record for the next daemon what was logged, in case this one is killed; None if nothing is left to log."""
         node = find_node(self._order.options.root if self._order is not None else "/")
         try:
             if action_records is None:
@@ -178,7 +176,7 @@ class Passing(Part):
             elif action_records[0] and isinstance(node.boot_id, str):
                 state.write_log_cursor(node, *action_records)
         except OSError:
-            pass  # then some actions may be logged twice
+            pass  # some actions may be logged twice
 
     def _finish(self, ended: Ended, now: int) -> None:
         if isinstance(self._end, Looked | Unchanged):
@@ -189,7 +187,7 @@ class Passing(Part):
             self._unchanged += 1
             self.record.unchanged(now)
         else:
-            self._tidied_ns = 0  # what it left behind is seen to by the next
+            self._tidied_ns = 0  # the next pass completes what this one left
         if self._over is not None:
             over, self._over, self._next_ns = self._over, None, now
             over()

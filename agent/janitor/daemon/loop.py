@@ -1,10 +1,10 @@
-"""The daemon's loop: one thread that waits for its parts' descriptors, a timer and the signals, and for nothing else.
+"""The daemon's loop: one thread that waits only for its components' descriptors, a timer and signals.
 
-What takes long is not done here: a pass over the leases and the syncing of new ones are processes of their own
-(passing.py, syncing.py), so a deleted rule is put back at once whatever else goes on, and SIGTERM is obeyed within a
-second: a pass that only looks is ended, one that changes something ends after the batch at hand or is killed, which
-its journal allows for. The loop ends when it is told to, and for nothing that a node can do to it: a part that fails is
-said to have failed, and begun anew a little later, while the others go on.
+Slow work is not done here. A lease pass and the syncing of new leases are processes of their own (lease_worker.py,
+fsync_worker.py), so a deleted rule is restored at once, and SIGTERM takes effect within a second: a pass that only
+looks is ended; one that makes changes ends after its current batch or is killed, which its journal covers. The loop
+ends only on a signal, whatever happens on the node: a component that fails is logged and restarted a little later,
+while the others go on.
 """
 
 import gc
@@ -43,21 +43,21 @@ from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family
 
 _LONGEST_WAIT_S: Final = 5.0
-"""What freezes it for no longer than it meant to wait anyhow shows nowhere, and is counted as watching."""
+"""A freeze no longer than the loop's own wait is not detected, and counts as watching."""
 _CHORES_S: Final = 60.0
 _ASLEEP_S: Final = 90
-"""A round that took longer than it ever waits: the machine was suspended, or this process stopped."""
+"""A turn longer than this exceeds every wait of the loop: the machine was suspended, or this process stopped."""
 _ORDERED: Final = {"options", "policy", "keep_days"}
-"""What a pass over the leases is ordered to do: a change ends the one that is under way."""
+"""The settings that a lease pass depends on: a change ends the running pass."""
 
 
 class Daemon:
-    """All of it. `read` reads the settings anew; SettingsError where they cannot be used."""
+    """The whole daemon. `read` reads the settings again; SettingsError if they are invalid."""
 
     def __init__(
         self, settings: Settings, read: Callable[[], Settings], log: Log, dropped: Counter[str] | None = None
     ) -> None:
-        """`dropped` counts the lines that `log` could not write."""
+        """`dropped` counts the log lines that `log` could not write."""
         self.settings = settings
         self._dropped = Counter() if dropped is None else dropped
         self._read = read
@@ -70,7 +70,7 @@ class Daemon:
             lambda: mode(self.settings),
             lambda: tuple(self._reporter.action_records),
         )
-        # The clock before the passes that read its note.
+        # The clock comes before the passes that read its note.
         self._clock = Slot("clock", self._clock_watch, lambda: self.settings.leases)
         self._rules = Slot("rules", self._keeping, lambda: self.settings.rules, frozenset({"options", "repair_rules"}))
         self._leases = Slot("leases", self._passing, lambda: self.settings.leases)
@@ -87,11 +87,11 @@ class Daemon:
         self._round = clock()
         self._began_ns = self._round.boottime_ns
         self._chores_ns = 0
-        self._shown_ns = 0  # the end of the pass whose figures the status and the textfile have
+        self._shown_ns = 0  # end of the pass that the status and the textfile show
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT."""
-        gc.freeze()  # what is there now stays, and stays shared with the children
+        """Run until SIGTERM or SIGINT."""
+        gc.freeze()  # keep present objects out of garbage collection, and their pages shared with the children
         with Signals() as signals:
             try:
                 while not self._told_to_end(signals):
@@ -107,14 +107,14 @@ class Daemon:
         self._stop_unless_sole()
         if not self._sole.held and clock().boottime_ns >= self._sole.due_ns:
             self._start()
-        self._run_parts(frozenset())  # whatever is due, or has just been made
+        self._run_parts(frozenset())  # what is due, or has just been created
         self._chores()
         ready = self._wait(signals)
         self._stop_unless_sole()
         self._run_parts(ready)
 
     def _wait(self, signals: Signals) -> frozenset[int]:
-        """Until a signal comes, a part's descriptor is ready or something is due; which descriptors those are."""
+        """Wait for a signal, a ready descriptor or a due time. Returns the ready descriptors."""
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         readers, writers = self._parts.descriptors()
@@ -124,16 +124,16 @@ class Daemon:
             poll.register(fd, select.POLLOUT)
         dues = [*self._parts.dues_ns(), self._chores_ns, *([] if self._sole.held else [self._sole.due_ns])]
         wait_s = min(max((min(dues) - clock().boottime_ns) / SECOND, 0), _LONGEST_WAIT_S)
-        self._turned(0)  # before a pass that was just begun has come to its judgement
+        self._turned(0)  # before the judgement of a pass that was just started
         ready = poll.poll(math.ceil(1000 * wait_s))
         self._turned(wait_s)
         return frozenset(fd for fd, _ in ready if fd != signals.fileno())
 
     def _turned(self, wait_s: float) -> None:
-        """Half a turn is over, in which the loop wanted to wait for so long."""
+        """Half a turn has passed, in which the loop meant to wait `wait_s`."""
         before, self._round = self._round, clock()
         if self._round.boottime_ns - before.boottime_ns > _ASLEEP_S * SECOND:
-            self._began_ns = self._round.boottime_ns  # what did not happen meanwhile is nobody's fault
+            self._began_ns = self._round.boottime_ns  # no component was late: none could run
         if watch := self._clock.part:
             watch.turned(before, self._round, wait_s)
 
@@ -150,20 +150,20 @@ class Daemon:
             self._reload()
         return False
 
-    # Beginning and end of the parts.
+    # Start and end of the components.
 
     def _stop_unless_sole(self) -> None:
-        """Whoever removes our lock lets a second daemon begin."""
+        """Stop if the lock is lost: somebody who removes its file lets a second daemon start."""
         if not self._sole.still():
             self._parts.end_all()
 
     def _start(self) -> None:
-        """Begin, if this is the only daemon on the node, whatever carries the other one."""
+        """Start, unless another daemon (a unit, a pod, one started by hand) has the node's lock."""
         if not self._sole.take():
             if self._sole.another:
-                self._http.end(self.log)  # the other one shows itself
+                self._http.end(self.log)  # the other daemon answers requests
             else:
-                self._http.begin(self.log)  # nobody else is at work: whoever asks is to be told why this one is not
+                self._http.begin(self.log)  # no other daemon is at work: requests must be told why this one is not
             return
         self._begin()
         self._run_parts(frozenset())
@@ -202,7 +202,7 @@ class Daemon:
         self._sole.close()
 
     def _reload(self) -> None:
-        """Read the settings again, and begin anew what they change. Where they cannot be used, the old ones stay."""
+        """Read the settings again, and restart the components that they change. Invalid settings are not applied."""
         reloading()
         try:
             new = self._read()
@@ -222,7 +222,7 @@ class Daemon:
             leases.interval_s = new.interval_s
             leases.soon()
             if changed & _ORDERED or leases.ending:
-                # Nothing is done any more by the old order once it is said that the new one is in force.
+                # Once the new settings are logged as in force, nothing may still be done by the old order.
                 leases.end_pass(self._in_force)
                 if leases.ending:
                     self.log(LogEvent.CONFIGURATION_CHANGES, then="it takes effect when the running pass has ended")
@@ -247,24 +247,24 @@ class Daemon:
 
     def _order(self, tidy: bool, postponed: frozenset[str]) -> Order:
         wanted = self.settings
-        tidy = tidy and wanted.policy.about("LEASE")  # who only observes leaves quarantine and journal alone
+        tidy = tidy and wanted.policy.about("LEASE")  # a daemon that only observes leaves quarantine and journal alone
         watch = self._clock.part
         where = replace(wanted.options, clocks=watch.noted() if watch is not None else None)
         return Order(where, wanted.policy, wanted.keep_days, tidy, postponed)
 
-    # What is said and shown.
+    # Reports.
 
     def metrics(self) -> tuple[Family, ...]:
-        """All there are, now."""
+        """All current metrics."""
         return (*metrics(self._reporter.missing_privileges, self._dropped["lines"]), *self._parts.metrics())
 
     def health(self) -> Health:
-        """How the daemon is, now."""
+        """The current health of the daemon."""
         idle = "" if self._sole.held else self._sole.why
         return health(self._parts.healths(self._began_ns), self._reporter.missing_privileges, idle)
 
     def overview(self) -> Overview:
-        """What is known of the node, now."""
+        """What is currently known about the node."""
         leases, rules = self._leases.known(), self._rules.known()
         record = leases.record if leases is not None else PassRecord()
         age_s = (clock().boottime_ns - record.looked_ns) / SECOND if record.looked_ns else None
@@ -273,7 +273,7 @@ class Daemon:
         return Overview(record.looked, age_s, leases is not None, watched)
 
     def _chores(self) -> None:
-        """The watchdog and the status, once in a while and after each pass; then the textfile is written anew."""
+        """The watchdog and the status, periodically and after each pass; after a pass also the textfile."""
         now, leases = clock().boottime_ns, self._leases.part
         ended_ns = leases.record.ended_ns if leases is not None else 0
         news = ended_ns > self._shown_ns

@@ -1,4 +1,4 @@
-"""What the passes over the leases have seen and done, as the daemon knows it. It outlives the part that makes them."""
+"""What the lease passes saw and did, as the daemon knows it. It outlives the component that runs them."""
 
 import math
 from collections import Counter, deque
@@ -17,26 +17,26 @@ from janitor.report.metrics import Family, actions
 from janitor.report.pass_lines import Looked
 
 LONGEST_S: Final = 300
-"""A pass that takes longer is ended."""
+"""A pass that takes longer, in seconds, is ended."""
 _SAMPLES: Final = 720
 
 
 @dataclass(slots=True)
 class PassRecord:
-    """Changed by passing.py alone."""
+    """Changed only by lease_worker.py."""
 
     looked: Looked | None = None
-    problem: str = ""  # why the last pass came to no end; "" after one that did
-    ended_ns: int = 0  # when a pass last came to its end, on CLOCK_BOOTTIME
-    looked_ns: int = 0  # and when a full one did
-    complete_at: float = 0.0  # since the epoch: when one last saw everything
+    problem: str = ""  # why the last pass failed; "" if it did not
+    ended_ns: int = 0  # when a pass last completed, on CLOCK_BOOTTIME
+    looked_ns: int = 0  # when a full pass last completed
+    complete_at: float = 0.0  # since the epoch: the last pass that saw everything
     results: Counter[str] = field(default_factory=Counter)  # complete, incomplete, unchanged, failed
-    done: Counter[LogEvent] = field(default_factory=Counter)  # the actions that were carried out
+    done: Counter[LogEvent] = field(default_factory=Counter)  # actions that were carried out
     free: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
-    _logged: tuple[object, ...] = ()  # what the last line about a pass was made from
+    _logged: tuple[object, ...] = ()  # what the last log line about a pass was made from
 
     def failed(self, why: str) -> None:
-        """A pass came to no end."""
+        """A pass failed."""
         self.results["failed"] += 1
         self.problem = why
 
@@ -62,7 +62,7 @@ class PassRecord:
         self._logged = logged
 
     def forecasts(self) -> dict[tuple[str, str], float]:
-        """By network and data directory: seconds until nothing is free."""
+        """Seconds until no address is free, by network and data directory."""
         return {key: exhaustion_s(samples) for key, samples in self.free.items()}
 
     def metrics(self, interval_s: float) -> tuple[Family, ...]:
@@ -74,7 +74,7 @@ class PassRecord:
         )
 
     def health(self, interval_s: float, awake_ns: int) -> Health:
-        """Ill is only who does not come to an end with any pass: a runtime that is away is no reason to start anew."""
+        """Ill only if no pass completes: an unreachable runtime is no reason for a restart."""
         since_s = (clock().boottime_ns - max(self.ended_ns, awake_ns)) / SECOND
         late = since_s > max(3 * interval_s, 2 * LONGEST_S)
         return Health(
@@ -90,7 +90,7 @@ class PassRecord:
                 samples.append((now_ns / SECOND, network.free))
 
     def _log_pass(self, looked: Looked, log: Log) -> None:
-        """One line when something is different from the last pass; every minute the same is no news."""
+        """Log a pass only if it differs from the last one."""
         verdicts: Counter[str] = Counter()
         for network in looked.networks:
             verdicts.update({verdict.value: number for verdict, number in network.verdicts.items()})

@@ -1,4 +1,4 @@
-"""What the daemon reports of itself: its log, its latest actions for the page, and systemd's status line."""
+"""What the daemon reports about itself: its log, its latest actions for the page, and systemd's status line."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -15,35 +15,35 @@ _ACTIONS: Final = 100
 
 @dataclass(slots=True)
 class Reporter:
-    """Writes to `sink`, and says nothing twice that goes on."""
+    """Writes to `sink`; a continuing condition is reported only once."""
 
     sink: Log
-    action_records: deque[ActionRecord] = field(default_factory=lambda: deque(maxlen=_ACTIONS))  # the last first
-    missing_privileges: tuple[MissingPrivilege, ...] = ()  # what is missing of rights and of the node
+    action_records: deque[ActionRecord] = field(default_factory=lambda: deque(maxlen=_ACTIONS))  # newest first
+    missing_privileges: tuple[MissingPrivilege, ...] = ()  # missing privileges and mounts
     watchdog_s: float | None = field(default_factory=watchdog_s)
     _status: str = ""
 
     def log(self, event: LogEvent, /, **fields: object) -> None:
-        """A line of the log; an action is kept for the page."""
+        """Write a log line; actions are also kept for the page."""
         self.sink(event, **fields)
         done = action_record(clock().realtime_ns / 1e9, event, fields)
         if done is not None:
             self.action_records.appendleft(done)
 
     def missing(self, missing_privileges: tuple[MissingPrivilege, ...]) -> None:
-        """This much is missing now."""
+        """Update what is missing, and log what is new."""
         before, self.missing_privileges = self.missing_privileges, missing_privileges
         for missing_privilege in missing_privileges:
             if missing_privilege not in before:
                 self.log(LogEvent.MISSING, what=missing_privilege.what, why=missing_privilege.why)
 
     def alive(self) -> None:
-        """Satisfy systemd's watchdog, where it has one."""
+        """Notify systemd's watchdog, if it has one."""
         if self.watchdog_s:
             notify(WATCHDOG="1")
 
     def status(self, words: str) -> None:
-        """The line for systemctl status."""
+        """Set the status line of `systemctl status`."""
         if words != self._status:
             notify(STATUS=words)
             self._status = words

@@ -1,8 +1,8 @@
-"""Keeps the policy rules: watches them, says who deleted one, and has put back what systemd-networkd has deleted.
+"""Keeps the policy rules: watches them, finds out who deleted one, and has those restored that systemd-networkd
+deleted.
 
-What there should be is in core/rules/mirror.py, putting it back in restoring.py, and what nobody was seen to delete is
-judged in unattributed.py. One object, driven by a loop: call `readable` when its socket is, and `tick` when `due_ns`
-has come.
+core/rules/mirror.py knows which rules should exist, rule_restorer.py restores them, and unattributed.py judges
+deletions that nobody saw. A loop drives the one object: call `readable` when its socket is, and `tick` at `due_ns`.
 """
 
 import select
@@ -31,9 +31,9 @@ from janitor.host.rule_owners import Owners
 from janitor.report.events import Log, LogEvent
 
 QUIET_S: Final = 0.001
-"""networkd deletes one rule after the other within a millisecond; put back together, they keep their order."""
+"""networkd deletes its victims within a millisecond of each other; restored together, they keep their order."""
 BURST_S: Final = 0.01
-"""The longest that a burst is waited out."""
+"""The longest wait for the end of a burst."""
 SUSPECT_NS: Final = 100_000_000
 RESYNC_NS: Final = 60 * SECOND
 _ATTEMPTS: Final = 5
@@ -41,7 +41,7 @@ _ATTEMPTS: Final = 5
 
 @dataclass(slots=True)
 class RuleKeeper:
-    """The rules of one network namespace. Its hands and its judge work on the same memory."""
+    """The rules of one network namespace. `restoring` and `unattributed` work on the same memory."""
 
     place: mirror_note.Place
     socket: RuleSocket
@@ -54,21 +54,21 @@ class RuleKeeper:
     unattributed: Unattributed = field(init=False)
     restoring: Restoring = field(init=False)
     _rule_log: RuleLog = field(init=False)
-    _check_ns: int | None = None  # when to compare with the kernel on account of a deletion
-    _resync_ns: int = 0  # when to do so whatever happens
-    _save_ns: int | None = None  # when to write the mirror down; None where nothing is new
+    _check_ns: int | None = None  # when to compare with the kernel because of a deletion
+    _resync_ns: int = 0  # when to compare in any case
+    _save_ns: int | None = None  # when to save the mirror; None if nothing is new
     _missed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Those who work for it."""
+        """Create the helper objects."""
         self.doubt, self._rule_log = Doubt(self.log), RuleLog(self.log)
         self.unattributed = Unattributed(self.memory, self.owners, self.who, self.doubt, self.log)
         self.restoring = Restoring(self.memory, self.socket, self.owners, self.doubt, self.log, self.observe_only)
 
-    # Beginning and end.
+    # Start and end.
 
     def start(self) -> None:
-        """Learn what is there, and look at what has happened since an earlier janitor stopped watching."""
+        """Learn the present rules, and judge what has happened since an earlier janitor stopped watching."""
         if self.owners.blind:
             then = "deletions are judged by which rules are gone and by systemd-networkd's traces"
             self.log(LogEvent.DELETERS_OUT_OF_SIGHT, why="no host PID namespace", then=then)
@@ -79,23 +79,23 @@ class RuleKeeper:
         note = self._note()
         if note is not None:
             self.unattributed.go_on_from(note, there)
-            if self.memory.mirror.waiting():  # which is decided on a look that comes after it
+            if self.memory.mirror.waiting():  # decided by a look after this one
                 self._check_ns = clock().boottime_ns + CHECK_NS
         self._resync_ns = clock().boottime_ns + RESYNC_NS
         self._save()
 
     def close(self) -> None:
-        """Write the mirror down, with what is owed, for the next one; and stop watching."""
+        """Save the mirror, with pending rules, for the next daemon; stop watching."""
         self._save()
         self.socket.close()
 
     def last_round(self) -> None:
-        """There may be no next one: put back what is owed, as far as the bounds allow it now."""
+        """Restore what is pending, as far as the limits allow now: there may be no next daemon."""
         if self.memory.mirror.pending_restore():
             self.restoring.restore()
 
     def fileno(self) -> int:
-        """What to select on."""
+        """The descriptor to wait for."""
         return self.socket.fileno()
 
     @property
@@ -104,10 +104,10 @@ class RuleKeeper:
         due_ns = self.memory.mirror.due_ns(clock().boottime_ns) if self._check_ns is None else None
         return earliest(self._resync_ns, self._check_ns, self.doubt.again_ns, self._save_ns, due_ns)
 
-    # Hearing.
+    # Events.
 
     def readable(self) -> None:
-        """Take in what has happened, until a burst of deletions is over, and put back what is owed."""
+        """Read events until a burst of deletions is over, then restore what is pending."""
         began = clock().boottime_ns
         try:
             self._take()
@@ -123,7 +123,7 @@ class RuleKeeper:
             self._restore()
 
     def _take(self) -> bool:
-        """Take in what is there to read; whether there was anything."""
+        """Read all available events. Returns whether there were any."""
         actors: dict[int, Actor] = {}
         anything = False
         for event in self.socket.events():
@@ -165,13 +165,12 @@ class RuleKeeper:
                     self._rule_log.log_rule(rule, LogEvent.RULE_DELETED, by=str(actor), left=kept.left_alone)
         elif (kept := self.memory.mirror.forget(rule)) is not None:
             self.memory.counts.deleted["others"] += 1
-            self._save_ns = now  # a janitor that ends now must not restore it in its next life
+            self._save_ns = now  # a janitor that ends now must not restore it after its restart
             likely = self._likely(actor, kept.profile)
             self._rule_log.log_rule(rule, LogEvent.RULE_DELETED, by=str(actor), likely=likely, left="it stays deleted")
 
     def _likely(self, actor: Actor, profile: Profile) -> str:
-        """Who it was in all likelihood, where all that is known is that the socket is closed: kube-router's lives for
-        one request."""
+        """The likely actor if only a closed socket is known: kube-router opens one per request."""
         maker = self.owners.likely(profile) if actor.kind == "gone" else None
         return str(Actor("process", maker.pid, maker.name)) if maker is not None else ""
 
@@ -180,10 +179,10 @@ class RuleKeeper:
         if check_ns is not None:
             self._check_ns = max(self._check_ns or 0, check_ns)
 
-    # Looking again.
+    # Periodic looks.
 
     def tick(self) -> None:
-        """Whatever is due: the check after a burst, tokens that have come, the regular comparison, the saving."""
+        """Do what is due: a check after a burst, a postponed restoration, the periodic comparison, saving."""
         now = clock().boottime_ns
         compared = is_due(earliest(self._check_ns, self.doubt.again_ns, self._resync_ns), now)
         if compared:
@@ -195,7 +194,7 @@ class RuleKeeper:
         self._save()
 
     def _compare(self, now: int) -> None:
-        """With what the owners of the rules want, and with what the kernel has."""
+        """Compare with what the rules' owners want, and with the kernel."""
         if now >= self._resync_ns:
             self._rule_log.log_untold()
         self._check_ns, self._resync_ns = None, now + RESYNC_NS
@@ -208,7 +207,7 @@ class RuleKeeper:
         self.memory.mirror.close_breakers(now)
 
     def _look(self) -> None:
-        """Look anew at the owners; say it once if a rule of theirs is gone that nobody saw being deleted."""
+        """Look at the owners again; log once each rule of theirs that is gone without a deletion having been seen."""
         self.owners.refresh()
         missed = tuple(gone.rule.words for gone in self.owners.gone())
         for words in set(missed) - set(self._missed):
@@ -222,7 +221,7 @@ class RuleKeeper:
             self.unattributed.compare(there)
 
     def _settled(self) -> tuple[PolicyRule, ...] | None:
-        """The kernel's rules, with no change on its way to us that they do not show yet; None where that never is."""
+        """The kernel's rules, with no unread event that they do not show yet; None if that cannot be achieved."""
         for _ in range(_ATTEMPTS):
             try:
                 self._take()
@@ -237,7 +236,7 @@ class RuleKeeper:
         self._check_ns = clock().boottime_ns + CHECK_NS
         return None
 
-    # What survives us.
+    # State that outlives the process.
 
     def _save(self) -> None:
         try:
@@ -246,7 +245,7 @@ class RuleKeeper:
             self.log(LogEvent.MIRROR_NOT_SAVED, why=describe_os_error(error))
 
     def _note(self) -> mirror_note.Note | None:
-        """What an earlier janitor wrote down in this boot, of this network namespace."""
+        """The note of an earlier janitor from this boot and this network namespace."""
         try:
             return mirror_note.read_here(self.place)
         except ValueError as error:
@@ -257,7 +256,7 @@ class RuleKeeper:
 def start_keeper(
     root: str, proc: Proc, profiles: tuple[Profile, ...], log: Log, *, observe_only: bool = False
 ) -> RuleKeeper:
-    """A keeper at work, for the network namespace of process 1. OSError where the kernel does not let us watch."""
+    """A started keeper for the network namespace of process 1. OSError if the kernel does not allow watching."""
     path = f"{proc.path}/1/ns/net"
     node = node_with(root, proc)
     place = mirror_note.Place(node, Path(path).stat().st_ino)

@@ -1,4 +1,4 @@
-"""Puts back the rules that systemd-networkd has deleted, as far as they are wanted, as core/rules/mirror.py says."""
+"""Restores the rules that systemd-networkd deleted and that are still wanted, following core/rules/mirror.py."""
 
 from dataclasses import dataclass
 
@@ -29,13 +29,13 @@ class Restoring:
     doubt: Doubt
     log: Log
     observe_only: bool
-    _refused: object = None  # what the kernel refused last
-    _postponed_ns: int = 0  # the postponement that was said last
+    _refused: object = None  # the last refusal of the kernel
+    _postponed_ns: int = 0  # the last postponement that was logged
 
     def restore(self) -> int | None:
-        """One round, for what is owed and still wanted as far as is known right now.
+        """One round for the rules that are pending and still wanted, by what is known now.
 
-        Returns when to compare with the kernel, on CLOCK_BOOTTIME; None where nothing was to be done.
+        Returns when to compare with the kernel, on CLOCK_BOOTTIME; None if there was nothing to do.
         """
         now = clock().boottime_ns
         self._forget_unwanted()
@@ -53,7 +53,7 @@ class Restoring:
         return self.memory.mirror.deleted_by_networkd_ns + CHECK_NS
 
     def withdraw(self, now: int) -> None:
-        """Forget what nobody wants any more; what we put back a moment ago on older knowledge goes again."""
+        """Forget rules that are no longer wanted. Those restored a moment ago on older knowledge are removed again."""
         for kept, reasons in self.memory.mirror.unwanted(self._why_not):
             why = "; ".join(texts(reasons))
             self.log(LogEvent.RULE_FORGOTTEN, rule=str(kept.rule), profile=kept.profile.name, why=why)
@@ -61,17 +61,17 @@ class Restoring:
                 self.take_away(kept.rule, why)
 
     def take_away(self, rule: PolicyRule, why: str) -> None:
-        """A rule that we made, and that there must not be any more."""
+        """Remove a rule that janitor made and that must not exist any more."""
         if self._carry_out(Step("remove", rule)):
             self.log(LogEvent.OWN_RULE_REMOVED, rule=str(rule), why=why)
 
     def _forget_unwanted(self) -> None:
-        """Of what is owed; where it cannot be told whether anybody wants a rule, that one waits."""
+        """Forget pending rules that are no longer wanted. A rule waits while that cannot be told."""
         for kept in self.memory.mirror.waiting():
             reasons = (because(Code.ONLY_OBSERVING),) if self.observe_only else self._why_not(kept.owned)
-            # Nothing brings a forgotten rule back, and what was seen before the deletion may be old: an owner that has
-            # just been started anew, with other arguments or another range, has made its rules already. The check that
-            # follows every deletion looks again first.
+            # Forgetting cannot be reversed, and what was seen before the deletion may be old: an owner that was just
+            # restarted with other arguments or another range has already made its rules. The check after every deletion
+            # looks again first.
             old = bool(reasons) and not self.observe_only and self.owners.looked_ns < kept.pending_since_ns
             kept.undecided = old or isinstance(reasons, Unknown)
             if reasons and not kept.undecided and not isinstance(reasons, Unknown):
@@ -82,14 +82,14 @@ class Restoring:
                 )
 
     def _why_not(self, owned: OwnedRule) -> tuple[Reason, ...] | Unknown:
-        """Why nobody wants the rule any more; nothing if somebody does."""
+        """Why the rule is no longer wanted: empty if it is, Unknown if that cannot be told."""
         reasons = self.owners.why_not(owned)
         if isinstance(reasons, Unknown):
             self.doubt.about(reasons)
         return reasons
 
     def _carry_out(self, step: Step) -> bool:
-        """Tell the kernel. False where it refuses, which is said; that somebody was quicker is as good as done."""
+        """Tell the kernel. False if it refuses, which is logged. If somebody was faster, the step counts as done."""
         rule = step.rule
         try:
             if step.do == "remove":
@@ -111,7 +111,7 @@ class Restoring:
         return True
 
     def _is_back(self, rule: PolicyRule) -> None:
-        """Note that it has been made; say so, unless it was only moved behind another one."""
+        """Record the restored rule; log it unless it was only moved behind another one."""
         kept, now = self.memory.mirror.find(rule), clock().boottime_ns
         pending_since_ns = kept.pending_since_ns if kept is not None else 0
         self.memory.mirror.restored(rule, now)

@@ -1,4 +1,4 @@
-"""The daemon's part that keeps the policy rules: a RuleKeeper, begun again whenever it could not go on."""
+"""The component that keeps the policy rules: a RuleKeeper, made again whenever it fails."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,33 +21,33 @@ _LONGEST_WAIT_S: Final = 60
 
 @dataclass(slots=True)
 class Keeping(Part):
-    """`make` gives a keeper at work (OSError), or why there is none. `watching` is told of each beginning."""
+    """`make` returns a started keeper (OSError), or why there is none. `watching` is called after each start."""
 
     make: Callable[[], RuleKeeper | Unknown]
     log: Log
     watching: Callable[[RuleKeeper], None]
     keeper: RuleKeeper | None = None
     counts_before: RuleCounts = field(default_factory=RuleCounts)  # of the last keeper
-    _next_ns: int = 0  # when to begin, while there is no keeper
+    _next_ns: int = 0  # when to start, while there is no keeper
     _retry: Retry = field(default_factory=lambda: Retry(1, _LONGEST_WAIT_S))
-    _problem: object = None  # why there is no keeper, as said last
+    _problem: object = None  # why there is no keeper, as last logged
 
     @property
     def counts(self) -> RuleCounts:
-        """What was restored and deleted, by whom."""
+        """Restorations and deletions."""
         return self.keeper.memory.counts if self.keeper is not None else self.counts_before
 
     def descriptors(self) -> tuple[list[int], list[int]]:
-        """What to wait for, to read and to write."""
+        """Descriptors to wait for: (readers, writers)."""
         return ([self.keeper.fileno()] if self.keeper is not None else []), []
 
     @property
     def due_ns(self) -> int | None:
-        """When to be run though nothing is ready."""
+        """When to run although no descriptor is ready."""
         return self.keeper.due_ns if self.keeper is not None else self._next_ns
 
     def run(self, ready: frozenset[int]) -> None:
-        """Do what is due. OSError never gets out of here: then it is begun anew, a little later each time."""
+        """Do what is due. OSError does not leave this method: the keeper is made again, a little later each time."""
         keeper = self.keeper
         try:
             if keeper is None:
@@ -55,14 +55,14 @@ class Keeping(Part):
                 return
             if keeper.fileno() in ready:
                 keeper.readable()
-            due = keeper.due_ns  # which may be "now": it has to be asked for before the clock
+            due = keeper.due_ns  # may be "now", so read it before the clock
             if is_due(due, clock().boottime_ns):
                 keeper.tick()
         except OSError as error:
             self._broken(os_error_identity(error), describe_os_error(error))
 
     def last_round(self) -> None:
-        """janitor ends: what is owed is put back as far as that may be done now."""
+        """janitor is ending: restore what is pending, as far as the limits allow."""
         if self.keeper is not None:
             try:
                 self.keeper.last_round()
@@ -70,7 +70,7 @@ class Keeping(Part):
                 self.log(LogEvent.RULES_NOT_RESTORED, why=f"{type(error).__name__}: {error}")
 
     def close(self, patience_s: float) -> None:
-        """Write the mirror down and stop. Nothing is put back: who comes next may have been told not to."""
+        """Save the mirror and stop. Nothing is restored: the next daemon may have been told not to."""
         del patience_s
         if self.keeper is not None:
             self.counts_before = self.keeper.memory.counts
@@ -78,7 +78,7 @@ class Keeping(Part):
             self.keeper = None
 
     def metrics(self) -> tuple[Family, ...]:
-        """What was restored and deleted, and what is watched."""
+        """Restorations, deletions, and the number of watched rules."""
         return rule_metrics(self.counts, len(self.keeper.memory.mirror.kept) if self.keeper is not None else None)
 
     def health(self, awake_ns: int) -> Health:
@@ -87,7 +87,7 @@ class Keeping(Part):
         return Health(unready="" if self.keeper is not None else "the policy rules are not watched")
 
     def take_over(self, before: Self) -> None:
-        """Go on counting."""
+        """Continue the predecessor's counts."""
         self.counts_before = before.counts
 
     def _begin(self) -> None:

@@ -1,4 +1,4 @@
-"""Being the only daemon of a node: the lock, waiting for it, and noticing that it was taken away."""
+"""Being the only daemon of a node: taking the lock, waiting for it, and noticing its loss."""
 
 import os
 from collections.abc import Callable
@@ -15,15 +15,15 @@ _EVERY_NS: Final = 2_000_000_000
 
 
 class Sole:
-    """`root` is where the node is, as the settings have it now."""
+    """The lock that only one daemon of a node holds. `root` returns the node's root from the current settings."""
 
     def __init__(self, root: Callable[[], str], log: Log) -> None:
         self._root, self._log = root, log
         self._fd: int | None = None
-        self._said: object = None  # why it waits, as said last
+        self._said: object = None  # why it waits, as last logged
         self.due_ns = 0  # when to try again, on CLOCK_BOOTTIME
-        self.why = ""  # what it waits for; "" where it has the lock
-        self.another = False  # whether that is another janitor
+        self.why = ""  # why it waits; "" while it has the lock
+        self.another = False  # another janitor has the lock
 
     @property
     def held(self) -> bool:
@@ -31,7 +31,7 @@ class Sole:
         return self._fd is not None
 
     def take(self) -> bool:
-        """Try it; whether it worked. Until it does this one waits, and says so once."""
+        """Try to take the lock; returns whether it was taken. A failure is logged once."""
         try:
             self._fd = take_daemon_lock(self._root())
         except (Busy, OSError) as error:
@@ -48,7 +48,7 @@ class Sole:
         return True
 
     def still(self) -> bool:
-        """False where somebody removed the lock's file and another daemon has it now: then this one has to stop."""
+        """False if the lock's file was removed and another daemon has the lock now: then this one must stop."""
         if self._fd is None or (why := lost(self._root(), DAEMON_LOCK, self._fd)) is None:
             return True
         self.close()
@@ -67,7 +67,7 @@ class Sole:
         return True
 
     def close(self) -> None:
-        """Let another one be it."""
+        """Release the lock."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -1,4 +1,4 @@
-"""How the daemon stands: what it was told, and from its parts the health and the one line for systemd."""
+"""The daemon's settings; its health and status line, from those of its components."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -16,19 +16,19 @@ from janitor.report.metrics import Family, counter
 
 
 class SettingsError(Exception):
-    """The configuration cannot be used; the sentence says why."""
+    """The configuration is invalid; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line and the configuration mean to the daemon."""
+    """The command line and the configuration, as the daemon uses them."""
 
     options: Options
     policy: Policy  # `findings` are those it may act on
-    leases: bool  # whether it looks after the leases at all
-    rules: bool  # and after the policy rules
+    leases: bool  # leases are looked after
+    rules: bool  # policy rules are looked after
     repair_rules: bool
-    no_rules: str  # why the rules cannot be kept though they should be; "" where they can
+    no_rules: str  # why the rules cannot be kept although they should be; "" if they can
     interval_s: float
     keep_days: float
     durable: bool
@@ -43,14 +43,14 @@ def changes(old: Settings, new: Settings) -> set[str]:
 
 
 def missing(settings: Settings) -> tuple[MissingPrivilege, ...]:
-    """What the daemon was not given of rights and of the node."""
+    """The privileges and mounts that the daemon lacks."""
     options = settings.options
     sockets = (*options.cri_endpoints, *options.configured_endpoints)
     return missing_privileges(find_node(options.root), sockets, options.data_dirs, leases=settings.leases)
 
 
 def mode(settings: Settings) -> str:
-    """What it may repair, in words: "repair" for all that it looks after, "observe" for nothing of it."""
+    """What it may repair, in words: "repair" for everything it looks after, "observe" for nothing."""
     leases = sorted(settings.policy.findings or ()) if settings.leases else []
     every = settings.leases and matching_ids("leases") <= set(leases)
     words = (["leases"] if every else leases) + (["rules"] if settings.rules and settings.repair_rules else [])
@@ -61,7 +61,7 @@ def mode(settings: Settings) -> str:
 
 
 def metrics(missing_privileges: Sequence[MissingPrivilege], dropped: int) -> tuple[Family, ...]:
-    """Those of the daemon itself. `dropped`: lines that the log did not take."""
+    """The metrics of the daemon itself. `dropped`: log lines that could not be written."""
     return (
         Family("janitor_build_info", "Version of janitor.", "gauge", (((__version__,), 1),), ("version",)),
         Family(
@@ -73,20 +73,20 @@ def metrics(missing_privileges: Sequence[MissingPrivilege], dropped: int) -> tup
 
 
 def health(parts: Sequence[Health], missing: Sequence[MissingPrivilege] = (), idle: str = "") -> Health:
-    """Of the daemon, by that of its parts: a runtime that is away is no reason to start anew.
+    """The daemon's health, from that of its components. An unreachable runtime is no reason for a restart.
 
-    Neither is a right that is missing; but as long as one is, this janitor is not ready. `idle` is why it is not at
-    work.
+    A missing privilege is no reason for a restart either, but the daemon is not ready while one is missing. `idle` is
+    why it is not at work.
     """
     ill = next((part.ill for part in parts if part.ill), "")
     unready = "; ".join(map(str, missing)) or "; ".join(part.unready for part in parts if part.unready)
-    if idle:  # whoever starts it anew makes no lock
+    if idle:  # a restart would not get the lock
         ill, unready = "", f"waiting for the daemon lock: {idle}; {unready}".rstrip("; ")
     return Health(ill, unready, next((part.problem for part in parts if part.problem), ""))
 
 
 def status(overview: Overview, health: Health) -> str:
-    """One line for systemctl status."""
+    """One line for `systemctl status`."""
     words, looked = [health.ill or health.unready or health.problem], overview.looked
     if looked is not None:
         words += [f"{n.name}: {n.free} of {n.capacity} free" for n in looked.networks if n.free is not None]

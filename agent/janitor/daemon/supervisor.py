@@ -1,6 +1,6 @@
-"""The daemon's parts as they come and go: one that fails is ended, and may be begun anew a little later.
+"""Starts and ends the daemon's components; one that fails is ended, and restarted a little later.
 
-Whatever a part raises stays here, and the others go on. What a part has counted outlives it.
+An exception of a component stays here, and the others go on. A component's counts outlive it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,17 +15,17 @@ from janitor.report.metrics import Family
 
 _BEGIN_AGAIN_S: Final = 30
 _PATIENCE_S: Final = 0.4
-"""What a pass is given to end after SIGTERM, of the second that all of it may take."""
+"""The time that a pass gets after SIGTERM, out of the second that everything may take."""
 
 P = TypeVar("P", bound=Part)
 
 
 @dataclass(slots=True, eq=False)
 class Slot(Generic[P]):
-    """The place of one part: it runs, or rests after a failure, or is not wanted.
+    """The place of one component: running, resting after a failure, or not wanted.
 
-    When one of the settings `rests_on` changes, the part is ended, so that it is begun anew; it takes the other changes
-    as they are.
+    If one of the settings in `rests_on` changes, the component is ended and made again. It adopts other changes as they
+    are.
     """
 
     name: str
@@ -33,20 +33,20 @@ class Slot(Generic[P]):
     wanted: Callable[[], bool] = lambda: True
     rests_on: frozenset[str] = frozenset()
     part: P | None = None
-    resting_ns: int | None = None  # it has failed: until when it rests, on CLOCK_BOOTTIME
-    _idle: P | None = None  # one that does not run: the last one, or one that never did
+    resting_ns: int | None = None  # after a failure: until when it rests, on CLOCK_BOOTTIME
+    _idle: P | None = None  # not running: the last one, or one that never ran
 
     def known(self) -> P | None:
-        """The part, whether it runs or not; None where it is not wanted."""
+        """The component, running or not; None if it is not wanted."""
         return self.part or self._idle
 
     def prepare(self) -> None:
-        """Have a part to ask for its metrics and its health though none runs yet, where one is wanted."""
+        """If wanted, make a component to ask for metrics and health before it runs."""
         if self.part is None:
             self._idle = (self._idle or self.make()) if self.wanted() else None
 
     def begin(self, log: Log) -> None:
-        """Let it run, unless it does or has just failed; one that is not wanted any more is ended for good."""
+        """Start it, unless it runs or rests after a failure; if it is no longer wanted, end it for good."""
         if not self.wanted():
             self.end(log)
             self._idle = None
@@ -61,7 +61,7 @@ class Slot(Generic[P]):
                 self.part, self._idle = made, None
 
     def fail(self, error: Exception, log: Log) -> None:
-        """It has raised this: it rests for a while."""
+        """It has raised `error`: end it and let it rest."""
         log(LogEvent.COMPONENT_FAILED, part=self.name, why=_words(error), again_s=_BEGIN_AGAIN_S)
         self.end(log)
         self.resting_ns = clock().boottime_ns + _BEGIN_AGAIN_S * SECOND
@@ -79,7 +79,7 @@ class Slot(Generic[P]):
 
 
 class Parts:
-    """All of them, in the order in which they are begun and run."""
+    """All components, in the order in which they are started and run."""
 
     def __init__(self, log: Log, slots: Sequence[Slot[Any]]) -> None:
         self._log = log
@@ -87,7 +87,7 @@ class Parts:
         self.prepare()
 
     def prepare(self) -> None:
-        """Have each part that is wanted tell of itself before it runs."""
+        """Make each wanted component available for metrics and health before it runs."""
         for slot in self.slots:
             try:
                 slot.prepare()
@@ -95,32 +95,32 @@ class Parts:
                 slot.fail(error, self._log)
 
     def metrics(self) -> Iterator[Family]:
-        """Those of all parts that are wanted."""
+        """The metrics of all wanted components."""
         for part in self._known():
             yield from part.metrics()
 
     def healths(self, awake_ns: int) -> list[Health]:
-        """How each part that is wanted is."""
+        """The health of each wanted component."""
         return [part.health(awake_ns) for part in self._known()]
 
     def dues_ns(self) -> list[int]:
-        """When one of them wants to be run though nothing is ready, or has rested long enough."""
+        """When components want to run although no descriptor is ready, or have rested long enough."""
         dues = [slot.resting_ns for slot in self.slots] + [part.due_ns for _, part in self._running()]
         return [due for due in dues if due is not None]
 
     def run(self, ready: frozenset[int]) -> None:
-        """Run those of which a descriptor is ready, or that are due."""
+        """Run the components that have a ready descriptor or are due."""
         for slot, part in self._running():
             try:
                 readers, writers = part.descriptors()
-                due = part.due_ns  # which may be "now": the clock comes after it
+                due = part.due_ns  # may be "now", so read it before the clock
                 if is_due(due, clock().boottime_ns) or ready.intersection(readers) or ready.intersection(writers):
                     part.run(ready)
             except Exception as error:  # noqa: BLE001 (whatever it is, the other parts go on)
                 slot.fail(error, self._log)
 
     def descriptors(self) -> tuple[list[int], list[int]]:
-        """What all of them wait for, to read and to write."""
+        """The descriptors of all components: (readers, writers)."""
         readers, writers = [], []
         for slot, part in self._running():
             try:
@@ -133,7 +133,7 @@ class Parts:
         return readers, writers
 
     def rested(self) -> bool:
-        """Whether one that failed may be begun anew."""
+        """Whether a component that failed may be restarted now."""
         now = clock().boottime_ns
         over = [slot for slot in self.slots if is_due(slot.resting_ns, now)]
         for slot in over:
@@ -141,18 +141,18 @@ class Parts:
         return bool(over)
 
     def begin(self) -> None:
-        """Let every part run that is wanted, does not, and has not just failed; end what is not wanted."""
+        """Start every component that is wanted and neither runs nor rests; end those that are not wanted."""
         for slot in self.slots:
             slot.begin(self._log)
 
     def end_changed(self, changed: set[str]) -> None:
-        """End those that rest on one of these settings."""
+        """End the components that depend on one of these settings."""
         for slot in self.slots:
             if changed & slot.rests_on:
                 slot.end(self._log)
 
     def end_all(self) -> None:
-        """End those that run; none rests any more."""
+        """End all running components; clear all rests."""
         for slot in self.slots:
             slot.end(self._log)
             slot.resting_ns = None

@@ -1,6 +1,7 @@
-"""The daemon's part that writes node_exporter's textfile, in a process of its own: a disk may hang and a rule may not.
+"""The component that writes node_exporter's textfile, in a process of its own: a disk may hang, the rules must not
+wait.
 
-Whose directory it is, is not known, so nothing that is there already is opened, and no file is removed but our own.
+Others may own the directory, so no existing file is opened, and only janitor's own file is removed.
 """
 
 import errno
@@ -25,7 +26,7 @@ _EVERY_S: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file that we wrote: as long as it is still that one, it is ours."""
+    """Identifies a file that janitor wrote: it is janitor's while device and inode are the same."""
 
     path: str
     device: int
@@ -34,40 +35,40 @@ class Written:
 
 @dataclass(slots=True)
 class Textfile(Part):
-    """Writes `families` to `path` when told to, and every minute; to nowhere where that is ""."""
+    """Writes `families` to `path` on request and every minute; "" for nowhere."""
 
     path: str
     families: Callable[[], tuple[Family, ...]]
     log: Log
-    patience_s: float = 10  # what a disk is given
+    patience_s: float = 10  # seconds that the disk has to answer
     written: Written | None = None
     _worker: Worker = field(init=False)
-    _next_ns: int | None = 0  # when to write it, while no process is at work
+    _next_ns: int | None = 0  # when to write, while no process is running
     _again: bool = False
-    _warned: bool = False  # of the process that is at work
-    _problem: int | None = None  # the number of the error that was said last (errno(3))
+    _warned: bool = False  # about the running process
+    _problem: int | None = None  # the last logged error number (errno(3))
 
     def __post_init__(self) -> None:
-        """Where even SIGKILL does not help, there will be no second process."""
+        """If even SIGKILL does not end the process, no second one is started."""
         self._worker = Worker(signal.SIGKILL, limit_s=self.patience_s)
 
     def descriptors(self) -> tuple[list[int], list[int]]:
-        """What to wait for, to read and to write."""
+        """Descriptors to wait for: (readers, writers)."""
         return self._worker.descriptors()
 
     @property
     def due_ns(self) -> int | None:
-        """When to be run though nothing is ready."""
+        """When to run although no descriptor is ready."""
         return self._worker.due_ns if self._worker.busy else self._next_ns
 
     def soon(self) -> None:
-        """Write it now, or as soon as the process that is at work has ended."""
+        """Write now, or as soon as the running process has ended."""
         self._again = True
         if not self._worker.busy:
             self._next_ns = 0
 
     def run(self, ready: frozenset[int]) -> None:
-        """Take in what the process says, and start one where it is time."""
+        """Read the process's output; start a process if one is due."""
         del ready
         now = clock().boottime_ns
         if not self._worker.busy:
@@ -85,12 +86,12 @@ class Textfile(Part):
             self._trouble(errno.ETIMEDOUT, f"{where}: no answer from the disk for {self.patience_s:g} s")
 
     def close(self, patience_s: float) -> None:
-        """End the process; what it leaves is replaced by the next one."""
+        """End the process; the next one replaces what it leaves."""
         del patience_s
         self._worker.end(0.05)
 
     def take_over(self, before: Self) -> None:
-        """Know which file is ours."""
+        """Take over which file is janitor's."""
         self.written = before.written
 
     def _begin(self, now: int) -> None:
@@ -137,10 +138,10 @@ class Textfile(Part):
 
 
 def write(path: str, families: tuple[Family, ...]) -> Written:
-    """The metrics, whole or not at all. OSError. May wait for the disk."""
+    """Write the metrics, completely or not at all. Raises OSError; may wait for the disk."""
     fresh = f"{path}.new"
     try:
-        Path(fresh).unlink()  # of one that was killed; or somebody's FIFO
+        Path(fresh).unlink()  # left by a killed process, or somebody's FIFO
     except FileNotFoundError:
         pass
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -148,14 +149,14 @@ def write(path: str, families: tuple[Family, ...]) -> Written:
         there = os.fstat(file.fileno())
         if not stat.S_ISREG(there.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", fresh)
-        os.fchmod(file.fileno(), 0o644)  # whatever our umask: its reader is somebody else
+        os.fchmod(file.fileno(), 0o644)  # independent of the umask: another user reads it
         file.write(text(families, process=False))
     Path(fresh).rename(path)
     return Written(path, there.st_dev, there.st_ino)
 
 
 def remove(old: Written) -> None:
-    """Take away a file of ours, if it is still the one that we wrote. OSError."""
+    """Remove a file of ours if it is still the one that we wrote. Raises OSError."""
     try:
         there = os.lstat(old.path)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Rules that are gone though nobody was seen to delete them: whether that was systemd-networkd.
+"""Judges whether systemd-networkd deleted rules that are gone without anybody having seen the deletion.
 
-So it is after our own restart, after events were lost, and where the deleter is out of sight. What there was before,
-what there is now and what networkd has left behind then decide (core/rules/corroboration.py).
+This happens after a restart of janitor, after lost events, and if the deleter cannot be seen. The earlier rules, the
+present ones and the traces of networkd then decide (core/rules/corroboration.py).
 """
 
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ class Unattributed:
     log: Log
 
     def compare(self, there: Sequence[PolicyRule]) -> None:
-        """Learn what is new among the kernel's rules, and judge what is not there any more."""
+        """Learn the kernel's new rules, and judge those that are gone."""
         self.memory.undecided = False
         self._judge_suspects(there)
         self._judge(self.memory.mirror.compare(there, declared=self.owners.declared), there)
         self.memory.remember(there, clock())
 
     def _judge_suspects(self, there: Sequence[PolicyRule]) -> None:
-        """Without the host's PID namespace networkd cannot be told from others by its process."""
+        """Judge deletions by unseen processes: without the host's PID namespace networkd cannot be told from others."""
         suspects, self.memory.suspects = self.memory.suspects, []
         if not suspects:
             return
@@ -69,7 +69,7 @@ class Unattributed:
                 mirror.deleted_by_networkd(kept.rule, now)
 
     def go_on_from(self, note: Note, there: Sequence[PolicyRule]) -> None:
-        """Know what an earlier janitor knew, owe what it owed, and judge what has gone since it stopped watching."""
+        """Take over an earlier janitor's state and pending rules, and judge what is gone since it stopped watching."""
         memory, mirror = self.memory, self.memory.mirror
         memory.counts = note.counts
         present = {rule.exact for rule in there}

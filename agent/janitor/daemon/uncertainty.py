@@ -1,6 +1,6 @@
-"""What a decision about a rule rests on and cannot be seen: it is said once, and looked at again soon.
+"""Handles what a decision about a rule needs and cannot be seen: it is logged once and looked at again soon.
 
-On what was not seen nothing is restored, forgotten or removed.
+Nothing is restored, forgotten or removed while something needed was not seen.
 """
 
 from dataclasses import dataclass, field
@@ -18,16 +18,16 @@ _LONGEST_S: Final = 60
 
 @dataclass(slots=True)
 class Doubt:
-    """All that cannot be seen is one doubt: it begins with the first such thing, and ends with a look that saw all."""
+    """Everything unseen is one doubt: it begins with the first such thing and ends with a complete look."""
 
     log: Log
-    again_ns: int | None = None  # when to look again, on CLOCK_BOOTTIME; None for not on account of this
+    again_ns: int | None = None  # when to look again, on CLOCK_BOOTTIME; None if there is no doubt
     _retry: Retry = field(default_factory=lambda: Retry(CHECK_NS / SECOND, _LONGEST_S))
     _began: bool = False  # something cannot be seen
-    _still: bool = False  # as of the last look
+    _still: bool = False  # still true in the current look
 
     def about(self, unseen: Unknown) -> None:
-        """This could not be seen. The pause before the next look doubles with each look."""
+        """Something could not be seen. The pause before the next look doubles each time."""
         if not self._began:
             self._began = True
             then = "rules that depend on it are not restored, forgotten or removed; janitor checks again soon"
@@ -37,12 +37,12 @@ class Doubt:
             self.again_ns = clock().boottime_ns + int(self._retry.failed() * SECOND)
 
     def look_again(self) -> bool:
-        """A look begins. Whether there was a doubt until now."""
+        """A look begins. Returns whether there was a doubt until now."""
         self.again_ns, self._still = None, False
         return self._began
 
     def end_unless_still(self) -> None:
-        """The look is over."""
+        """The look is over: end the doubt if everything was seen."""
         if not self._still:
             self._began = False
             self._retry.succeeded()

@@ -1,1 +1,1 @@
-"""A pass over one node: looking at it, and changing it."""
+"""Passes over one node: looking at it, and changing it."""

@@ -1,4 +1,4 @@
-"""A pass that changes something: look, plan, look again, apply. What the commands and the daemon call.
+"""A pass that changes something: look, plan, look again, apply. The commands and the daemon use it.
 
 Nothing here prints or asks; waiting and asking belong to the commands.
 """
@@ -37,7 +37,7 @@ STOPPED: Final = because(Code.STOPPED)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One pass: what was seen, what it means, and what could be done."""
+    """One look: the evidence, its diagnosis, and the plan."""
 
     evidence: Evidence
     diagnosis: Diagnosis
@@ -50,18 +50,18 @@ class Look:
 
     @property
     def wait_s(self) -> int:
-        """How long to go on watching until no refusal can change any more by itself; 0 for not at all."""
+        """Seconds until no refusal can change any more by watching; 0 if none can."""
         return max((refusal.wait_s or 0 for refusal in self.plan.refusals), default=0)
 
     def unseen(self, policy: Policy) -> tuple[Unknown, ...]:
-        """What could not be looked at of that which the policy is about."""
+        """What could not be looked at, as far as the policy needs it."""
         of_rules = rules_unseen(self.evidence.routing, self.evidence.networks) if policy.about("RULE") else ()
         of_leases = self.judgement.unseen if policy.about("LEASE") else ()
         return (*of_leases, *of_rules)
 
 
 def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
-    """Observe, judge and plan. `note` for the next pass what was seen without an owner; OSError if that fails."""
+    """Observe, judge and plan. `note`: record what had no owner for the next pass; OSError if that fails."""
     evidence = observe(options)
     diagnosis = diagnose(evidence, policy.grace_s)
     if note and not isinstance(evidence.boot_id, Unknown):
@@ -70,7 +70,7 @@ def look(options: Options, policy: Policy, *, note: bool = True) -> Look:
 
 
 def leave_mark(evidence: Evidence) -> Reason | None:
-    """Leave this node's mark in its data directories, before something is changed. What went wrong, if anything."""
+    """Write this node's mark into its data directories, before any change. Returns what went wrong, or None."""
     if not_shown(evidence.this_node, evidence.said_ours):
         return None
     return node_mark.leave_marks(find_node(evidence.root), known(evidence.lease_directories), evidence.this_node)
@@ -79,7 +79,7 @@ def leave_mark(evidence: Evidence) -> Reason | None:
 def carry_out(
     first: Look, options: Options, policy: Policy, journal: Journal, stop: Callable[[], Reason | None]
 ) -> tuple[ApplyContext, Plan, Iterator[Outcome]]:
-    """Look once more, and do what both looks agree on. The iterator does the work as it is read."""
+    """Look once more, and do what both looks agree on. The work is done as the iterator is consumed."""
     second = look(options, policy)
     both = agreed(first.plan, second.plan, first.evidence, second.evidence)
     without_chain = [action.name for action in both.actions if isinstance(action, FreeLease) and not action.chain]
@@ -110,7 +110,7 @@ def carry_out(
 
 
 def change(action: Action, options: Options, journal: Journal) -> tuple[str, Outcome]:
-    """One change that needs no second look. Returns the pass's name, and the outcome."""
+    """One change that needs no second look. Returns the ID of the pass, and the outcome."""
     node = find_node(options.root)
     context = ApplyContext(
         node, new_pass_id(), journal, own_mounts(), lambda: unseen(Code.NOT_ASKED),
@@ -120,7 +120,7 @@ def change(action: Action, options: Options, journal: Journal) -> tuple[str, Out
 
 
 def witness(node: Node, asked: Asked, addresses_asked: AskedAddresses) -> Witness | Unknown:
-    """The kernel's word, now: which of these IDs processes name, and of these addresses those up or routed to."""
+    """What the kernel shows now: which of these IDs processes name, and which addresses are up or routed to."""
     proc = node.proc
     if isinstance(proc, Unknown):
         return proc

@@ -1,6 +1,6 @@
-"""observe -> diagnose: the one way from a node to a report.
+"""observe -> diagnose: the only way from a node to a report.
 
-Every command, and every test of the whole, goes through here. Nothing in this file decides and nothing prints.
+Every command, and every end-to-end test, uses it. Nothing here decides or prints.
 """
 
 import importlib
@@ -48,14 +48,14 @@ from janitor.host.node import find_node
 from janitor.host.runtime import cri, tasks
 
 UNSEEN = {Family.LEASE: FindingId.SCAN001, Family.RULE: FindingId.SCAN002}
-"""The finding that says what a family could not look at."""
+"""The finding that reports what a family could not look at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where to look. `deadline_s` bounds each call to a runtime; `clocks` is what the daemon that asks has seen.
+    """Where to look. `deadline_s` limits each call to a runtime; `clocks` is what the calling daemon has seen.
 
-    `explained` are addresses that are asked about beside those that leases, caches, runtimes and ranges name.
+    `explained` are addresses to look for in addition to those of leases, caches, runtimes and ranges.
     """
 
     root: str = "/"
@@ -73,10 +73,10 @@ class Options:
 
 
 def observe(options: Options) -> Evidence:
-    """One look at the node, in the order that the safety rule asks for: leases, then owners, then the kernel.
+    """One look at the node, in the order that the safety rule requires: leases, then owners, then the kernel.
 
-    A pod born while this runs has a lease that was not seen; one that ends meanwhile is still found by one of
-    the later looks. Reads only; never raises for anything a node can be like.
+    The lease of a pod that starts meanwhile was not read; a pod that ends meanwhile is still found by a later look.
+    Reads only; never raises, whatever state the node is in.
     """
     root = options.root
     node = find_node(root)
@@ -106,10 +106,10 @@ def observe(options: Options) -> Evidence:
         witnesses = spoken(proc, _asked(directories, cache, endpoints))
         seen = netns.witnessed(proc, asked_addresses(networks, directories, cache, endpoints, options.explained))
     policy_routing = routing.read_routing(node, options.profiles, networks, mirror_note.open_breakers(node))
-    # After all that a lease is judged by, so that the daemon has had the time to write down what happened before it.
+    # After everything that leases are judged by, so that the daemon has had time to record clock changes before it.
     clocks = _with(state.read_clock(node), options.clocks)
     stalled_ns = clocks.stalled_ns if isinstance(clocks, state.ClockNote) else 0
-    # Last, because it takes no part in the judgement of leases and may wait for somebody's answer.
+    # Last, because the judgement of leases does not need it and it may wait for answers.
     plugin_directories = tuple(dict.fromkeys(d for runtime in runtimes for d in runtime.plugin_directories))
     configured = node_config.read_safely(whole, options.node, configuration, plugin_directories)
     return Evidence(
@@ -143,7 +143,7 @@ def observe(options: Options) -> Evidence:
 
 
 def _with(noted: state.ClockNote | Unknown | None, seen: state.ClockNote | None) -> state.ClockNote | Unknown | None:
-    """The note, and what a daemon has itself seen, whose note may have been removed or not been written."""
+    """The note, merged with what the daemon saw itself: its note may have been removed or not written."""
     if seen is None or isinstance(noted, Unknown):
         return noted
     if noted is None:
@@ -152,7 +152,7 @@ def _with(noted: state.ClockNote | Unknown | None, seen: state.ClockNote | None)
 
 
 def _without(now: Clock, stalled_ns: int) -> Clock:
-    """Time in which nothing ran counts as sleep."""
+    """Count time in which nothing ran as sleep."""
     return replace(now, asleep_ns=now.asleep_ns + stalled_ns)
 
 
@@ -161,7 +161,7 @@ def _asked(
     cache: tuple[CacheEntry, ...] | Unknown,
     endpoints: tuple[Endpoint, ...],
 ) -> Asked:
-    """What processes are asked about: the IDs of leases, of cache entries and of what the runtimes list."""
+    """The IDs to look for in processes: those of leases, cache entries and the runtimes' lists."""
     leased = [parse_lease(file) for directory in known(directories) for file in known(directory.entries)]
     ids = {lease.container_id for lease in leased}
     ids.update(entry.container_id for entry in known(cache))
@@ -179,7 +179,7 @@ def asked_addresses(
     endpoints: tuple[Endpoint, ...],
     explained: tuple[str, ...] = (),
 ) -> AskedAddresses:
-    """What namespaces are asked about: addresses of leases, of cache entries and of runtimes, and the networks."""
+    """The addresses to look for in namespaces: of leases, cache entries, runtimes, and the networks' subnets."""
     named = {*explained}
     named.update(file.name for directory in known(directories) for file in known(directory.entries))
     named.update(address.partition("/")[0] for entry in known(cache) for address in entry.addresses)
@@ -192,7 +192,7 @@ def asked_addresses(
 
 
 def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> Diagnosis:
-    """Judge every lease and ask every check. Findings: the worst first. Skipped checks: one entry for each reason."""
+    """Judge every lease and run every check. The worst findings come first; skipped checks are grouped by reason."""
     judgement = judge(evidence, grace_s)
     findings: list[Finding] = []
     by_reason: dict[Reason, set[FindingId]] = {}
@@ -208,9 +208,9 @@ def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> Diagnosis:
 
 
 def select(diagnosis: Diagnosis, only: str | None) -> Diagnosis:
-    """What `only` names, by ID or family (`leases`), separated by commas; what could not be seen of it stays in.
+    """The part that `only` names by comma-separated IDs or families (`leases`), and what could not be seen of it.
 
-    ValueError for a name that is nobody's.
+    ValueError for an unknown name.
     """
     if only is None:
         return diagnosis
@@ -225,7 +225,7 @@ def select(diagnosis: Diagnosis, only: str | None) -> Diagnosis:
 
 
 def about_leases(only: str | None) -> bool:
-    """Whether leases are among what `only` names."""
+    """Whether `only` includes leases."""
     if only is None:
         return True
     wanted = matching_ids(only)
@@ -234,6 +234,6 @@ def about_leases(only: str | None) -> bool:
 
 @cache
 def _checks() -> list[Callable[[Evidence, Judgement], Iterable[Finding | Skipped]]]:
-    """Every check: each module of janitor.checks has one, found by being there."""
+    """Every check. Each module of janitor.checks has one; there is no other registration."""
     names = sorted(module.name for module in pkgutil.iter_modules(checks.__path__))
     return [importlib.import_module(f"janitor.checks.{name}").check for name in names]

@@ -1,1 +1,1 @@
-"""Findings and verdicts as people and machines want them. Pure: text in, text out; nothing is printed here."""
+"""Findings and verdicts as text and documents. Pure: values in, text out; nothing is printed here."""

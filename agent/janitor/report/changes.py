@@ -1,4 +1,4 @@
-"""What clean and undo say: the plan before, a line for each outcome, and the passes there have been."""
+"""The output of clean and undo: the plan, a line per outcome, and the list of passes."""
 
 import textwrap
 import time
@@ -20,10 +20,10 @@ _DONE = {"free": "freed", "discard": "discarded", "reserve": "reserved", "restor
 
 
 def plan_text(plan: Plan, width: int) -> str:
-    """What would be done, in groups that rest on the same proof, and what is left, with the reasons of both."""
+    """The planned actions, grouped by equal proof, and what is left unchanged; both with their reasons."""
     groups: dict[tuple[str, str, tuple[Reason, ...]], list[Action]] = {}
     for action in plan.actions:
-        # What is said of one pod only does not make a group of its own.
+        # Reasons that name the pod must not split a group.
         proof = tuple(reason for reason in action.proof if not _names(reason, action.pod))
         groups.setdefault((action.kind, action.directory, proof), []).append(action)
     lines: list[str] = []
@@ -40,11 +40,11 @@ def plan_text(plan: Plan, width: int) -> str:
 
 
 def _left(refusals: Iterable[Refusal]) -> list[list[str]]:
-    """The lines of each group of what is left in one directory for the same reason; one line for what is alone."""
+    """Groups of what is left in one directory for the same reason, as lines; one line for a group of one."""
     groups: dict[tuple[str, tuple[Reason, ...], bool], list[Refusal]] = {}
     for refusal in refusals:
         directory = refusal.subject.rpartition("/")[0] if refusal.subject.startswith("/") else ""
-        # As above: what is said of one pod only does not make a group of its own.
+        # As above: reasons that name the pod must not split a group.
         shared = tuple(reason for reason in refusal.reasons if not _names(reason, refusal.pod))
         groups.setdefault((directory, shared, bool(refusal.wait_s)), []).append(refusal)
     found: list[list[str]] = []
@@ -63,7 +63,7 @@ def _left(refusals: Iterable[Refusal]) -> list[list[str]]:
 
 
 def _names(reason: Reason, pod: str) -> bool:
-    """Whether the reason is about this pod alone."""
+    """Whether the reason names this pod."""
     if not pod:
         return False
     return any(value == pod for _, value in reason.facts) or (reason.cause is not None and _names(reason.cause, pod))
@@ -95,7 +95,7 @@ def outcome_line(outcome: Outcome) -> str:
 
 
 def summary(pass_id: str, outcomes: Sequence[Outcome], plan: Plan) -> str:
-    """The last line: what was done, what is left, and how to take it back."""
+    """The last line: what was done, what is left, and how to undo it."""
     counted = Counter(_DONE[o.action.kind] if o.event == "done" else o.event for o in outcomes)
     done = ", ".join(f"{number} {what}" for what, number in counted.items()) or "nothing done"
     left = f", {len(plan.refusals)} left" if plan.refusals else ""
@@ -107,7 +107,7 @@ def summary(pass_id: str, outcomes: Sequence[Outcome], plan: Plan) -> str:
 
 
 def passes_text(entries: Iterable[Entry]) -> str:
-    """One line for each pass: its name, when, and what became of its actions."""
+    """One line per pass: its ID, its time, and the outcomes of its actions."""
     passes: dict[str, list[Entry]] = {}
     for entry in entries:
         passes.setdefault(entry.pass_id, []).append(entry)
@@ -126,7 +126,7 @@ def _state(entry: Entry) -> str:
 
 
 def restored_text(pass_id: str, restored: Sequence[Restored]) -> str:
-    """One line for each file, and a sum."""
+    """One line per file, and a total."""
     lines = []
     for one in restored:
         action = one.entry.action

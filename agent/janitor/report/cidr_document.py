@@ -1,4 +1,4 @@
-"""What `janitor cidr` says of an address plan: `-o json`, and what the table and the HTML page are made from."""
+"""The report of `janitor cidr` on an address plan: `-o json`, and the source of the table and the HTML page."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value of the plan, and where it was read."""
+    """One value of the plan, and its source."""
 
     name: str
     value: str
@@ -28,7 +28,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """The nearest plan without a finding of warning or above, but for those that no range mends (CIDR014)."""
+    """The nearest plan without a finding of warning or above, except findings that no range can fix (CIDR014)."""
 
     changes: tuple[Change, ...]
     values: tuple[Value, ...]
@@ -37,7 +37,7 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """One plan, judged. `proposal` is null where the plan is clean, or where no clean one was found."""
+    """One plan and its findings. `proposal` is null if the plan is clean, or if no clean plan was found."""
 
     schema_version: int
     janitor: str
@@ -53,7 +53,7 @@ class PlanReport:
 
 
 def make_report(plan: AddressPlan, fail_on: Severity = Severity.WARNING) -> PlanReport:
-    """Judge `plan`, draw it, and look for a better one."""
+    """Check `plan`, draw it, and look for a better one."""
     layout = Layout(plan)
     findings = examine(plan)
     is_clean = all(f.severity.rank < Severity.WARNING.rank for f in findings)
@@ -82,7 +82,7 @@ def _values(plan: AddressPlan) -> tuple[Value, ...]:
 
 
 def schema() -> bytes:
-    """The JSON Schema of the report, from its types. Shipped as cidr.schema.json beside this file."""
+    """The JSON Schema of the report, generated from its types. Shipped as cidr.schema.json beside this file."""
     return schema_of(PlanReport, "janitor cidr")
 
 

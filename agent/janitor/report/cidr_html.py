@@ -1,4 +1,4 @@
-"""`janitor cidr -o html`: one page that needs nothing beside itself, and can be read without colour."""
+"""`janitor cidr -o html`: a self-contained page that is readable without colour."""
 
 from importlib import resources
 
@@ -10,7 +10,7 @@ from janitor.report.cidr_table import headline
 
 
 def to_html(report: PlanReport) -> str:
-    """The report as a page. Every value is escaped: it may come from a file that somebody sent."""
+    """The report as a page. Every value is escaped: it may come from somebody else's file."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source = resources.files("janitor.report").joinpath("cidr.html.j2").read_text()
     classes = {"P": "pods", "S": "services", "n": "nodes", "+": "several", "!": "hit", ".": "free"}

@@ -1,4 +1,4 @@
-"""An address plan as a picture: strips of cells, and who lies over whom. Letters carry it; colour only helps."""
+"""An address plan as a picture: strips of cells, and which ranges overlap. Letters carry it; colour only helps."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -17,7 +17,7 @@ _LETTERS = {"pods": "P", "Services": "S", "nodes": "n"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One range: `kind` is network, pods, Services or nodes; `overlaps` names what it collides with."""
+    """One range. `kind` is network, pods, Services or nodes; `overlaps` names what it collides with."""
 
     kind: str
     name: str
@@ -29,18 +29,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A piece of address space from `first` to `last`, cut into `cells`, one letter of LEGEND each."""
+    """A piece of address space from `first` to `last`, divided into `cells`, one letter of LEGEND each."""
 
     title: str
     first: str
     last: str
-    each: str  # what one cell stands for
+    each: str  # the size of one cell
     cells: str
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Strips and rows, in the order of addresses."""
+    """Strips and rows, in address order."""
 
     strips: tuple[Strip, ...]
     rows: tuple[Row, ...]
@@ -54,7 +54,7 @@ class _Part:
 
 
 def draw(layout: Layout) -> Picture:
-    """The whole space, then each pod range by its slots."""
+    """The whole address space, then each pod range by its slots."""
     parts = _parts(layout)
     used = [part for part in parts if part.kind != "network"]
     rows = tuple(
@@ -77,7 +77,7 @@ def _parts(layout: Layout) -> list[_Part]:
 
 
 def _collide(one: _Part, other: _Part) -> bool:
-    """Whether two ranges may not overlap, and do. Everything lies in the network; node subnets are the provider's."""
+    """Whether two ranges overlap that must not. The network, and node subnets among themselves, may."""
     kinds = {one.kind, other.kind}
     return one is not other and "network" not in kinds and len(kinds) == 2 and overlap(one.net, other.net) is not None
 

@@ -1,4 +1,4 @@
-"""`janitor cidr` in a terminal: the verdict, the picture, the findings, and the nearest plan without one."""
+"""`janitor cidr` in a terminal: the verdict, the picture, the findings, and the proposal."""
 
 from io import StringIO
 
@@ -18,7 +18,7 @@ _STYLES = {"P": "green", "S": "cyan", "n": "blue", "+": "magenta", "!": "bold wh
 
 
 def to_table(report: PlanReport, *, width: int, colour: bool) -> str:
-    """The report as text of `width` columns; without colour it says the same."""
+    """The report as text of `width` columns; without colour the text is the same."""
     out = StringIO()
     console = Console(
         file=out, width=width, color_system="standard" if colour else None, force_terminal=colour, highlight=False,

@@ -1,6 +1,6 @@
-"""The report: what `-o json` prints, and what every other form is made from. Its JSON Schema comes from here.
+"""The report: the output of `-o json`, and the source of every other form. Its JSON Schema is generated from here.
 
-Fields are added, never renamed or taken away, within one `schema_version`.
+Within one `schema_version`, fields are only added, never renamed or removed.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Status = Literal["ok", "findings", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class ReasonRow:
-    """Why something is as it is: a code that never changes its meaning, the sentence for people, and the facts in it.
+    """Why something is as it is: a code whose meaning never changes, the sentence for people, and its facts.
 
     `cause` is the reason behind it.
     """
@@ -39,7 +39,7 @@ class ReasonRow:
 
 @dataclass(frozen=True, slots=True)
 class RangeRow:
-    """One range set of host-local: each pod gets one address of it, but never one of `reserved`."""
+    """One range set of host-local. Each pod gets one of its addresses, but never one of `reserved`."""
 
     subnets: tuple[str, ...]
     capacity: int
@@ -51,9 +51,9 @@ class RangeRow:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRow:
-    """One lease directory. `capacity` and `free` count pods, and are null where the range is not known.
+    """One lease directory. `capacity` and `free` count pods, and are null if the range is not known.
 
-    `files` counts all that lie there, those outside the ranges too; `verdicts` sums up to it, but for `missing`.
+    `files` counts all files, including those outside the ranges. The sum of `verdicts` without `missing` equals it.
     """
 
     name: str
@@ -70,9 +70,9 @@ class NetworkRow:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRow:
-    """One lease. `reason` is the first of its `reasons`, by which it got its verdict.
+    """One lease. `reason` is the first of its `reasons` and decided the verdict.
 
-    `unseen` is what could not be looked at; `provable_in_s` when watching it could prove it dead.
+    `unseen` is what could not be looked at. `provable_in_s`: seconds of watching after which it could be proven dead.
     """
 
     network: str
@@ -90,7 +90,7 @@ class LeaseRow:
 
 @dataclass(frozen=True, slots=True)
 class SkippedRow:
-    """Checks that were not made, and why: the node cannot know, or it is not meant."""
+    """Checks that were skipped, and why: the node cannot know, or they do not apply."""
 
     ids: tuple[FindingId, ...]
     reason: ReasonRow
@@ -98,7 +98,7 @@ class SkippedRow:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`status`: `unknown` where something needed could not be seen, else `findings` or `ok` by `fail_on`."""
+    """`status` is `unknown` if something needed could not be seen, else `findings` or `ok`, depending on `fail_on`."""
 
     schema_version: int
     janitor: str
@@ -117,7 +117,7 @@ def make_report(
     diagnosis: Diagnosis,
     fail_on: Severity = Severity.WARNING,
 ) -> Report:
-    """Put one pass together."""
+    """The report of one pass."""
     judgement, findings = diagnosis.judgement, diagnosis.findings
     status: Status = "ok"
     if any(finding.status == "unknown" for finding in findings):
@@ -140,7 +140,7 @@ def _network(network: NetworkUsage) -> NetworkRow:
     )
     return NetworkRow(
         network.name, network.directory.rpartition("/")[0], network.in_scope, ranges,
-        # A pod needs one address of every set, so the smallest set is what counts.
+        # A pod needs one address of every set, so the smallest set limits the number of pods.
         min((r.capacity for r in ranges), default=None), min((r.free for r in ranges), default=None),
         network.files, network.freeable, network.verdicts,
         None if network.note is None else reason_row(network.note),
@@ -157,7 +157,7 @@ def _lease(lease: JudgedLease) -> LeaseRow:
 
 
 def reason_row(reason: Reason) -> ReasonRow:
-    """A reason as reports have it."""
+    """The reason as a row of a report."""
     cause = None if reason.cause is None else reason_row(reason.cause)
     return ReasonRow(reason.code, text(reason), dict(reason.facts), cause)
 
@@ -168,12 +168,12 @@ def to_json(report: Report) -> bytes:
 
 
 def schema() -> bytes:
-    """The JSON Schema of the report, from its types. Shipped as schema.json beside this file."""
+    """The JSON Schema of the report, generated from its types. Shipped as schema.json beside this file."""
     return schema_of(Report, "janitor scan")
 
 
 def schema_of(kind: type, title: str) -> bytes:
-    """A JSON Schema (draft 2020-12) of `kind`, the same with every Python: 3.13 takes the indent out of docstrings."""
+    """A JSON Schema (draft 2020-12) of `kind`, the same for every Python: 3.13 unindents docstrings."""
     from inspect import cleandoc
 
     document: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}

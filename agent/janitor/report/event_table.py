@@ -1,4 +1,4 @@
-"""docs/log-events.md: the events of the daemon's log, from their declarations in events.py."""
+"""docs/log-events.md: the events of the daemon's log, generated from the declarations in events.py."""
 
 from janitor.report.events import LogEvent
 
@@ -17,7 +17,7 @@ This file is generated from `agent/janitor/report/events.py` by `make docs`.
 
 
 def document() -> str:
-    """The whole file, by level and then in the order of the declarations."""
+    """The whole file: events by level, then in the order of declaration."""
     events = sorted(LogEvent, key=lambda event: ("warning", "notice", "info").index(event.level))
     return _HEADER + "".join(f"{_row(event)}\n" for event in events)
 

@@ -1,7 +1,7 @@
-"""Every event of the daemon's log: its name, its level, its fields, and what it means.
+"""Every event of the daemon's log: its name, its level, its fields, and its meaning.
 
-Each member is one event, and there are no others: the log takes a `LogEvent`, never a text. Levels, the page's list of
-actions, the counters of actions and docs/log-events.md are all derived from these declarations. Pure.
+There are no other events: the log takes a `LogEvent`, never a text. Levels, the page's list of actions, the counters of
+actions and docs/log-events.md are all derived from these declarations. Pure.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ INFO: Final = "info"
 
 @dataclass(frozen=True, slots=True)
 class ActionEntry:
-    """How an action of janitor is listed and counted. `subject` and `proof` are templates over the event's fields."""
+    """How an action is listed and counted. `subject` and `proof` are templates over the event's fields."""
 
     subject: str
     proof: str
@@ -27,7 +27,7 @@ class ActionEntry:
 
 @unique
 class LogEvent(Enum):
-    """The value is the name as it is printed. A line has those of the fields that are known."""
+    """The value is the name in the log. A line has the declared fields that have a value."""
 
     level: Level
     fields: tuple[str, ...]
@@ -35,7 +35,7 @@ class LogEvent(Enum):
     action: ActionEntry | None
 
     def __new__(cls, name: str, level: Level, fields: str, meaning: str, action: ActionEntry | None = None) -> Self:
-        """`fields` are names with a space between."""
+        """`fields` are names separated by spaces."""
         member = object.__new__(cls)
         member._value_ = name
         member.level, member.fields, member.meaning, member.action = level, tuple(fields.split()), meaning, action
@@ -225,4 +225,4 @@ class Log(Protocol):
     """Writes one line of the log. The keywords are the fields that the event declares."""
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
-        """Empty fields are left out."""
+        """Write the line; empty fields are left out."""

@@ -1,7 +1,7 @@
 """Evidence as JSON and back: what `janitor collect` writes and `--evidence` reads.
 
-A reason is written with its sentence beside its code and facts, for people and for jq; only the code and the facts are
-read again. Evidence of version 1 had nothing but the sentence.
+A reason is written with its sentence besides its code and facts, for people and for jq. Only the code and the facts are
+read back. Evidence of version 1 had only the sentence.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,17 @@ from janitor.report.json_bytes import indented
 from janitor.report.words import text
 
 _SENTENCES: Final = {"damage": "", "mismatch": "", "why": "role", "problem": "usable"}
-"""Fields that held a sentence in version 1, and by which other field of theirs they are known; "" for any."""
+"""Fields that were sentences in version 1, and the sibling field that identifies each; "" for any object."""
 _MAIN_ROUTE: Final = {"destination", "gateway", "interface", "metric"}
 
 
 def encode(evidence: Evidence) -> bytes:
-    """One JSON object; bytes are base64 in it."""
+    """One JSON object; bytes are base64-encoded."""
     return indented(_walk(msgspec.to_builtins(evidence), _with_text), indent=1)
 
 
 def decode(data: bytes) -> Evidence:
-    """The evidence, exactly as it was. ValueError says, in one sentence, what is wrong with `data`."""
+    """Exactly the evidence that was encoded. ValueError says in one sentence what is wrong with `data`."""
     try:
         version = msgspec.json.decode(data, type=_Version).version
         if not 1 <= version <= EVIDENCE_VERSION:
@@ -51,7 +51,7 @@ class _Version(msgspec.Struct):
 
 
 def _walk(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """The same, with each object changed, the innermost first."""
+    """A copy in which `change` was applied to each object, the innermost first."""
     if isinstance(value, dict):
         return change({name: _walk(part, change) for name, part in value.items()})
     if isinstance(value, list | tuple):
@@ -60,7 +60,7 @@ def _walk(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any
 
 
 def _with_text(part: dict[str, Any]) -> dict[str, Any]:
-    """For a reason: its sentence, and its facts as an object."""
+    """Give a reason its sentence, and its facts as an object."""
     if part.keys() != {"code", "facts", "cause"}:
         return part
     facts = dict(part["facts"])
@@ -83,7 +83,7 @@ def _without_text(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_version_1(part: dict[str, Any]) -> dict[str, Any]:
-    """What version 1 had: `Unknown` as a sentence and a hint, other sentences, `interface` and `makers`."""
+    """Convert an object of version 1: `Unknown` as a sentence and a hint, other sentences, `interface` and `makers`."""
     if "makers" in part and "networkd" in part:
         part["owners"] = part.pop("makers")
     if part.keys() == _MAIN_ROUTE:

@@ -1,4 +1,4 @@
-"""`janitor explain ADDRESS`: one address, everything known about it, and what would free it."""
+"""`janitor explain ADDRESS`: everything known about one address, and what would free it."""
 
 import textwrap
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _MEANING = {
 
 
 def explain(report: Report, sightings: Sightings, address: str, width: int = 120) -> str:
-    """A few lines of text, at most `width` columns where they can be broken. `address` need not be leased."""
+    """The explanation as text, wrapped at `width` columns. `address` need not be leased."""
     found = [lease for lease in report.leases if lease.address == address]
     unseen = list(not_seen(report, sightings, address))
     blocks = [_lease(lease) for lease in found] or [_not_leased(report, sightings, address, blind=bool(unseen))]
@@ -34,7 +34,7 @@ def explain(report: Report, sightings: Sightings, address: str, width: int = 120
 
 
 def not_seen(report: Report, sightings: Sightings, address: str) -> Iterator[str]:
-    """What could not be looked at, and leaves open what is said of `address`."""
+    """What could not be looked at, so that the statement about `address` stays uncertain."""
     yield from (finding.summary for finding in report.findings if finding.status == "unknown")
     if not any(lease.address == address for lease in report.leases):
         yield from (text(part.reason) for part in sightings.unseen_addresses)
@@ -83,10 +83,10 @@ def _freed_by(lease: LeaseRow) -> str:
 
 
 def _not_leased(report: Report, sightings: Sightings, address: str, *, blind: bool) -> list[str]:
-    """That it is free is said only where everything was looked at and nobody was seen to use it."""
+    """Calls an address free only if everything was looked at and nobody was seen using it."""
     users = [text(reason) for reason in sightings.address_alive.get(address, ())]
     claimant = sightings.claimed.get(address)
-    if claimant is not None and claimant.ready:  # whose sandbox may show the kernel no address at all: gVisor's
+    if claimant is not None and claimant.ready:  # its sandbox may show the kernel no address at all (gVisor)
         users.append(text(because(Code.CLAIMED, pod=str(claimant.pod), state="READY")))
     return [_without_lease(report, address, in_use=bool(users), blind=blind), *(f"  because    {u}" for u in users)]
 

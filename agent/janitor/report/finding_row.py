@@ -1,4 +1,4 @@
-"""A finding as the documents have it: with its fix as text, as commands, as patches, and in parts."""
+"""A finding in a document, with its fix as text, as commands, as patches, and in parts."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from janitor.core.model.fix import Command, File, Fix, Part, Patch
 
 @dataclass(frozen=True, slots=True)
 class PartRow:
-    """A part of a fix. A `snippet` goes into a file; a `file` or a `patch` is for `path`, "" for all others."""
+    """A part of a fix. A `snippet` goes into a file. `path` is that of a `file` or a `patch`, "" for others."""
 
     kind: Literal["sentence", "command", "snippet", "line break", "file", "patch"]
     text: str
@@ -19,9 +19,9 @@ class PartRow:
 
 @dataclass(frozen=True, slots=True)
 class FixRow:
-    """`text` is all of it, the texts of its `parts` one after the other.
+    """`text` is the texts of all `parts` joined together.
 
-    `commands` can be pasted into a shell; a word in capitals (NAME, ID) is for people to fill in. `patches` are for
+    `commands` can be pasted into a shell; words in capitals (NAME, ID) are placeholders. `patches` are for
     `patch -p1 -d /`.
     """
 
@@ -35,8 +35,8 @@ class FixRow:
 class FindingRow:
     """One answer of one check.
 
-    `status` is `problem`, or `unknown` where the check could not be made. `evidence` holds one plain sentence per thing
-    seen, in the user's own values; `fix` is what to do.
+    `status` is `problem`, or `unknown` if the check could not be made. `evidence` has one plain sentence per thing
+    seen, with the user's own values; `fix` is what to do.
     """
 
     id: FindingId
@@ -50,7 +50,7 @@ class FindingRow:
 
 
 def finding_row(finding: Finding) -> FindingRow:
-    """The finding for a document."""
+    """The finding as a row of a document."""
     return FindingRow(
         finding.id, finding.severity, finding.subject, finding.summary, finding.evidence, finding.explanation,
         fix_row(finding.fix), finding.status,
@@ -58,7 +58,7 @@ def finding_row(finding: Finding) -> FindingRow:
 
 
 def fix_row(fix: Fix) -> FixRow:
-    """The fix for a document."""
+    """The fix as a row of a document."""
     return FixRow(
         fix.text,
         tuple(part.shell for part in fix.parts if isinstance(part, Command)),

@@ -1,4 +1,4 @@
-"""docs/findings.md, from the table of findings: `python -m janitor.report.findings_page`."""
+"""docs/findings.md, generated from the table of findings: `python -m janitor.report.findings_page`."""
 
 from collections.abc import Iterator
 

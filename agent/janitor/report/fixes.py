@@ -1,15 +1,15 @@
-"""A fix as lines for a terminal: sentences are broken; commands and files, which are to be pasted, are not."""
+"""A fix as lines for a terminal: sentences are wrapped; commands and files are not, because they are to be pasted."""
 
 import textwrap
 
 from janitor.core.model.text import safe
 from janitor.report.finding_row import FixRow
 
-_GLUE = "\0"  # no text has it any more once it is safe
+_GLUE = "\0"  # cannot occur in text after safe()
 
 
 def fix_lines(fix: FixRow, width: int) -> list[str]:
-    """The lines, at most `width` columns each unless a single command or a file's line is longer."""
+    """The lines, at most `width` columns each, except for a longer command or line of a file."""
     lines: list[str] = []
     line = "Fix: "
     for part in fix.parts:

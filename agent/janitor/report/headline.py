@@ -1,4 +1,4 @@
-"""The one sentence a paged person needs, for each network."""
+"""The summary sentence for each network, for whoever is on call."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ _UNSEEN = "janitor could not see everything (SCAN001)"
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """A sentence, and the finding of what could not be looked at that it names, if it does."""
+    """A sentence, and the finding about unseen parts that it mentions, if any."""
 
     text: str
     unseen: FindingId | None = None
 
 
 def headlines(report: Report, *, leases: bool = True) -> list[Headline]:
-    """What is broken first, then one line for each network that CRI uses; one line where there is none.
+    """What is broken first, then one line per network that CRI uses; a single line if there is none.
 
-    What is wrong with leases is in their network's line; all else that is bad has one of its own. Without `leases`
-    the report is about something else (`--only rules`).
+    Problems of leases are in the line of their network; every other serious finding has a line of its own. Without
+    `leases` the report is about other findings (`--only rules`).
     """
     bad = [f for f in report.findings if f.severity.rank >= Severity.ERROR.rank and f.id.family is not Family.LEASE]
     alarms = [Headline(safe(f"{f.severity.upper()}: {f.summary} ({f.id})")) for f in bad if f.status == "problem"]
@@ -65,7 +65,7 @@ def _line(network: NetworkRow, report: Report) -> Headline:
 
 
 def _used(used: int, capacity: int) -> str:
-    """Of a /64 nobody counts what is left."""
+    """`used of capacity`; without the capacity for a range as large as a /64."""
     return f"{used} of {capacity}" if capacity < _COUNTABLE else f"{used}"
 
 

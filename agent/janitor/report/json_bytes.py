@@ -1,7 +1,7 @@
-"""JSON of a value whose text may come from file names: the kernel lets those be any bytes, and JSON does not.
+"""JSON of values whose text may come from file names, which may have any bytes, unlike JSON.
 
-Python keeps bytes that are no UTF-8 as lone surrogates (PEP 383). A pod can have such names among its mounts, links,
-processes and sockets; one of them must not be the end of a report.
+Python decodes bytes that are not UTF-8 as lone surrogates (PEP 383). A pod can create such names for mounts, links,
+processes and sockets; they must not make a report fail.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import msgspec
 
 
 def to_bytes(value: Any) -> bytes:
-    """The value on one line. A byte that is no UTF-8 becomes `\\udcNN`, of which NN is the byte."""
+    """The value on one line. A byte that is not UTF-8 becomes `\\udcNN`, where NN is the byte."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -18,7 +18,7 @@ def to_bytes(value: Any) -> bytes:
 
 
 def indented(value: Any, indent: int = 2) -> bytes:
-    """The same for people, with a line break at the end."""
+    """The same, indented for people, with a final newline."""
     pretty: bytes = msgspec.json.format(to_bytes(value), indent=indent)
     return pretty + b"\n"
 

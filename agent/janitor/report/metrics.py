@@ -1,4 +1,4 @@
-"""Metrics as values, and their text in Prometheus' format, for /metrics and for node_exporter's textfile collector."""
+"""Metrics as values, and as text in Prometheus' format, for /metrics and node_exporter's textfile collector."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from janitor.report.events import LogEvent
 class Family:
     """One metric. `samples` has a number for each set of label values."""
 
-    name: str  # a counter's without _total
+    name: str  # without _total for a counter
     help: str
     kind: Literal["counter", "gauge"]
     samples: tuple[tuple[tuple[str, ...], float], ...]
@@ -33,7 +33,7 @@ def gauge(name: str, about: str, value: float) -> Family:
 
 
 def actions(event: LogEvent, numbers: Mapping[str, float]) -> Family:
-    """How often an action was carried out, by the value of its metric's label; by "" where it has none."""
+    """How often an action was carried out, by the value of its metric's label; by "" if it has none."""
     action = event.action
     if action is None:
         raise ValueError(f"{event.value} is no action")
@@ -43,7 +43,7 @@ def actions(event: LogEvent, numbers: Mapping[str, float]) -> Family:
 
 
 def text(families: Iterable[Family], *, process: bool) -> bytes:
-    """The whole exposition. `process` adds the figures of this process, which node_exporter has of its own."""
+    """The exposition text. `process` adds the figures of this process; node_exporter has its own."""
     registry = CollectorRegistry()
     registry.register(_Once(tuple(families)))
     if process:

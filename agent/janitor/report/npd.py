@@ -1,4 +1,4 @@
-"""One line for node-problem-detector's custom plugin, which cuts at 80 bytes and shows it in the node's condition."""
+"""One line for node-problem-detector's custom plugin, which cuts it at 80 bytes. The node's condition shows it."""
 
 from janitor.core.model.text import safe
 from janitor.report.document import Report
@@ -7,9 +7,9 @@ _LONGEST = 79
 
 
 def to_line(report: Report) -> str:
-    """The worst of all findings, or how much is free."""
+    """The worst finding, or how much is free."""
     problems = [f for f in report.findings if f.severity.rank >= report.fail_on.rank or f.status == "unknown"]
-    if report.status == "unknown":  # what could not be seen comes first, and does not hide the rest
+    if report.status == "unknown":  # unseen parts come first, without hiding the rest
         problems.sort(key=lambda f: f.status != "unknown")
     if report.status != "ok" and problems:
         more = f" (+{len(problems) - 1})" if len(problems) > 1 else ""

@@ -1,4 +1,4 @@
-"""The page that shows a node to people: plain HTML, made on the node, that loads nothing and runs nothing."""
+"""The page that shows a node to people: plain HTML that loads nothing and runs nothing."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -16,9 +16,9 @@ from janitor.report.document import LeaseRow, NetworkRow, Report
 from janitor.report.events import LogEvent
 
 NOW: Final = "<!--now-->"
-"""Where what has happened since the page was made is put in."""
+"""Placeholder for what has happened since the page was made."""
 ACTIONS: Final = "<!--actions-->"
-"""And where what janitor did: that goes on while no pass does."""
+"""Placeholder for the actions, which continue while no pass runs."""
 _MOST_CELLS: Final = 1024
 _MOST_ROWS: Final = 200
 _LETTERS: Final = {
@@ -36,18 +36,18 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _plain(value: Any) -> Any:
-    """Text without control characters, but for the ends of lines: people look at the page with curl as well."""
+    """Text without control characters except newlines: people also read the page with curl."""
     return "\n".join(safe(line) for line in value.split("\n")) if type(value) is str else value
 
 
-# Once, and by the daemon rather than by each of its passes.
+# Compiled once, in the daemon rather than in each pass.
 _PAGE: Final = _template("page.html")
 _ACTIONS: Final = _template("actions.html")
 
 
 @dataclass(frozen=True, slots=True)
 class ActionRecord:
-    """Something janitor did, when (seconds since the epoch), and what it rested on."""
+    """An action of janitor, its time (seconds since the epoch), and its proof."""
 
     at: float
     what: str
@@ -55,7 +55,7 @@ class ActionRecord:
 
 
 def action_record(at: float, event: LogEvent, fields: Mapping[str, object]) -> ActionRecord | None:
-    """A line of the log as a deed; None for one that is no action."""
+    """The action that a log line reports; None if the event is not an action."""
     if event.action is None:
         return None
     known = {**dict.fromkeys(event.fields, ""), **fields}
@@ -65,7 +65,7 @@ def action_record(at: float, event: LogEvent, fields: Mapping[str, object]) -> A
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One address of the map: its last part, a letter for what it is, and the sentence behind it."""
+    """One address of the map: a letter and `kind` for its state, and the sentence behind it."""
 
     address: str
     letter: str
@@ -74,7 +74,7 @@ class Cell:
 
 
 def page(report: Report, at: float) -> str:
-    """The whole page of one pass, without what changes between passes."""
+    """The page of one pass, without what changes between passes."""
     by_directory: dict[str, list[LeaseRow]] = {}
     for lease in report.leases:
         by_directory.setdefault(lease.directory, []).append(lease)
@@ -91,7 +91,7 @@ def page(report: Report, at: float) -> str:
 
 
 def actions_table(action_records: tuple[ActionRecord, ...]) -> str:
-    """What janitor did, the last first. Made for each answer: it is little."""
+    """The actions of janitor, the latest first. Rendered for each request, because it is small."""
     return _ACTIONS.render(actions=[(_moment(d.at), d) for d in action_records[:_MOST_ROWS]])
 
 
@@ -100,7 +100,7 @@ def _moment(at: float) -> str:
 
 
 def _cells(network: NetworkRow, leases: list[LeaseRow]) -> list[Cell]:
-    """The map of one network: every address that a pod can get. Of a range too large for that, what is taken."""
+    """The map of one network: every address that a pod can get; of a range too large for that, only the leased ones."""
     taken = {lease.address: lease for lease in leases}
     subnets = [subnet for row in network.ranges for subnet in row.subnets]
     reserved = {address: why for row in network.ranges for address, why in row.reserved.items()}

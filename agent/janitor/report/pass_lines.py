@@ -1,4 +1,4 @@
-"""What a lease pass says to the daemon, line by line: JSON, from these types and into them."""
+"""What a lease pass reports to the daemon: lines of JSON, encoded from these types and decoded into them."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ from janitor.report.json_bytes import to_bytes
 
 
 class LogLine(msgspec.Struct, frozen=True, tag=True):
-    """A line for the log. `key` names the action that it is about (Action.key), `reason` says why it was refused."""
+    """A line for the log. `key` names the action it is about (Action.key); `reason` says why that was refused."""
 
     event: LogEvent
     fields: dict[str, str]
@@ -25,7 +25,7 @@ class LogLine(msgspec.Struct, frozen=True, tag=True):
 
 
 class NetworkFigures(msgspec.Struct, frozen=True):
-    """One lease directory. `capacity` and `free` count pods; None where the range is not known."""
+    """One lease directory. `capacity` and `free` count pods; None if the range is not known."""
 
     name: str
     data_dir: str
@@ -36,7 +36,7 @@ class NetworkFigures(msgspec.Struct, frozen=True):
 
 
 class FindingFigures(msgspec.Struct, frozen=True):
-    """How many findings there are of one kind."""
+    """The number of findings with one ID and severity."""
 
     id: str
     severity: Severity
@@ -44,17 +44,17 @@ class FindingFigures(msgspec.Struct, frozen=True):
 
 
 class Looked(msgspec.Struct, frozen=True, tag=True):
-    """The end of a pass: what the node was like after it. Its page comes with it, ready to be shown."""
+    """The end of a full pass: the state of the node after it, and its page, ready to be shown."""
 
     at: float  # since the epoch
     took_s: float
-    unseen: tuple[str, ...]  # what could not be looked at; a pass without any is a complete one
+    unseen: tuple[str, ...]  # what could not be looked at; empty for a complete pass
     networks: tuple[NetworkFigures, ...]
     findings: tuple[FindingFigures, ...]
     oldest_orphan_s: float | None
-    soonest_s: int | None  # when something left alone could be decided
+    soonest_s: int | None  # the earliest time at which something left alone could be decided
     page: str
-    settled: bool = False  # the journal was put in order, and what earlier passes did has been told
+    settled: bool = False  # the journal was tidied, and what earlier passes did was logged
     fingerprint: Fingerprint = Fingerprint()
 
 
@@ -63,7 +63,7 @@ class Unchanged(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The pass came to no end."""
+    """The pass failed."""
 
     why: str
 
@@ -77,7 +77,7 @@ def encode(line: Line) -> bytes:
 
 
 def decode(data: bytes) -> Line:
-    """The line again. ValueError for half of one, and for an event or a field that is not declared."""
+    """The decoded line. ValueError for a truncated line, or for an event or field that is not declared."""
     try:
         line: Line = msgspec.json.decode(data, type=Line)
     except msgspec.DecodeError as error:

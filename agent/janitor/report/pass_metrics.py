@@ -1,4 +1,4 @@
-"""The metrics of the passes over the leases, and of the node as the last pass saw it."""
+"""The metrics of the lease passes, and of the node as the last pass saw it."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ _NETWORK = ("network", "data_dir")
 
 
 def passes(results: Counter[str], complete_at: float, interval_s: float) -> tuple[Family, ...]:
-    """How many passes ended how; `complete_at` is when one last saw everything, since the epoch."""
+    """The number of passes by result. `complete_at`: the last complete pass, since the epoch."""
     ends = ("complete", "incomplete", "unchanged", "failed")
     return (
         Family(
@@ -27,7 +27,7 @@ def passes(results: Counter[str], complete_at: float, interval_s: float) -> tupl
 
 
 def node(looked: Looked, forecasts: dict[tuple[str, str], float]) -> tuple[Family, ...]:
-    """What the last pass saw; the forecasts by network and data directory."""
+    """What the last pass saw; the forecasts are by network and data directory."""
     verdicts = [
         ((n.name, n.data_dir, verdict.value), n.verdicts.get(verdict, 0))
         for n in looked.networks
@@ -73,7 +73,7 @@ def node(looked: Looked, forecasts: dict[tuple[str, str], float]) -> tuple[Famil
 
 
 def synced(files: int, seconds: float) -> tuple[Family, ...]:
-    """What `durable` has brought onto the disk."""
+    """What `durable` has synced to disk."""
     return (
         counter("janitor_files_synced", "CNI state files synced to disk.", files),
         counter("janitor_sync_seconds", "Time spent syncing CNI state files to disk.", seconds),

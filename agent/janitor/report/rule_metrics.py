@@ -8,7 +8,7 @@ from janitor.report.metrics import Family, actions, gauge
 
 
 def rule_metrics(counts: RuleCounts, watched: int | None) -> tuple[Family, ...]:
-    """What was restored and deleted; `watched`: how many rules are, None while they cannot be watched."""
+    """Restorations and deletions. `watched`: the number of watched rules, None while they cannot be watched."""
     deleted = tuple(((by,), counts.deleted[by]) for by in get_args(Deleter))
     return (
         actions(LogEvent.RULE_RESTORED, counts.restored),

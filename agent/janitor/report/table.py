@@ -1,4 +1,4 @@
-"""`-o table`: the report for a terminal. The sentence first, then the findings, then the leases."""
+"""`-o table`: the report for a terminal. The headlines first, then the findings, then the leases."""
 
 from io import StringIO
 
@@ -28,10 +28,10 @@ _ROWS = 40  # more leases than that are for `-o json` and `janitor explain`
 def to_table(
     report: Report, *, width: int, colour: bool, details: bool = False, every_lease: bool = False, leases: bool = True
 ) -> str:
-    """The report as text of `width` columns; without colour it says the same.
+    """The report as text of `width` columns; without colour the text is the same.
 
-    Unless `details` are asked for, a finding of severity info is one line; unless `every_lease` is, 40 are shown, and
-    without `leases` none.
+    Without `details`, a finding of severity info takes one line. At most 40 leases are shown unless `every_lease`; none
+    without `leases`.
     """
     out = StringIO()
     console = Console(
@@ -74,7 +74,7 @@ def _title(finding: FindingRow) -> str:
 
 
 def print_finding(console: Console, finding: FindingRow) -> None:
-    """All of a finding."""
+    """Print the whole finding."""
     console.print(_title(finding))
     for line in finding.evidence:
         text = Table.grid(padding=(0, 1, 0, 0))
@@ -96,7 +96,7 @@ def _leases(report: Report, every_lease: bool) -> Table:
         address, pod, container, why = (
             escape(safe(text or "-")) for text in (lease.address, lease.pod, lease.container_id[:13], _why(lease))
         )
-        if not every_lease:  # hundreds that leaked alike, in a terminal of 80 columns
+        if not every_lease:  # leaked leases often have the same reason, and the terminal may have only 80 columns
             why = "as above" if lease.reason is not None and lease.reason == above else why
             above = lease.reason
         table.add_row(address, f"[{_VERDICTS[lease.verdict]}]{lease.verdict}[/]", pod, container, why)

@@ -1,6 +1,6 @@
-"""Codes in words: the one place that says what a reason means to people. Pure; standard library only.
+"""Reason codes as sentences for people; no other module has such sentences. Pure; standard library only.
 
-Nothing branches on what is said here.
+No decision depends on these texts.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ def texts(reasons: tuple[Reason, ...]) -> tuple[str, ...]:
 
 
 def hint(reason: Reason) -> str:
-    """What to do about it; "" where nothing can be said in general."""
+    """What to do about it; "" if there is no general advice."""
     if reason.code is Code.RECORDED:
         return str(reason.fact("hint") or "")
     if reason.fact("euid"):
@@ -30,14 +30,14 @@ def hint(reason: Reason) -> str:
 
 
 class _Word(str):
-    """A fact in words. A noun behind the colon makes it a number of such: `{leases:lease}` is `1 lease`, `2 leases`."""
+    """A fact as text. A noun after the colon makes it a count: `{leases:lease}` is `1 lease`, `2 leases`."""
 
     def __format__(self, noun: str) -> str:
         return count(int(self), noun) if noun and self.isdecimal() else str(self)
 
 
 class _Values(dict[str, _Word]):
-    """The facts of a reason in words. What a file that somebody has edited does not say is `?`."""
+    """The facts of a reason as text. A fact that is missing, as in an edited file, is `?`."""
 
     def __missing__(self, name: str) -> _Word:
         return _Word("?")

@@ -1,4 +1,4 @@
-"""CNI plugins of the lab's own: programs, run by the runtime in a node; `install` puts them beside the real ones."""
+"""The lab's own CNI plugins, programs that the runtime in a node runs. `install` puts them beside the real ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REQUIRED = ("host-local", "ptp", "bridge", "portmap", "loopback")
 
 
 def missing() -> str | None:
-    """Which real plugin is not installed, or None."""
+    """Which real plugins are not installed, or None."""
     absent = [name for name in REQUIRED if not (REAL / name).exists()]
     return f"no {', '.join(absent)} in {REAL}: apt-get install containernetworking-plugins" if absent else None
 
@@ -28,6 +28,6 @@ def install(directory: Path, newer: Path | None = None) -> None:
     for source in sorted(Path(__file__).parent.glob("[!_]*.py")):
         path = directory / source.stem
         path.unlink(missing_ok=True)  # never write through a link to a real plugin
-        # exec, so that the process with CNI_CONTAINERID in its environment is the plugin and has no parent shell.
+        # exec, so that the process with CNI_CONTAINERID in its environment is the plugin, without a parent shell.
         path.write_text(f"#!/bin/sh\nexec {shlex.join([sys.executable, '-IS', str(source)])}\n")
         path.chmod(0o755)

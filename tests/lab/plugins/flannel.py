@@ -1,8 +1,8 @@
-"""What flannel's CNI plugin does, as far as leases go: it has no IPAM of its own and delegates to `bridge`.
+"""Does what flannel's CNI plugin does, as far as leases go: it has no IPAM and delegates to `bridge`.
 
-ADD makes the delegate's configuration from /run/flannel/subnet.env, keeps it in /var/lib/cni/flannel/<container>
-and runs the delegate; DEL takes it from there. With that scratch file gone DEL answers success and does nothing,
-as the real one does, which is one way a lease is leaked.
+ADD makes the delegate's configuration from /run/flannel/subnet.env, saves it as /var/lib/cni/flannel/<container> and
+runs the delegate; DEL reads it from there. Without that file DEL reports success and does nothing, like the real one;
+this is one way in which leases leak.
 
 Standard library only, and run with `python -IS`: a runtime starts it for each pod.
 """
@@ -82,7 +82,7 @@ def delegate_config(config: dict[str, Any], subnet_env: str) -> dict[str, Any]:
 
 
 def run(plugin: str, text: str) -> int:
-    """Run the delegate with this plugin's own environment; its answer is ours."""
+    """Run the delegate with this plugin's environment; its answer is the plugin's answer."""
     for directory in os.environ["CNI_PATH"].split(":"):
         path = Path(directory) / plugin
         if path.exists():

@@ -1,9 +1,9 @@
-"""A CNI plugin that waits or fails when it is told to, and otherwise passes on what it was given.
+"""A CNI plugin that waits or fails on request, and otherwise returns its input.
 
-Files in /run/lab/slow of its node tell it what to do, so that a test holds a call exactly where it wants it:
+Files in /run/lab/slow of its node control it, so that a test can stop a call at an exact point:
 
-    hold-ADD, hold-DEL   the call waits for as long as the file is there
-    fail-ADD, fail-DEL   the call fails (looked at after the waiting)
+    hold-ADD, hold-DEL   the call waits while the file exists
+    fail-ADD, fail-DEL   the call fails (checked after the waiting)
     held-ADD-<id>        written by the plugin while it waits
 
 Standard library only, and run with `python -IS`: a runtime starts it for each pod.

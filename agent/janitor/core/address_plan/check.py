@@ -1,4 +1,4 @@
-"""Every rule about an address plan, asked at once."""
+"""Runs every rule about an address plan."""
 
 from janitor.core.address_plan import limits as plan_limits
 from janitor.core.address_plan import ranges as plan_rules
@@ -17,7 +17,7 @@ IDS = (
 
 
 def examine(plan: AddressPlan) -> tuple[Finding, ...]:
-    """What is wrong with it, the worst first."""
+    """The findings about the plan, the worst first."""
     layout = Layout(plan)
     found = [finding for rules in (plan_values, plan_rules, plan_limits) for finding in rules.check(layout)]
     return tuple(sorted(found, key=lambda f: (-f.severity.rank, f.id, f.subject)))

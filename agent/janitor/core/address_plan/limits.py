@@ -1,4 +1,4 @@
-"""Rules about how much fits: nodes, routes, pods a node (CIDR013-015, CIDR026); and what limits a plan."""
+"""Rules about capacity: nodes, routes, pods per node (CIDR013-015, CIDR026); and the limits of a plan."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def _routes(layout: Layout) -> Iterator[Finding]:
 
 
 def _attached(layout: Layout) -> Iterator[Finding]:
-    """CIDR014 without routes: what an overlay does not change. Nodes that run may be in several networks."""
+    """CIDR014 without routes: an overlay does not lift this limit. Existing nodes may be in several networks."""
     plan = layout.plan
     if plan.hetzner and plan.routes is False and not plan.allocated and layout.joining > ATTACHED_TO_A_NETWORK:
         yield Finding.of(
@@ -129,14 +129,14 @@ def _subnets(layout: Layout) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many nodes one thing allows."""
+    """How many nodes something allows."""
 
     nodes: int
     reason: str
 
 
 def limits(layout: Layout) -> tuple[Limit, ...]:
-    """What bounds the number of nodes, the tightest first; empty where nothing is known of the pods."""
+    """What limits the number of nodes, the tightest first; empty if no pod range is known."""
     found = []
     for part in layout.pods:
         mask = layout.plan.mask(part.net)
@@ -155,7 +155,7 @@ def limits(layout: Layout) -> tuple[Limit, ...]:
 
 
 def pools(layout: Layout) -> str:
-    """How many agent pools kube-hetzner's scheme has room for, in words; "" for other plans."""
+    """How many agent pools kube-hetzner's scheme has room for, as text; "" for other plans."""
     if layout.plan.scheme != KUBE_HETZNER or layout.network is None:
         return ""
     return f"{agent_pools_free(layout)}, before a pool's subnet meets something else"

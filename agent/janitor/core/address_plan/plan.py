@@ -1,9 +1,9 @@
-"""The address plan of a cluster: which ranges it uses, and what they are when laid over each other.
+"""The address plan of a cluster: its ranges, and how they overlap.
 
-Four things share one address space: the private network of the nodes' provider (N), the subnets and addresses that
-nodes really have in it (U), the range that pods get addresses from (C, cut into one slot for each node), and the
-range of Services (V). C and V may lie inside N; neither may touch the other, or U. The rules are in
-core/address_plan/ranges.py and core/address_plan/limits.py, what a value may be in core/address_plan/values.py.
+Four things share one address space: the provider's private network of the nodes (N), the subnets and addresses that
+nodes have in it (U), the range of pod addresses (C, cut into one slot per node), and the range of Services (V). C and V
+may lie inside N; neither may overlap the other, or U. The rules are in core/address_plan/ranges.py and
+core/address_plan/limits.py; core/address_plan/values.py checks single values.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _MOST_LISTED = 64
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A value as somebody wrote it, and where."""
+    """A value as it was written, and where."""
 
     value: str
     source: str = ""
@@ -31,7 +31,7 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class NodeSubnet:
-    """A subnet that nodes, load balancers or routers have addresses in. `agent_pool`: a scheme gave it to one."""
+    """A subnet with addresses of nodes, load balancers or routers. `agent_pool`: a scheme made it for an agent pool."""
 
     name: str
     cidr: Stated
@@ -40,9 +40,9 @@ class NodeSubnet:
 
 @dataclass(frozen=True, slots=True)
 class PlannedNode:
-    """A node: `pods` are the ranges it has been given, and empty as long as it has none.
+    """A node. `pods` are its assigned ranges; empty while it has none.
 
-    `generated` nodes follow from a scheme, or are known by one address of perhaps more: nobody has listed them.
+    `generated` nodes follow from a scheme, or are known by only one of their addresses: nobody has listed them.
     """
 
     name: str
@@ -53,10 +53,10 @@ class PlannedNode:
 
 @dataclass(frozen=True, slots=True)
 class AddressPlan:
-    """The values of a plan. `routes`: whether the cloud controller makes a route for each node; None is not known.
+    """The values of a plan. `routes`: whether the cloud controller makes a route per node; None if unknown.
 
-    `nodes` may be fewer than `node_count`, which counts those that may join as well. `allocated` says that the
-    nodes' pod ranges are facts of a running cluster; otherwise the first slots go to whoever joins first.
+    `node_count` includes nodes that may still join, so `nodes` may be fewer. `allocated`: the nodes' pod ranges are
+    those of a running cluster; otherwise the first slots go to the nodes that join first.
     """
 
     network: Stated | None = None
@@ -73,18 +73,18 @@ class AddressPlan:
     hetzner: bool = False
     scheme: str = ""
     pools: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())  # of a scheme: nodes of each control-plane and agent pool
-    subnet_count: int = 256  # of a scheme: into how many the network is cut, a power of two
+    subnet_count: int = 256  # of a scheme: number of subnets of the network, a power of two
     allocated: bool = False
-    skips_services: bool = False  # kube-controller-manager knows the service range, and leaves it out of the slots
+    skips_services: bool = False  # kube-controller-manager knows the service range, and skips its slots
 
     def mask(self, net: Net) -> int:
-        """The prefix length of one node's pod range out of `net`."""
+        """The prefix length of a node's pod range within `net`."""
         return self.node_mask if net.version == 4 else self.node_mask_v6
 
 
 @dataclass(frozen=True)
 class Range:
-    """A range of the plan that could be understood, with the value it was read from."""
+    """A range of the plan that could be parsed, with its source."""
 
     net: Net
     stated: Stated
@@ -95,7 +95,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Layout:
-    """A plan with its values understood. What could not be understood is left out here: CIDR001 reports it."""
+    """A plan with its values parsed. Values that cannot be parsed are left out; CIDR001 reports them."""
 
     plan: AddressPlan
 
@@ -106,12 +106,12 @@ class Layout:
 
     @cached_property
     def pods(self) -> tuple[Range, ...]:
-        """C: one range, or one of each family."""
+        """C: one range, or one per family."""
         return tuple(_ranges(self.plan.pods))
 
     @cached_property
     def services(self) -> tuple[Range, ...]:
-        """V: likewise."""
+        """V: one range, or one per family."""
         return tuple(_ranges(self.plan.services))
 
     @cached_property
@@ -121,23 +121,23 @@ class Layout:
 
     @cached_property
     def nodes(self) -> tuple[tuple[PlannedNode, Address], ...]:
-        """The nodes whose address is one."""
+        """The nodes with a valid address."""
         return tuple((n, a) for n in self.plan.nodes for a in addresses((n.address,)))
 
     @cached_property
     def occupied(self) -> tuple[tuple[str, Net], ...]:
-        """U and the nodes that lie in none of it, by name."""
+        """U, and the nodes outside it, by name."""
         outside = [(n.name, ip_network(a)) for n, a in self.nodes if not any(a in r.net for _, r in self.subnets)]
         return (*((name, r.net) for name, r in self.subnets), *outside)
 
     @cached_property
     def joining(self) -> int:
-        """How many nodes there are, or will be, as far as the plan says; 0 where it does not."""
+        """How many nodes there are or will be, according to the plan; 0 if it does not say."""
         return max(self.plan.node_count, len({n.name for n, _ in self.nodes}))
 
 
 def parse(value: str) -> Net | None:
-    """A range, host bits and all; None for what is none."""
+    """A range; host bits are allowed. None if it is not a range."""
     try:
         return ip_network(value.strip(), strict=False) if "/" in value else None
     except ValueError:
@@ -145,7 +145,7 @@ def parse(value: str) -> Net | None:
 
 
 def as_address(value: str) -> Address | None:
-    """An address; None for what is none."""
+    """An address; None if it is not one."""
     try:
         return ip_address(value.strip())
     except ValueError:
@@ -153,7 +153,7 @@ def as_address(value: str) -> Address | None:
 
 
 def addresses(values: tuple[Stated, ...]) -> Iterator[Address]:
-    """Those of `values` that are addresses."""
+    """The valid addresses among `values`."""
     return (address for stated in values if (address := as_address(stated.value)) is not None)
 
 
@@ -165,33 +165,34 @@ def _ranges(values: tuple[Stated, ...]) -> Iterator[Range]:
 
 
 def listed(values: str, source: str = "") -> tuple[Stated, ...]:
-    """`10.42.0.0/16,fd00:42::/56`, as flags and files write several in one; the first 64 of them.
+    """Several values in one, as flags and files have them: `10.42.0.0/16,fd00:42::/56`. The first 64 of them.
 
-    No component takes more than a few, and whoever calls himself one may have any number: each is held against each.
+    No component accepts more than a few, but any process may claim to be a component and list any number; each value is
+    compared with each.
     """
     parts = values.split(",", _MOST_LISTED)[:_MOST_LISTED]
     return tuple(Stated(part.strip(), source) for part in parts if part.strip())
 
 
 def overlap(one: Net, other: Net) -> Net | None:
-    """What two ranges have in common: the smaller of them, or nothing."""
+    """The intersection of two ranges: the smaller one, or None."""
     if one.version != other.version or not one.overlaps(other):
         return None
     return max(one, other, key=lambda net: net.prefixlen)
 
 
 def within(inner: Net, outer: Net) -> bool:
-    """Whether `outer` holds all of `inner`."""
+    """Whether `outer` contains all of `inner`."""
     return overlap(inner, outer) == inner
 
 
 def slot_count(pods: Net, mask: int) -> int:
-    """How many nodes can be given a range of their own; 0 where not even one can."""
+    """How many nodes can get a range of their own; 0 if none can."""
     return 1 << (mask - pods.prefixlen) if pods.prefixlen <= mask <= pods.max_prefixlen else 0
 
 
 def slots_of(part: Net, pods: Net, mask: int) -> range:
-    """The slots of `pods` that `part` touches, by index: the order in which they are given out at first."""
+    """The slots of `pods` that `part` touches, by index. Slots are first allocated in this order."""
     common = overlap(part, pods)
     if common is None or not slot_count(pods, mask):
         return range(0)
@@ -208,7 +209,7 @@ def slot(pods: Net, mask: int, index: int) -> Net:
 
 
 def host(net: Net, index: int) -> Address | None:
-    """The address of `net` at `index`, from the end where that is negative; None where it has none."""
+    """The address of `net` at `index`, counted from the end if negative; None if out of range."""
     number = int(net.network_address) + index if index >= 0 else int(net.broadcast_address) + 1 + index
     if not int(net.network_address) <= number <= int(net.broadcast_address):
         return None
@@ -218,11 +219,11 @@ def host(net: Net, index: int) -> Address | None:
 def kube_hetzner(
     network: Stated, control_planes: tuple[int, ...], agents: tuple[int, ...], subnet_count: int = 256
 ) -> tuple[tuple[NodeSubnet, ...], tuple[PlannedNode, ...]]:
-    """Subnets and nodes as kube-hetzner cuts them; `control_planes` and `agents` are the nodes of each pool.
+    """Subnets and nodes in kube-hetzner's layout. `control_planes` and `agents` are the node counts of each pool.
 
-    locals.tf and main.tf: so many subnets of the network (256, or subnet_amount); agent pool i has the i-th,
-    control-plane pool j the j-th from the end, the NAT router the 200th and the vSwitch the 201st; nodes start at host
-    101 (terraform-hcloud-kube-hetzner v2.18). None where the network is too small for that.
+    From locals.tf and main.tf (terraform-hcloud-kube-hetzner v2.18): the network is cut into 256 or `subnet_amount`
+    subnets. Agent pool i has the i-th, control-plane pool j the j-th from the end, the NAT router the 200th and the
+    vSwitch the 201st. Nodes start at host 101. Empty if the network is too small for that.
     """
     net = parse(network.value)
     mask = scheme_mask(net, subnet_count) if net else 0
@@ -248,12 +249,12 @@ def kube_hetzner(
 
 
 def scheme_mask(network: Net, subnet_count: int) -> int:
-    """The prefix length of each of so many subnets; beyond 32 where there is no room for them."""
+    """The prefix length of each of `subnet_count` subnets; above 32 if they do not fit."""
     return network.prefixlen + subnet_count.bit_length() - 1
 
 
 def agent_pools_free(layout: Layout) -> int:
-    """How many agent pools of kube-hetzner's scheme come before the first whose subnet is taken by something else."""
+    """How many agent pools of kube-hetzner's scheme fit before the first whose subnet is taken."""
     net = layout.network.net if layout.network else None
     count = layout.plan.subnet_count
     mask = scheme_mask(net, count) if net else 0

@@ -1,7 +1,7 @@
-"""The nearest plan without a finding: as few values changed as possible, and those as little as possible.
+"""The nearest plan without a finding: as few and as small changes as possible.
 
-Every candidate is put to the same rules as the plan itself; nothing here knows what a good plan is. Subnets and
-nodes are facts and stay, unless they follow from a scheme: then they follow from the proposed network.
+Every candidate is checked by the same rules as the plan itself; nothing here knows what a good plan is. Subnets and
+nodes are facts and stay. Those that follow from a scheme follow from the proposed network instead.
 """
 
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ from janitor.core.address_plan.plan import (
 from janitor.core.address_plan.values import HETZNER_GATEWAY, PRIVATE, RESERVED, SHARED
 from janitor.core.model.finding_ids import FindingId, Severity
 
-BEYOND_RANGES = (FindingId.CIDR014,)  # the limits of a Hetzner network are what they are
+BEYOND_RANGES = (FindingId.CIDR014,)  # the limits of a Hetzner network cannot be changed
 _SOURCE = "proposed"
-_DOCKER = ip_network("172.17.0.0/16")  # docker0's, where nobody has given it another
-_BLOCKS = 4096  # aligned blocks looked at in one search space, the nearest first
+_DOCKER = ip_network("172.17.0.0/16")  # docker0's default
+_BLOCKS = 4096  # aligned blocks examined in one search space, the nearest first
 _CANDIDATES = 12  # of each range that are tried against each other
 _DEFAULTS = {("pods", 4): "10.42.0.0/16", ("services", 4): "10.43.0.0/16", ("pods", 6): "fd00:42::/56",
              ("services", 6): "fd00:43::/112"}  # fmt: skip
@@ -36,7 +36,7 @@ _DEFAULTS = {("pods", 4): "10.42.0.0/16", ("services", 4): "10.43.0.0/16", ("pod
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One value that differs: what it is called, what it was ("" where there was none), what it becomes."""
+    """One changed value: its name, its old value ("" if there was none) and its new value."""
 
     name: str
     before: str
@@ -45,19 +45,19 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A plan with no finding of warning or above that ranges could mend, and how it differs from the given one."""
+    """A plan without a finding of warning or above that ranges could fix, and its difference from the given one."""
 
     plan: AddressPlan
     changes: tuple[Change, ...]
 
 
 def clean(plan: AddressPlan) -> bool:
-    """Whether no rule has anything of warning or above against it that other ranges could mend."""
+    """Whether the plan has no finding of warning or above that other ranges could fix."""
     return all(f.severity.rank < Severity.WARNING.rank or f.id in BEYOND_RANGES for f in examine(plan))
 
 
 def propose(plan: AddressPlan) -> Proposal | None:
-    """The nearest clean plan, or None where there is none."""
+    """The nearest clean plan, or None if there is none."""
     for network in _networks(plan):
         base = _with_network(plan, network)
         for mask, mask_v6 in _masks(base):
@@ -93,11 +93,11 @@ def _with_network(plan: AddressPlan, network: Stated | None) -> AddressPlan:
 
 
 def _masks(plan: AddressPlan) -> Iterator[tuple[int, int]]:
-    """As it is; then the lengths between it and those that would do for sure, the nearest first.
+    """The present masks; then the lengths between them and those that are sure to fit, the nearest first.
 
-    One that is shorter than the pods' prefix is the mistake itself, so the usual ones come before it.
+    A mask shorter than the pods' prefix is the mistake itself, so the usual masks come before it.
     """
-    bits = (plan.max_pods + 2).bit_length()  # the network's address, the last one and the bridge take three
+    bits = (plan.max_pods + 2).bit_length()  # three are taken: the network's address, the last one and the bridge
     fit = 32 - bits if bits < 31 else 24
     ends = (24, fit, plan.node_mask if plan.node_mask <= 30 else 24)
     near = sorted(range(min(ends), max(ends) + 1), key=lambda mask: (abs(mask - plan.node_mask), mask))
@@ -109,7 +109,7 @@ def _masks(plan: AddressPlan) -> Iterator[tuple[int, int]]:
 
 
 def _ranges(plan: AddressPlan) -> AddressPlan | None:
-    """The pod and Service ranges: what is there, or what is nearest to it, one family after the other."""
+    """The pod and Service ranges: the present ones, or the nearest to them, one family after the other."""
     families = _families(plan)
     if not families:
         return None
@@ -128,7 +128,7 @@ def _ranges(plan: AddressPlan) -> AddressPlan | None:
 
 
 def _families(plan: AddressPlan) -> list[int]:
-    """In the order of the pods; those that the nodes have, where it is known what they have."""
+    """The families of the plan, in the order of the pods; only those that the nodes have, if that is known."""
     layout = Layout(plan)
     wanted: list[int] = list(dict.fromkeys(p.net.version for p in (*layout.pods, *layout.services))) or [4]
     has = {a.version for n, a in layout.nodes if not n.generated}
@@ -149,7 +149,7 @@ def _put(values: tuple[Stated, ...], new: Stated, family: int) -> tuple[Stated, 
 
 
 def _only(plan: AddressPlan, pods: Stated, services: Stated, family: int) -> AddressPlan:
-    """The part of the plan that is of one family: so that one can be settled before the other."""
+    """The part of the plan that is of one family, so that each family can be settled separately."""
     layout = Layout(plan)
     nodes = tuple(node for node, address in layout.nodes if address.version == family)
     return replace(plan, pods=(pods,), services=(services,), dns=(), nodes=nodes)
@@ -158,7 +158,7 @@ def _only(plan: AddressPlan, pods: Stated, services: Stated, family: int) -> Add
 def _choices(
     plan: AddressPlan, pods: Stated | None, services: Stated | None, family: int
 ) -> Iterator[tuple[Stated, Stated]]:
-    """Clean pairs of ranges: Services alone changed first (the smaller change), then the pods, then both."""
+    """Clean pairs of ranges: first only Services changed (the smaller change), then only the pods, then both."""
     mask = plan.node_mask if family == 4 else plan.node_mask_v6
     if pods is not None:
         for one in islice(_near(plan, services, "services", family, pods), _CANDIDATES):
@@ -176,7 +176,7 @@ def _choices(
 def _near(
     plan: AddressPlan, value: Stated | None, kind: str, family: int, other: Stated | None, mask: int = 0
 ) -> Iterator[Stated]:
-    """Free blocks of the same size as `value` or else smaller ones, those of one size by their distance from it."""
+    """Free blocks of the size of `value` or smaller, then larger; those of one size by their distance from it."""
     wish = (parse(value.value) if value else None) or ip_network(_DEFAULTS[kind, family])
     taken = [net for _, net in Layout(plan).occupied]
     taken += [*RESERVED, SHARED, HETZNER_GATEWAY, _DOCKER]
@@ -200,7 +200,7 @@ def _near(
 
 
 def _smallest(plan: AddressPlan, kind: str, wish: Net, mask: int) -> int:
-    """The longest prefix that still serves: slots for all nodes and a quarter more, or a few Services."""
+    """The longest prefix that is still useful: slots for all nodes and a quarter more, or a few Services."""
     if kind == "services":
         return max(min(wish.max_prefixlen - 4, wish.prefixlen), wish.max_prefixlen - 12)
     needed = max(1, Layout(plan).joining) * 5 // 4 + 1
@@ -208,7 +208,7 @@ def _smallest(plan: AddressPlan, kind: str, wish: Net, mask: int) -> int:
 
 
 def _blocks(plan: AddressPlan, wish: Net, prefix: int) -> list[int]:
-    """Where aligned blocks of one size begin, the nearest to `wish` first; inside the network where there is one."""
+    """Starts of aligned blocks of one size, the nearest to `wish` first; inside the network if there is one."""
     network = parse(plan.network.value) if plan.network else None
     spaces: list[Net] = [network] if network is not None and network.version == wish.version else []
     if not spaces:
@@ -224,7 +224,7 @@ def _blocks(plan: AddressPlan, wish: Net, prefix: int) -> list[int]:
 
 
 def _dns(plan: AddressPlan) -> tuple[Stated, ...]:
-    """The addresses as they are where they fit; else the tenth of each Service range, by convention."""
+    """The present DNS addresses if they fit; else the tenth address of each Service range, by convention."""
     if not plan.dns or (len(plan.dns) <= len(plan.services) and clean(plan)):
         return plan.dns if clean(plan) else ()
     nets = [net for net in (parse(s.value) for s in plan.services) if net is not None]
@@ -232,7 +232,7 @@ def _dns(plan: AddressPlan) -> tuple[Stated, ...]:
 
 
 def changes(before: AddressPlan, after: AddressPlan) -> tuple[Change, ...]:
-    """What differs, value by value."""
+    """The differences, value by value."""
     found = []
     for name in ("network", "pods", "services", "dns"):
         old, new = (_text(getattr(plan, name)) for plan in (before, after))

@@ -1,4 +1,4 @@
-"""Rules about ranges laid over each other: pods, Services, nodes and the network (CIDR003-009, CIDR028)."""
+"""Rules about overlaps: pods, Services, nodes and the network (CIDR003-009, CIDR028)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ _APART = "choose ranges in which pods and nodes share no address; where the clus
 
 @dataclass(frozen=True, slots=True)
 class Collision:
-    """A node's address inside a pod range that has been given out, or that is among the first to be.
+    """A node's address inside a pod range that is allocated, or that is among the first to be.
 
-    `owners` are the nodes that have the range; nobody has it yet where there are none. `own`: it is, or may become,
-    the node's own.
+    `owners` are the nodes that have the range; empty if nobody has it yet. `own`: the range is the node's own, or may
+    become it.
     """
 
     node: PlannedNode
@@ -57,7 +57,7 @@ def check(layout: Layout) -> Iterator[Finding]:
 
 
 def collisions(layout: Layout) -> list[Collision]:
-    """Every node whose address lies in a range that a node has, or will be one of the first to get."""
+    """Every node whose address lies in a range that a node has, or that is among the first to be allocated."""
     return _facts(layout) if layout.plan.allocated else _expected(layout)
 
 
@@ -151,7 +151,7 @@ def _others_range(found: list[Collision]) -> Finding:
 
 
 def latent_slots(layout: Layout) -> list[tuple[str, Net, Range, range]]:
-    """What nodes occupy inside the pod range: its name, the part in common, the pod range, the slots it touches."""
+    """What nodes occupy inside the pod range: (name, intersection, pod range, touched slots)."""
     found = []
     for name, net in layout.occupied:
         for part in layout.pods:
@@ -162,7 +162,7 @@ def latent_slots(layout: Layout) -> list[tuple[str, Net, Range, range]]:
 
 
 def _latent(layout: Layout, found: list[Collision]) -> Iterator[Finding]:
-    """Slots that collide once they are given out. What CIDR004 and 005 say already is left out."""
+    """Slots that collide once they are allocated. What CIDR004 and CIDR005 already report is left out."""
     said = [c.pods for c in found]
     given = [net for node in layout.plan.nodes for net in map(parse, node.pods) if net]
     late = []
@@ -226,7 +226,7 @@ def _services_and_nodes(layout: Layout) -> Iterator[Finding]:
 
 
 def adding_route(pods: Net, gateway: Address | None) -> tuple[str | Part, ...]:
-    """What gives one node a route to the pods of the others, until it boots and after."""
+    """The commands and words for giving one node a route to the other nodes' pods, now and after a reboot."""
     command = Command.of("ip", "route", "add", str(pods), "via", str(gateway))
     return (command, ", and the same route in its network configuration: the next boot forgets it")
 

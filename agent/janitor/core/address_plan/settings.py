@@ -1,4 +1,4 @@
-"""An address plan out of options, whoever wrote them: flags, files of a distribution, or a running node's."""
+"""An address plan from options of any source: flags, files of a distribution, or a running node."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,7 +23,7 @@ PLAN_KEYS = {
 
 
 def stated(settings: Iterable[Setting], *keys: str) -> tuple[Stated, ...]:
-    """The values of the last setting with one of `keys`, each on its own."""
+    """The values of the last setting with one of `keys`."""
     found: tuple[Stated, ...] = ()
     for setting in settings:
         if setting.key in keys:
@@ -32,17 +32,16 @@ def stated(settings: Iterable[Setting], *keys: str) -> tuple[Stated, ...]:
 
 
 def number(settings: Iterable[Setting], *keys: str) -> int | None:
-    """The number that the last setting with one of `keys` holds; None where it holds none."""
+    """The number in the last setting with one of `keys`; None if it is not a number."""
     found = stated(settings, *keys)
     return int(found[0].value) if found and found[0].value.isdecimal() else None
 
 
 def plan_from(settings: tuple[Setting, ...]) -> AddressPlan:
-    """The plan that `settings` describe; a later one of the same key wins, except for nodes and subnets, which add up.
+    """The plan that `settings` describe. The last setting of a key wins, but nodes and subnets add up.
 
-    Keys are the flags of kube-controller-manager and kube-apiserver, and those of PLAN_KEYS, `node-subnet`,
-    `node-ip`, `endpoint`, `nodes`, `max-pods`, `routes`, `scheme`, `subnet-count`, `control-plane-pools` and
-    `agent-pools`.
+    Keys are the flags of kube-controller-manager and kube-apiserver, those of PLAN_KEYS, and `node-subnet`, `node-ip`,
+    `endpoint`, `nodes`, `max-pods`, `routes`, `scheme`, `subnet-count`, `control-plane-pools` and `agent-pools`.
     """
     network = stated(settings, *PLAN_KEYS["network"])
     routes = stated(settings, "routes")
@@ -74,7 +73,7 @@ def _with_scheme(plan: AddressPlan, settings: tuple[Setting, ...]) -> AddressPla
     pools = (pools[0] or (1, 1, 1), pools[1] or (1, 1, 1))
     subnets, nodes = kube_hetzner(plan.network or Stated(""), *pools, plan.subnet_count)
     if plan.subnets:
-        return replace(plan, scheme="")  # the real ones are given: nothing is to be made up
+        return replace(plan, scheme="")  # the real subnets are given: the scheme must not add any
     return replace(plan, subnets=subnets, nodes=(*plan.nodes, *nodes), pools=(pools[0], pools[1]))
 
 
@@ -88,7 +87,7 @@ def _subnets(settings: tuple[Setting, ...]) -> tuple[NodeSubnet, ...]:
 
 
 def _nodes(settings: tuple[Setting, ...]) -> tuple[PlannedNode, ...]:
-    """`10.0.0.2`, or `10.0.0.2=10.42.0.0/24` where the node has its pod range already."""
+    """`10.0.0.2`, or `10.0.0.2=10.42.0.0/24` if the node already has its pod range."""
     found = []
     for setting in settings:
         if setting.key == "node-ip":
@@ -97,6 +96,6 @@ def _nodes(settings: tuple[Setting, ...]) -> tuple[PlannedNode, ...]:
                 given = tuple(part for part in pods.split("+") if part)
                 found.append(PlannedNode(f"node {address}", Stated(address, one.source), given))
         if setting.key == "endpoint" and setting.value not in {node.address.value for node in found}:
-            # One of the node's addresses: it may have more, of another family.
+            # Only one of the node's addresses: it may have others, of another family.
             found.append(PlannedNode(f"node {setting.value}", Stated(setting.value, setting.source), generated=True))
     return tuple(found)

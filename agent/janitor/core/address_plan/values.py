@@ -1,4 +1,4 @@
-"""Rules about one value of an address plan: is it a range, and one that may be used (CIDR001, 002, 010, 017-022)."""
+"""Rules about single values of an address plan: is it a range, and a permitted one (CIDR001, 002, 010, 017-022)."""
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -26,7 +26,7 @@ _SERVICE_HOST_BITS = 20
 
 
 class Role(StrEnum):
-    """What a range is for, as people call it."""
+    """What a range is for."""
 
     NETWORK = "network"
     PODS = "pod range"
@@ -172,7 +172,7 @@ def _usable(role: Role, part: Range, layout: Layout) -> Iterator[Finding]:
     routed = layout.plan.hetzner and layout.plan.routes is not False
     public = role is Role.PODS and net.version == 4 and not any(within(net, block) for block in PRIVATE)
     shared = overlap(net, SHARED) is not None
-    if shared and not (public and routed):  # that says more of the same fact
+    if shared and not (public and routed):  # else CIDR020 says more about the same fact
         yield Finding.of(
             FindingId.CIDR019, str(net), f"{role} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
             "Tailscale and some providers use these addresses: a node that joins such a network loses routes.",
@@ -219,7 +219,7 @@ def _mask(net: Net, stated: Stated, mask: int) -> Iterator[Finding]:
 
 
 def _better_mask(net: Net) -> str:
-    """The usual mask where it fits; else the nearest that does, or a range for which it would."""
+    """The usual mask if it fits; else the nearest that does, or a range for which it would."""
     usual = 24 if net.version == 4 else 64
     if net.version == 6 and usual - net.prefixlen > 16:
         return f"a node mask of /{net.prefixlen + 16}, or a pod range of /{usual - 16} or smaller with /{usual}"

@@ -1,1 +1,1 @@
-"""Leases: whose they are, which are dead, and what may be done about it."""
+"""Leases: who owns them, which are dead, and what may be done about them."""

@@ -1,17 +1,19 @@
-"""Rule 4: is this lease "not being born"? Three proofs, any one of which will do.
+"""Rule 4: can this lease belong to a pod that is still being created? Any one of three proofs rules that out.
 
-A pod's address is written before its sandbox is listed anywhere, and minutes may lie between (a slow plugin,
-an image pull, a virtual machine). So a lease without an owner is dead only if it cannot be a birth in progress.
-The wall clock alone is never trusted: boards without a battery-backed clock jump by years when NTP answers.
+A pod's address is written before its sandbox is listed anywhere, and minutes may pass between (a slow plugin, an image
+pull, a virtual machine). So a lease without an owner is dead only if no pod can still be in creation with it. The wall
+clock alone is never trusted: boards without a battery-backed clock jump by years when NTP answers.
 
-That a lease is older than the running runtime, in detail: the kernel knows a process's start in CLOCK_BOOTTIME, a file
-its times in CLOCK_REALTIME. The runtime's socket was made by that process, so its ctime must lie where the process's
-start lies on today's wall clock; else the clock was set, and the proof says nothing. Two steps that cancel each other
-do not show there, so the daemon has a timer that the kernel cancels at each step (daemon/clock_watch.py): after one,
-the proof says nothing until the runtime is started anew; steps before a boot's first daemon nobody sees. A CNI plugin
-that was at work before a proof begins voids both proofs by time for leases that name nobody. Suspend, which watching
-does not count, shows in CLOCK_MONOTONIC; a frozen container shows in a turn of the daemon's loop that took far longer
-than it waited, or in a gap between two daemons.
+How a lease is shown to be older than the running runtime: the kernel has a process's start in CLOCK_BOOTTIME and a
+file's times in CLOCK_REALTIME. The runtime created its socket when it started, so the socket's ctime must match the
+process's start on the current wall clock. If it does not, the clock was set, and the proof is void. Two steps that
+cancel each other do not show there, so the daemon has a timer that the kernel cancels at each step
+(daemon/clock_watch.py): after a step, the proof is void until the runtime restarts. Nobody sees steps before a boot's
+first daemon.
+
+A CNI plugin that was already running when a proof's time begins voids both proofs by time for leases that name no
+container. Watching does not count suspend, which CLOCK_MONOTONIC shows, nor a frozen container, which shows in a turn
+of the daemon's loop that took far longer than it waited, or in a gap between two daemons.
 """
 
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ SECOND = 1_000_000_000
 GRACE_FLOOR_S = 60
 
 RUNTIMES = frozenset({"containerd", "crio", "cri-dockerd", "dockerd"})
-"""Names of processes that make their own socket. Under socket activation it is systemd that answers for it."""
+"""Names of processes that create their own socket. Under socket activation systemd created it."""
 
 _CLOCK_MARGIN_NS = 2 * SECOND
 _SOCKET_DELAY_NS = 120 * SECOND  # from a runtime's start until it has its socket: its plugins load first
@@ -36,7 +38,7 @@ _SOCKET_DELAY_NS = 120 * SECOND  # from a runtime's start until it has its socke
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """The proof, or what is missing. `wait_s` is how long an observer would have to go on watching."""
+    """The proof, or what it lacks. `wait_s`: seconds of further watching until there is a proof."""
 
     proof: Reason | None
     missing: Reason | None = None
@@ -45,12 +47,11 @@ class Age:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What a pass knows about age, gathered once for all leases. All times are in ns of CLOCK_BOOTTIME but one.
+    """What a pass knows about age, gathered once for all leases. Times are in ns of CLOCK_BOOTTIME, with one exception.
 
-    `runtimes_began_ns` is the wall-clock time before which no running runtime can have begun a birth, None where
-    that cannot be told. `oldest_plugin_ns` is the start of the oldest CNI plugin that is at work, None for none.
-    `not_alone` is why other nodes may use this one's directories, of whose runtimes none of this says anything; None
-    if none does.
+    `runtimes_began_ns` is a wall clock time: no running runtime can have begun to create a pod before it; None if
+    unknown. `oldest_plugin_ns` is the start of the oldest running CNI plugin; None if there is none. `not_alone` is why
+    other nodes, whose runtimes are not covered here, may use this node's directories; None if none does.
     """
 
     now_ns: int
@@ -81,9 +82,9 @@ def gather(evidence: Evidence) -> Records:
 
 
 def age(path: str, file: LeaseFile, records: Records, *, anonymous: bool, grace_s: int = GRACE_S) -> Age:
-    """Prove that no birth can be going on for this file. `grace_s` is never taken below the floor of 60 s.
+    """Prove that no pod can still be in creation with this file. `grace_s` is at least 60 s (GRACE_FLOOR_S).
 
-    `anonymous` says that the file names no container, so that no sighting of its owner was possible.
+    `anonymous`: the file names no container, so its owner could not be seen by ID.
     """
     if records.not_alone:
         return Age(None, records.not_alone)
@@ -91,17 +92,17 @@ def age(path: str, file: LeaseFile, records: Records, *, anonymous: bool, grace_
     this = identity(path, file)
     if this is None:
         return Age(None, because(Code.FILE_UNREADABLE))
-    # (a) It was there before any runtime of this boot.
+    # (a) It existed before any runtime of this boot.
     if this in records.ledger:
         return Age(because(Code.IN_LEDGER))
-    # A plugin at work that names this container is a sighting of it. For a file that names nobody any plugin could be
-    # the one that is about to write it, if it was there before the file can be shown to have been.
+    # A running plugin that names this container is a sighting of it. But a file that names nobody may be about to be
+    # written by any plugin that was running before the file is known to have existed.
     plugin = records.oldest_plugin_ns if anonymous else None
-    # (b) It was seen, unchanged and unowned, for the whole grace.
+    # (b) It was seen unchanged and without an owner for the whole grace period.
     watched = _watched_s(this, file, records)
     if watched >= grace_s and (plugin is None or plugin > records.observations[this].first_ns):
         return Age(because(Code.WATCHED, seconds=watched))
-    # (c) It is older than every runtime that could be creating it.
+    # (c) It is older than every runtime that could be creating a pod with it.
     older = records.runtimes_began_ns is not None and max(file.mtime_ns, file.ctime_ns) < records.runtimes_began_ns
     if older and (plugin is None or plugin > records.latest_runtime_ns):
         return Age(because(Code.OLDER_THAN_RUNTIME))
@@ -118,19 +119,19 @@ def _watched_s(this: FileIdentity, file: LeaseFile, records: Records) -> int:
 
 
 def awake_s(seen: Observation, records: Records) -> int:
-    """Seconds since this was first seen in which the machine was awake: what is asleep creates no pod."""
+    """Seconds awake since it was first seen. Suspend does not count: a sleeping machine creates no pod."""
     asleep_ns = max(0, records.asleep_ns - seen.asleep_ns)
     return max(0, (records.now_ns - seen.first_ns - asleep_ns) // SECOND)
 
 
 def _runtimes_began(evidence: Evidence) -> int | None:
-    """The start of the oldest-started runtime on a wall clock shown not to have stepped since.
+    """The start of the oldest runtime, on a wall clock that has not been set since; None without that.
 
-    The kernel keeps a process's start in CLOCK_BOOTTIME and a file's times in CLOCK_REALTIME. The socket a
-    runtime made when it started is the hinge: its change time must lie where its process's start lies on
-    today's wall clock, or the clock was set in between and the comparison is worth nothing. Two steps that cancel
-    each other do not show there, and what was born between them has a time that is none of its own: so the comparison
-    is worth nothing either once a daemon has seen the clock being set.
+    The kernel keeps a process's start in CLOCK_BOOTTIME and a file's times in CLOCK_REALTIME. The socket that the
+    runtime created at its start connects them: its ctime must match the process's start on the current wall clock.
+    Otherwise the clock was set in between, and the comparison proves nothing. Two steps that cancel each other do not
+    show there, but files written between them have wrong times: so the comparison proves nothing either once a daemon
+    has seen the clock being set.
     """
     endpoints = decisive(known(evidence.endpoints))
     processes = [process for endpoint in endpoints for process in known(endpoint.listeners)]

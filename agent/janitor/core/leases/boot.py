@@ -1,25 +1,25 @@
-"""What may go before any container runtime has started: the rule of the boot stage. Pure.
+"""The rule of the boot stage: what may be freed before any container runtime has started. Pure.
 
-At that moment no lease is alive, whoever wrote it, because no network namespace outlives a boot. What is left to decide
-is whose it is: a lease is freed only where CRI would have written it. `cloud-init/janitor-boot.sh` follows the same
-rule, and tests/system/test_boot_table.py holds the two together.
+At that moment no lease is alive, whoever wrote it, because no network namespace outlives a boot. Only ownership is left
+to decide: a lease is freed only where CRI would have written it. `cloud-init/janitor-boot.sh` follows the same rule,
+and tests/system/test_boot_table.py compares the two.
 
-0. The data directory bears no other node's mark, and no other node of the machine uses it (core/model/node_mark.py).
-1. The directory belongs to a host-local network that CRI uses by the configuration on the disk. No `disableGC`, no
-   network file system, a name that CNI allows. A chain with the `firewall` plugin is left alone: its DEL, still to come
-   for the old sandboxes, goes by address, and would cut off the next pod that has it.
-   Nor is a network freed that a file speaks of which cannot be understood here: it may say either of the two. What
-   multus delegates to has what the chain around it says as well.
-2. Where there is no configuration at all, a directory is taken for CRI's only if it holds nothing but whole CRI leases
-   and bookkeeping, no other engine is known to use it, and libcni's cache remembers neither of the two of it. Where
-   there is one, but damaged, nothing is freed.
-3. In such a directory: files named after an address that name a CRI sandbox; in case 1 also what host-local never
-   finishes writing, empty above all. Everything else stays.
-4. Of libcni's cache, entries of these networks that are empty or all NUL: while one is there, the runtime
-   cannot stop the sandbox it belongs to.
+0. The data directory has no other node's mark, and no other node of the machine uses it (core/model/node_mark.py).
+1. The directory belongs to a host-local network that CRI uses according to the configuration on the disk, without
+   `disableGC`, not on a network file system, and its name is valid in CNI. A chain with the `firewall` plugin is left
+   alone: the DEL of its old sandboxes is still to come, goes by address, and would cut off the next pod with that
+   address. A network is left alone too if a file that cannot be parsed here mentions it: it may set either of these.
+   Networks that multus delegates to inherit what the enclosing chain says.
+2. Without any configuration, a directory counts as CRI's only if it holds nothing but complete CRI leases and
+   bookkeeping, no other engine is known to use it, and libcni's cache remembers neither `disableGC` nor `firewall`
+   for it. If the configuration is damaged, nothing is freed.
+3. In such a directory: files that are named after an address and name a CRI sandbox; in case 1 also files that
+   host-local never finishes like this, above all empty ones. Everything else stays.
+4. Of libcni's cache: entries of these networks that are empty or all NUL. While such an entry exists, the runtime
+   cannot stop its sandbox.
 
-Ranges are not asked about, and no bound like `max_per_pass` holds: a mistake of that rule would be one of liveness, and
-nothing lives. A node that has filled up 65,000 addresses is repaired at once.
+Ranges are not checked, and no limit like `max_per_pass` applies: these guard against errors about liveness, and nothing
+is alive. A node that has filled up 65,000 addresses is repaired at once.
 """
 
 import re
@@ -36,10 +36,10 @@ from janitor.core.model.node_mark import Owner, another
 from janitor.core.model.reason import Reason, because
 
 NETWORK_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-"""containernetworking/cni, pkg/utils: anything else is no network's name."""
+"""containernetworking/cni, pkg/utils: other names are invalid."""
 
 PLAIN_PATH: Final = re.compile(r"[a-zA-Z0-9_./@:+-]+")
-"""Of a lease directory: anything else is refused, because the shell could not keep it apart."""
+"""Of a lease directory. Other paths are refused, because the shell script could not parse them safely."""
 
 ENGINES: Final = frozenset({"podman", "bridge", "buildkit"})
 """Networks that podman, nerdctl and buildkit keep in the same data directory; podman's leases look like CRI's."""
@@ -53,8 +53,8 @@ _BLANK: Final = frozenset({Code.EMPTY, Code.CACHE_NULS})
 class Configured:
     """CNI configuration at boot.
 
-    `obscure` are the texts of what cannot be understood and may be about `firewall` or `disableGC`; `absent` is
-    whether there is no configuration at all, not even a damaged one.
+    `obscure`: texts that cannot be parsed and may be about `firewall` or `disableGC`. `absent`: there is no
+    configuration at all, not even a damaged one.
     """
 
     networks: tuple[Network, ...] | Unknown
@@ -68,7 +68,7 @@ def plan_at_boot(
     cache: tuple[CacheEntry, ...],
     node: tuple[Owner, ...],
 ) -> Plan:
-    """What to move on `node`. Refusals say why a directory with something in it that might have gone is left alone."""
+    """What to move on `node`. A refusal says why a directory with possible candidates is left alone."""
     actions: list[Action] = []
     refusals: list[Refusal] = []
     others = {d.path: why for d in directories if (why := another(d.path.rpartition("/")[0], d.marks, node))}
@@ -105,7 +105,7 @@ def plan_at_boot(
 
 
 def _refused(path: str, name: str, configured: Configured) -> Reason | None:
-    """Why the leases of a directory are not CRI's to free; None if they may be."""
+    """Why the leases of a directory must not be freed; None if they may be."""
     if not NETWORK_NAME.fullmatch(name):
         return because(Code.BAD_NETWORK_NAME)
     if not PLAIN_PATH.fullmatch(path):

@@ -1,4 +1,4 @@
-"""What has to hold at a second look before anything is done (rules 2 and 5), and what the next pass may count on."""
+"""What must hold at a second look before anything is done (rules 2 and 5), and what is recorded for the next pass."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from janitor.core.model.reason import because
 
 
 def agreed(first: Plan, second: Plan, before: Evidence, after: Evidence) -> Plan:
-    """What two looks agree on: the same action on the same file, by the same runtime processes (rule 2)."""
+    """What two looks agree on: the same action on the same file, with the same runtime processes (rule 2)."""
     same_runtimes = _listeners(before) == _listeners(after)
     kept: list[Action] = []
     refusals = list(second.refusals)
@@ -24,17 +24,17 @@ def agreed(first: Plan, second: Plan, before: Evidence, after: Evidence) -> Plan
             refusals.append(Refusal(action.path, (because(Code.NOT_THE_SAME),), 0))
         else:
             kept.append(action)
-    # What is done together is agreed on together.
+    # A chain's actions are done together, so both looks must agree on all of them.
     broken = {a.chain for a in first.actions if a.chain} - {a.chain for a in kept if a.chain}
     broken |= {a.chain for a in first.actions if a.chain and a not in kept}
     return Plan(tuple(a for a in kept if a.chain not in broken), tuple(refusals))
 
 
 def without_stale_rules(planned: Plan, evidence: Evidence, named: frozenset[str] | Unknown) -> Plan:
-    """Keep the leases whose address a packet filter rule still names, where no CNI DEL can be run to remove it.
+    """Refuse to free leases whose address a packet filter rule still names if no CNI DEL can be run to remove it.
 
-    The next pod to get the address would get the dead one's hostPort traffic. `named` is what the rules name. Leases
-    of an earlier boot are not asked about: no rule outlives a boot.
+    The next pod with that address would get the dead pod's hostPort traffic. `named` are the addresses in the rules.
+    Leases of an earlier boot are not checked: no rule outlives a boot.
     """
     ledger = gather(evidence).ledger
     kept: list[Action] = []
@@ -62,14 +62,14 @@ def _listeners(evidence: Evidence) -> list[tuple[str, int, int]]:
 
 
 def observe_again(evidence: Evidence, judgement: Judgement) -> tuple[Observation, ...]:
-    """What the next pass may count on: everything seen without an owner in this one, since when, how often.
+    """The observations for the next pass: everything seen without an owner, since when, and how often.
 
-    What was seen with an owner, or changed, is not among them: it starts anew. Nothing is, in a pass in which
-    something could not be looked at.
+    Anything that had an owner or changed is not included: its watching starts again. If something could not be looked
+    at, nothing is included.
     """
     if judgement.unseen:
         return ()
-    # The end of the look: at its beginning the leases had not been read yet, and minutes may lie between.
+    # The end of the look: the leases were read some time, perhaps minutes, after its beginning.
     now = evidence.finished.boottime_ns
     before = {observation.file: observation for observation in known(evidence.observations)}
     seen: list[tuple[FileIdentity, int]] = []

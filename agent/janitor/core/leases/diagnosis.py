@@ -1,4 +1,4 @@
-"""What the evidence means, all of it together."""
+"""The diagnosis: the meaning of all the evidence."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from janitor.core.model.findings import Finding, Skipped
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What the evidence means: the verdict on each lease, what the checks found, and which of them were skipped."""
+    """The verdict on each lease, the checks' findings, and the checks that were skipped."""
 
     judgement: Judgement
     findings: tuple[Finding, ...]

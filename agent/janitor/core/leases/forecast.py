@@ -1,20 +1,20 @@
-"""When a range will be used up, if it goes on like this. Pure."""
+"""Forecast of when a range will be used up. Pure."""
 
 import math
 from collections.abc import Sequence
 
 SPAN_S = 3600
-"""How far back it looks: long enough for a rollout not to count as a trend for ever."""
+"""How far back it looks, in seconds: long enough that a rollout does not count as a trend."""
 _LEAST_S = 300
 LATELY_S = 900
-"""It must go on falling for so long: a node that was filled with pods, and is full as it should be, tends nowhere."""
+"""The trend must continue this long, in seconds: a node that was filled as intended is not running out."""
 
 
 def exhaustion_s(samples: Sequence[tuple[float, int]]) -> float:
-    """Seconds until nothing is free: 0 where that is so now, infinity where nothing tends there.
+    """Seconds until no address is free: 0 if none is now, infinity if there is no such trend.
 
-    `samples` are (seconds on any clock that does not go back, free addresses), the last one newest. The trend is the
-    line of least squares through those of the last hour; less than five minutes make none.
+    `samples` are (seconds on any monotonic clock, free addresses), the newest last. The trend is the least-squares line
+    through the samples of the last hour; less than five minutes give no trend.
     """
     if not samples:
         return math.inf
@@ -30,7 +30,7 @@ def exhaustion_s(samples: Sequence[tuple[float, int]]) -> float:
 
 
 def _slope(samples: Sequence[tuple[float, int]]) -> float:
-    """By least squares, per second."""
+    """Least-squares slope, per second."""
     mean_at = sum(at for at, _ in samples) / len(samples)
     mean_left = sum(left for _, left in samples) / len(samples)
     spread = sum((at - mean_at) ** 2 for at, _ in samples)

@@ -1,9 +1,9 @@
-"""The rule that decides what may be freed. Everything else in janitor is there to feed it or to obey it.
+"""The rule that decides what may be freed. The rest of janitor provides its input or carries out its result.
 
-`judge` looks at one pass of evidence and gives every lease a verdict with its reasons. The
-order of the questions is the safety rule of the design: is it ours to judge (scope.py), does anybody own it
-(sightings.py), was everything looked at, can it be a birth in progress (age.py). Only after all four may a lease
-be called dead, and whatever is not known at any of them keeps it.
+`judge` takes one pass of evidence and gives every lease a verdict with its reasons. The order of the questions is the
+safety rule of the design: is it ours to judge (scope.py), does anybody own it (sightings.py), was everything looked at,
+can it belong to a pod that is still being created (age.py). A lease is dead only after all four; anything unknown at
+any of them keeps it.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from janitor.core.model.reason import Reason, because
 
 
 class Verdict(StrEnum):
-    """What a lease is. Only `orphaned` and `corrupt` are ever freed."""
+    """The verdict on a lease. Only `orphaned` and `corrupt` leases are ever freed."""
 
     LIVE = "live"
     HELD = "held"
@@ -37,10 +37,10 @@ FREEABLE = frozenset({Verdict.ORPHANED, Verdict.CORRUPT})
 
 @dataclass(frozen=True, slots=True)
 class JudgedLease:
-    """One lease and why it is what it is.
+    """One lease with its verdict and the reasons.
 
-    `unseen` lists what could not be looked at and would have been needed; such a lease is `pending`.
-    `wait_s` is the time in seconds after which a `pending` lease could be proven dead by watching it.
+    `unseen` lists what was needed but could not be looked at; such a lease is `pending`. `wait_s` is the time in
+    seconds after which watching could prove a `pending` lease dead.
     """
 
     network: str
@@ -66,7 +66,7 @@ class Judgement:
 
 
 def judge(evidence: Evidence, grace_s: int = GRACE_S) -> Judgement:
-    """Give every lease its verdict. Pure, and never raises, whatever the evidence."""
+    """Give every lease its verdict. Pure; never raises, whatever the evidence."""
     sightings, records = sightings_of(evidence), gather(evidence)
     _spread(evidence, sightings)
     leases: list[JudgedLease] = []
@@ -85,7 +85,7 @@ def judge(evidence: Evidence, grace_s: int = GRACE_S) -> Judgement:
 
 
 def _spread(evidence: Evidence, sightings: Sightings) -> None:
-    """An address that is up speaks for the container its lease names, and so for all of that one's other leases."""
+    """An address that is up proves its lease's container alive, and with it that container's other leases."""
     for directory in known(evidence.lease_directories):
         for file in known(directory.entries):
             parsed = parse_lease(file)
@@ -95,7 +95,7 @@ def _spread(evidence: Evidence, sightings: Sightings) -> None:
 
 
 def _in_order(file: LeaseFile) -> tuple[int, int, str]:
-    """Addresses by their value, IPv4 first; then everything else by its name."""
+    """Addresses by value, IPv4 first; then everything else by name."""
     address = canonical_address(file.name)
     return (9, 0, file.name) if address is None else (address.version, int(address), "")
 
@@ -119,13 +119,13 @@ def _judge_file(
             verdict, said, _pod(parsed, str(parsed.address), sightings), unseen, wait_s, file,
         )  # fmt: skip
 
-    # 1. Is it ours to judge? Nothing below can make a candidate of what is somebody else's.
+    # 1. Is it ours to judge? Nothing below can make a candidate of somebody else's lease.
     if scope.refusal:
         return verdict(Verdict.FOREIGN, scope.refusal)
     if parsed.address is None or parsed.shape == "foreign":
         return verdict(Verdict.FOREIGN, parsed.note)
 
-    # 2. Does anybody own it? Any one sighting, of the ID or of the address, is enough.
+    # 2. Does anybody own it? One sighting, of the ID or of the address, is enough.
     alive = sightings.alive.get(parsed.container_id, []) if parsed.container_id else []
     if parsed.fragment:
         owners = [
@@ -158,7 +158,7 @@ def _judge_file(
     if traces:
         return verdict(Verdict.PENDING, *traces)
 
-    # 4. Can it be a birth in progress?
+    # 4. Can it belong to a pod that is still being created?
     proof = age(f"{directory.path}/{file.name}", file, records, anonymous=not parsed.container_id, grace_s=grace_s)
     nobody = because(Code.NO_OWNER if parsed.container_id else Code.NO_OWNER_OF_ADDRESS)
     former = sightings.former.get(str(parsed.address)) if not parsed.container_id else None
@@ -179,10 +179,10 @@ def _judge_file(
 
 
 def _missing(evidence: Evidence, sightings: Sightings) -> list[JudgedLease]:
-    """Live addresses without a lease: host-local will hand each of them to a second pod.
+    """Live addresses without a lease: host-local will give each of them to a second pod.
 
-    Reported only where libcni's cache shows that host-local gave the address out, in a directory that could
-    be read, and where the address is up: of a sandbox that is just being stopped the lease goes first.
+    Reported only if libcni's cache shows that host-local allocated the address, the directory could be read, and the
+    address is up: when a sandbox is stopped, its lease goes first.
     """
     leased = {file.name for d in known(evidence.lease_directories) for file in known(d.entries)}
     readable = {d.path: d for d in known(evidence.lease_directories) if not isinstance(d.entries, Unknown)}
@@ -214,7 +214,7 @@ def _missing(evidence: Evidence, sightings: Sightings) -> list[JudgedLease]:
 
 
 def _pod(parsed: ParsedLease, address: str, sightings: Sightings) -> str:
-    """The pod's name, from the runtime or from libcni's cache; for a nameless lease, from its address."""
+    """The pod's name, from the runtime or libcni's cache; for a lease without a container ID, from its address."""
     if parsed.container_id:
         sandbox = sightings.sandboxes.get(parsed.container_id)
         if sandbox is not None:

@@ -1,7 +1,7 @@
-"""What may be done about a judgement: the last safety rail before anything is written.
+"""What may be done about a judgement: the last safeguard before anything is written.
 
-Pure. Every action carries the proof it rests on and the identity of the file it is about; everything that is not
-done is a refusal with its reason, which reaches the report.
+Pure. Every action carries its proof and the identity of its file. Everything that is not done becomes a refusal with
+its reason, which is reported.
 """
 
 from dataclasses import replace
@@ -30,7 +30,7 @@ from janitor.core.rules.rule_plan import plan_rules
 
 
 def plan(evidence: Evidence, judgement: Judgement, policy: Policy | None = None) -> Plan:
-    """Decide what to do about one pass. Never raises."""
+    """Plan one pass. Never raises."""
     policy = policy or Policy()
     rules = plan_rules(evidence) if policy.about("RULE") and not policy.networks else Plan((), ())
     if not policy.about("LEASE"):
@@ -56,7 +56,7 @@ def plan(evidence: Evidence, judgement: Judgement, policy: Policy | None = None)
     ]
     refusals = [decision for decision in decisions if isinstance(decision, Refusal)]
     groups = _with_chains(wanted, evidence, judgement, records)
-    # Before the bound, so that what is refused again and again takes no place from what could be done.
+    # Before the limit, so that repeatedly refused actions do not displace others.
     groups = [group for group in groups if not any(action.key in policy.postponed for action in group)]
     allowed, left = _bounded(groups, policy.max_per_pass)
     if left:
@@ -71,11 +71,11 @@ def plan(evidence: Evidence, judgement: Judgement, policy: Policy | None = None)
 def _with_chains(
     wanted: list[Action], evidence: Evidence, judgement: Judgement, records: Records
 ) -> list[list[Action]]:
-    """Group what belongs together: missing leases first, then each attachment whose CNI DEL can still be run.
+    """Group the actions: missing leases first, then one group per attachment whose CNI DEL can still be run.
 
-    A good cache entry holds the configuration with which the attachment was made. Its DEL takes the rules away that
-    may still stand (hostPort), and the entry goes along with the leases. After a reboot, which the ledger proves, there
-    are no such rules.
+    A good cache entry has the configuration that created the attachment. Its DEL removes rules that may remain
+    (hostPort), and the entry goes together with the leases. After a reboot, which the ledger proves, there are no such
+    rules.
     """
     groups: dict[str, list[Action]] = {}
     for action in sorted(wanted, key=lambda a: not isinstance(a, ReserveLease)):
@@ -104,11 +104,11 @@ def _with_chains(
 
 
 def _still_its_own(entry: CacheEntry, leases: list[Action], judged: tuple[JudgedLease, ...]) -> bool:
-    """Whether every address that the attachment was given is still leased to it, and free to go with it.
+    """Whether every address of the attachment is still leased to it, and freeable with it.
 
-    Some plugins (firewall) find the rules that they delete by the addresses of the cached result. One that has been
-    given to another pod since, because somebody had removed the lease, would lose that pod's rules; so would one that
-    another network leases as well.
+    Some plugins (firewall) find the rules to delete by the addresses of the cached result. If somebody removed the
+    lease and another pod has got the address since, that pod would lose its rules; so would a pod of another network
+    that leases the same address.
     """
     own = {action.name for action in leases}
     wanted = {canonical(address.partition("/")[0]) for address in entry.addresses}
@@ -117,7 +117,7 @@ def _still_its_own(entry: CacheEntry, leases: list[Action], judged: tuple[Judged
 
 
 def _chain(action: FreeLease, judgement: Judgement) -> CacheEntry | None:
-    """The good cache entry of the attachment that a lease names, if janitor can run its DEL without host-local's."""
+    """The good cache entry of a lease's attachment, if janitor can run its DEL without host-local's part."""
     for entry in judgement.sightings.cache_by_id.get(action.container_id, ()):
         same = (f"{entry.data_dir}/{entry.network}", entry.interface) == (action.directory, action.interface)
         if same and not entry.damage and entry.plugins and entry.ipam == ("host-local",):
@@ -126,7 +126,7 @@ def _chain(action: FreeLease, judgement: Judgement) -> CacheEntry | None:
 
 
 def _bounded(groups: list[list[Action]], most: int) -> tuple[list[Action], int]:
-    """Whole groups up to the bound, and how many actions are left over. Leases of live pods do not count."""
+    """Whole groups up to the limit, and how many actions are left over. Leases of live pods do not count."""
     allowed: list[Action] = []
     left = counted = 0
     for group in groups:
@@ -144,14 +144,14 @@ def _counts(action: Action) -> bool:
 
 
 def finding_of(action: Action) -> str:
-    """The ID of the finding that an action takes care of."""
+    """The ID of the finding that an action fixes."""
     if isinstance(action, FreeLease):
         return "LEASE001" if action.container_id else "LEASE002"
     return {"discard": "LEASE009", "reserve": "LEASE003", "restore": "RULE001", "configure": "RULE003"}[action.kind]
 
 
 def _settling(evidence: Evidence) -> Refusal | None:
-    """Rule 6: not within a minute of a runtime's start, while it may still be loading what it knows."""
+    """Rule 6: nothing within a minute of a runtime's start, because it may still be loading its state."""
     for endpoint in decisive(known(evidence.endpoints)):
         for process in known(endpoint.listeners):
             running = (evidence.started.boottime_ns - process.started_ns) // SECOND
@@ -194,9 +194,9 @@ def _another(directory: LeaseDirectory, evidence: Evidence) -> Reason | None:
 def _cache_entry(
     entry: CacheEntry, judgement: Judgement, records: Records, policy: Policy, others: Reason | None
 ) -> Action | Refusal | None:
-    """A damaged entry of a sandbox that is not live: until it is gone the runtime cannot stop that sandbox.
+    """A damaged entry of a sandbox that is not live: while it exists, the runtime cannot stop that sandbox.
 
-    `others` is why the network's leases are another node's, whose cache this will be as well; None if they are not.
+    `others`: why the network's leases, and so probably its cache, are another node's; None if they are not.
     """
     if not entry.damage or not entry.regular or not CRI_ID.fullmatch(entry.container_id):
         return None

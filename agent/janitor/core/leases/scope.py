@@ -1,4 +1,4 @@
-"""Rule 1, whether leases are janitor's to judge: only those of a network that CRI uses, or that the operator named."""
+"""Rule 1, whether leases are janitor's to judge: only in networks that CRI uses or that the operator named."""
 
 from dataclasses import dataclass
 
@@ -12,30 +12,30 @@ LOCAL_FILESYSTEMS = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "f2fs", "jfs", "nilfs2", "reiserfs", "ubifs", "zfs", "tmpfs",
      "ramfs", "overlay"}
 )  # fmt: skip
-"""File systems, as mountinfo calls them, that one kernel alone writes to.
+"""File systems, as mountinfo names them, that only one kernel writes to.
 
-A list of what is allowed, not of what is forbidden: on any other (NFS, 9p, virtiofs, FUSE, a cluster's) the leases may
-be another machine's, of whose pods nothing is seen here, and whose lock is not this one's.
+This is an allowlist: on any other file system (NFS, 9p, virtiofs, FUSE, a cluster file system) the leases may be
+another machine's. Its pods are not visible here, and its lock is not this machine's.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whether a directory is janitor's to judge. `refusal` says why not; it is None where it is."""
+    """Whether a directory is janitor's to judge. `refusal` says why not; None if it is."""
 
     refusal: Reason | None
     ranges: tuple[tuple[AddressRange, ...], ...] | Unknown | None = None
 
     @property
     def note(self) -> tuple[Reason, ...]:
-        """What a verdict about an address in it has to add, where the range could not be compared with."""
+        """What a verdict in this directory has to add if the range could not be checked."""
         if isinstance(self.ranges, Unknown):
             return (because(Code.RANGE_UNKNOWN, self.ranges.reason),)
         return ()
 
 
 def shared(directory: LeaseDirectory) -> Reason | None:
-    """Why leases of other machines may be on its file system; None where there can be none."""
+    """Why the directory's file system may hold other machines' leases; None if it cannot."""
     if directory.filesystem in LOCAL_FILESYSTEMS:
         return None
     if not directory.filesystem:
@@ -44,7 +44,7 @@ def shared(directory: LeaseDirectory) -> Reason | None:
 
 
 def scope_of(directory: LeaseDirectory, evidence: Evidence, sightings: Sightings) -> Scope:
-    """Rule 1: a host-local network that CRI uses, or one the operator has named; never one with disableGC."""
+    """Rule 1: a host-local network that CRI uses, or one that the operator named; never one with disableGC."""
     if directory.mismatch:
         return Scope(directory.mismatch)
     if other := shared(directory):
@@ -58,16 +58,16 @@ def scope_of(directory: LeaseDirectory, evidence: Evidence, sightings: Sightings
     if not used and networks:
         return Scope(because(Code.NETWORK_NOT_USED, network=directory.network, source=networks[0].source))
     allowed = directory.path.rpartition("/")[0] in evidence.allowed_data_dirs
-    # Without a configuration nobody can say whose it is: then it is not refused here, and kept further down.
+    # Without a configuration nobody can say who owns it: it is not refused here, but question 3 of `judge` keeps it.
     if used or allowed or isinstance(evidence.networks, Unknown):
         return Scope(None, ranges_of(directory, evidence))
     return Scope(because(Code.NO_NETWORK_THERE, path=directory.path))
 
 
 def ranges_of(directory: LeaseDirectory, evidence: Evidence) -> tuple[tuple[AddressRange, ...], ...] | Unknown | None:
-    """The ranges of the network that keeps its leases there, None where no configuration names it.
+    """The ranges of the network that keeps its leases there; None if no configuration names it.
 
-    Where several do, all of theirs; Unknown as soon as those of one of them are.
+    If several networks do, the ranges of all of them; Unknown as soon as one network's are.
     """
     networks = [n for n in known(evidence.networks) if n.directory == directory.path]
     sets: list[tuple[AddressRange, ...]] = []
@@ -79,7 +79,7 @@ def ranges_of(directory: LeaseDirectory, evidence: Evidence) -> tuple[tuple[Addr
 
 
 def _used_by_listed_sandbox(directory: LeaseDirectory, sightings: Sightings) -> bool:
-    """A network that is not in the configuration (multus) but in the cached one of a sandbox CRI lists."""
+    """A network outside the configuration (multus) that the cached configuration of a listed sandbox names."""
     return any(
         f"{entry.data_dir}/{entry.network}" == directory.path
         for container_id in sightings.sandboxes

@@ -1,7 +1,7 @@
-"""Who was seen with which container ID and which address, indexed once per pass.
+"""Which container IDs and addresses were seen where, indexed once per pass.
 
-A sighting only ever adds a reason to keep a lease. What should have been looked at and could not be is in
-`unseen`, and while that is not empty nothing is free to go (design: rules 2 and 3).
+A sighting only adds a reason to keep a lease. `unseen` is what should have been looked at and could not be; while it is
+not empty, nothing is freed (design: rules 2 and 3).
 """
 
 from collections import defaultdict
@@ -29,11 +29,11 @@ from janitor.core.model.reason import Reason, because
 class Sightings:
     """The index. All keys are full 64-digit IDs or canonical addresses; nothing is matched by prefix.
 
-    `alive` and `address_alive` say where an ID or an address was seen; `traces` holds
-    what a runtime left behind for an ID without anything running. `claimed` names the sandbox, listed in
-    whatever state, whose good libcni entry or status gives it the address: its DEL is still to come. `former`
-    names the dead sandbox that an address last belonged to; that is no reason to keep it. `unseen_addresses` is what
-    was not seen and matters only to a lease that names no container, because its address is all there is to go by.
+    `alive` and `address_alive` say where an ID or an address was seen. `traces` are what a runtime left behind for an
+    ID of which nothing runs. `claimed` names the sandbox, listed in any state, whose status or good libcni entry has
+    the address: its DEL is still to come. `former` names the dead sandbox that last had an address; that is no reason
+    to keep a lease. `unseen_addresses` is what was not seen and matters only for leases without a container ID, which
+    only an address can identify.
     """
 
     sandboxes: dict[str, Sandbox]
@@ -48,7 +48,7 @@ class Sightings:
 
 
 def decisive(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-    """The endpoints that must all answer: those somebody named, or every one found where nobody named any."""
+    """The endpoints that must all answer: the named ones, or, if none is named, all that were found."""
     named = tuple(e for e in endpoints if e.origin != "well-known")
     return named or endpoints
 
@@ -65,7 +65,7 @@ def sightings_of(evidence: Evidence) -> Sightings:
     for endpoint in known(evidence.endpoints):
         for sandbox in known(endpoint.sandboxes):
             listed.append(sandbox)
-            # One runtime may answer at two sockets. Of two listings the READY one counts; the addresses of both.
+            # One runtime may answer at two sockets. Of two listings the READY one counts, with the addresses of both.
             if sandbox.ready or sandbox.container_id not in sandboxes:
                 sandboxes[sandbox.container_id] = sandbox
             if sandbox.ready:
@@ -95,7 +95,7 @@ def sightings_of(evidence: Evidence) -> Sightings:
 
     claimed = {
         address: sandbox
-        for sandbox in sorted(listed, key=lambda s: s.ready)  # of two claims the READY one stands
+        for sandbox in sorted(listed, key=lambda s: s.ready)  # of two claims the READY one wins
         for address in chain(
             map(canonical, known(sandbox.addresses)),
             (
@@ -116,7 +116,7 @@ def sightings_of(evidence: Evidence) -> Sightings:
 
 
 def given(evidence: Evidence) -> frozenset[str]:
-    """Every address that a runtime or an undamaged cache entry of a sandbox it lists says is a sandbox's."""
+    """Every address that a runtime, or an undamaged cache entry of a listed sandbox, gives to a sandbox."""
     sandboxes = [s for e in known(evidence.endpoints) for s in known(e.sandboxes)]
     listed = {sandbox.container_id for sandbox in sandboxes}
     cached = [a for e in known(evidence.cache) if not e.damage and e.container_id in listed for a in e.addresses]
@@ -125,7 +125,7 @@ def given(evidence: Evidence) -> frozenset[str]:
 
 
 def pods_of(holders: Iterable[Holder], evidence: Evidence) -> tuple[str, ...]:
-    """The pods that these are, and "" for others; of pods that no runtime lists nothing is known."""
+    """The pods of these holders; "" for holders that are not a listed pod."""
     sandboxes = [s for e in known(evidence.endpoints) for s in known(e.sandboxes)]
     by_id = {sandbox.container_id: str(sandbox.pod) for sandbox in sandboxes}
     by_uid = {sandbox.pod.uid: str(sandbox.pod) for sandbox in sandboxes if sandbox.pod.uid}
@@ -133,14 +133,15 @@ def pods_of(holders: Iterable[Holder], evidence: Evidence) -> tuple[str, ...]:
 
 
 def _only(table: tuple[str, ...] | Unknown, addresses: frozenset[str]) -> tuple[str, ...] | Unknown:
-    """What of a table counts. One that could not be read stays so: the operator's word is about what is in it."""
+    """The part of a table that counts. An unreadable table stays Unknown: the setting covers only its contents."""
     return table if isinstance(table, Unknown) else tuple(address for address in table if address in addresses)
 
 
 def counted(evidence: Evidence) -> Iterator[NetworkNamespace]:
-    """The namespaces as far as they speak for addresses.
+    """The namespaces, as far as they prove addresses alive.
 
-    One in which nobody but a pod runs that the operator has named says nothing of addresses that the pod was not given.
+    If only pods that the operator has named run in a namespace, it proves nothing about addresses that no pod was
+    given.
     """
     addresses = given(evidence) if evidence.ignored_pods else frozenset()
     for namespace in known(evidence.namespaces):
@@ -156,7 +157,7 @@ def counted(evidence: Evidence) -> Iterator[NetworkNamespace]:
 
 
 def canonical(address: str) -> str:
-    """An address as the kernel and host-local write it; what is none stays as it is."""
+    """An address as the kernel and host-local write it; anything else is returned unchanged."""
     try:
         return str(ip_address(address))
     except ValueError:
@@ -164,14 +165,14 @@ def canonical(address: str) -> str:
 
 
 def _unseen(evidence: Evidence) -> Iterator[Unknown]:
-    """Everything needed before a lease may be called dead, as far as it was not seen."""
+    """What had to be seen before a lease may be called dead, and was not."""
     for part in (
         evidence.boot_id, evidence.networks, evidence.cache, evidence.endpoints,
         evidence.namespaces, evidence.processes, evidence.task_directories,
     ):  # fmt: skip
         if isinstance(part, Unknown):
             yield part
-    # Notes that are damaged prove nothing; those of a newer janitor may say what this one must not do.
+    # Damaged notes prove nothing; notes of a newer janitor may forbid something that this version does not know.
     for note in (evidence.ledger, evidence.observations):
         if isinstance(note, Unknown) and note.reason.code is Code.NEWER_NOTE:
             yield note

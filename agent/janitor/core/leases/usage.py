@@ -14,7 +14,7 @@ from janitor.core.model.reason import Reason, because
 
 @dataclass(frozen=True, slots=True)
 class RangeUsage:
-    """One range set of a network: `used` addresses out of `capacity`; `freeable` of them would be freed."""
+    """One range set of a network: `used` addresses of `capacity`, of which `freeable` would be freed."""
 
     subnets: tuple[str, ...]
     capacity: int
@@ -24,13 +24,13 @@ class RangeUsage:
 
     @property
     def percent(self) -> float:
-        """How much of it is used, 0 to 100."""
+        """The share in use, 0 to 100."""
         return 100 * self.used / self.capacity if self.capacity else 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkUsage:
-    """One lease directory. `ranges` is empty where the ranges are not known, and `note` says why."""
+    """One lease directory. `ranges` is empty if the ranges are unknown; `note` then says why."""
 
     name: str
     directory: str
@@ -41,12 +41,12 @@ class NetworkUsage:
 
     @property
     def files(self) -> int:
-        """How many files there are, in the ranges or not, whoever's they are."""
+        """The number of files, inside the ranges or not, whoever owns them."""
         return sum(count for verdict, count in self.verdicts.items() if verdict != Verdict.MISSING)
 
     @property
     def freeable(self) -> int:
-        """How many of them `janitor clean` would free."""
+        """The number of files that `janitor clean` would free."""
         return sum(self.verdicts.get(verdict, 0) for verdict in FREEABLE)
 
 

@@ -1,1 +1,1 @@
-"""The values that everything else is written in: evidence, findings, actions, reasons. No decisions."""
+"""The values that everything else uses: evidence, findings, actions, reasons. No decisions."""

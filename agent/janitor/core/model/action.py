@@ -1,4 +1,4 @@
-"""What may be done to a node, as values: actions, what is not done and why, and what the operator allows."""
+"""Changes of a node as values: actions, refusals with their reasons, and what the operator allows."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -7,7 +7,7 @@ from janitor.core.model.evidence import FileIdentity
 from janitor.core.model.reason import Reason
 
 GRACE_S = 600
-"""How long a lease is watched before that proves it dead."""
+"""How long a lease is watched before it counts as proven dead."""
 MAX_PER_PASS = 256
 SETTLE_S = 60
 MISSING_S = 60
@@ -19,7 +19,7 @@ Kind = Literal["free", "discard", "reserve", "restore", "configure"]
 class _OnFile:
     """A change of the file `directory`/`name`, for a container's interface. `proof` is why it is safe.
 
-    Actions with the same `chain`, a cache entry's path, are one: the CNI DEL of that entry first, then all of them.
+    Actions with the same `chain` (the path of a cache entry) form a unit: the CNI DEL of that entry runs first.
     """
 
     directory: str
@@ -32,18 +32,18 @@ class _OnFile:
 
     @property
     def path(self) -> str:
-        """Where the file is, as the node names it."""
+        """The file's path as the node sees it."""
         return f"{self.directory}/{self.name}"
 
     @property
     def network(self) -> str:
-        """The network's name, for a lease."""
+        """For a lease, the name of its network."""
         return self.directory.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeLease(_OnFile):
-    """The lease goes to quarantine, if it is still the `file` that was judged."""
+    """Move the lease to quarantine, if it is still the `file` that was judged."""
 
     kind: ClassVar[Kind] = "free"
     file: FileIdentity
@@ -51,13 +51,13 @@ class FreeLease(_OnFile):
 
     @property
     def key(self) -> str:
-        """What it is known by from pass to pass: as long as the file is the same, so is what is to be done about it."""
+        """Identifies the action from pass to pass; the same as long as the file is."""
         return f"{self.kind} {self.path} {self.container_id} {self.ctime_ns}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardEntry(_OnFile):
-    """The entry of libcni's cache goes to quarantine, if it is still the `file` that was judged."""
+    """Move the entry of libcni's cache to quarantine, if it is still the `file` that was judged."""
 
     kind: ClassVar[Kind] = "discard"
     file: FileIdentity
@@ -71,19 +71,19 @@ class DiscardEntry(_OnFile):
 
 @dataclass(frozen=True, slots=True)
 class ReserveLease(_OnFile):
-    """The missing lease is written."""
+    """Write the missing lease."""
 
     kind: ClassVar[Kind] = "reserve"
 
     @property
     def key(self) -> str:
-        """There is no file yet."""
+        """Without a ctime: there is no file yet."""
         return f"{self.kind} {self.path} {self.container_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreRule:
-    """The policy rule is made. `name` is the rule in words, `payload` the kernel's message, in hex."""
+    """Add the policy rule. `name` is the rule in words, `payload` the kernel's message in hex."""
 
     kind: ClassVar[Kind] = "restore"
     directory: ClassVar[str] = ""
@@ -106,7 +106,7 @@ class RestoreRule:
 
 @dataclass(frozen=True, slots=True)
 class WriteSetting:
-    """The file `directory`/`name` gets the text `content`."""
+    """Write the text `content` to the file `directory`/`name`."""
 
     kind: ClassVar[Kind] = "configure"
     pod: ClassVar[str] = ""
@@ -118,7 +118,7 @@ class WriteSetting:
 
     @property
     def path(self) -> str:
-        """Where the file is, as the node names it."""
+        """The file's path as the node sees it."""
         return f"{self.directory}/{self.name}"
 
     @property
@@ -133,7 +133,7 @@ Action = FreeLease | DiscardEntry | ReserveLease | RestoreRule | WriteSetting
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Something that is left as it is. `wait_s` says when another look could decide otherwise; `pod` whose it was."""
+    """Something that is left unchanged. `wait_s`: seconds until another look may decide otherwise; `pod`: its owner."""
 
     subject: str
     reasons: tuple[Reason, ...]
@@ -143,9 +143,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator allows. Empty `networks` means all; `findings` None means whatever finding it takes care of.
+    """What the operator allows. Empty `networks` means all of them; `findings` None means every finding.
 
-    `postponed` are the keys of actions that were refused before and are not to be tried yet.
+    `postponed` holds the keys of actions that were refused before and must not be retried yet.
     """
 
     max_per_pass: int = MAX_PER_PASS
@@ -155,13 +155,13 @@ class Policy:
     postponed: frozenset[str] = frozenset()
 
     def about(self, family: str) -> bool:
-        """Whether anything of this family of findings (`LEASE`, `RULE`) is asked for."""
+        """Whether findings of this family (`LEASE`, `RULE`) are selected."""
         return self.findings is None or any(identifier.startswith(family) for identifier in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Actions in the order in which they are to be done, and refusals."""
+    """Actions in the order of execution, and refusals."""
 
     actions: tuple[Action, ...]
     refusals: tuple[Refusal, ...]

@@ -9,10 +9,10 @@ from janitor.core.model.lease import Address
 
 
 def make_range(subnet: str, start: str = "", end: str = "", gateway: str = "") -> AddressRange:
-    """A range as host-local's `Canonicalize` completes it (allocator/range.go); ValueError for what it refuses.
+    """A range as host-local's `Canonicalize` completes it (allocator/range.go). ValueError for what it rejects.
 
-    The first usable address is the gateway unless another one is named, and it is never given to a pod; the
-    last address of an IPv4 subnet is its broadcast address and is not in the range, that of an IPv6 subnet is.
+    The gateway, by default the first usable address, is never given to a pod. The last address of an IPv4 subnet is its
+    broadcast address and not in the range; the last address of an IPv6 subnet is in the range.
     """
     net = ip_network(subnet, strict=True)
     if net.prefixlen > net.max_prefixlen - 2:
@@ -29,7 +29,7 @@ def make_range(subnet: str, start: str = "", end: str = "", gateway: str = "") -
 
 
 def in_range(address: Address, part: AddressRange) -> bool:
-    """Whether host-local could have given `address` out of `part`."""
+    """Whether host-local could have allocated `address` from `part`."""
     version, start, end = _span(part)
     return version == address.version and start <= int(address) <= end
 
@@ -41,12 +41,12 @@ def _span(part: AddressRange) -> tuple[int, int, int]:
 
 
 def in_ranges(address: Address, range_sets: Iterable[Iterable[AddressRange]]) -> bool:
-    """Whether any range of any set holds `address`."""
+    """Whether `address` is in any range of any set."""
     return any(in_range(address, part) for parts in range_sets for part in parts)
 
 
 def capacity(range_set: Iterable[AddressRange]) -> int:
-    """How many pods a range set can hold: its addresses, each once, without the gateways."""
+    """How many pods a range set can hold: its distinct addresses without the gateways."""
     spans: list[tuple[int, int]] = []
     gateways: set[int] = set()
     for part in range_set:
@@ -60,7 +60,7 @@ def capacity(range_set: Iterable[AddressRange]) -> int:
 
 
 def reserved(range_set: Iterable[AddressRange]) -> dict[str, str]:
-    """The addresses of its subnets that no pod gets, each with the name of what it is."""
+    """The addresses of the set's subnets that no pod gets, each with what it is."""
     found: dict[str, str] = {}
     for part in range_set:
         net = ip_network(part.subnet)
@@ -72,5 +72,5 @@ def reserved(range_set: Iterable[AddressRange]) -> dict[str, str]:
 
 
 def describe(range_sets: Iterable[Iterable[AddressRange]]) -> str:
-    """The subnets, as an operator writes them: `10.42.0.0/24, fd00:42::/64`."""
+    """The subnets as an operator writes them: `10.42.0.0/24, fd00:42::/64`."""
     return ", ".join(dict.fromkeys(part.subnet for parts in range_sets for part in parts))

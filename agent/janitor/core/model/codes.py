@@ -1,16 +1,16 @@
-"""Why something is as it is, as codes: what was not seen, what is damaged, what keeps a lease, what proves it dead.
+"""Reason codes: what was not seen, what is damaged, what keeps a lease, what proves it dead.
 
-A code and its facts decide and can be filtered; report/words.py has the sentence for people. A code never changes its
-meaning between releases.
+Decisions and filters use a code and its facts; report/words.py has the sentence for people. The meaning of a code never
+changes between releases.
 """
 
 from enum import StrEnum
 
 
 class Code(StrEnum):
-    """All of them. The values are what reports, the journal and evidence carry."""
+    """All codes. Reports, the journal and evidence contain the values."""
 
-    # What an earlier version wrote down.
+    # What an earlier version recorded.
     RECORDED = "Recorded"
 
     # What could not be seen: the node.
@@ -116,7 +116,7 @@ class Code(StrEnum):
     BAD_METADATA_NETWORKS = "BadMetadataNetworks"
     NO_POD_RANGE_READ = "NoPodRangeRead"
 
-    # Whose a process is not.
+    # Why a process is not whose it seems to be.
     UNREADABLE_PROCESS = "UnreadableProcess"
     OTHER_PROGRAM = "OtherProgram"
     OTHER_NAMESPACE = "OtherNamespace"
@@ -131,7 +131,7 @@ class Code(StrEnum):
     SOCKET_HELD_BY_INIT = "SocketHeldByInit"
     LISTENER_ENDED = "ListenerEnded"
 
-    # Whose a directory is.
+    # Who owns a directory.
     FILESYSTEM_UNKNOWN = "FilesystemUnknown"
     FILESYSTEM_SHARED = "FilesystemShared"
     MARK_UNREADABLE = "MarkUnreadable"
@@ -186,7 +186,7 @@ class Code(StrEnum):
     READY_WITHOUT_LEASE = "ReadyWithoutLease"
     NO_LEASE_THERE = "NoLeaseThere"
 
-    # Proofs that it is dead, and what is missing of them.
+    # Proofs that a lease is dead, and what a proof lacks.
     IN_LEDGER = "InLedger"
     WATCHED = "Watched"
     OLDER_THAN_RUNTIME = "OlderThanRuntime"
@@ -225,7 +225,7 @@ class Code(StrEnum):
     NOT_ALL_CRI = "NotAllCri"
     SYMBOLIC_LINK = "SymbolicLink"
 
-    # What became of it.
+    # Outcomes.
     STOPPED = "Stopped"
     LOCK_LOST = "LockLost"
     NO_LOCK_FILE = "NoLockFile"
@@ -268,7 +268,7 @@ class Code(StrEnum):
     REPAIR_NEEDS_NET_ADMIN = "RepairNeedsNetAdmin"
     CUT_OFF = "CutOff"
 
-    # Why nothing was put back.
+    # Why something was not put back.
     USE_UNSEEN = "UseUnseen"
     ADDRESS_IN_USE = "AddressInUse"
     LEASED_AGAIN = "LeasedAgain"
@@ -278,7 +278,7 @@ class Code(StrEnum):
     SETTING_GONE = "SettingGone"
     UNDO_FAILED = "UndoFailed"
 
-    # Why it is not early.
+    # Why the boot stage is not early.
     ROOT_NOT_A_DIRECTORY = "RootNotADirectory"
     ROOT_IS_INITRAMFS = "RootIsInitramfs"
     NO_DATA_DIRECTORY_YET = "NoDataDirectoryYet"
@@ -323,7 +323,7 @@ class Code(StrEnum):
     RUNTIME_SEES_ANOTHER = "RuntimeSeesAnother"
     CANNOT_READ_PROCESSES = "CannotReadProcesses"
 
-    # What became of an action that was cut short.
+    # What became of an interrupted action.
     NOT_IN_QUARANTINE = "NotInQuarantine"
     DIRECTORY_GONE = "DirectoryGone"
     INTERRUPTED_RULE = "InterruptedRule"
@@ -349,7 +349,7 @@ class Code(StrEnum):
     CNI_NO_NAME = "CniNoName"
     ONLY_FILES_READ = "OnlyFilesRead"
 
-    # Why a check was not made.
+    # Why a check was skipped.
     NOT_WRITTEN_HERE = "NotWrittenHere"
     RANGES_NOT_BOTH_WRITTEN = "RangesNotBothWritten"
     ROUTES_NOT_KNOWN = "RoutesNotKnown"

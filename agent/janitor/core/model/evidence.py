@@ -1,10 +1,8 @@
 """Evidence: everything one look at a node saw, as one frozen value.
 
-Every part is what was seen or `Unknown`; there is no third state, and an empty tuple means "looked, and
-there is none". Evidence serialises to JSON and back without loss (report/evidence_json.py), so the findings
-on a sick node can be had again from a file, elsewhere and later. The clock is part of it.
-
-Nothing here decides anything: see core/leases/judgement.py for that.
+Every part is what was seen, or `Unknown`. An empty tuple means "looked, and there is none". Evidence converts to JSON
+and back without loss (report/evidence_json.py), so the findings of a node can be reproduced elsewhere from a file. The
+clock is part of the evidence. Nothing here decides anything: see core/leases/judgement.py for that.
 """
 
 from dataclasses import dataclass
@@ -27,9 +25,9 @@ _NO_ROUTING = Routing(_NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED, _NOT_LOOKED, _NOT_L
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Both clocks at one instant, in nanoseconds; CLOCK_BOOTTIME goes on during suspend and never steps.
+    """Both clocks at one instant, in nanoseconds. CLOCK_BOOTTIME includes suspend and never steps.
 
-    `asleep_ns` is how much of it the machine has been suspended: by so much CLOCK_MONOTONIC is behind.
+    `asleep_ns` is how long the machine has been suspended since boot: CLOCK_BOOTTIME minus CLOCK_MONOTONIC.
     """
 
     realtime_ns: int
@@ -56,10 +54,10 @@ FileKind = Literal["file", "directory", "symlink", "fifo", "socket", "device"]
 
 @dataclass(frozen=True, slots=True)
 class LeaseFile:
-    """One entry of a network's directory, as lstat(2) and a bounded read saw it.
+    """One entry of a network's directory, from lstat(2) and a bounded read.
 
-    `name` is escaped where the file's name is not UTF-8. `content` is the first 4096 bytes (host-local writes
-    at most some eighty); for anything but a regular file it is empty and means nothing.
+    `name` is escaped if the file's name is not UTF-8. `content` is the first 4096 bytes (host-local writes about 80 at
+    most). It is empty and has no meaning for anything but a regular file.
     """
 
     name: str
@@ -75,14 +73,14 @@ class LeaseFile:
 
 @dataclass(frozen=True, slots=True)
 class LeaseDirectory:
-    """`<data_dir>/<network>`: `path` is as the node names it, without the `--root` in front."""
+    """`<data_dir>/<network>`. `path` is as the node sees it, without the `--root` prefix."""
 
     path: str
     network: str
     entries: tuple[LeaseFile, ...] | Unknown
-    filesystem: str = ""  # the type of the file system, as in /proc/mounts; "" where that could not be read
-    mismatch: Reason | None = None  # why this is not the directory that the node's runtime sees under this path
-    marks: tuple[Owner, ...] | Unknown = ()  # whose its data directory is by the mark in it; none where there is none
+    filesystem: str = ""  # file system type as in /proc/mounts; "" if unknown
+    mismatch: Reason | None = None  # why this is not the directory that the node's runtime sees at this path
+    marks: tuple[Owner, ...] | Unknown = ()  # the owner that the data directory's mark names; empty without a mark
 
 
 # --- CNI configuration and libcni's cache --------------------------------------------------------------
@@ -90,7 +88,7 @@ class LeaseDirectory:
 
 @dataclass(frozen=True, slots=True)
 class AddressRange:
-    """One range of a range set, as host-local reads it: addresses `start` to `end`, `gateway` never given."""
+    """One range of a range set, as host-local reads it: `start` to `end`, inclusive. `gateway` is never allocated."""
 
     subnet: str
     start: str
@@ -102,8 +100,8 @@ class AddressRange:
 class Network:
     """One host-local network of the CNI configuration.
 
-    `range_sets` is Unknown where the configuration leaves the ranges to somebody else who has not said yet
-    (canal's `usePodCidr`, flannel before it has written its subnet file).
+    `range_sets` is Unknown if somebody else supplies the ranges and has not done so yet (canal's `usePodCidr`, flannel
+    before it writes its subnet file).
     """
 
     name: str
@@ -112,7 +110,7 @@ class Network:
     plugins: tuple[str, ...]
     cni_version: str
     range_sets: tuple[tuple[AddressRange, ...], ...] | Unknown
-    used_by_cri: bool  # False: lies in the same directory, but CRI loads another file
+    used_by_cri: bool  # False: the file is in the CNI directory, but CRI loads another one
     disable_gc: bool = False
 
     @property
@@ -125,8 +123,8 @@ class Network:
 class CacheEntry:
     """One file of libcni's result cache, `<cache>/results/<network>-<container ID>-<interface>`.
 
-    `damage` is None for a good entry and otherwise says what is wrong; for a damaged one the network, the ID
-    and the interface come from the file's name, which is all that is left of them.
+    `damage` is None for a good entry, otherwise what is wrong with it. Of a damaged entry, the network, the ID and the
+    interface come from the file's name: nothing else is left.
     """
 
     path: str
@@ -139,7 +137,7 @@ class CacheEntry:
     mtime_ns: int
     ctime_ns: int
     damage: Reason | None = None
-    regular: bool = True  # False for what is not a regular file: libcni wrote no such thing
+    regular: bool = True  # False if it is not a regular file: libcni writes only regular files
     cni_version: str = ""
     ipam: tuple[str, ...] = ()  # the IPAM plugins named in the cached configuration
     plugins: tuple[str, ...] = ()
@@ -156,10 +154,10 @@ NetworkMode = Literal["pod", "node", "other", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A CRI PodSandbox. `addresses` are those of PodSandboxStatus, Unknown where that could not be had.
+    """A CRI PodSandbox. `addresses` come from PodSandboxStatus; Unknown if that call failed.
 
-    `former_addresses` are those the runtime remembers of a sandbox whose network namespace is gone. They say
-    whose an address was, not that it is in use.
+    `former_addresses` are what the runtime remembers of a sandbox whose network namespace is gone. They show who had an
+    address, not that it is in use.
     """
 
     container_id: str
@@ -173,7 +171,7 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True)
 class ContainerRecord:
-    """Something containerd has a record of: a container, a task, or (2.x) a sandbox of its store."""
+    """A record of containerd: a container, a task, or (2.x) a sandbox of its sandbox store."""
 
     namespace: str
     container_id: str
@@ -184,7 +182,7 @@ class ContainerRecord:
 class RuntimeProcess:
     """The process that listens on an endpoint, from SO_PEERCRED of a connection to it.
 
-    `started_ns` is in CLOCK_BOOTTIME. `socket_ctime_ns` is the wall clock at the moment it made its socket.
+    `started_ns` is on CLOCK_BOOTTIME. `socket_ctime_ns` is the wall clock time at which it created its socket.
     """
 
     pid: int
@@ -195,10 +193,9 @@ class RuntimeProcess:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One CRI endpoint and all it said in this pass.
+    """One CRI endpoint and everything it answered in this pass.
 
-    `records` is containerd's own view behind the same socket, and an empty tuple for a runtime that is
-    not containerd.
+    `records` is containerd's own view behind the same socket; empty for other runtimes.
     """
 
     address: str
@@ -207,7 +204,7 @@ class Endpoint:
     runtime_version: str
     sandboxes: tuple[Sandbox, ...] | Unknown
     records: tuple[ContainerRecord, ...] | Unknown
-    listeners: tuple[RuntimeProcess, ...] | Unknown  # the process that answers: one, today
+    listeners: tuple[RuntimeProcess, ...] | Unknown  # the process that answers: currently always one
 
 
 # --- the kernel ----------------------------------------------------------------------------------------
@@ -215,7 +212,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose a process is, by its cgroup: a container's ID and its pod's UID, each "" where there is none."""
+    """Who a process belongs to, by its cgroup: container ID and pod UID, each "" if there is none."""
 
     container_id: str = ""
     pod_uid: str = ""
@@ -223,15 +220,15 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class NetworkNamespace:
-    """A network namespace: its local addresses and its host routes (/32 and /128), canonical, without prefix.
+    """A network namespace: its local addresses and its host routes (/32 and /128), canonical, without prefix length.
 
-    Kept are the addresses that a lease, a cache entry or a runtime names, and of the networks' ranges the first
-    thousand; `more` says that there were others of these ranges. `holders` are those who were seen in it, or, where
-    nobody is in it, those who keep it; none for the node's own.
+    Only addresses that a lease, a cache entry or a runtime names are kept, plus the first thousand addresses of the
+    networks' ranges; `more` says that these ranges had further ones. `holders` are the owners of the processes in it,
+    or, if there is no process in it, of those who keep it alive; empty for the node's own namespace.
     """
 
     inode: int
-    seen_at: str  # one place it was seen: a process or a mount
+    seen_at: str  # one place where it was found: a process or a mount
     addresses: tuple[str, ...] | Unknown
     host_routes: tuple[str, ...] | Unknown
     holders: tuple[Holder, ...] = ()
@@ -240,20 +237,20 @@ class NetworkNamespace:
 
 @dataclass(frozen=True, slots=True)
 class Overlooked:
-    """What was larger than janitor reads, or did not answer, of somebody who is none of the node's own."""
+    """Something of a pod's or stranger's process that was larger than janitor reads, or did not answer."""
 
     pid: int
     name: str
     holder: Holder
-    what: str  # "its open files"; ends the sentence "not all of them were looked at"
+    what: str  # such as "its open files": completes "not all of … could be looked at"
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that says something about a lease: it names a container ID, or it is a CNI plugin at work.
+    """A process that matters for a lease: it names a container ID, or it is a running CNI plugin.
 
-    Only 64-digit IDs are kept of its command line, and only CNI_* of its environment. `apart` says that it can write no
-    lease, so that it is no plugin of the node's, whatever its environment has. `holder` is whose it is, for its name.
+    Of its command line only 64-digit IDs are kept, of its environment only CNI_*. `apart`: it cannot write a lease, so
+    it is not one of the node's plugins, whatever its environment says. `holder` is its owner, to name it in messages.
     """
 
     pid: int
@@ -268,7 +265,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class TaskDirectory:
-    """A directory a runtime keeps for one running container, in /run."""
+    """A directory in /run that a runtime keeps for one running container."""
 
     path: str
     container_id: str
@@ -279,7 +276,7 @@ class TaskDirectory:
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """What makes a lease the same file as before; `digest` is the SHA-256 of its content, in hex."""
+    """What identifies a lease file from look to look; `digest` is the SHA-256 of its content, in hex."""
 
     path: str
     device: int
@@ -291,9 +288,10 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A lease seen unchanged, and unowned, from `first_ns` to `last_ns` (CLOCK_BOOTTIME) in `passes` passes.
+    """A lease that was unchanged and without an owner from `first_ns` to `last_ns` (CLOCK_BOOTTIME), in `passes`
+    passes.
 
-    `asleep_ns` is the clock's at the first of them.
+    `asleep_ns` is the clock's `asleep_ns` at the first of them.
     """
 
     file: FileIdentity
@@ -309,7 +307,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Disowned:
-    """A process that looks like a component of the node and is not believed to be one, and why."""
+    """A process that looks like a component of the node but is not trusted to be one, and why."""
 
     role: Literal["kubelet", "runtime"]
     pid: int
@@ -329,21 +327,21 @@ class Evidence:
     finished: Clock
     boot_id: str | Unknown
     networks: tuple[Network, ...] | Unknown
-    plugin_dirs: tuple[str, ...]  # where the runtimes say their CNI plugins are; empty where they do not
-    allowed_data_dirs: tuple[str, ...]  # data directories whose networks the operator has put into scope
+    plugin_dirs: tuple[str, ...]  # the runtimes' CNI plugin directories; empty if they do not say
+    allowed_data_dirs: tuple[str, ...]  # data directories that the operator has put into scope
     lease_directories: tuple[LeaseDirectory, ...] | Unknown
     cache: tuple[CacheEntry, ...] | Unknown
     endpoints: tuple[Endpoint, ...] | Unknown
     namespaces: tuple[NetworkNamespace, ...] | Unknown
     processes: tuple[Process, ...] | Unknown
     task_directories: tuple[TaskDirectory, ...] | Unknown
-    ledger: tuple[FileIdentity, ...] | Unknown  # the leases that were there before any runtime of this boot started
-    observations: tuple[Observation, ...] | Unknown  # what earlier passes in this boot have seen
+    ledger: tuple[FileIdentity, ...] | Unknown  # leases that existed before any runtime of this boot started
+    observations: tuple[Observation, ...] | Unknown  # from earlier passes in this boot
     routing: Routing = _NO_ROUTING
     node_config: NodeConfig = NOTHING_COLLECTED  # how Kubernetes and the network are configured here
     disowned: tuple[Disowned, ...] = ()
-    overlooked: tuple[Overlooked, ...] = ()  # of pods and strangers, what was too large to be looked at whole
-    ignored_pods: tuple[str, ...] = ()  # pods (namespace/name) whose network namespaces the operator does not count
-    clock_set_ns: int | Unknown = 0  # when the wall clock was last seen being set, on CLOCK_BOOTTIME; 0 for never
-    this_node: tuple[Owner, ...] | Unknown = _NO_NODE  # who this node is: one, where it was seen
-    said_ours: bool = False  # the operator says that no other node uses the data directories
+    overlooked: tuple[Overlooked, ...] = ()  # of pods and strangers, what was too large to read completely
+    ignored_pods: tuple[str, ...] = ()  # namespace/name; the operator has their network namespaces ignored
+    clock_set_ns: int | Unknown = 0  # last time the wall clock was seen being set, on CLOCK_BOOTTIME; 0 for never
+    this_node: tuple[Owner, ...] | Unknown = _NO_NODE  # identity of this node: one entry if it was seen
+    said_ours: bool = False  # the operator declares that no other node uses the data directories

@@ -1,7 +1,7 @@
 """Evidence about the node itself: how Kubernetes, its network and its machine are configured.
 
-Every part is what was seen, or `Unknown` with the reason; a bundle of an older janitor has none of it. Values of
-options whose names speak of tokens, passwords or secrets are replaced before they come here.
+Every part is what was seen, or `Unknown` with the reason; all parts are Unknown in bundles of older versions. Values of
+options whose names suggest tokens, passwords or secrets are redacted before they get here.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NOT_COLLECTED = unseen(Code.NOT_COLLECTED)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One option of one component: `key` is the flag without dashes (`cluster-cidr`), or the name in its file."""
+    """One option of one component. `key` is the flag without dashes (`cluster-cidr`), or the name in its file."""
 
     component: str
     key: str
@@ -29,7 +29,7 @@ class Setting:
 class Component:
     """A component's command line. `source` is the process, manifest, unit or journal it was read from.
 
-    `running` is False where it was read from a file: what would run, not what does.
+    `running` is False if it was read from a file: it shows what would run, not what runs.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Component:
     source: str
     pid: int = 0
     running: bool = True
-    started_ns: int = 0  # CLOCK_BOOTTIME; 0 where that is not known
+    started_ns: int = 0  # CLOCK_BOOTTIME; 0 if unknown
 
 
 # --- systemd -----------------------------------------------------------------------------------------------
@@ -45,17 +45,17 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One variable as a unit or an environment file sets it, in the order in which systemd reads them."""
+    """One variable as a unit or an environment file sets it, in systemd's reading order."""
 
     variable: str
     value: str
     source: str
-    from_file: bool  # by EnvironmentFile=, which wins over every Environment=
+    from_file: bool  # set by EnvironmentFile=, which takes precedence over every Environment=
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentFile:
-    """A file that `EnvironmentFile=` names; `state` is "read", "missing" or why it could not be read."""
+    """A file that `EnvironmentFile=` names. `state` is "read", "missing" or why it could not be read."""
 
     path: str
     optional: bool
@@ -65,24 +65,24 @@ class EnvironmentFile:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A service as systemd would run it: its files merged, its variables put together, its command line expanded."""
+    """A service as systemd would run it: files merged, variables combined, command line expanded."""
 
     name: str
     fragment: str
     drop_ins: tuple[str, ...]
-    shadowed: tuple[tuple[str, str], ...]  # (drop-in that is not read, the one of the same name that is)
+    shadowed: tuple[tuple[str, str], ...]  # (ignored drop-in, the drop-in of the same name that is used)
     assignments: tuple[Assignment, ...]
     environment_files: tuple[EnvironmentFile, ...]
     exec_start: str  # as written
     exec_source: str
     argv: tuple[str, ...]
-    complaints: tuple[str, ...] = ()  # what is wrong in the files, each with its place
-    strays: tuple[str, ...] = ()  # files that set the kubelet's variables, and that no EnvironmentFile= names
+    complaints: tuple[str, ...] = ()  # errors in the files, each with its place
+    strays: tuple[str, ...] = ()  # files that set the kubelet's variables but are named by no EnvironmentFile=
     main_pid: int = 0
     need_reload: bool | None = None  # None: systemd was not asked
     newer: tuple[str, ...] = ()  # files changed after the service was started
-    written: tuple[tuple[str, str], ...] = ()  # the content of the environment files that could be read, by path
-    unread: tuple[Assignment, ...] = ()  # what the strays set
+    written: tuple[tuple[str, str], ...] = ()  # contents of the environment files that could be read, by path
+    unread: tuple[Assignment, ...] = ()  # the assignments in `strays`
 
 
 # --- the node's own network --------------------------------------------------------------------------------
@@ -90,11 +90,11 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class CniFile:
-    """A file in the runtime's CNI directory. `missing` are its plugins that are not in any plugin directory."""
+    """A file in the runtime's CNI directory. `missing` are its plugins that no plugin directory has."""
 
     path: str
-    usable: bool  # has a name that the runtime loads
-    problem: Reason | None  # None for one that parses
+    usable: bool  # the runtime loads files with such a name
+    problem: Reason | None  # None if it parses
     network: str
     plugins: tuple[str, ...]
     missing: tuple[str, ...]
@@ -104,7 +104,7 @@ class CniFile:
 
 @dataclass(frozen=True, slots=True)
 class PrivateNetwork:
-    """A network that Hetzner's metadata service says this server is attached to."""
+    """A network that this server is attached to, according to Hetzner's metadata service."""
 
     network_id: str
     name: str
@@ -117,7 +117,7 @@ class PrivateNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the metadata service says of this server."""
+    """What the metadata service says about this server."""
 
     instance_id: str
     hostname: str
@@ -130,7 +130,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition of a Node; `changed_ns` is its lastTransitionTime, 0 where it has none."""
+    """A condition of a Node. `changed_ns` is its lastTransitionTime, 0 if it has none."""
 
     type: str
     status: str
@@ -155,9 +155,9 @@ class KubeNode:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A DaemonSet or Deployment that nodes depend on: the CNI's, the cloud controller's, the autoscaler's.
+    """A DaemonSet or Deployment that nodes depend on: of the CNI, the cloud controller or the autoscaler.
 
-    `tolerates` are the keys it tolerates, "*" for all.
+    `tolerates` are the taint keys it tolerates, "*" for all.
     """
 
     kind: str
@@ -171,10 +171,10 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """What one look at the API, or one file of `kubectl get -o json`, had. A kind that was not asked for is Unknown."""
+    """The objects of one look at the API, or of one file of `kubectl get -o json`. Unknown: not requested."""
 
     source: str
-    whole: bool  # all Nodes, not only some
+    whole: bool  # all Nodes of the cluster, not a selection
     nodes: tuple[KubeNode, ...] | Unknown
     service_ips: tuple[tuple[str, str], ...] | Unknown  # (namespace/name, cluster IP)
     workloads: tuple[Workload, ...] | Unknown
@@ -187,10 +187,10 @@ Distribution = Literal["k3s", "rke2", "k0s", "microk8s", "kubeadm", ""]
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """All of it. `distribution` is "" where no Kubernetes was found."""
+    """The whole configuration. `distribution` is "" if no Kubernetes was found."""
 
     distribution: Distribution = ""
-    server: bool | None = None  # runs a control plane; None where that is not known
+    server: bool | None = None  # runs a control plane; None if unknown
     hostname: str = ""
     vendor: str = ""  # of the machine, from DMI
     settings: tuple[Setting, ...] | Unknown = NOT_COLLECTED
@@ -202,7 +202,7 @@ class NodeConfig:
     cni_directories: tuple[str, ...] = ()
     machine: tuple[Machine, ...] | Unknown = NOT_COLLECTED
     objects: tuple[Objects, ...] | Unknown = NOT_COLLECTED
-    kubelet_files: tuple[tuple[str, bool], ...] = ()  # the files a joined kubelet has: (path, exists)
+    kubelet_files: tuple[tuple[str, bool], ...] = ()  # the files that a kubelet has after joining: (path, exists)
 
 
 NOTHING_COLLECTED = NodeConfig()

@@ -1,7 +1,7 @@
-"""Every finding that janitor can make: its ID, its severities, what it says, and the release that brought it.
+"""All findings of janitor: ID, severities, description, and the release that introduced it.
 
-Checks, `--only`, the configuration, the JSON schemas and docs/findings.md all take the IDs from this table. An ID never
-changes its meaning between releases and is never used again.
+Checks, `--only`, the configuration, the JSON schemas and docs/findings.md use the IDs of this table. The meaning of an
+ID never changes between releases, and an ID is never reused.
 """
 
 from enum import StrEnum
@@ -11,7 +11,7 @@ from janitor.core.model.text import id_ranges, nearest
 
 
 class Severity(StrEnum):
-    """How bad it is, in this order."""
+    """Severities in ascending order."""
 
     INFO = "info"
     WARNING = "warning"
@@ -25,9 +25,9 @@ class Severity(StrEnum):
 
 
 class Family(StrEnum):
-    """Findings of one subject: the letters of their IDs, the word for `--only`, the subject, and what it is read from.
+    """Findings of one subject: the letters of their IDs, the word for `--only`, the subject, and its sources.
 
-    A new family is agreed on before its first finding; a test has the list.
+    A new family needs agreement before its first finding; a test has the list.
     """
 
     word: str
@@ -35,7 +35,7 @@ class Family(StrEnum):
     sources: str
 
     def __new__(cls, value: str, word: str, subject: str, sources: str) -> Self:
-        """One row."""
+        """One row of the table."""
         row = str.__new__(cls, value)
         row._value_ = value
         row.word, row.subject, row.sources = word, subject, sources
@@ -64,7 +64,7 @@ _INFO, _WARNING, _ERROR, _CRITICAL = Severity.INFO, Severity.WARNING, Severity.E
 
 
 class FindingId(StrEnum):
-    """The ID of a finding. It never changes its meaning between releases."""
+    """The ID of a finding. Its meaning never changes between releases."""
 
     family: Family
     severities: tuple[Severity, ...]
@@ -80,9 +80,9 @@ class FindingId(StrEnum):
         since: str = "0.1.0",
         plan_only: bool = False,
     ) -> Self:
-        """One row. The first severity is the one of a finding that says no other.
+        """One row of the table. The first severity is the default.
 
-        `plan_only` findings are made by `janitor cidr` alone.
+        Only `janitor cidr` makes `plan_only` findings.
         """
         row = str.__new__(cls, value)
         row._value_ = value
@@ -179,11 +179,11 @@ class FindingId(StrEnum):
 
 
 FAMILIES: Final = {family.word: family for family in Family}
-"""By the word that `--only` and `[checks]` call them."""
+"""By the words that `--only` and `[checks]` use."""
 
 
 def matching_ids(words: str) -> set[FindingId]:
-    """The IDs that families and IDs, separated by commas, mean to a scan. ValueError for a word that means none."""
+    """The IDs that a comma-separated list of families and IDs selects for a scan. ValueError for an unknown word."""
     there = [one for one in FindingId if not one.plan_only]
     wanted: set[FindingId] = set()
     for word in (word.strip() for word in words.split(",")):

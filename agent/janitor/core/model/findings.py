@@ -1,4 +1,4 @@
-"""What a check says: one finding, with what it rests on and what to do; or that it could not be asked here."""
+"""The results of a check: a finding with its evidence and fix, or the statement that the check does not apply here."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,8 +15,8 @@ Status = Literal["problem", "unknown"]
 class Finding:
     """One answer of one check.
 
-    `status` is `problem`, or `unknown` where the check could not be made: that is a finding too. `evidence` holds one
-    plain sentence per thing seen, in the user's own values; `fix` is what to do, complete enough to be pasted.
+    `status` is `problem`, or `unknown` if the check could not be made, which is a finding too. `evidence` has one plain
+    sentence per thing seen, with the user's own values. `fix` is complete enough to be pasted.
     """
 
     id: FindingId
@@ -41,13 +41,13 @@ class Finding:
         severity: Severity | None = None,
         status: Status = "problem",
     ) -> "Finding":
-        """A finding with the severity that its ID has in the table, unless the check says another one of that row."""
+        """A finding with the default severity of its ID, unless the check names another one of that row."""
         return cls(id, severity or id.severities[0], subject, summary, evidence, explanation, fix, status)
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Checks that were not made, and why: the node cannot know, or it is not meant. No finding, and no alarm."""
+    """Checks that were skipped, and why: the node cannot know, or they do not apply. Not a finding, and no alarm."""
 
     ids: tuple[FindingId, ...]
     reason: Reason

@@ -1,13 +1,13 @@
-"""What a pass leaves for the next one, so that a fingerprint check tells whether a full pass is needed."""
+"""What a pass leaves to the next one, which checks it to decide whether a full pass is needed."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What to check: directories and files as they are seen from here, and CRI endpoints.
+    """What to check: directories and files by their paths in janitor's own view, and CRI endpoints.
 
-    `digest` is of their state (host/fingerprint.py); "" if the next pass has to be a full one in any case.
+    `digest` is a hash of their state (host/fingerprint.py); "" if the next pass has to be a full one.
     """
 
     paths: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""What to do about a finding, as a value: sentences for people, and commands and files that can be pasted as they are.
+"""The fix of a finding as a value: sentences for people, and commands and files that can be pasted as they are.
 
-`Command.of` is the only place where values of the node become part of a command: names that a pod or a file was given
-are quoted there for a shell, so that pasting a command runs that command and nothing else.
+`Command.of` is the only place where values from the node become part of a command. It quotes them for a shell, because
+a pod or a file may choose a name: pasting a command runs that command and nothing else.
 """
 
 import shlex
@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Words for people, or a part of a sentence. A terminal may break them anywhere."""
+    """Words for people: a sentence or a part of one. A terminal may wrap it anywhere."""
 
     kind: ClassVar[Literal["sentence"]] = "sentence"
     text: str
@@ -19,7 +19,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command for a shell, ready to be pasted. Only a literal is passed as `shell`; values go through `of`."""
+    """A shell command, ready to be pasted. Pass only literals as `shell`; values go through `of`."""
 
     kind: ClassVar[Literal["command"]] = "command"
     shell: str
@@ -27,15 +27,15 @@ class Command:
 
     @classmethod
     def of(cls, *words: str) -> "Command":
-        """The command of these words, each of which is one word for the shell too."""
+        """The command made of these words, each quoted for the shell."""
         return cls(shlex.join(words))
 
     def and_then(self, other: "Command") -> "Command":
-        """Both, the other one only if this one succeeds."""
+        """This command, then `other` if this one succeeds."""
         return Command(f"{self.shell} && {other.shell}")
 
     def into(self, other: "Command") -> "Command":
-        """Both, with the output of this one as the input of the other."""
+        """A pipe from this command to `other`."""
         return Command(f"{self.shell} | {other.shell}")
 
     @property
@@ -49,7 +49,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """Flags or a line for a file, word by word as they have to stand there."""
+    """Flags or a line for a file, exactly as they have to stand there."""
 
     kind: ClassVar[Literal["snippet"]] = "snippet"
     text: str
@@ -57,7 +57,7 @@ class Snippet:
 
 @dataclass(frozen=True, slots=True)
 class LineBreak:
-    """What follows begins a new line."""
+    """Starts a new line."""
 
     kind: ClassVar[Literal["line break"]] = "line break"
     text: ClassVar[str] = "\n"
@@ -65,7 +65,7 @@ class LineBreak:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """All lines of a file, to be saved under `path`."""
+    """The complete text of a file, to be saved under `path`."""
 
     kind: ClassVar[Literal["file"]] = "file"
     path: str
@@ -74,7 +74,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """The change of the file `path`, for `patch -p1 -d /`."""
+    """A change of the file `path`, for `patch -p1 -d /`."""
 
     kind: ClassVar[Literal["patch"]] = "patch"
     path: str
@@ -88,13 +88,13 @@ NEW_LINE = LineBreak()
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What to do, in order. The texts of all parts, one after the other, are what people read."""
+    """What to do, in order. The parts' texts joined together are what people read."""
 
     parts: tuple[Part, ...]
 
     @classmethod
     def of(cls, *parts: str | Part) -> "Fix":
-        """The fix of these parts, where a plain text is a sentence. A file or a patch has its lines to itself."""
+        """The fix made of these parts; a plain text is a sentence. Files and patches get lines of their own."""
         found: list[Part] = []
         for part in (Sentence(part) if isinstance(part, str) else part for part in parts):
             last = found[-1] if found else NEW_LINE
@@ -108,5 +108,5 @@ class Fix:
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text."""
         return "".join(part.text for part in self.parts)

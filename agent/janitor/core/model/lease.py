@@ -1,8 +1,8 @@
-"""What a host-local lease file says, from its name and its bytes alone.
+"""Parses a host-local lease file, from its name and its bytes alone.
 
 The formats are those of containernetworking/plugins, `backend/disk/backend.go`: since v0.8.0
-`<container ID>\\r\\n<interface>` without a newline at the end (70 bytes for a CRI sandbox on eth0); before that
-the container ID alone, which DEL still accepts. A file's name is the address as Go prints it.
+`<container ID>\\r\\n<interface>` without a final newline (70 bytes for a CRI sandbox on eth0); before that the
+container ID alone, which DEL still accepts. The file's name is the address as Go prints it.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from janitor.core.model.reason import Reason, because
 Address = IPv4Address | IPv6Address
 
 CRI_ID = re.compile(r"[0-9a-f]{64}")
-"""containerd and cri-o name every sandbox by 64 hexadecimal digits; nobody else's lease is ever a candidate."""
+"""containerd and cri-o name every sandbox by 64 hexadecimal digits. Leases with other IDs are never candidates."""
 
 LONGEST_LEASE = 4096
 """More than any lease holds (an ID, CR LF and an interface name of at most 15 bytes)."""
@@ -30,20 +30,20 @@ _WHOLE_DIGESTS = (
     32,
     40,
     56,
-)  # lengths at which hexadecimal digits may be somebody's complete ID (MD5, SHA-1, …)
+)  # lengths of complete IDs in hexadecimal digits that others may use (MD5, SHA-1, …)
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedLease:
     """What one file of a network's directory is.
 
-    `lease`        `container_id` is 64 hexadecimal digits; `interface` is "" in the format before v0.8.0
-    `corrupt`      nothing host-local finishes writing looks like this, and no CNI DEL can ever match it
-    `foreign`      somebody else's
-    `bookkeeping`  host-local's own `lock` and `last_reserved_ip.N`
-    `unreadable`   it may be anything
+      `lease`        `container_id` is 64 hexadecimal digits; `interface` is "" in the format before v0.8.0
+      `corrupt`      host-local never finishes a file like this, and no CNI DEL can ever match it
+      `foreign`      somebody else's
+      `bookkeeping`  host-local's own `lock` and `last_reserved_ip.N`
+      `unreadable`   it may be anything
 
-    `note` is why it is that, None for a lease that is as it should be.
+    `note` is the reason; None for an intact lease.
     """
 
     shape: Shape
@@ -51,17 +51,17 @@ class ParsedLease:
     address: Address | None = None
     container_id: str = ""
     interface: str = ""
-    stuck: bool = False  # a lease that names its owner, but in bytes that CNI DEL does not match
-    fragment: str = ""  # of a lease that breaks off: what is left of the container ID
+    stuck: bool = False  # names its owner, but in bytes that CNI DEL does not match
+    fragment: str = ""  # of a truncated lease: what is left of the container ID
 
 
 def canonical_address(name: str) -> Address | None:
-    """The address a file is named after, or None where host-local would not have written the name so."""
+    """The address that a file is named after; None if host-local would not write the name like this."""
     try:
         address = ip_address(name)
     except ValueError:
         return None
-    # Go prints an IPv4-mapped address as IPv4, Python does not: such a name is nobody's canonical form.
+    # Go prints an IPv4-mapped address as IPv4, Python does not: such a name is not canonical for either.
     if str(address) != name or (isinstance(address, IPv6Address) and (address.ipv4_mapped or address.scope_id)):
         return None
     return address
@@ -111,7 +111,7 @@ def _parse_content(content: bytes, address: Address) -> ParsedLease:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """First line, what ends it, and the rest."""
+    """The first line, its line ending, and the rest."""
     for separator in ("\r\n", "\n", "\r"):
         first, found, rest = text.partition(separator)
         if found:
@@ -125,7 +125,7 @@ def _shorten(text: str) -> str:
 
 
 def identity(path: str, file: LeaseFile) -> FileIdentity | None:
-    """What is compared between two looks at one file; None where its bytes could not be read."""
+    """What is compared between two looks at a file; None if its content could not be read."""
     if isinstance(file.content, Unknown):
         return None
     digest = hashlib.sha256(file.content).hexdigest()

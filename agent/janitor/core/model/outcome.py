@@ -1,4 +1,4 @@
-"""What became of what was planned: outcomes, and how the journal remembers them."""
+"""Outcomes of planned actions, and how the journal records them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +11,9 @@ Event = Literal["intend", "done", "skipped", "failed", "undone"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one action: `done`, `skipped` (somebody was faster, or busy) or `failed`, and why.
+    """The outcome of one action: `done`, `skipped` (somebody was faster, or busy) or `failed`, and why.
 
-    `tried` is False where nothing of it was begun, because the pass was told to stop before.
+    `tried` is False if the action was not started because the pass was told to stop.
     """
 
     action: Action
@@ -24,22 +24,22 @@ class Outcome:
 
 @dataclass(slots=True)
 class Entry:
-    """One action as the journal knows it: what was intended, and the last thing that became of it."""
+    """One action in the journal: what was intended, and its last state."""
 
     pass_id: str
     number: int
     action: Action
-    quarantine: str  # where its file went, as the node names it
+    quarantine: str  # where its file went, as the node sees it
     at: float  # seconds since the epoch
     boot_id: str
     state: Event = "intend"
     detail: Reason | None = None
-    up_s: float = -1.0  # seconds since the boot, on CLOCK_BOOTTIME; negative where that was not written down
+    up_s: float = -1.0  # seconds since boot, on CLOCK_BOOTTIME; negative if not recorded
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What became of one file that was to be put back. `detail` is why not."""
+    """The result of putting one file back. `detail` is why it failed."""
 
     entry: Entry
     detail: Reason | None = None

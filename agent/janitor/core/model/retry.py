@@ -1,6 +1,6 @@
-"""When to do something again: the pause that doubles with each failure, and times at which something is due.
+"""When to retry: a pause that doubles with each failure, and due times.
 
-A time is in ns of CLOCK_BOOTTIME; None is never, 0 is at once. Pure.
+Times are in ns of CLOCK_BOOTTIME; None means never, 0 means now. Pure.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ _LONGEST_S: Final = 3600
 
 
 def earliest(*times_ns: int | None) -> int | None:
-    """The first of the times that are not never."""
+    """The earliest time; None if all are never."""
     return min((at for at in times_ns if at is not None), default=None)
 
 
@@ -25,20 +25,20 @@ def is_due(at_ns: int | None, now_ns: int) -> bool:
 
 @dataclass(slots=True)
 class Retry:
-    """One thing that may fail. Its pause doubles from `first_s` up to `longest_s`."""
+    """Something that may fail. The pause doubles from `first_s` to `longest_s`."""
 
     first_s: float
     longest_s: float
     failures: int = 0
 
     def failed(self) -> float:
-        """It has failed once more; the seconds until the next try."""
+        """Record a failure. Returns the seconds until the next try."""
         pause_s = min(self.longest_s, self.first_s * (1 << min(self.failures, 20)))
         self.failures += 1
         return pause_s
 
     def succeeded(self) -> None:
-        """The next failure is a first one."""
+        """Reset: the next failure counts as the first."""
         self.failures = 0
 
 
@@ -51,12 +51,12 @@ class _Refused:
 
 @dataclass(slots=True)
 class Refusals:
-    """Actions that were tried and refused, by `Action.key`, from pass to pass: when to try each again."""
+    """Actions that were refused, by `Action.key`, across passes: when to try each again."""
 
     _refused: dict[str, _Refused] = field(default_factory=dict)
 
     def refused(self, key: str, reason: Reason | None, now_ns: int) -> bool:
-        """Note it; whether that is news: a first refusal, or one for another reason than before."""
+        """Record a refusal. True if it is news: the first one, or a different reason."""
         before = self._refused.get(key)
         one = self._refused.setdefault(key, _Refused(reason, now_ns))
         news = before is None or one.reason != reason
@@ -64,17 +64,17 @@ class Refusals:
         return news
 
     def done(self, key: str) -> None:
-        """It was done after all."""
+        """Forget the refusals of an action that has succeeded."""
         self._refused.pop(key, None)
 
     def postponed(self, now_ns: int) -> frozenset[str]:
-        """What is not to be tried now. What nobody has tried for long is forgotten: it is not there any more."""
+        """The keys that must not be tried now. Keys not tried for long are dropped: their objects are gone."""
         oldest = now_ns - 2 * _LONGEST_S * SECOND
         self._refused = {key: one for key, one in self._refused.items() if one.not_before_ns > oldest}
         return frozenset(key for key, one in self._refused.items() if one.not_before_ns > now_ns)
 
     def try_all(self, now_ns: int) -> None:
-        """End every pause: somebody may have put right what was in the way. What was said stays said."""
+        """End every pause, because the cause may have been fixed. Reasons already reported are not reported again."""
         for one in self._refused.values():
             one.not_before_ns = now_ns
             one.retry.succeeded()

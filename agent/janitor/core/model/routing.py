@@ -1,6 +1,6 @@
-"""What one look saw of policy routing: rules, routes, links, who made them, and who may wipe them.
+"""Policy routing as one look saw it: rules, routes, links, who made the rules, and who may delete them.
 
-All of it as values, and part of the evidence (core/model/evidence.py). Nothing here decides.
+These values are part of the evidence (core/model/evidence.py). Nothing here decides.
 """
 
 from dataclasses import dataclass, field
@@ -15,30 +15,30 @@ MAIN: Final = 254
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route. `destination` is a prefix (`0.0.0.0/0` for the default); `gateway` and `device` are "" for none."""
+    """One route. `destination` is a prefix (`0.0.0.0/0` for the default); `gateway` and `device` are "" if absent."""
 
     destination: str
     gateway: str
     device: str
     metric: int = 0
     table: int = MAIN
-    protocol: int = 0  # rtnetlink(7), rtm_protocol; /proc/net does not say it
+    protocol: int = 0  # rtnetlink(7), rtm_protocol; not in /proc/net
     kind: str = "unicast"  # or blackhole, …
 
     @property
     def family(self) -> Family:
-        """By its destination."""
+        """From the destination."""
         return 6 if ":" in self.destination else 4
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One network interface. `addresses` are with prefix length."""
+    """One network interface. `addresses` have a prefix length."""
 
     index: int
     name: str
     up: bool
-    kind: str  # bridge, veth, ipip, …; "" for a physical one
+    kind: str  # bridge, veth, ipip, …; "" for a physical interface
     addresses: tuple[str, ...]
 
 
@@ -50,12 +50,12 @@ class RuleOwner:
     pid: int
     started_ns: int
     arguments: tuple[str, ...]
-    configuration: str  # the CNI configuration it keeps, as the node names it; "" where it has none
+    configuration: str  # the CNI configuration it maintains, as the node sees it; "" if none
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkdSetting:
-    """One setting of networkd.conf, as systemd reads its directories: the last file that has it wins."""
+    """One setting of networkd.conf, resolved as systemd does: the last file that has it wins."""
 
     name: str
     value: str
@@ -66,18 +66,18 @@ class NetworkdSetting:
 
 @dataclass(frozen=True, slots=True)
 class NetworkFile:
-    """A `.network` file: its [Match] names, and whether it lets its links be managed."""
+    """A `.network` file: its [Match] names, and whether networkd may manage its links."""
 
     path: str
     names: tuple[str, ...]
     unmanaged: bool
     keeps: str  # KeepConfiguration=
-    declares_rules: bool = False  # it has a [RoutingPolicyRule]
+    declares_rules: bool = False  # it has a [RoutingPolicyRule] section
 
 
 @dataclass(frozen=True, slots=True)
 class ManagedLink:
-    """What networkd says of a link in /run/systemd/netif/links: `changed_ns` is when it last said so."""
+    """networkd's state of a link in /run/systemd/netif/links. `changed_ns` is when networkd last wrote it."""
 
     index: int
     network_file: str
@@ -87,21 +87,21 @@ class ManagedLink:
 
 @dataclass(frozen=True, slots=True)
 class Networkd:
-    """systemd-networkd on this node. `pid` 0: it does not run."""
+    """systemd-networkd on this node. `pid` is 0 if it does not run."""
 
     pid: int
-    started_ns: int  # since the epoch, by today's wall clock
-    version: str  # "252.38-1~deb12u1", or what of it could be had; "" unknown
+    started_ns: int  # since the epoch, by the current wall clock
+    version: str  # "252.38-1~deb12u1", or a part of it; "" if unknown
     settings: tuple[NetworkdSetting, ...]
     network_files: tuple[NetworkFile, ...]
     links: tuple[ManagedLink, ...]
-    problems: tuple[str, ...] = ()  # lines and files of `network_files` that could not be understood
-    setting_problems: tuple[str, ...] = ()  # likewise of `settings`
+    problems: tuple[str, ...] = ()  # lines and files of `network_files` that could not be parsed
+    setting_problems: tuple[str, ...] = ()  # the same for `settings`
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What the kernel says it would do with a pod's packet to another node: `ip route get`."""
+    """The kernel's route for a pod's packet to another node: `ip route get`."""
 
     destination: str
     source: str
@@ -112,7 +112,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """A rule that the daemon has stopped to restore, since when (CLOCK_BOOTTIME), and after how often."""
+    """A rule that the daemon has stopped restoring, since when (CLOCK_BOOTTIME), and after how many restorations."""
 
     rule: PolicyRule
     restored: int
@@ -121,32 +121,32 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One kind of rule. What is not named matches anything."""
+    """One kind of rule. Unset fields match anything."""
 
     table: tuple[int, ...] = ()
     priority: tuple[int, int] | None = None  # from, to, inclusive
-    source: Literal["", "pod-range", "any", "none"] = ""  # pod-range: one of the node's own
+    source: Literal["", "pod-range", "any", "none"] = ""  # pod-range: one of the node's own pod ranges
     fwmark: Literal["", "any", "none"] = ""
     suppress_prefixlength: int | None = None
-    self_heals_after: int | None = None  # seconds until its owner makes it anew; None for never
+    self_heals_after: int | None = None  # seconds until its owner adds it again; None for never
 
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """How one knows that the owner is there and wants its rules. All that is named must hold."""
+    """How to tell that the owner is there and wants its rules. All conditions that are set must hold."""
 
     process: str = ""  # its name, as in /proc/<pid>/comm
-    refused_by: tuple[str, ...] = ()  # arguments with which it wants none of them
-    refused_by_family: dict[str, tuple[str, ...]] = field(default_factory=dict)  # none of family "4" or "6"
-    asked_by_family: dict[str, str] = field(default_factory=dict)  # without which it makes none of that family
-    configuration: tuple[str, ...] = ()  # one of these files is there
-    link: str = ""  # a pattern of the names of its links
-    tables: tuple[int, ...] = ()  # the tables that its links and routes are in
+    refused_by: tuple[str, ...] = ()  # arguments that turn off all its rules
+    refused_by_family: dict[str, tuple[str, ...]] = field(default_factory=dict)  # these turn off family "4" or "6"
+    asked_by_family: dict[str, str] = field(default_factory=dict)  # needed for rules of that family
+    configuration: tuple[str, ...] = ()  # one of these files exists
+    link: str = ""  # pattern of its links' names
+    tables: tuple[int, ...] = ()  # tables that contain its links and routes
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One owner of rules. `dynamic`: they come and go with pods, so an old note of them is worth nothing."""
+    """One owner of rules. `dynamic`: its rules come and go with pods, so an old record of them proves nothing."""
 
     name: str
     title: str
@@ -159,7 +159,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class OwnedRule:
-    """A rule, the profile of its owner, and which of the profile's kinds it is."""
+    """A rule, the profile of its owner, and which kind of the profile's rules it is."""
 
     rule: PolicyRule
     profile: Profile
@@ -168,13 +168,13 @@ class OwnedRule:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Policy routing, at one instant."""
+    """Policy routing at one instant."""
 
     rules: tuple[PolicyRule, ...] | Unknown
     routes: tuple[Route, ...] | Unknown
     links: tuple[Link, ...] | Unknown
     owners: tuple[RuleOwner, ...] | Unknown
-    networkd: tuple[Networkd, ...] | Unknown  # one, or none where this node has none
+    networkd: tuple[Networkd, ...] | Unknown  # one, or empty if this node has none
     profiles: tuple[Profile, ...] = ()
     probes: tuple[Probe, ...] = ()
     breakers: tuple[Breaker, ...] = ()

@@ -1,8 +1,8 @@
-"""Policy rules (`ip rule`) as values: what two of them have in common, and in which order they stand.
+"""Policy rules (`ip rule`) as values: their identity and their order.
 
-A rule's identity is what it does to a packet: family, selectors, action, table, suppressors. Its priority and its
-protocol are not part of it: kube-router lets the kernel choose the priority, and the kernel takes two rules that
-differ in one of these for different ones (facts of net/core/fib_rules.c, rule_exists).
+A rule's identity is what it does to a packet: family, selectors, action, table, suppressors. Priority and protocol are
+not part of it: kube-router lets the kernel choose the priority, and the kernel treats rules that differ only in one of
+these as different (net/core/fib_rules.c, rule_exists).
 """
 
 import struct
@@ -15,7 +15,7 @@ from typing import Literal
 from janitor.core.model.fix import Command
 
 RTPROT_UNSPEC, RTPROT_KERNEL, RTPROT_STATIC = 0, 2, 4
-"""rtnetlink(7), rtm_protocol. systemd-networkd takes every rule for foreign but those of the kernel."""
+"""rtnetlink(7), rtm_protocol. systemd-networkd treats every rule as foreign except those of the kernel."""
 
 Family = Literal[4, 6]
 Identity = tuple[Family, tuple[tuple[str, str], ...], str, int]
@@ -26,9 +26,9 @@ Exact = tuple[Identity, int, int]
 class PolicyRule:
     """One rule of one family.
 
-    `selectors` are what it matches and suppresses, in the words of ip-rule(8), in a fixed order; an attribute that this
-    janitor does not know is among them with its bytes in hex. `payload` is the rule as the kernel sends it
-    (struct fib_rule_hdr and its attributes), and what is sent back to make the very same rule again.
+    `selectors` are what it matches and suppresses, in the words of ip-rule(8), in a fixed order; an attribute that
+    janitor does not know is included with its bytes in hex. `payload` is the rule as the kernel sends it (struct
+    fib_rule_hdr and its attributes); sent back, it makes exactly the same rule again.
     """
 
     family: Family
@@ -41,7 +41,7 @@ class PolicyRule:
 
     @property
     def identity(self) -> Identity:
-        """What it does to a packet, whatever its priority and protocol."""
+        """What it does to a packet, regardless of priority and protocol."""
         return (self.family, self.selectors, self.action, self.table)
 
     @property
@@ -51,11 +51,11 @@ class PolicyRule:
 
     @property
     def foreign(self) -> bool:
-        """Whether networkd would take it for somebody else's: the kernel's own are left alone."""
+        """Whether networkd treats it as foreign. It leaves the kernel's own rules alone."""
         return self.protocol != RTPROT_KERNEL
 
     def value(self, selector: str) -> str:
-        """The value of a selector, "" where the rule has none."""
+        """The value of a selector, "" if the rule does not have it."""
         return next((value for name, value in self.selectors if name == selector), "")
 
     def __str__(self) -> str:
@@ -63,17 +63,17 @@ class PolicyRule:
 
     @property
     def words(self) -> str:
-        """The rule without its priority, as `ip rule` has it."""
+        """The rule without its priority, in the words of `ip rule`."""
         return " ".join(self._words())
 
     @property
     def adding(self) -> Command:
-        """What makes it."""
+        """The command that adds it."""
         return self._command("add")
 
     @property
     def removing(self) -> Command:
-        """What deletes it."""
+        """The command that deletes it."""
         return self._command("del")
 
     def _words(self) -> list[str]:
@@ -98,17 +98,17 @@ class Step:
 
 
 def replay(wanted: Sequence[PolicyRule], there: Sequence[PolicyRule], ours: frozenset[PolicyRule]) -> list[Step]:
-    """What makes `wanted`, in this order, out of what is `there`; only what is ours is ever removed, to be added again.
+    """The steps that turn `there` into `wanted`, in this order. Only rules in `ours` are removed, to be added again.
 
-    The kernel puts a new rule behind those of equal priority, so a rule that has to stand before one of them is added
-    first and the other once more behind it. A rule that somebody has made again meanwhile, under another priority,
-    counts: there must not be two copies where there was one.
+    The kernel puts a new rule after those of equal priority. So a rule that has to come before one of them is added
+    first, and the other is removed and added again. A rule that somebody has added again under another priority counts
+    as present: there must not be two copies where there was one.
     """
     present = Counter(rule.identity for rule in there)
     intended = Counter(rule.identity for rule in wanted)
     exact = {rule.exact for rule in there}
     steps: list[Step] = []
-    late: set[tuple[Family, int]] = set()  # where something was missing, and what follows has to move behind it
+    late: set[tuple[Family, int]] = set()  # where a rule was missing: what follows has to move behind it
     for rule in wanted:
         place = (rule.family, rule.priority)
         if rule.exact not in exact:
@@ -122,7 +122,7 @@ def replay(wanted: Sequence[PolicyRule], there: Sequence[PolicyRule], ours: froz
 
 
 def duplicates(rules: Sequence[PolicyRule]) -> list[list[PolicyRule]]:
-    """Rules that do the same, together; those that are there once are left out."""
+    """Groups of rules that do the same. Rules that exist once are left out."""
     groups: dict[Identity, list[PolicyRule]] = {}
     for rule in rules:
         groups.setdefault(rule.identity, []).append(rule)
@@ -130,9 +130,9 @@ def duplicates(rules: Sequence[PolicyRule]) -> list[list[PolicyRule]]:
 
 
 def derived(source: str, table: int, protocol: int = RTPROT_UNSPEC) -> PolicyRule:
-    """The rule `from source lookup table` as iproute2 and kube-router make it, which is without a priority (0 here).
+    """The rule `from source lookup table` as iproute2 and kube-router add it: without a priority (0 here).
 
-    The kernel chooses one. The payload is struct fib_rule_hdr (linux/fib_rules.h) with its attributes.
+    The kernel then chooses the priority. The payload is struct fib_rule_hdr (linux/fib_rules.h) with its attributes.
     """
     network = ip_network(source)
     address = network.network_address.packed

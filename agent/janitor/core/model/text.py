@@ -11,13 +11,13 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def listing(items: list[str], shown: int = _SHOWN) -> str:
-    """The first few, and how many more there are."""
+    """The first `shown` items, and how many more there are."""
     more = len(items) - shown
     return ", ".join(items[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def id_ranges(ids: Iterable[str]) -> str:
-    """`CIDR001-CIDR004, KUB001`: neighbours in a row are written as one."""
+    """`CIDR001-CIDR004, KUB001`: consecutive IDs are written as a range."""
     runs: list[list[str]] = []
     for one in ids:
         before = runs[-1][-1] if runs else ""
@@ -29,8 +29,8 @@ def id_ranges(ids: Iterable[str]) -> str:
 
 
 def nearest(word: str, there: Iterable[str]) -> str:
-    """` (did you mean 'grace'?)`, where one of `there` is near enough for a slip of the pen; else ""."""
-    from difflib import get_close_matches  # here, because nobody needs it as long as all is well
+    """` (did you mean 'grace'?)` if one of `there` is close enough for a typo; else ""."""
+    from difflib import get_close_matches  # imported late: only needed after a typo
 
     names = {name.lower(): name for name in there}
     near = get_close_matches(word.lower(), names, n=1)
@@ -38,12 +38,12 @@ def nearest(word: str, there: Iterable[str]) -> str:
 
 
 def safe(text: str) -> str:
-    """`text` without control characters: a file's name must not forge a line or paint a terminal."""
+    """`text` with control characters escaped: a file's name must not forge a line or send terminal sequences."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `5 h`, `3 d`: the largest unit of which there are at least two, or seconds."""
+    """`45 s`, `12 min`, `5 h`, `3 d`: the largest unit that fits at least twice, else seconds."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}"

@@ -1,4 +1,4 @@
-"""The third state that every part of the evidence can be in: not seen."""
+"""The third state of every part of the evidence: not seen."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """What could not be seen, and why. It never leads to a deletion."""
+    """Something that could not be seen, and why. It never leads to a deletion."""
 
     reason: Reason
 
@@ -22,5 +22,5 @@ def unseen(code: Code, cause: Reason | None = None, /, **facts: Fact) -> Unknown
 
 
 def known(part: tuple[_T, ...] | Unknown) -> tuple[_T, ...]:
-    """What was seen of a part; nothing where it is Unknown. For adding reasons to keep, never for proofs."""
+    """What was seen of a part; empty if it is Unknown. Only for reasons to keep something, never for proofs."""
     return () if isinstance(part, Unknown) else part

@@ -1,1 +1,1 @@
-"""The configuration of Kubernetes on this node, and what follows from it."""
+"""The configuration of Kubernetes on this node, and conclusions from it."""

@@ -1,4 +1,4 @@
-"""What the kubelet's unit makes of its variables: which flags an environment file takes away, and its mended text."""
+"""The variables of the kubelet's unit: which flags an environment file removes, and the file's corrected text."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from janitor.core.node.systemd_syntax import environment_file
 
 @dataclass(frozen=True, slots=True)
 class Overruled:
-    """A variable that `Environment=` sets and a file sets otherwise, and the words the kubelet lacks for it."""
+    """A variable that `Environment=` sets and a file overrides, and the words that the kubelet loses by that."""
 
     variable: str
     inline: Assignment
@@ -18,8 +18,11 @@ class Overruled:
 
 
 def overruled(unit: Unit) -> Iterator[Overruled]:
-    """Only what looks like no intention: a flag that the file gives another value is one, and so is a default that
-    stands in the same file as the EnvironmentFile= which may replace it."""
+    """The overridden variables that do not look intended.
+
+    Two cases are intended: a flag to which the file gives another value, and a default in the same file as the
+    EnvironmentFile= that may replace it.
+    """
     has = _names(unit.argv)
     for name in dict.fromkeys(a.variable for a in unit.assignments):
         inline, file = _last(unit, name, from_file=False), _last(unit, name, from_file=True)
@@ -35,7 +38,7 @@ def overruled(unit: Unit) -> Iterator[Overruled]:
 
 
 def wanted(unit: Unit) -> dict[str, str]:
-    """Every flag that the kubelet was meant to have, and the file that says so. An earlier value is no intention."""
+    """Every flag that the kubelet was meant to have, and its source. An overridden earlier value does not count."""
     found = {word: unit.exec_source for word in unit.argv[1:] if word.startswith("--")}
     for name in dict.fromkeys(a.variable for a in unit.assignments if a.variable.startswith("KUBELET_")):
         counts = counting(unit, name)
@@ -47,19 +50,19 @@ def wanted(unit: Unit) -> dict[str, str]:
 
 
 def unreached(unit: Unit, path: str, running: tuple[str, ...]) -> tuple[str, ...]:
-    """The words of a file that nothing reads whose flags neither the unit's command line nor the process has."""
+    """The words of an unread file whose flags are neither in the unit's command line nor in the process."""
     has = _names(unit.argv) | _names(running)
     words = [flag for one in unit.unread if one.source == path for flag in _flags(one.value)]
     return tuple(word for flag in words if flag[0].partition("=")[0] not in has for word in flag)
 
 
 def counting(unit: Unit, name: str) -> Assignment | None:
-    """The assignment of a variable that counts: the last one of a file, else the last one of the unit."""
+    """The assignment of a variable that takes effect: the last one of a file, else the last one of the unit."""
     return _last(unit, name, from_file=True) or _last(unit, name, from_file=False)
 
 
 def mended(text: str, one: Overruled) -> str | None:
-    """The environment file's text with the lost words in it; None where no change of one line is sure to do that."""
+    """The environment file's text with the lost words added; None if changing one line cannot safely do that."""
     if any(c in one.file.value + one.inline.value for c in "\"'\\$`\n("):  # quotes, escapes, a value that was not kept
         return None
     if not all(c.isprintable() or c in "\n\t" for c in text):
@@ -71,7 +74,7 @@ def mended(text: str, one: Overruled) -> str | None:
     places = [i for i, old in enumerate(lines) if old.partition("=")[0].strip() == one.variable]
     for at, rest in ([(places[-1], places[-1] + 1)] if places else []) + [(len(lines), len(lines))]:
         new = "".join([*lines[:at], line, *lines[rest:]])
-        # Lines may go on in the next one, comments too: only what systemd would read as meant will do.
+        # Lines, even comments, may continue on the next one: accept only what systemd would read as intended.
         read = environment_file(new)
         if dict(read).get(one.variable) == value and [pair for pair in read if pair[0] != one.variable] == before:
             return new
@@ -89,7 +92,7 @@ def _file(source: str) -> str:
 
 
 def _flags(value: str) -> list[list[str]]:
-    """Each flag with the words that follow it: `--node-ip 10.0.0.3` is two."""
+    """Each flag with its following words: `--node-ip 10.0.0.3` has two."""
     found: list[list[str]] = []
     for word in value.split():
         if word.startswith("-") or not found:

@@ -1,4 +1,4 @@
-"""The address plan that a node lives in, put together from what it shows; and which of its interfaces are whose."""
+"""The address plan of the cluster this node is in, derived from the node; and who its interfaces belong to."""
 
 from typing import Final
 
@@ -35,29 +35,29 @@ _TUNNEL_KINDS: Final = (
 
 
 def is_pod_interface(evidence: Evidence, name: str) -> bool:
-    """Whether it is the CNI's: a bridge, a tunnel or a pod's end. By custom, or by the CNI configuration."""
+    """Whether it is the CNI's (a bridge, a tunnel or a pod's veth), by customary name or by the CNI configuration."""
     return name.startswith(_OWN_BRIDGES) or any(name in file.bridges for file in known(evidence.node_config.cni_files))
 
 
 def is_foreign_bridge(name: str) -> bool:
-    """Whether it is a bridge of something else: Docker, libvirt."""
+    """Whether it is a bridge of other software: Docker, libvirt."""
     return name.startswith(_OTHERS)
 
 
 def is_tunnel(evidence: Evidence, name: str) -> bool:
-    """Whether it is a tunnel: a VPN of somebody's, or what joins the nodes, which routes do not tell apart."""
+    """Whether it is a tunnel: a VPN, or one that joins the nodes. Routes do not tell these apart."""
     kind = next((link.kind for link in known(evidence.routing.links) if link.name == name), "")
     return kind in _TUNNEL_KINDS if kind else name.startswith(_TUNNELS)
 
 
 def connected(evidence: Evidence, name: str) -> set[Net]:
-    """The networks that an interface has an address of its own in, single addresses left out."""
+    """The networks of an interface's own addresses, without single addresses."""
     texts = (text for link in known(evidence.routing.links) if link.name == name for text in link.addresses)
     return {net for text in texts if (net := parse(text)) is not None and net.prefixlen < net.max_prefixlen}
 
 
 def node_plan(evidence: Evidence) -> AddressPlan | Unknown:
-    """The address plan that this node lives in, made of what could be seen. Unknown where its ranges could not."""
+    """The address plan of the cluster this node is in, as far as it was seen. Unknown if no range was seen."""
     node = evidence.node_config
     pods, services = cluster_cidrs(node), service_cidrs(node)
     if not pods and not services:
@@ -75,7 +75,7 @@ def node_plan(evidence: Evidence) -> AddressPlan | Unknown:
         network=Stated(attached[0].network, "the metadata service") if attached else None,
         pods=pods[0].values if pods else (),
         services=services[0].values if services else (),
-        dns=tuple(dns),  # without a cache on the node
+        dns=tuple(dns),  # without a DNS cache on the node
         subnets=_subnets(evidence),
         nodes=_nodes(evidence),
         node_count=len(known(shown.nodes)) if shown and shown.whole else 0,
@@ -98,12 +98,12 @@ def _no_ranges(node: NodeConfig) -> Reason:
 
 
 def mask_known(evidence: Evidence) -> bool:
-    """Whether the size of a node's pod range could be seen at all."""
+    """Whether the size of a node's pod range is known."""
     return bool(_masks(evidence.node_config, own_pod_cidrs(evidence)))
 
 
 def _masks(node: NodeConfig, own: tuple[Stated, ...]) -> dict[int, int]:
-    """By family: as kube-controller-manager has it, else as this node's own range shows it."""
+    """By family: as configured in kube-controller-manager, else the size of this node's own range."""
     found: dict[int, int] = {net.version: net.prefixlen for s in own if (net := parse(s.value)) is not None}
     kcm = component(node, "kube-controller-manager")
     if kcm is not None:
@@ -120,9 +120,9 @@ def _masks(node: NodeConfig, own: tuple[Stated, ...]) -> dict[int, int]:
 
 
 def _subnets(evidence: Evidence) -> tuple[NodeSubnet, ...]:
-    """The networks that this node's own interfaces are in, and the subnet that Hetzner says it is attached to.
+    """The networks of this node's own interfaces, and the subnet that it is attached to according to Hetzner.
 
-    Of bridges and tunnels only what the node's own address is in: the others are the pods', or somebody's.
+    Of bridges and tunnels only those that contain the node's own address: the others are the pods' or other software's.
     """
     node = evidence.node_config
     mine = [a for s in node_ips(evidence) if (a := as_address(s.value))]
@@ -148,7 +148,7 @@ def _subnets(evidence: Evidence) -> tuple[NodeSubnet, ...]:
 
 
 def _nodes(evidence: Evidence) -> tuple[PlannedNode, ...]:
-    """Every Node that was shown; else this one."""
+    """Every Node in the objects; without objects, this one."""
     shown = objects(evidence.node_config)
     nodes = known(shown.nodes) if shown else ()
     if nodes:

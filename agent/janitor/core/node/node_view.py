@@ -1,4 +1,4 @@
-"""Questions that several checks ask of a node's configuration: what a flag is, which ranges there are, who said so."""
+"""Questions that several checks ask about a node's configuration: flags, ranges, and where they are set."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +15,7 @@ HCCM: Final = "hcloud-cloud-controller-manager"
 
 @dataclass(frozen=True, slots=True)
 class DeclaredValue:
-    """A value of one component, and whether it runs with it (or only would)."""
+    """A value as one component states it."""
 
     component: str
     values: tuple[Stated, ...]
@@ -27,7 +27,7 @@ class DeclaredValue:
 
 
 def kubernetes_missing(node: NodeConfig) -> Reason | None:
-    """Why nothing about Kubernetes can be said of this node; None where it is one of a cluster."""
+    """Why nothing can be said about Kubernetes on this node; None if it belongs to a cluster."""
     if isinstance(node.settings, Unknown) and not node.distribution:
         return node.settings.reason
     if not node.distribution and not known(node.components):
@@ -36,13 +36,13 @@ def kubernetes_missing(node: NodeConfig) -> Reason | None:
 
 
 def component(node: NodeConfig, name: str) -> Component | None:
-    """A component by its name, one that runs before one that is only written down."""
+    """A component by its name; a running one comes before one that is only configured."""
     found = [c for c in known(node.components) if c.name == name]
     return next((c for c in found if c.running), found[0] if found else None)
 
 
 def cloud_controller(node: NodeConfig) -> Component | None:
-    """Hetzner's cloud controller: its process on this node, else its Deployment among the objects."""
+    """Hetzner's cloud controller: its process on this node, else its workload in the objects."""
     found, shown = component(node, HCCM), objects(node)
     for one in known(shown.workloads) if shown and found is None else ():
         for command, args in one.containers:
@@ -52,7 +52,7 @@ def cloud_controller(node: NodeConfig) -> Component | None:
 
 
 def makes_routes(node: NodeConfig) -> bool | None:
-    """Whether the cloud controller makes routes for the nodes' pods; None where it was not seen."""
+    """Whether the cloud controller makes routes for the nodes' pods; None if it was not seen."""
     controller, shown = cloud_controller(node), objects(node)
     if controller is None:
         return None
@@ -63,7 +63,7 @@ def makes_routes(node: NodeConfig) -> bool | None:
 
 
 def flags(argv: tuple[str, ...], name: str) -> list[str]:
-    """The values of `--name=value` and `--name value`, in order; the last one counts (pflag)."""
+    """The values of `--name=value` and `--name value`, in order; the last one takes effect (pflag)."""
     found = []
     for at, word in enumerate(argv):
         if word.startswith(f"{name}="):
@@ -75,19 +75,19 @@ def flags(argv: tuple[str, ...], name: str) -> list[str]:
 
 
 def flag(one: Component | None, name: str) -> str:
-    """The value that counts, or ""."""
+    """The value that takes effect, or ""."""
     found = flags(one.argv, name) if one else []
     return found[-1] if found else ""
 
 
 def cluster_cidrs(node: NodeConfig) -> list[DeclaredValue]:
-    """What each component takes for the range of the pods, the strongest first."""
+    """The pod range as each component has it, the most authoritative first."""
     return _collected(node, ("kube-controller-manager", HCCM, "kube-proxy", "kube-router"),
                       "--cluster-cidr", "cluster-cidr")  # fmt: skip
 
 
 def service_cidrs(node: NodeConfig) -> list[DeclaredValue]:
-    """Likewise for Services."""
+    """The same for Services."""
     return _collected(node, ("kube-apiserver", "kube-controller-manager", "kube-router"),
                       "--service-cluster-ip-range", "service-cidr")  # fmt: skip
 
@@ -108,7 +108,7 @@ def _collected(node: NodeConfig, components: tuple[str, ...], name: str, key: st
 
 
 def cluster_dns(node: NodeConfig) -> list[DeclaredValue]:
-    """What the kubelet tells pods, and what the distribution was told."""
+    """The DNS address that the kubelet gives pods, then the one that the distribution was given."""
     found = []
     kubelet = component(node, "kubelet")
     if kubelet and (value := flag(kubelet, "--cluster-dns")):
@@ -122,22 +122,22 @@ def cluster_dns(node: NodeConfig) -> list[DeclaredValue]:
 
 
 def objects(node: NodeConfig) -> Objects | None:
-    """What was shown of the cluster, if anything."""
+    """The cluster's objects, if there are any."""
     return next(iter(known(node.objects)), None)
 
 
 def nothing_shown(node: NodeConfig, wanted: str = "objects") -> Reason:
-    """Why there is nothing of the cluster to look at, for `skipped`."""
+    """Why there are no objects of the cluster to look at, for `skipped`."""
     return node.objects.reason if isinstance(node.objects, Unknown) else because(Code.NOT_GIVEN, what=wanted)
 
 
 def kubelet_unit(node: NodeConfig) -> Unit | None:
-    """The unit of a kubelet that systemd runs."""
+    """The kubelet's unit, if systemd runs the kubelet."""
     return next((unit for unit in known(node.units) if unit.name == "kubelet.service"), None)
 
 
 def machine(node: NodeConfig) -> Machine | None:
-    """What Hetzner's metadata service said, if it said anything."""
+    """What Hetzner's metadata service answered, if it did."""
     return next(iter(known(node.machine)), None)
 
 
@@ -155,14 +155,14 @@ def own_node(evidence: Evidence) -> KubeNode | None:
 
 
 def node_name(node: NodeConfig) -> str:
-    """What the kubelet calls this node: an override, or the host name in lower case."""
+    """The kubelet's name for this node: an override, or the host name in lower case."""
     override = flag(component(node, "kubelet"), "--hostname-override")
     named = stated(known(node.settings), "node-name")
     return override or (named[0].value if named else node.hostname.lower())
 
 
 def node_ips(evidence: Evidence) -> tuple[Stated, ...]:
-    """The addresses that the kubelet gives for this node, as far as it was told any."""
+    """This node's addresses: those the kubelet was given, else the Node object's or the metadata service's."""
     node = evidence.node_config
     kubelet = component(node, "kubelet")
     if kubelet and (value := flag(kubelet, "--node-ip")):
@@ -179,7 +179,7 @@ def node_ips(evidence: Evidence) -> tuple[Stated, ...]:
 
 
 def own_pod_cidrs(evidence: Evidence) -> tuple[Stated, ...]:
-    """This node's pod ranges: by its Node object, by flannel, or as the CNI configuration has them."""
+    """This node's pod ranges: from its Node object, from flannel, or from the CNI configuration."""
     own = own_node(evidence)
     if own and own.pod_cidrs:
         return tuple(Stated(c, f"spec.podCIDRs of Node {own.name}") for c in own.pod_cidrs)

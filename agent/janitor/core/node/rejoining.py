@@ -1,4 +1,4 @@
-"""How a node leaves its cluster and joins again, in words for people: not every distribution lets it do so unharmed."""
+"""How a node leaves its cluster and joins again, as text. Not every distribution allows that without harm."""
 
 from typing import Final
 
@@ -19,7 +19,7 @@ ETCD: Final = (
 
 
 def service(node: NodeConfig) -> str:
-    """The unit that the kubelet lives in: its own, or the distribution's. "" where that is not known."""
+    """The unit that runs the kubelet: its own, or the distribution's. "" if unknown."""
     units = [unit.name.removesuffix(".service") for unit in known(node.units)]
     named = next((name for name in units if name in _SERVICES.values()), "")
     if named or node.distribution in ("kubeadm", ""):
@@ -28,7 +28,7 @@ def service(node: NodeConfig) -> str:
 
 
 def rejoin(evidence: Evidence) -> tuple[str | Part, ...]:
-    """The commands with which this node's Node is made anew; a warning instead where that could end the cluster."""
+    """The commands that make this node's Node again; a warning instead if that could destroy the cluster."""
     node, own = evidence.node_config, own_node(evidence)
     unit = service(node)
     name = own.name if own else node_name(node) or "NAME"

@@ -1,6 +1,6 @@
-"""systemd's own syntax: unit files, environment files, words and their quotes, `$VARIABLE` in a command line.
+"""systemd's syntax: unit files, environment files, words and their quotes, `$VARIABLE` in a command line.
 
-For where systemd cannot be asked: a disk, or a container without its bus. Follows systemd 252
+For places where systemd cannot be asked: a disk, or a container without its bus. Follows systemd 252
 (src/basic/extract-word.c, env-file.c, env-util.c, src/shared/conf-parser.c); a test compares it with the real one.
 Standard library only.
 """
@@ -14,12 +14,12 @@ _SPACE: Final = " \t\n\r"
 _ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"',
                    "'": "'", "s": " "}  # fmt: skip
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_BRACED: Final = re.compile(r"\$\$|\$\{([^}]*)\}|\$\{.*", re.DOTALL)  # what is not closed stays as it is
+_BRACED: Final = re.compile(r"\$\$|\$\{([^}]*)\}|\$\{.*", re.DOTALL)  # an unclosed brace stays as it is
 
 
 @dataclass(frozen=True, slots=True)
 class UnitLine:
-    """`key = value` in a section of a unit file; `number` is where it begins, from 1."""
+    """`key = value` in a section of a unit file; `number` is its first line, from 1."""
 
     section: str
     key: str
@@ -28,13 +28,13 @@ class UnitLine:
 
 
 def unit_lines(text: str, ignored: list[UnitLine] | None = None) -> list[UnitLine]:
-    """The assignments of a unit file. Lines that end in a backslash go on; comments between them are left out.
+    """The assignments of a unit file. Lines that end in a backslash continue; comments between them are skipped.
 
-    What is neither a section, an assignment nor a comment, which systemd passes over, goes to `ignored`.
+    What is neither a section, an assignment nor a comment goes to `ignored`: systemd skips it.
     """
     found: list[UnitLine] = []
     section, pending, begun = "", "", 0
-    for number, raw in enumerate(text.replace("\ufeff", "", 1).split("\n"), 1):  # a byte order mark is passed over
+    for number, raw in enumerate(text.replace("\ufeff", "", 1).split("\n"), 1):  # skip a byte order mark
         if raw.lstrip(_SPACE).startswith(("#", ";")):
             continue
         line = pending + raw if pending or begun else raw
@@ -59,21 +59,21 @@ def _continues(line: str) -> bool:
 
 
 class Unbalanced(ValueError):  # noqa: N818 (it is what is wrong with the text)
-    """A quote that nothing closes, or an escape that means nothing."""
+    """An unclosed quote, or an unknown escape."""
 
 
 def words(text: str) -> list[str]:
-    """The words of a list of assignments; quotes may stand anywhere. Unbalanced where systemd ignores the line."""
+    """The words of a list of assignments; quotes may stand anywhere. Unbalanced if systemd ignores the line."""
     return [word for word, _ in _words(text, _Way())]
 
 
 def value_words(text: str) -> list[str]:
-    """The words that a `$VARIABLE` of this value stands for: quotes group, a backslash takes what follows as it is."""
+    """The words that `$VARIABLE` expands to: quotes group, a backslash takes the next character literally."""
     return [word for word, _ in _words(text, _Way(escapes=False, open_quotes=True))]
 
 
 def command_words(text: str) -> list[str]:
-    """The words of a command up to a `;`. Escapes that mean nothing stay as they are; Unbalanced for open quotes."""
+    """The words of a command up to a `;`. Unknown escapes stay as they are; Unbalanced for open quotes."""
     found: list[str] = []
     ended = False
     for word, raw in _words(text, _Way(keep_unknown=True)):
@@ -96,7 +96,7 @@ class _Way:
 
 
 def _words(text: str, way: _Way) -> Iterator[tuple[str, str]]:
-    """Each word, and how it was written."""
+    """Each word, and its source text."""
     at, size = 0, len(text)
     while True:
         while at < size and text[at] in _SPACE:
@@ -123,7 +123,7 @@ def _words(text: str, way: _Way) -> Iterator[tuple[str, str]]:
 
 
 def _escaped(text: str, at: int, way: _Way) -> tuple[str, int]:
-    """What follows a backslash, and where that ends."""
+    """The character that an escape stands for, and where the escape ends."""
     if at >= len(text):
         if way.keep_unknown or way.open_quotes:
             return "\\" if way.keep_unknown else "", at
@@ -143,9 +143,9 @@ def _escaped(text: str, at: int, way: _Way) -> tuple[str, int]:
 
 
 def environment_file(text: str) -> list[tuple[str, str]]:
-    """The variables of an environment file, in order, names that are none included: systemd ignores those."""
+    """The variables of an environment file, in order, including invalid names, which systemd ignores."""
     found: list[tuple[str, str]] = []
-    state, key, value, keep = "before key", "", "", 0  # keep: how much of value is not trailing white space
+    state, key, value, keep = "before key", "", "", 0  # keep: length of value without trailing white space
 
     def done() -> None:
         found.append((key.strip(_SPACE), value[:keep] if state == "value" else value))
@@ -214,12 +214,12 @@ def environment_file(text: str) -> list[tuple[str, str]]:
 
 
 def is_name(name: str) -> bool:
-    """Whether systemd takes `name` for a variable."""
+    """Whether systemd accepts `name` as the name of a variable."""
     return _NAME.match(name) is not None
 
 
 def expand(argv: list[str], environment: dict[str, str]) -> list[str]:
-    """`$NAME` as a word of its own becomes the words of its value; `${NAME}`, anywhere, its value as it is."""
+    """`$NAME` as a word of its own becomes the words of its value; `${NAME}`, anywhere, its value unsplit."""
     found: list[str] = []
     for word in argv:
         if word.startswith("$") and not word.startswith(("${", "$$")):

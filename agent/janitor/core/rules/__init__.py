@@ -1,1 +1,1 @@
-"""Policy rules: whose they are, which should be there, and who deleted them."""
+"""Policy rules: who owns them, which should exist, and who deleted them."""

@@ -1,8 +1,8 @@
-"""Whether rules that are gone, and that nobody was seen to delete, were deleted by systemd-networkd.
+"""Whether systemd-networkd deleted rules that are gone without anybody having seen the deletion.
 
-Asked after our own restart, after events were lost, and where the deleter is out of sight. Then three things have to
-come together, or the rule is only reported: networkd was at work in the time nobody watched, it has left nothing that
-it would have deleted, and the owner of the rule is alive and has a use for it.
+Needed after a restart of janitor, after lost events, and if the deleter cannot be seen. Three conditions must hold, or
+the rule is only reported: networkd was at work in the unwatched time, it left nothing that it would have deleted too,
+and the rule's owner is alive and uses the rule.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ from janitor.core.rules.profiles import OwnersSeen, not_in_use, not_wanted, prof
 
 _CONFIGURED = ("configuring", "configured", "failed")
 DYNAMIC_S = 600
-"""How old a note of rules may be that come and go with pods."""
+"""How old a record of rules that come and go with pods may be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unwatched:
-    """The time in which nobody watched, and the rules at both of its ends. Times are since the epoch."""
+    """The unwatched time, and the rules at both of its ends. Times are since the epoch."""
 
-    before: tuple[PolicyRule, ...]  # all foreign rules as they were at `since_ns`
-    there: tuple[PolicyRule, ...]  # and what is there now
+    before: tuple[PolicyRule, ...]  # all foreign rules at `since_ns`
+    there: tuple[PolicyRule, ...]  # the rules now
     since_ns: int
     now_ns: int
     clock_set: bool = False  # the wall clock was set since then
 
 
 def missing_evidence(owned: OwnedRule, seen: OwnersSeen, unwatched: Unwatched) -> tuple[Reason, ...] | Unknown:
-    """What speaks against networkd; nothing if all speaks for it. Unknown where not all could be seen."""
+    """What speaks against networkd as the deleter; empty if nothing does. Unknown if not everything could be seen."""
     profile, routing, since_ns = owned.profile, seen.routing, unwatched.since_ns
     wanted, used = not_wanted(owned, seen), not_in_use(profile, routing, blind=seen.blind)
     if isinstance(routing.networkd, Unknown):
@@ -52,9 +52,9 @@ def missing_evidence(owned: OwnedRule, seen: OwnersSeen, unwatched: Unwatched) -
 
 
 def not_at_work(routing: Routing, since_ns: int, process: str, *, clock_set: bool = False) -> list[Reason]:
-    """Why systemd-networkd has not deleted rules since that time (by today's wall clock), or whether is not known.
+    """Why systemd-networkd cannot have deleted rules since `since_ns` (current wall clock), or why that is unknown.
 
-    `process` is whose start that time is; "" for the time of the note.
+    `process`: the process whose start `since_ns` is; "" if it is the time of the record.
     """
     if isinstance(routing.networkd, Unknown):
         return [because(Code.NETWORKD_NOT_SEEN, routing.networkd.reason)]
@@ -69,10 +69,10 @@ def not_at_work(routing: Routing, since_ns: int, process: str, *, clock_set: boo
 
 
 def _at_work_since(networkd: Networkd, since_ns: int, *, clock_set: bool) -> bool:
-    """Whether it has started, or has configured a link, since.
+    """Whether networkd has started, or configured a link, since then.
 
-    It rewrites the state of a link when it configures it; of links that it does not manage as well, when they appear.
-    A file's time is by the clock of then, and may lie anywhere where that was set.
+    It rewrites the state file of a link when it configures it, and that of an unmanaged link when it appears. The
+    file's time is by the clock of that moment and proves nothing if the clock was set.
     """
     started = networkd.pid and networkd.started_ns > since_ns
     ours = [link for link in networkd.links if link.network_file and link.state in _CONFIGURED]
@@ -80,9 +80,10 @@ def _at_work_since(networkd: Networkd, since_ns: int, *, clock_set: bool) -> boo
 
 
 def left_over(rules: Sequence[PolicyRule], routing: Routing) -> list[Reason]:
-    """The rules that it would have deleted as well, as a reason; what may be back by itself is none.
+    """As a reason, the remaining rules that networkd would have deleted too. Rules that may have come back do not
+    count.
 
-    What a .network file declares is `proto static`; networkd keeps that.
+    Rules that a .network file declares are `proto static`; networkd keeps them.
     """
     left = [rule for rule in rules if rule.foreign and rule.protocol != RTPROT_STATIC and not _heals(rule, routing)]
     if not left:

@@ -1,9 +1,10 @@
-"""The live mirror: which rules there should be, learned from the kernel while they are there.
+"""The live mirror: which rules should exist, learned from the kernel while they exist.
 
-Whoever makes a rule, other than janitor, teaches it; whoever deletes one, other than systemd-networkd, makes it
-forgotten. What networkd deletes is owed: it is put back, in the recorded order, by the steps that `due` names.
-Pure: time comes in as nanoseconds of CLOCK_BOOTTIME, the kernel's word as dumps and events. What may go wrong with
-such a thing has gone wrong elsewhere (cloudnativelabs/kube-router#1738), so it is bounded on every side.
+A rule that anybody but janitor adds is learned; one that anybody but systemd-networkd deletes is forgotten. A rule that
+networkd deletes is pending: it is put back, in the recorded order, by the steps of `due`.
+
+Pure: time comes in as nanoseconds of CLOCK_BOOTTIME, the kernel's state as dumps and events. Such repairs have gone
+wrong elsewhere (cloudnativelabs/kube-router#1738), so everything here is bounded.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,26 +18,26 @@ from janitor.core.model.unknown import Unknown
 from janitor.core.rules.profiles import SECOND, profile_of
 
 CHECK_NS: Final = 250_000_000
-"""After the last deletion of a burst, a dump says whether all of it is back."""
+"""How long after the last deletion of a burst a dump verifies that all rules are back."""
 ROUNDS: Final = 3
 TOKENS: Final = 10
 TOKEN_NS: Final = 5 * SECOND
-"""One burst in five seconds, ten of them at once: as Tailscale does, which has had years of it."""
+"""One burst per five seconds, at most ten at once: Tailscale's limits, proven over years."""
 MANY: Final = 30
 HOUR_NS: Final = 3600 * SECOND
-"""A rule that had to be restored so often within an hour is reported from then on, and left alone."""
+"""A rule that was restored this often within an hour is only reported from then on."""
 COPY_NS: Final = 5 * SECOND
-"""For so long after we restored a rule, its owner's making it too is the two of us acting at once."""
+"""If the owner adds a rule within this time after janitor restored it, both acted at once: one copy is removed."""
 OBSERVE_ONLY_S: Final = 10
-"""What its owner restores by itself within so many seconds is left to it."""
+"""A rule that its owner restores within this many seconds is left to the owner."""
 
 Wanted = Callable[[OwnedRule], tuple[Reason, ...] | Unknown]
-"""Says why nobody wants a rule any more; nothing if somebody does; Unknown if it cannot be told."""
+"""Returns why a rule is no longer wanted: empty if it is wanted, Unknown if that cannot be told."""
 
 
 @dataclass(slots=True)
 class Kept:
-    """One rule of the mirror. `owed_ns`: since when networkd has it deleted; 0 while it is there."""
+    """One rule of the mirror. `pending_since_ns`: when networkd deleted it; 0 while it exists."""
 
     rule: PolicyRule
     profile: Profile
@@ -44,12 +45,12 @@ class Kept:
     ours: bool = False
     pending_since_ns: int = 0
     by: str = ""  # who deleted it
-    undecided: bool = False  # it is owed, but whether anybody wants it is still to be seen: nothing is done about it
-    networkds: bool = False  # systemd-networkd made it: it is not owed
+    undecided: bool = False  # pending, but not yet known to be wanted: nothing is done
+    networkds: bool = False  # systemd-networkd made it: it is never pending
     restored_ns: int = 0
-    times: tuple[int, ...] = ()  # when it was restored, within the last hour
+    times: tuple[int, ...] = ()  # restorations within the last hour
     broken_ns: int = 0
-    place: int = 0  # among those of its priority, which the kernel has in the order in which they were made
+    place: int = 0  # order of creation among rules of equal priority, as the kernel keeps them
 
     @property
     def owned(self) -> OwnedRule:
@@ -57,18 +58,18 @@ class Kept:
         return OwnedRule(self.rule, self.profile, self.match)
 
     def put_back_lately(self, now_ns: int) -> bool:
-        """Whether we made it, and only a moment ago."""
+        """Whether janitor restored it within COPY_NS."""
         return self.ours and now_ns - self.restored_ns < COPY_NS
 
     @property
     def watched_only(self) -> bool:
-        """Whether its deletion is only counted."""
+        """Whether its deletion is only counted, not repaired."""
         heals = self.match.self_heals_after
         return self.networkds or bool(self.broken_ns) or (heals is not None and heals <= OBSERVE_ONLY_S)
 
     @property
     def left_alone(self) -> str:
-        """Why that is so."""
+        """Why it is only watched."""
         if self.networkds:
             return "systemd-networkd made it itself"
         return "restored too often" if self.broken_ns else "its owner makes it again by itself"
@@ -76,7 +77,7 @@ class Kept:
 
 @dataclass(slots=True)
 class Mirror:
-    """The rules of both families, those of one priority in the order in which the kernel has them."""
+    """The rules of both families; rules of equal priority are in the kernel's order."""
 
     profiles: tuple[Profile, ...]
     by_exact: dict[Exact, Kept] = field(default_factory=dict)
@@ -88,17 +89,17 @@ class Mirror:
 
     @property
     def kept(self) -> list[Kept]:
-        """All of them, in the kernel's order."""
+        """All rules, in the kernel's order."""
         return sorted(self.by_exact.values(), key=lambda k: (k.rule.family, k.rule.priority, k.place))
 
     def find(self, rule: PolicyRule) -> Kept | None:
-        """What is known of this very rule."""
+        """The mirror's entry for exactly this rule."""
         return self.by_exact.get(rule.exact)
 
-    # What is learned.
+    # Learning.
 
     def learn(self, rule: PolicyRule) -> Kept | None:
-        """There is such a rule now, by whomever. None where no enabled profile knows it, or it is known already."""
+        """Record that the rule exists, whoever made it. None if no enabled profile matches, or if it is known."""
         kept = self.find(rule)
         if kept is not None:
             if kept.pending_since_ns:
@@ -113,9 +114,10 @@ class Mirror:
         return kept
 
     def added(self, rule: PolicyRule, now_ns: int, *, by_networkd: bool = False) -> list[Step]:
-        """Somebody else has made a rule. Where the same one is owed, or was put back a moment ago, there is to be one.
+        """Somebody else added a rule. Returns the steps that remove janitor's copies of it.
 
-        That is its owner, starting at the same moment as networkd. The steps take away what we made.
+        If the same rule is pending or was restored a moment ago, its owner acted at the same time as janitor. Only one
+        copy may remain.
         """
         self.learn(rule)
         made = self.find(rule)
@@ -134,42 +136,42 @@ class Mirror:
         return [Step("remove", k.rule) for k in copies if not k.pending_since_ns]
 
     def forget(self, rule: PolicyRule) -> Kept | None:
-        """Somebody who may do so has deleted it: it is not put back. None where it was not in the mirror."""
+        """Somebody entitled to it has deleted the rule: it is not put back. None if it was not in the mirror."""
         return self.by_exact.pop(rule.exact, None)
 
     def pending_before(self, rule: PolicyRule, now_ns: int) -> None:
-        """An earlier janitor owed it when it ended: so do we."""
+        """The rule was pending when an earlier janitor ended, so it is pending again."""
         kept = self.learn(rule) or self.find(rule)
         if kept is not None:
             kept.pending_since_ns, kept.by = now_ns, "systemd-networkd, before janitor was started anew"
 
     def deleted_by_networkd(self, rule: PolicyRule, now_ns: int, by: str = "systemd-networkd") -> Kept | None:
-        """networkd has deleted it. None where it was not in the mirror."""
+        """networkd has deleted the rule. None if it was not in the mirror."""
         kept = self.find(rule)
         if kept is None:
             return None
         if now_ns - self.deleted_by_networkd_ns > CHECK_NS:
-            self.rounds = 0  # another burst
+            self.rounds = 0  # a new burst
         kept.pending_since_ns = self.deleted_by_networkd_ns = now_ns
         kept.by, kept.undecided = by, False
-        if kept.profile.protocol == "kernel":  # pinned: the next wipe does not touch it
+        if kept.profile.protocol == "kernel":  # pinned: networkd's next wipe does not touch it
             del self.by_exact[kept.rule.exact]
             kept.rule = replace(kept.rule, protocol=RTPROT_KERNEL)
             self.by_exact[kept.rule.exact] = kept
         return kept
 
-    # What is to be done.
+    # Restoring.
 
     def pending_restore(self) -> list[Kept]:
-        """What networkd has deleted and is to be put back."""
+        """The rules that networkd deleted and that are to be put back."""
         return [kept for kept in self.waiting() if not kept.undecided]
 
     def waiting(self) -> list[Kept]:
-        """The same, with those of which it is still to be seen whether anybody wants them."""
+        """The same, including those not yet known to be wanted."""
         return [kept for kept in self.by_exact.values() if kept.pending_since_ns and not kept.watched_only]
 
     def due_ns(self, now_ns: int) -> int | None:
-        """When to call `due` again; None for not before something happens."""
+        """When to call `due` again; None if only an event can change anything."""
         if not self.pending_restore():
             return None
         self._fill(now_ns)
@@ -178,9 +180,10 @@ class Mirror:
         return max(now_ns + wait, rest)
 
     def due(self, there: Sequence[PolicyRule], now_ns: int) -> list[Step]:
-        """The steps of one round of this burst, for `there`, the kernel's rules right now; [] while none is allowed.
+        """The steps of the next round of this burst. `there` are the kernel's current rules; [] while no round is
+        allowed.
 
-        A burst costs a token, with its first round.
+        A burst costs one token, taken with its first round.
         """
         self._fill(now_ns)
         if self.rounds >= ROUNDS and now_ns - self.deleted_by_networkd_ns >= TOKEN_NS:
@@ -188,7 +191,7 @@ class Mirror:
         exact = {rule.exact for rule in there}
         for kept in self.by_exact.values():
             if kept.pending_since_ns and kept.rule.exact in exact:
-                kept.pending_since_ns = 0  # its owner was quicker
+                kept.pending_since_ns = 0  # its owner was faster
         pending_restore = self.pending_restore()
         if not pending_restore or (self.tokens < 1 and not self.rounds) or self.rounds >= ROUNDS:
             return []
@@ -200,13 +203,13 @@ class Mirror:
             self.tokens -= self.rounds == 0
             self.rounds += 1
         else:
-            # A copy that does the same is there: nothing is left to put back.
+            # An equivalent copy exists: there is nothing left to put back.
             for kept in pending_restore:
                 del self.by_exact[kept.rule.exact]
         return steps
 
     def restored(self, rule: PolicyRule, now_ns: int) -> Kept | None:
-        """It is back, by us. None where it was not in the mirror."""
+        """janitor has restored the rule. None if it was not in the mirror."""
         kept = self.find(rule)
         if kept is not None:
             self._place(kept)
@@ -218,13 +221,13 @@ class Mirror:
         return kept
 
     def close_breakers(self, now_ns: int) -> None:
-        """Breakers that have been open for an hour close again."""
+        """Close the breakers that have been open for an hour."""
         for kept in self.by_exact.values():
             if kept.broken_ns and now_ns - kept.broken_ns > HOUR_NS:
                 kept.broken_ns, kept.times = 0, ()
 
     def unwanted(self, why_not: Wanted) -> list[tuple[Kept, tuple[Reason, ...]]]:
-        """Forget what nobody wants any more; with the reasons."""
+        """Forget the rules that are no longer wanted; returns them with the reasons."""
         reasons = [(kept, why_not(kept.owned)) for kept in self.kept]
         gone = [(kept, why) for kept, why in reasons if why and not isinstance(why, Unknown)]
         for kept, _ in gone:
@@ -232,9 +235,10 @@ class Mirror:
         return gone
 
     def compare(self, there: Iterable[PolicyRule], *, declared: bool = False) -> list[Kept]:
-        """Learn what there is, and return what is gone although nobody was seen to delete it.
+        """Learn the existing rules; returns those that are gone without a deletion having been seen.
 
-        `declared`: networkd's own configuration declares rules, which are `proto static`; those are its own business.
+        `declared`: networkd's own configuration declares rules. These are `proto static`, and networkd manages them
+        itself.
         """
         found = list(there)
         for rule in found:
@@ -245,7 +249,7 @@ class Mirror:
         return [kept for kept in self.kept if not kept.pending_since_ns and kept.rule.exact not in exact]
 
     def _place(self, kept: Kept) -> None:
-        """Behind those of its priority, as the kernel does."""
+        """Put it behind the rules of its priority, as the kernel does."""
         self.placed += 1
         kept.place = self.placed
 

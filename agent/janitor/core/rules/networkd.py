@@ -1,7 +1,7 @@
-"""What systemd-networkd does to rules and routes that are not its own, by its version and its settings.
+"""What systemd-networkd does to other software's rules and routes, by its version and settings.
 
-Since v248 (and v247.4) it deletes, whenever it configures a link, every rule that is not `proto kernel`. The opt-out
-came with v249, and was brought to v248.8 and v247.10 (systemd/systemd#19287). It is on by default in every release.
+Since v248 (and v247.4) it deletes every rule that is not `proto kernel` whenever it configures a link. The opt-out came
+with v249 and was backported to v248.8 and v247.10 (systemd/systemd#19287). Deletion is the default in every release.
 """
 
 import re
@@ -22,23 +22,23 @@ RULES, ROUTES = "ManageForeignRoutingPolicyRules", "ManageForeignRoutes"
 
 
 def release(version: str) -> tuple[int, int | None]:
-    """(252, 38) of `252.38-1~deb12u1`; the second is None where the version does not say it. (0, None) for none."""
+    """(252, 38) for `252.38-1~deb12u1`; the second is None if the version lacks it. (0, None) without a version."""
     match = re.match(r"(\d+)(?:\.(\d+))?", version)
     if match is None:
         return 0, None
     minor = match[2]
-    # Debian's first upload of a release has no minor number, and a library's name never has one.
+    # Debian's first upload of a release has no minor number, and the version in a library's name never has one.
     return int(match[1]), int(minor) if minor else 0 if "-" in version else None
 
 
 def wipes(version: str) -> bool:
-    """Whether this version deletes foreign rules. One that cannot be told counts as one that does."""
+    """Whether this version deletes foreign rules. An unknown version counts as one that does."""
     major, minor = release(version)
     return major == 0 or major >= 248 or (major == 247 and (minor is None or minor >= 4))
 
 
 def has_opt_out(version: str) -> bool | None:
-    """Whether it can be told not to; None where the version does not say enough."""
+    """Whether this version has the opt-out; None if the version is not precise enough."""
     major, minor = release(version)
     if major >= 249:
         return True
@@ -49,23 +49,23 @@ def has_opt_out(version: str) -> bool | None:
 
 
 def drop_in_text(version: str) -> str:
-    """The file that turns it off; v256 and later know next hops as well, and older ones would complain of them."""
+    """The drop-in that turns deletion off. Next hops are included from v256 on: older versions would warn."""
     return DROP_IN_TEXT + NEXT_HOPS * (release(version)[0] >= 256)
 
 
 def setting(networkd: Networkd, name: str) -> NetworkdSetting | None:
-    """The assignment of a setting that counts; None where nobody has set it, which means yes."""
+    """The assignment of a setting that takes effect; None if no file sets it, which means yes."""
     return next((one for one in networkd.settings if one.name == name), None)
 
 
 def is_off(networkd: Networkd, name: str) -> bool:
-    """Whether the files say no; the running process may have been started before they did."""
+    """Whether the files say no. The running process may have started before they did."""
     found = setting(networkd, name)
     return found is not None and found.value == "no"
 
 
 def overruled_by(networkd: Networkd) -> str:
-    """`file:line` of what says yes and is read after our drop-in; "" if nothing does."""
+    """`file:line` of a yes that is read after janitor's drop-in; "" if there is none."""
     said = setting(networkd, RULES)
     if said is None or said.value == "no" or ".conf.d/" not in said.file:
         return ""
@@ -74,13 +74,13 @@ def overruled_by(networkd: Networkd) -> str:
 
 
 def restart_pending(networkd: Networkd, name: str) -> bool:
-    """Whether the file that says no is younger than the running process, which therefore does not know it."""
+    """Whether the file that says no is newer than the running process, which therefore has not read it."""
     found = setting(networkd, name)
     return found is not None and found.value == "no" and bool(networkd.pid) and found.changed_ns > networkd.started_ns
 
 
 def deletes(networkd: Networkd) -> bool:
-    """Whether the running process deletes foreign rules, as far as its version and its files tell."""
+    """Whether the running process deletes foreign rules, judging by its version and its files."""
     told = is_off(networkd, RULES) and not restart_pending(networkd, RULES)
     return wipes(networkd.version) and not told and not keeps_everything(networkd)
 
@@ -93,9 +93,9 @@ def keeps_everything(networkd: Networkd) -> bool:
 
 
 def configures(networkd: Networkd, link: Link) -> str:
-    """The `.network` file by which networkd manages the link; "" if it does not.
+    """The `.network` file with which networkd manages the link; "" if it does not manage it.
 
-    What the running networkd says counts; where it says nothing of the link, the first file that matches its name.
+    The state of the running networkd decides; without one for the link, the first file that matches its name.
     """
     for known in networkd.links:
         if known.index == link.index and known.state not in ("", "pending", "initialized"):
@@ -107,7 +107,7 @@ def configures(networkd: Networkd, link: Link) -> str:
 
 
 def matches(file: NetworkFile, name: str) -> bool:
-    """[Match] Name= as systemd.network(5) has it: globs, and `!` in front of the first turns all of it round."""
+    """[Match] Name= of systemd.network(5): globs; a `!` before the first one inverts the whole match."""
     patterns = list(file.names)
     inverted = patterns[0].startswith("!")
     patterns[0] = patterns[0].removeprefix("!")

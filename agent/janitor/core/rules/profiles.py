@@ -1,4 +1,4 @@
-"""Profiles: whose rules janitor knows, how it tells that their owner still wants them, and whether he restores them.
+"""Profiles: whose rules janitor knows, and how it tells that their owner still wants them.
 
 A profile is data (core/rules/shipped/*.toml, /etc/janitor/profiles.d/*.toml). What no enabled profile matches is never
 learned and never restored.
@@ -17,7 +17,7 @@ from janitor.core.model.rules import RTPROT_STATIC, PolicyRule
 from janitor.core.model.unknown import Unknown, known, unseen
 
 GONE_S = 600
-"""How long the owner's process may be away, as while it is upgraded, before its rules count as left over."""
+"""How long, in seconds, the owner's process may be absent (as in an upgrade) before its rules count as left over."""
 
 SECOND = 1_000_000_000
 
@@ -28,11 +28,11 @@ class OwnersSeen:
 
     routing: Routing
     configured: tuple[str, ...] | Unknown  # the ranges of their CNI configuration
-    blind: bool = False  # the host's processes cannot be seen, so none is missed
+    blind: bool = False  # the host's processes cannot be seen, so an absent owner proves nothing
 
 
 def profile_of(rule: PolicyRule, profiles: Sequence[Profile]) -> tuple[Profile, Match] | None:
-    """The first enabled profile that knows such a rule. Never one of the kernel's own or of priority 0."""
+    """The first enabled profile that matches the rule; None for the kernel's own rules and for priority 0."""
     if rule.priority == 0 or not rule.foreign:
         return None
     for profile in profiles:
@@ -57,7 +57,7 @@ def _matches(rule: PolicyRule, match: Match) -> bool:
 
 
 def known_rules(routing: Routing) -> list[PolicyRule]:
-    """The rules of owners who are there; what somebody else has declared in the same shape is none of theirs."""
+    """The rules of owners that are running; a static rule of the same shape is not theirs."""
     found = [(rule, profile_of(rule, routing.profiles)) for rule in known(routing.rules)]
     return [
         rule
@@ -69,7 +69,7 @@ def known_rules(routing: Routing) -> list[PolicyRule]:
 
 
 def configured_ranges(routing: Routing, networks: tuple[Network, ...] | Unknown) -> tuple[str, ...] | Unknown:
-    """The pod ranges in the CNI configuration that the owners of the rules keep."""
+    """The pod ranges in the CNI configuration that the rules' owners maintain."""
     if isinstance(routing.owners, Unknown):
         return routing.owners
     if isinstance(networks, Unknown):
@@ -90,7 +90,7 @@ def configured_ranges(routing: Routing, networks: tuple[Network, ...] | Unknown)
 
 
 def rules_unseen(routing: Routing, networks: tuple[Network, ...] | Unknown) -> tuple[Unknown, ...]:
-    """What could not be seen of policy routing, on a node where it matters: one of an owner that makes rules."""
+    """What could not be seen of policy routing, if the CNI configuration of a profile's owner exists on this node."""
     files = {path for profile in routing.profiles for path in profile.alive.configuration}
     if not any(network.source in files for network in known(networks)):
         return ()
@@ -99,12 +99,12 @@ def rules_unseen(routing: Routing, networks: tuple[Network, ...] | Unknown) -> t
 
 
 def pod_ranges(routing: Routing, configured: tuple[str, ...] | Unknown) -> tuple[str, ...]:
-    """Whatever may be a pod range of the node: in the CNI configuration, or a prefix of the bridge the pods are on."""
+    """The possible pod ranges of the node: those in the CNI configuration, and the prefixes of the pods' bridge."""
     return tuple(dict.fromkeys([*known(configured), *bridge_ranges(routing)]))
 
 
 def bridge_ranges(routing: Routing) -> tuple[str, ...]:
-    """The prefixes of the bridge that the pods are on."""
+    """The prefixes of the pods' bridge."""
     found = [
         str(ip_network(address, strict=False))
         for link in known(routing.links)
@@ -116,10 +116,10 @@ def bridge_ranges(routing: Routing) -> tuple[str, ...]:
 
 
 def running_owners(profile: Profile, routing: Routing) -> tuple[RuleOwner, ...]:
-    """The running processes of the profile's owner.
+    """The running processes of the profile's owner, usually one.
 
-    Usually one. Of several one may be an impostor, so what speaks against a rule must hold for all of them: nobody
-    keeps a rule away that its owner wants.
+    If there are several, one may be an impostor. So a reason against a rule must hold for all of them: an impostor must
+    not suppress a rule that the real owner wants.
     """
     return tuple(m for m in known(routing.owners) if m.name == profile.alive.process)
 
@@ -127,11 +127,11 @@ def running_owners(profile: Profile, routing: Routing) -> tuple[RuleOwner, ...]:
 def not_wanted(
     owned: OwnedRule, seen: OwnersSeen, gone_s: float = 0.0, last: RuleOwner | None = None
 ) -> tuple[Reason, ...] | Unknown:
-    """Why nobody would miss the rule: each thing that speaks against it; nothing if it is wanted.
+    """The reasons why nobody wants the rule any more; empty if it is wanted.
 
-    `gone_s` is for how long the owner's process has been away, and `last` what it was when last seen: one that is being
-    restarted still means what its arguments said.
-    Unknown where something that the answer rests on could not be seen: nothing may be done on that, either way.
+    `gone_s` is how long the owner's process has been absent. `last` is that process when it was last seen: while it
+    restarts, its old arguments still count. Unknown if something that the answer depends on could not be seen: then the
+    rule must neither be restored nor forgotten.
     """
     rule, profile, match = owned.rule, owned.profile, owned.match
     routing, configured = seen.routing, seen.configured
@@ -162,7 +162,7 @@ def not_wanted(
 
 
 def not_asked_for(rule: PolicyRule, profile: Profile, routing: Routing) -> tuple[Reason, ...]:
-    """Whether the owner makes rules of this family at all, as its arguments say; asked where none was ever seen."""
+    """Why the owner makes no rules of this family, by its arguments. Needed where none was ever seen."""
     flag = profile.alive.asked_by_family.get(str(rule.family), "")
     if not flag or any(_has_flag(one.arguments, flag) for one in running_owners(profile, routing)):
         return ()
@@ -172,7 +172,7 @@ def not_asked_for(rule: PolicyRule, profile: Profile, routing: Routing) -> tuple
 def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tuple[Reason, ...] | Unknown:
     """What is missing of the owner, and of the routes and links that its rules lead to; Unknown if not all was seen.
 
-    Asked where the deleter is unknown. `blind`: the host's processes cannot be seen, so none is asked for.
+    Needed where the deleter is unknown. `blind`: the host's processes cannot be seen, so no process is required.
     """
     for part in (routing.links, routing.routes, () if blind else routing.owners):
         if isinstance(part, Unknown):
@@ -193,14 +193,14 @@ def not_in_use(profile: Profile, routing: Routing, *, blind: bool = False) -> tu
 
 
 def _has_flag(arguments: tuple[str, ...], flag: str) -> bool:
-    """Whether `--name=value` is in force: Go's pflag takes the last one."""
+    """Whether `--name=value` is in effect: Go's pflag uses the last one."""
     name, _, value = flag.partition("=")
     given = [word.partition("=")[2] or "true" for word in arguments if word.partition("=")[0] == name]
     return bool(given) and _boolean(given[-1]) == _boolean(value or "true")
 
 
 def _boolean(text: str) -> str:
-    """As Go's strconv.ParseBool understands it."""
+    """The text as Go's strconv.ParseBool reads it: "true" or "false"; anything else is returned unchanged."""
     if text in ("1", "t", "T", "true", "TRUE", "True"):
         return "true"
     return "false" if text in ("0", "f", "F", "false", "FALSE", "False") else text

@@ -1,7 +1,7 @@
-"""Which of kube-router's rules are gone, and whether janitor may make them anew without having seen them.
+"""Which of kube-router's rules are gone, and whether janitor may restore them without having seen them before.
 
-Nobody has watched here, so a rule is derived: from the node's pod ranges, and the table that is populated and that
-nothing looks up any more. That takes more evidence than a live mirror needs, and every piece that is missing is said.
+Nothing was watched here, so a rule is derived from the node's pod ranges and from a populated table that no rule looks
+up. That takes more evidence than a live mirror does, and every missing piece of evidence is reported.
 """
 
 from janitor.core.model.action import Action, Plan, Refusal, RestoreRule
@@ -22,11 +22,11 @@ from janitor.core.rules.profiles import (
 )
 
 GoneRule = OwnedRule
-"""A rule of a profile that leads a pod range to a populated table, and is not there; as it would be made."""
+"""A missing rule of a profile that leads a pod range to a populated table, as its owner would make it."""
 
 
 def gone_rules(seen: OwnersSeen) -> list[GoneRule]:
-    """Every rule that its owner must have made, by the routes that it serves, and that is not there."""
+    """Every missing rule that its owner must have made, given the routes that it serves."""
     routing, configured = seen.routing, seen.configured
     if isinstance(routing.rules, Unknown) or isinstance(routing.routes, Unknown):
         return []
@@ -37,7 +37,7 @@ def gone_rules(seen: OwnersSeen) -> list[GoneRule]:
                 continue
             for table in match.table:
                 families = {route.family for route in routing.routes if route.table == table}
-                # Both must say so: kube-router never takes an old range out of its configuration.
+                # Both sources are needed: kube-router never removes an old range from its configuration.
                 ranges = [source for source in bridge_ranges(routing) if source in known(configured)]
                 protocol = RTPROT_KERNEL if profile.protocol == "kernel" else RTPROT_UNSPEC
                 wanted = [derived(source, table, protocol) for source in ranges]
@@ -52,7 +52,7 @@ def gone_rules(seen: OwnersSeen) -> list[GoneRule]:
 
 
 def plan_rules(evidence: Evidence) -> Plan:
-    """An action for each rule that is gone, if everything speaks for networkd; else a refusal with what does not."""
+    """A restoration for each missing rule if all evidence points to networkd; else a refusal with what does not."""
     routing = evidence.routing
     seen = OwnersSeen(routing, configured_ranges(routing, evidence.networks))
     boot_ns = evidence.started.realtime_ns - evidence.started.boottime_ns
@@ -73,9 +73,9 @@ def plan_rules(evidence: Evidence) -> Plan:
 
 
 def _missing(gone: GoneRule, routing: Routing, boot_ns: int, clock_set_ns: int | Unknown) -> list[Reason]:
-    """What speaks against networkd having deleted it, or is not known (facts: kube-router#1815, k0s#5623)."""
+    """What speaks against networkd having deleted the rule, or is unknown (kube-router#1815, k0s#5623)."""
     reasons: list[Reason] = []
-    # Of several the youngest: networkd has to have been at work since all of them began.
+    # The youngest of several owners decides: networkd must have been at work since all of them started.
     started_ns = max((one.started_ns for one in running_owners(gone.profile, routing)), default=0)
     since = boot_ns + started_ns if started_ns else 0
     clock_set = isinstance(clock_set_ns, Unknown) or clock_set_ns > started_ns
