@@ -35,7 +35,7 @@ def unit(tmp_path: Path, service: str, files: dict[str, str] | None = None) -> U
         ('Environment="X=--a=1 --b=2"\nExecStart=/usr/bin/kubelet ${X}\nExecStop=', "", "${X} stands for one word"),
         ("ExecStart=/usr/bin/kubelet 'open\nExecStop=", "", "a ' is not closed, so systemd refuses the unit"),
         ("ExecStart=/usr/bin/kubelet --token=secret 'open\nExecStop=", "", "--token=(not kept)"),
-        ("ExecStart=/bin/a ; /bin/b\nExecStop=", "", "it holds two commands"),
+        ("ExecStart=/bin/a ; /bin/b\nExecStop=", "", "it contains two commands"),
     ],
 )  # fmt: skip
 def test_complaints(tmp_path: Path, service: str, file: str, sentence: str) -> None:

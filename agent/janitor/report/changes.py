@@ -116,7 +116,7 @@ def passes_text(entries: Iterable[Entry]) -> str:
         states = Counter(_state(member) for member in members)
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(members[0].at))
         lines.append(f"{pass_id}  {when}  {', '.join(f'{number} {what}' for what, number in states.items())}")
-    return "".join(f"{line}\n" for line in lines) or "there has been no pass\n"
+    return "".join(f"{line}\n" for line in lines) or "there are no passes\n"
 
 
 def _state(entry: Entry) -> str:

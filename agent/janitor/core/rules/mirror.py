@@ -71,7 +71,7 @@ class Kept:
         """Why that is so."""
         if self.networkds:
             return "systemd-networkd made it itself"
-        return "restored too often" if self.broken_ns else "its owner makes it again by itself"
+        return "restored too often" if self.broken_ns else "its owner adds it again by itself"
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ class Mirror:
         """An earlier janitor owed it when it ended: so do we."""
         kept = self.learn(rule) or self.find(rule)
         if kept is not None:
-            kept.pending_since_ns, kept.by = now_ns, "systemd-networkd, before janitor was started anew"
+            kept.pending_since_ns, kept.by = now_ns, "systemd-networkd, before janitor was restarted"
 
     def deleted_by_networkd(self, rule: PolicyRule, now_ns: int, by: str = "systemd-networkd") -> Kept | None:
         """networkd has deleted it. None where it was not in the mirror."""
