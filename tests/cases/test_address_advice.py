@@ -47,10 +47,10 @@ def test_a_network_takes_a_hundred_servers_with_an_overlay_too() -> None:
 
 
 @pytest.mark.parametrize(("nodes", "early"), [(3, True), (8, False)])
-def test_the_first_day_is_promised_only_where_it_comes(nodes: int, early: bool) -> None:
+def test_that_it_works_at_first_is_said_only_where_it_does(nodes: int, early: bool) -> None:
     found = {f.id: f for f in examine(by_hand("10.42.0.0/16", "10.43.0.0/16", subnets="10.42.7.0/24",
                                               node_count=nodes))}  # fmt: skip
-    assert ("first day" in found[FindingId.CIDR006].explanation) == early
+    assert ("It works at first" in found[FindingId.CIDR006].explanation) == early
 
 
 def test_fixes_that_last() -> None:

@@ -460,7 +460,7 @@ def test_what_no_waiting_frees_is_not_left_to_waiting() -> None:
     what = not_ours(live, *(lease(f"10.52.0.{last}") for last in range(3, 7)), networks=(small,))
     (line,) = headlines(make_report(what, diagnose(what)))
     assert line.text.endswith("none is proven dead; 'janitor explain 10.52.0.3' says what is missing")
-    assert only(what, "LEASE005").fix.text.startswith("'janitor explain 10.52.0.3' says")
+    assert only(what, "LEASE005").fix.text.startswith("'janitor explain 10.52.0.3' shows")
     text = explained(what, "10.52.0.3")
     assert "data_dirs_are_ours = true" in text
     assert "freed by   nothing, as long as this holds" in text

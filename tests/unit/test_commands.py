@@ -358,5 +358,5 @@ def test_what_was_done_is_shown_beside_a_janitor_at_work(tmp_path: Path) -> None
     journal.write_text(json.dumps(intention) + "\n")
     with only_janitor(str(tmp_path), "janitor clean"):
         done = janitor("undo", "--list", "--root", str(tmp_path))
-    assert (done.returncode, done.stdout.decode().endswith("1 begun\n")) == (0, True), done
+    assert (done.returncode, done.stdout.decode().endswith("1 started\n")) == (0, True), done
     assert journal.read_text() == json.dumps(intention) + "\n", "what another one is at is not ours to end"

@@ -102,7 +102,7 @@ def summary(pass_id: str, outcomes: Sequence[Outcome], plan: Plan) -> str:
     done_ones = [o.action for o in outcomes if o.event == "done"]
     back = any(not isinstance(action, ReserveLease) for action in done_ones)
     ours = any(isinstance(action, RestoreRule | WriteSetting) for action in done_ones)
-    how = "takes that back" if ours else "puts it back"
+    how = "reverts it" if ours else "puts it back"
     return f"{done}{left}" + (f"; 'janitor undo {pass_id}' {how}" if back else "")
 
 
@@ -122,7 +122,7 @@ def passes_text(entries: Iterable[Entry]) -> str:
 def _state(entry: Entry) -> str:
     if entry.state == "done":
         return _DONE[entry.action.kind]
-    return "begun" if entry.state == "intend" else entry.state
+    return "started" if entry.state == "intend" else entry.state
 
 
 def restored_text(pass_id: str, restored: Sequence[Restored]) -> str:
@@ -130,7 +130,7 @@ def restored_text(pass_id: str, restored: Sequence[Restored]) -> str:
     lines = []
     for one in restored:
         action = one.entry.action
-        verb = {"restore": "removed the rule", "configure": "taken back"}.get(action.kind, "put back")
+        verb = {"restore": "removed the rule", "configure": "reverted"}.get(action.kind, "put back")
         why = "" if one.detail is None else f": {text(one.detail)}"
         lines.append(safe(f"{'not ' * (not one.ok)}{verb} {action.path}{why}"))
     back = sum(one.ok for one in restored)

@@ -142,7 +142,7 @@ def networkd_processes(proc: Proc) -> tuple[int, ...]:
     """The processes of systemd-networkd's unit, none where it does not run. OSError where that cannot be told."""
     found = unit_processes(proc, UNIT) or ()
     if 0 in found or not _has_an_init(proc):
-        raise OutOfSightError(errno.EACCES, "the node's processes are out of sight", proc.path)
+        raise OutOfSightError(errno.EACCES, "the node's processes cannot be seen", proc.path)
     return found
 
 
