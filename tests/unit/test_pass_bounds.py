@@ -262,13 +262,13 @@ def test_a_journal_beyond_its_bound_is_not_used(tmp_path: Path) -> None:
     made = journal(tmp_path, entry(tmp_path, "a", 0, "skipped"))
     path = tmp_path / JOURNAL.lstrip("/")
     os.truncate(path, 64 << 20)  # where nothing more can be intended, an outcome can still be written
-    with pytest.raises(OSError, match="bound of 64 MiB") as caught:
+    with pytest.raises(OSError, match="limit of 64 MiB") as caught:
         made.intend([entry(tmp_path, "b", 0, "skipped")[0]])
     assert caught.value.errno == errno.EFBIG
     os.truncate(path, (64 << 20) - 4096)
     made.outcome([entry(tmp_path, "a", 0, "skipped")])
     os.truncate(path, (64 << 20) + 1)
-    with pytest.raises(OSError, match="bound of 64 MiB"):
+    with pytest.raises(OSError, match="limit of 64 MiB"):
         Journal(str(tmp_path)).load()
 
 
@@ -327,7 +327,7 @@ def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tm
     lines: list[Line] = []
     lease_pass(Order(Options(str(tmp_path)), Policy(findings=frozenset()), 1, tidy=False), lines.append)
     assert isinstance(lines[0], LogLine)
-    assert (lines[0].event, "bound of 64 MiB" in lines[0].fields["why"]) == (LogEvent.JOURNAL_NOT_READ, True)
+    assert (lines[0].event, "limit of 64 MiB" in lines[0].fields["why"]) == (LogEvent.JOURNAL_NOT_READ, True)
     assert isinstance(lines[-1], Looked)
     assert not lines[-1].settled
 
