@@ -108,7 +108,7 @@ def test_a_bridge_of_docker_in_the_pods_range(tmp_path: Path) -> None:
     found = scan(tmp_path, NETWORK + docker, files=K3S, only="CIDR016")
     finding = found["CIDR016"]
     assert finding["severity"] == "warning"
-    assert finding["summary"] == "pod range 10.42.0.0/16 overlaps 10.42.64.0/18 of docker0 on this node"
+    assert finding["summary"] == "pod range 10.42.0.0/16 overlaps this node's route 10.42.64.0/18 dev docker0"
     assert "route: 10.42.64.0/18 dev docker0" in finding["evidence"]
 
 

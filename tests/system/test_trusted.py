@@ -91,8 +91,8 @@ def test_whatever_somebody_else_could_have_put_there_is_refused(root: Path) -> N
     os.chown(root / "usr/sbin/link", 1000, 0, follow_symlinks=False)
     assert "/usr/sbin/link is owned by user" in refusal("/usr/sbin/link")
     os.mkfifo(root / "usr/sbin/pipe")
-    assert refusal("/usr/sbin/pipe") == "/usr/sbin/pipe is no regular file"
-    assert refusal("/usr/sbin") == "/usr/sbin is no regular file"
+    assert refusal("/usr/sbin/pipe") == "/usr/sbin/pipe is not a regular file"
+    assert refusal("/usr/sbin") == "/usr/sbin is not a regular file"
     for path in ("var/lib/kubelet/pods/0a1b2c3d-0000-4000-8000-000000000000/volumes/x", "var/lib/containerd/x"):
         (root / path).mkdir(parents=True)
         (root / path / "tool").touch()
