@@ -25,7 +25,7 @@ sockets='/run/containerd/containerd.sock /run/k3s/containerd/containerd.sock /ru
     /var/snap/microk8s/common/run/containerd.sock /run/crio/crio.sock /run/cri-dockerd.sock /run/docker/containerd/containerd.sock'
 caches='/var/lib/cni/results /var/lib/cni/cache/results /var/lib/cni/multus/results'
 shared=/etc/cni/net.d
-early='it was there before any container runtime of this boot had started, so nothing that lives can own it'
+early='it existed before any container runtime of this boot started, so nothing that is running can own it'
 
 say() { # PRIORITY SENTENCE
     [ -n "$to_journal" ] || set -- '' "$2"
@@ -101,10 +101,10 @@ another() {
         [ "$his_kind" != first ] || [ "$own_kind" != first ] || [ "$his_machine" = - ] || [ "$his_machine" != "$own_machine" ] ||
             return 0
         where='in a container'
-        [ "$his_kind" != first ] || where="in the machine's first PID namespace"
-        echo "its data directory is another node's (number $his_number, $where), as $1/.janitor-node says; if no node but this one uses it, as after a reinstallation, remove that file"
+        [ "$his_kind" != first ] || where="in the machine's initial PID namespace"
+        echo "$1/.janitor-node marks its data directory as another node's (number $his_number, $where); if only this node uses it, for example after a reinstallation, remove that file"
         ;;
-    2) echo "whose its data directory is cannot be told: $1/.janitor-node is not what janitor writes; if it is this node's, remove that file" ;;
+    2) echo "it is not known which node owns its data directory: $1/.janitor-node is not a mark file of janitor; if this node does, remove that file" ;;
     esac
 }
 
@@ -140,12 +140,12 @@ prove_early() {
         { read -r name <"$process/comm"; } 2>/dev/null || continue
         case $name in
         containerd | crio | cri-dockerd | dockerd | kubelet | conmon | k3s | k3s-server | k3s-agent | rke2 | k0s | containerd-shim*)
-            late "$name (process ${process##*/}) is running already; $later"
+            late "$name (process ${process##*/}) is already running; $later"
             ;;
         esac
     done
     cat "$proc"/[0-9]*/mountinfo 2>/dev/null | grep -q '^[0-9]* [0-9]* [0-9:]* net:\[' &&
-        late "a network namespace is mounted already; $later"
+        late "a network namespace is already mounted; $later"
     # In the kernel's list of sockets the fourth field says that one is listening, the seventh is its inode.
     listening=$(awk '$4 == "00010000" { sub("^/var/run/", "/run/", $8); print $8, $7 }' "$proc/1/net/unix") ||
         late "$proc/1/net/unix cannot be read"
@@ -153,13 +153,13 @@ prove_early() {
     held=$(ls -l "$proc"/[0-9]*/fd 2>/dev/null | awk '
         /^\// { who = /\/1\/fd:$/ ? "first" : "other" }
         $NF ~ /^(socket|net):\[/ { print who, $NF }')
-    case $held in *' net:['*) late "a process holds a network namespace open already; $later" ;; esac
+    case $held in *' net:['*) late "a process already holds a network namespace open; $later" ;; esac
     # Where nobody but the first process listens, there is a socket unit and no runtime yet.
     path=$(printf '%s\n' "$held" "$listening" | awk -v paths="$sockets" '
         BEGIN { for (i = split(paths, path, " "); i; i--) known[path[i]] = 1 }
         $1 == "first" || $1 == "other" { holds[$1, $2] = 1; next }
         ($1 in known) && !((("first", "socket:[" $2 "]") in holds) && !(("other", "socket:[" $2 "]") in holds)) { print $1; exit }')
-    [ -z "$path" ] || late "a container runtime answers at $path already; $later"
+    [ -z "$path" ] || late "a container runtime already answers at $path; $later"
     # A service with PrivateNetwork= has a namespace too, with nothing in it but loopback.
     own=$(readlink "$proc/1/ns/net") || late "$proc/1/ns/net cannot be read"
     looked=" $own "
@@ -171,7 +171,7 @@ prove_early() {
             awk '$1 == "|--" { a = $2 } $2 == "host" && $3 == "LOCAL" && a !~ /^127\./ { print a; exit }' "$process/net/fib_trie"
             awk '$1 != "00000000000000000000000000000001" { print $1; exit }' "$process/net/if_inet6"
         ) 2>/dev/null
-        [ -z "$up" ] || late "an address ($up) is up in the network namespace of process ${process##*/} already; $later"
+        [ -z "$up" ] || late "an address ($up) is already up in the network namespace of process ${process##*/}; $later"
     done
     return 0
 }
@@ -593,7 +593,7 @@ foreign() {
     filesystem=$(mount_above "$(inside "$base" "$1")" | head -n 1)
     case ${filesystem##* } in
     ext2 | ext3 | ext4 | xfs | btrfs | bcachefs | f2fs | jfs | nilfs2 | reiserfs | ubifs | zfs | tmpfs | ramfs | overlay) ;;
-    *) echo "it is on ${filesystem##* }, where other machines may have their leases" && return ;;
+    *) echo "it is on ${filesystem##* }, where other machines may keep leases" && return ;;
     esac
     another "${1%/*}"
 }
@@ -601,25 +601,25 @@ foreign() {
 # Why the leases of the directory $1 are not CRI's to free; nothing if they may be. $2: how it was looked at.
 refused() {
     name=${1##*/}
-    case $name in [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | '') echo 'CNI allows no network of that name' && return ;; esac
+    case $name in [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | '') echo 'its name is not a valid CNI network name' && return ;; esac
     case $1 in *[!A-Za-z0-9_./@:+-]*) echo 'its path has unusual characters' && return ;; esac
     [ ! -L "$(inside "$base" "${1%/*}")/$name" ] || { echo 'it is a symbolic link' && return; }
     why_not=$(foreign "$1")
     [ -z "$why_not" ] || { printf '%s\n' "$why_not" && return; }
-    if obscured "$name"; then echo 'a CNI configuration that cannot be understood may be about it, and about firewall or disableGC' && return; fi
+    if obscured "$name"; then echo 'a CNI configuration that cannot be parsed may be about it, and could contain firewall or disableGC' && return; fi
     if [ -n "$unknown" ]; then
-        [ -n "$absent" ] || { echo 'the CNI configuration cannot be read, and may say firewall or disableGC; recorded only' && return; }
-        case $name in podman | bridge | buildkit | nerdctl*) echo 'another engine keeps its leases there' && return ;; esac
+        [ -n "$absent" ] || { echo 'the CNI configuration cannot be read, and could contain firewall or disableGC; recorded only' && return; }
+        case $name in podman | bridge | buildkit | nerdctl*) echo 'another container engine keeps its leases there' && return ;; esac
         if [ -s "$work/$2.others" ] || awk -F '\t' '$2 != "whole" { found = 1 } END { exit !found }' "$work/$2.shapes"; then
-            echo "there is no CNI configuration, and not all in it are CRI's leases"
+            echo "there is no CNI configuration, and not all files there are CRI leases"
         fi
         return
     fi
     awk -F '\t' -v directory="$1" '
         $1 == "network" && $2 == directory { used += $4; gc += $5; wall += $6 }
-        END { if (!used) print "no CNI configuration that CRI uses names it"
-              else if (gc) print "its CNI configuration says disableGC"
-              else if (wall) print "its chain has the firewall plugin, whose DEL goes by address; recorded only" }' "$work/networks"
+        END { if (!used) print "no CNI configuration that CRI uses contains this network"
+              else if (gc) print "its CNI configuration sets disableGC"
+              else if (wall) print "its plugin chain contains firewall, whose DEL works by address; recorded only" }' "$work/networks"
 }
 
 # Blank entries of libcni's cache that belong to the networks in $work/eligible: 'discard DIRECTORY NAME ID INTERFACE' lines.
@@ -644,7 +644,7 @@ blank_entries() {
             done >>"$work/blank"
             awk -F '\t' -v blank="$work/blank" -v cache="$cache" '
                 BEGIN { while ((getline name <blank) > 0) is[name] = 1 }
-                $1 in is { print "discard\t" cache "\t" $0 "\tit is empty, or all of it NUL bytes" }' "$work/entries"
+                $1 in is { print "discard\t" cache "\t" $0 "\tit is empty, or contains only NUL bytes" }' "$work/entries"
         ) || return 1
     done
 }
@@ -657,7 +657,7 @@ tidy_up() { # places that were made for nothing go as well
 
 # shellcheck disable=SC2317
 time_over() {
-    say '<4>' "its time was over; what it has not moved yet is for 'janitor clean'"
+    say '<4>' "it was stopped before it had finished; use 'janitor clean' for the rest"
     exit "$strict"
 }
 
@@ -665,14 +665,14 @@ time_over() {
 move_all() {
     here=$(inside "$base" "$1") reason=''
     if [ "$(mount_above "$here")" != "$(mount_above "$2")" ]; then
-        reason="no place in quarantine is on the same file system as $1"
+        reason="no quarantine directory is on the same file system as $1"
     elif [ "$3" = free ]; then
         if [ ! -f "$here/lock" ] || [ -L "$here/lock" ]; then
-            reason="$1 has no lock file: host-local has not been at work there, or somebody removed it"
+            reason="$1 has no lock file: host-local has not run there, or the file was removed"
         elif [ -n "$flock" ]; then
             exec 7<"$here" 8<"$here/lock"
             for fd in 7 8; do
-                flock -n "$fd" || { sleep 1 && flock -n "$fd"; } || reason="$1/lock is held by somebody else"
+                flock -n "$fd" || { sleep 1 && flock -n "$fd"; } || reason="$1/lock is held by another process"
             done
         fi
     fi
@@ -682,7 +682,7 @@ move_all() {
     awk -F '\t' -v reason="$reason" -v before="$work/before" -v now="$work/now" -v outcomes="$work/outcomes" '
         BEGIN { while ((getline line <before) > 0) was[line] = 1
                 while ((getline line <now) > 0) if (line in was) { split(line, f, " "); same[f[1]] = 1 } }
-        { why = (($3 "/" $4) in same) ? reason : "it has been replaced or written to since it was judged"
+        { why = (($3 "/" $4) in same) ? reason : "it was replaced or changed after it was checked"
           if (why == "") print; else print $1 "\tskipped\t" why >>outcomes }' "$work/batch" >"$work/ready"
     # Nearly all of them keep their names, so that one mv moves many. The place is new: there is nothing to be replaced.
     awk -F '\t' '$4 == $5 { print $4 }' "$work/ready" >"$work/names"
@@ -706,7 +706,7 @@ while [ $# -gt 0 ]; do
     --root=*) root=${1#--root=} ;;
     --ledger-only) ledger_only=1 ;;
     --strict) strict=1 ;;
-    *) echo "janitor-boot: $1 is not known; it takes --root DIR, --ledger-only and --strict" >&2 && exit 64 ;;
+    *) echo "janitor-boot: unknown argument $1; it takes --root DIR, --ledger-only and --strict" >&2 && exit 64 ;;
     esac
     shift
 done
@@ -718,18 +718,18 @@ exec 2>/dev/null
 [ -d "$root" ] || late "--root $root is not a directory"
 case $root in /*) ;; *) root=$PWD/$root ;; esac
 base=${root%/}
-[ "$(id -u)" = 0 ] || late 'it must be run as root'
-[ ! -e "$base/etc/initrd-release" ] && [ ! -L "$base/etc/initrd-release" ] || late "$root is an initramfs; name the node's own root with --root"
+[ "$(id -u)" = 0 ] || late 'it must run as root'
+[ ! -e "$base/etc/initrd-release" ] && [ ! -L "$base/etc/initrd-release" ] || late "$root is an initramfs; set --root to the node's own root"
 proc=$base/proc run=$base initramfs=''
 if ! same "$proc/1/root/." "$base/."; then
     [ -e /proc/1/root/etc/initrd-release ] || [ -L /proc/1/root/etc/initrd-release ] ||
-        late "the processes in $proc are not those of the node at $root: run it on the running node"
+        late "$proc is not the /proc of the node at $root: run this on the running node"
     here=$(inside "$base" /var/lib/cni/networks) && [ -d "$here" ] ||
-        late '/var/lib/cni/networks is not there yet; if it is mounted later, later is the time'
+        late '/var/lib/cni/networks does not exist yet; if it is mounted later, run this after the mount'
     proc=/proc run='' initramfs=1
 fi
 { read -r boot_id <"$proc/sys/kernel/random/boot_id"; } 2>/dev/null || late 'the boot ID cannot be read'
-case $boot_id in '' | *[!0-9a-f-]*) late "the boot ID is '$boot_id'" ;; esac
+case $boot_id in '' | *[!0-9a-f-]*) late "the boot ID '$boot_id' is not valid" ;; esac
 
 # The first PID namespace is the kernel's. A node may be a container itself (kind, LXC, nspawn): then its first process is
 # systemd, and has booted it. In any other container the node's processes, its runtime's too, are out of sight.
@@ -739,9 +739,9 @@ own_kind=nested
 [ "$namespace" != 'pid:[4026531836]' ] || own_kind=first
 [ "$own_kind" = first ] || { [ "$first" = systemd ] && [ -d "$run/run/systemd/system" ]; } ||
     [ -e "$proc/1/root/etc/initrd-release" ] || [ -L "$proc/1/root/etc/initrd-release" ] ||
-    late "these are the processes of a container (its first one is $first), and those of the node are out of sight; it takes the host's PID namespace"
+    late "only the processes of a container can be seen (its process 1 is $first), not those of the node; run this in the host's PID namespace"
 [ "$own_kind" = first ] || said_ours ||
-    late "this node is in a PID namespace of its own, as in a container, so another node of this machine may use its directory; if none does, set data_dirs_are_ours = true in /etc/janitor/janitor.toml"
+    late "this node has its own PID namespace, as a container has, so another node on this machine may use its directory; if none does, set data_dirs_are_ours = true in /etc/janitor/janitor.toml"
 file=$(inside "$base" /etc/machine-id) && own_machine=$(head -c 64 "$file" 2>/dev/null) || own_machine=''
 case $own_machine in '' | *[!0-9a-f]*) own_machine=- ;; esac
 if [ ${#own_machine} -eq 32 ]; then own_machine=$(printf 'janitor %s' "$own_machine" | sha256sum | cut -c 1-32); else own_machine=-; fi
@@ -749,32 +749,32 @@ file=$(inside "$base" /var/lib/janitor/node) && read_owner "$file" || his_number
 own_number=$his_number
 
 # Alone, and for the first time in this boot.
-state=$(inside "$run" /run/janitor) && mkdir -p "$state" 2>/dev/null && chmod 755 "$state" || late '/run/janitor cannot be made'
+state=$(inside "$run" /run/janitor) && mkdir -p "$state" 2>/dev/null && chmod 755 "$state" || late '/run/janitor cannot be created'
 for path in "$state/lock" "$state/ledger.json"; do
     regular "$path" || late "$path is not a regular file"
 done
 (: >>"$state/lock") 2>/dev/null || late "$state/lock cannot be written"
 exec 9>>"$state/lock"
 flock=$(command -v flock) || flock=''
-[ -z "$flock" ] || flock -n 9 || late 'another janitor is at work on this node already'
+[ -z "$flock" ] || flock -n 9 || late 'another janitor is already at work on this node'
 if [ -e "$state/ledger.json" ]; then
     seen=$(head -c 200 "$state/ledger.json" | sed -n '1s/^{"boot_id": *"\([^"]*\)".*/\1/p')
     [ -n "$seen" ] || late '/run/janitor/ledger.json is not a boot ledger'
-    [ "$seen" != "$boot_id" ] || late "/run/janitor/ledger.json is of this boot: it has been done already; $later"
+    [ "$seen" != "$boot_id" ] || late "the boot stage has already run in this boot (/run/janitor/ledger.json); $later"
 fi
 prove_early
 work=$state/boot.$$
-mkdir "$work" 2>/dev/null || late "$work cannot be made"
+mkdir "$work" 2>/dev/null || late "$work cannot be created"
 trap tidy_up EXIT
 trap time_over TERM
 for name in configuration before eligible obscure plan quarantines outcomes; do : >"$work/$name"; done
 
 # What there is.
-unread="the CNI configuration cannot be written down in $work"
+unread="the CNI configuration cannot be read or copied to $work"
 absent='' unknown=''
 read_configuration && awk -v shared="$shared" "$networks" "$work/configuration" >"$work/networks" || late "$unread"
 [ -e "$work/present" ] || absent=1
-[ -z "$absent" ] || remembered || late 'what libcni remembers of the configuration cannot be read'
+[ -z "$absent" ] || remembered || late "the CNI configuration in libcni's cache cannot be read"
 ! grep -qx unknown "$work/networks" || unknown=1
 {
     here=$(inside "$base" /var/lib/cni/networks) && [ -d "$here" ] &&
@@ -796,8 +796,8 @@ done <"$work/directories"
 # still the same file when its turn comes, is dead whatever starts meanwhile.
 prove_early
 [ -z "$initramfs" ] || [ "$recorded" -gt 0 ] ||
-    late 'there are no leases in /var/lib/cni/networks; if it is mounted later, later is the time'
-sentence="recorded $(leases "$recorded") that were there before any container runtime of this boot"
+    late 'there are no leases in /var/lib/cni/networks; if it is mounted later, run this after the mount'
+sentence="recorded $(leases "$recorded") that existed before any container runtime of this boot started"
 if [ -n "$ledger_only" ]; then
     write_ledger
     say '<5>' "$sentence"
@@ -805,7 +805,7 @@ if [ -n "$ledger_only" ]; then
 fi
 
 # What may go, and whose it is from now on.
-kept='' number=0 full="$work cannot hold what is to be done, so nothing is moved"
+kept='' number=0 full="the plan cannot be written to $work, so nothing is moved"
 while read -r directory; do
     number=$((number + 1))
     [ -f "$work/$number.shapes" ] || continue
@@ -859,7 +859,7 @@ if [ -s "$work/plan" ]; then
     cut -f 2 "$work/places" | sort -u >"$work/quarantines"
     while read -r place; do
         here=$(inside "$base" "$place") && mkdir -p "${here%/*}" 2>/dev/null && mkdir "$here" 2>/dev/null ||
-            late "$place cannot be made, so nothing is moved"
+            late "$place cannot be created, so nothing is moved"
     done <"$work/quarantines"
     mkdir -p "${journal%/*}" 2>/dev/null && regular "$journal" || late "the journal $journal cannot be used, so nothing is moved"
     # One byte is read before anything is written: a torn line is ended.
@@ -896,7 +896,7 @@ freed=$(awk -F '\t' -v outcomes="$work/outcomes" '
           if (discarded) printf "; discarded %d blank cache entr%s", discarded, discarded == 1 ? "y" : "ies"
           if (failed) printf "; %d could not be moved (%s)", failed, first }' "$work/moves" 2>/dev/null)
 case $freed in *freed* | *discarded*) freed="$freed; 'janitor undo $pass' puts it back" ;; esac
-[ -n "$flock" ] || kept="$kept; there is no flock here, so host-local's lock was not taken: being early had to do"
+[ -n "$flock" ] || kept="$kept; flock is not installed, so host-local's lock was not taken; that no runtime had started was the only protection"
 case $freed in
 *'could not be moved'*) say '<4>' "$sentence$freed$kept" && exit "$strict" ;;
 esac

@@ -106,9 +106,7 @@ def test_what_could_not_be_read_stays() -> None:
 
 def test_without_a_configuration_only_what_can_be_nobody_elses() -> None:
     assert names(planned(directory(WHOLE, LOCK), networks=NOTHING)) == ["10.52.0.2"]
-    assert "nothing but leases of CRI sandboxes" in words(
-        planned(directory(WHOLE), networks=NOTHING).actions[0].proof[-1]
-    )
+    assert "only leases of CRI sandboxes" in words(planned(directory(WHOLE), networks=NOTHING).actions[0].proof[-1])
     for other in (EMPTY, file("10.52.0.4", b"mine"), file("note", b""), file("10.52.0.5", ID.encode())):
         plan = planned(directory(WHOLE, other), networks=NOTHING)
         assert names(plan) == []

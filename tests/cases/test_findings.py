@@ -73,7 +73,7 @@ def test_orphaned_and_corrupt_are_summed_up_by_network() -> None:
 def test_missing() -> None:
     finding = only(in_directory(), "LEASE003")
     assert (finding.severity, finding.subject) == ("critical", f"{DIRECTORY}/10.52.0.2")
-    assert finding.fix.text.startswith("janitor clean --only LEASE003: it looks again")
+    assert finding.fix.text.startswith("janitor clean --only LEASE003: it waits a minute")
     assert finding.fix.text.endswith("kubectl delete pod -n default web-1")
 
 
@@ -266,7 +266,7 @@ def test_processes_of_users_that_name_many_containers_of_leases() -> None:
     shims = tuple(replace(one, apart=False) for one in users)
     finding = only(evidence(lease(), processes=users), "SCAN003")
     assert finding.summary == (
-        "processes of users of the node, as process 0 (x), name 4 containers of leases, of which no runtime knows"
+        "processes of users of the node (for example process 0, x) name 4 containers of leases that no runtime knows"
     )
     assert not found(evidence(lease(), processes=users[:3]), "SCAN003")
     assert not found(evidence(lease(), processes=shims), "SCAN003")
@@ -303,7 +303,7 @@ def test_what_was_overlooked_is_named_and_keeps_nothing() -> None:
     one = Overlooked(7, "x", Holder("b" * 64, "uid-1"), "its open files")
     what = evidence(lease(), overlooked=(one,))
     assert only(what, "SCAN004").summary == (
-        "not all of its open files could be looked at: process 7 (x) of the pod default/web-1"
+        "could not read all of its open files: process 7 (x) of the pod default/web-1"
     )
     assert diagnose(what).judgement.unseen == ()
     stranger = evidence(overlooked=(replace(one, holder=Holder()),))
@@ -434,7 +434,7 @@ def test_an_address_that_is_in_use_without_a_lease_is_not_called_free() -> None:
     claims = (sandbox(LIVE), sandbox(DEAD, addresses=("10.52.0.200",)), sandbox("e" * 64, False, ("10.52.0.201",)))
     found = evidence(endpoints=(endpoint(*claims),))
     assert explained(found, "10.52.0.200").startswith("10.52.0.200 is in use, but")
-    assert "listed READY, says that the address is its own" in explained(found, "10.52.0.200")
+    assert "the runtime lists this address for the sandbox" in explained(found, "10.52.0.200")
     assert explained(found, "10.52.0.201").startswith("10.52.0.201 is free")
 
 
@@ -460,7 +460,7 @@ def test_what_no_waiting_frees_is_not_left_to_waiting() -> None:
     what = not_ours(live, *(lease(f"10.52.0.{last}") for last in range(3, 7)), networks=(small,))
     (line,) = headlines(make_report(what, diagnose(what)))
     assert line.text.endswith("none is proven dead; 'janitor explain 10.52.0.3' says why")
-    assert only(what, "LEASE005").fix.text.startswith("'janitor explain 10.52.0.3' says")
+    assert only(what, "LEASE005").fix.text.startswith("'janitor explain 10.52.0.3' shows")
     text = explained(what, "10.52.0.3")
     assert "data_dirs_are_ours = true" in text
     assert "freed by   nothing, while these reasons hold" in text

@@ -113,13 +113,13 @@ def test_nobody_is_seen_and_it_goes(root: Path) -> None:
 def test_a_process_that_names_its_container_by_now(root: Path) -> None:
     """A plugin, a shim: its address need not be up yet, nor ever where the pod is a virtual machine."""
     (outcome,) = done(root, frees(root), witness=lambda: Witness(frozenset({DEAD}), frozenset()))
-    assert (outcome.event, words(outcome.detail)) == ("skipped", "a process runs for it now")
+    assert (outcome.event, words(outcome.detail)) == ("skipped", "a process is now running for it")
     assert lease(root).read_bytes() == ORPHAN
 
 
 def test_its_address_is_up_by_now(root: Path) -> None:
     (outcome,) = done(root, frees(root), witness=lambda: Witness(frozenset(), frozenset({"10.0.0.1"})))
-    assert (outcome.event, words(outcome.detail)) == ("skipped", "its address is up now")
+    assert (outcome.event, words(outcome.detail)) == ("skipped", "its address is now up")
     assert lease(root).read_bytes() == ORPHAN
 
 
@@ -215,7 +215,7 @@ def test_a_lock_that_host_local_holds(root: Path, what: str) -> None:
     fcntl.flock(held, fcntl.LOCK_EX)
     (outcome,) = done(root, frees(root))
     os.close(held)
-    assert (outcome.event, f"is held by process {os.getpid()} (" in words(outcome.detail)) == ("skipped", True)
+    assert (outcome.event, f"has been held by process {os.getpid()} (" in words(outcome.detail)) == ("skipped", True)
     assert lease(root).exists()
 
 
@@ -377,7 +377,7 @@ def test_no_lease_is_written_for_a_pod_that_has_ended_while_the_lock_was_waited_
 def test_a_lease_that_is_there_by_now_is_not_written_over(root: Path) -> None:
     lease(root, "10.0.0.2").write_bytes(ORPHAN)
     (outcome,) = done(root, reserves(), witness=lambda: RUNNING)
-    assert (outcome.event, words(outcome.detail)) == ("skipped", "there is a lease of that address by now")
+    assert (outcome.event, words(outcome.detail)) == ("skipped", "the address has been leased in the meantime")
     assert lease(root, "10.0.0.2").read_bytes() == ORPHAN
 
 
@@ -431,7 +431,7 @@ def test_undo_waits_for_host_locals_lock(root: Path) -> None:
     fcntl.flock(held, fcntl.LOCK_EX)
     restored = put_back(root, journal)
     os.close(held)
-    assert (restored.ok, f"is held by process {os.getpid()} (" in words(restored.detail)) == (False, True)
+    assert (restored.ok, f"has been held by process {os.getpid()} (" in words(restored.detail)) == (False, True)
     assert not lease(root).exists()
 
 

@@ -48,11 +48,11 @@ def unit_of(name: str) -> tuple[Unit, ...]:
         ({"assignments": (SET,), "written": ((FILE, f"KUBELET_EXTRA_ARGS={SET.value}\n"),)},
          '+KUBELET_EXTRA_ARGS="--cloud-provider=external --v=2"'),
         ({"written": ((FILE, "# nothing\n"),)}, "+KUBELET_EXTRA_ARGS=--v=2"),
-        ({"environment_files": (EnvironmentFile(FILE, True, "missing", "x:1"),)}, f"make {FILE} with the line"),
+        ({"environment_files": (EnvironmentFile(FILE, True, "missing", "x:1"),)}, f"create {FILE} with the line"),
         ({"environment_files": ()}, "EnvironmentFile=-/etc/sysconfig/kubelet"),
         ({"assignments": (sets("KUBELET_EXTRA_ARGS", "--x", "/etc/a.conf:2", from_file=False),)},
          "add them to KUBELET_EXTRA_ARGS in /etc/a.conf: --v=2"),
-        ({"exec_start": "/usr/bin/kubelet $NODEADM_KUBELET_ARGS"}, "where this kubelet takes its flags from"),
+        ({"exec_start": "/usr/bin/kubelet $NODEADM_KUBELET_ARGS"}, "where this kubelet gets its flags from"),
     ],
 )  # fmt: skip
 def test_flags_in_a_file_that_nothing_reads_never_go_over_another_file(change: dict[str, Any], part: str) -> None:

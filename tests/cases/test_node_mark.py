@@ -127,7 +127,7 @@ def test_its_own_mark_is_no_operators_word() -> None:
 
 def test_a_mark_that_cannot_be_understood_keeps_all() -> None:
     (directory,) = evidence(lease()).lease_directories  # type: ignore[misc]
-    strange = replace(directory, marks=not_seen(f"{DATA_DIR}/{MARK} is not what janitor writes"))
+    strange = replace(directory, marks=not_seen(f"{DATA_DIR}/{MARK} is not a mark file of janitor"))
     judged = verdict_of(evidence(lease_directories=(replace(strange, entries=(lease(),)),)))
     assert (judged.verdict, "remove that file" in words(judged.reasons[0])) == (Verdict.FOREIGN, True)
     assert judged.address == ADDRESS

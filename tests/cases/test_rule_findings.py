@@ -95,7 +95,7 @@ def test_a_healthy_node_has_one_remark() -> None:
 def test_the_rule_is_gone() -> None:
     finding = found(node(probes=(Probe("198.51.100.7", "10.244.0.2", "eth0", 254),)))["RULE001"]
     assert finding.severity == "critical"
-    assert "leaves by eth0 (table 254), not by tun-0123456789a" in " ".join(finding.evidence)
+    assert "leaves through eth0 (table 254), not through tun-0123456789a" in " ".join(finding.evidence)
     assert "ip rule add from 10.244.0.0/24 lookup 77" in finding.fix.text
 
 
@@ -131,14 +131,14 @@ OTHER = replace(derived("10.9.0.0/16", 99), priority=100)
 @pytest.mark.parametrize(
     ("rules", "other", "why"),
     [
-        ((), {"networkd": not_seen("no permission")}, "is not known: no permission"),
+        ((), {"networkd": not_seen("no permission")}, "systemd-networkd was active: no permission"),
         ((), {"networkd": ()}, "neither started nor configured a link since kube-router"),
         (
             (),
             {"networkd": (networkd(started_ns=BOOT + 5_000 * SECOND, links=()),)},
             "neither started nor configured a link since kube-router",
         ),
-        ((OTHER,), {}, "would have deleted these as well, and they are there: 100: from 10.9.0.0/16 lookup 99"),
+        ((OTHER,), {}, "would have deleted these rules as well, but they still exist: 100: from 10.9.0.0/16 lookup 99"),
         (
             (PolicyRule(4, 32765, 2, (("from", RANGE),), "lookup", 99, b""),),
             {},

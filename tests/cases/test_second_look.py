@@ -89,7 +89,7 @@ def test_a_runtime_that_was_restarted_between_the_two_looks(process: RuntimeProc
     assert freed(planned(again)) == [ADDRESS], "each look by itself would free it"
     answer = both(found, again)
     assert answer.actions == ()
-    assert "restarted between the two looks" in words(answer.refusals[0].reasons)
+    assert "restarted between the two checks" in words(answer.refusals[0].reasons)
 
 
 def test_an_owner_that_only_the_second_look_saw() -> None:
@@ -128,7 +128,7 @@ def test_a_lease_whose_address_packet_filter_rules_name_stays() -> None:
     found = evidence(lease(), lease(SECOND_ADDRESS))
     answer = without_stale_rules(planned(found), found, frozenset({ADDRESS}))
     assert freed(answer) == [SECOND_ADDRESS]
-    assert "packet filter rules still name its address" in words(answer.refusals[0].reasons)
+    assert "packet filter rules still contain its address" in words(answer.refusals[0].reasons)
 
 
 def test_packet_filter_rules_that_could_not_be_read_keep_every_lease() -> None:

@@ -238,7 +238,7 @@ def _freed(lines: list[str], address: str) -> str:
 
 def _proof(line: str) -> str:
     """Which of the three proofs it is, by its words."""
-    words = {"(a)": "boot ledger", "(b)": "it has been watched", "(c)": "older than the running runtime"}
+    words = {"(a)": "boot ledger", "(b)": "it was watched", "(c)": "written before the runtime started"}
     return "".join(letter for letter, text in words.items() if text in line) or line
 
 

@@ -93,7 +93,7 @@ def test_05_stale_rules_are_found_though_no_iptables_can_be(node: NodeFactory, v
         return " ".join((done.stdout + done.stderr).split())
 
     said = cleans() + cleans()
-    assert "packet filter rules still name its address" in said, said
+    assert "packet filter rules still contain its address" in said, said
     assert list(machine.addresses()) == [dead.ip]
     machine.run([f"iptables-{variant}", "-t", "nat", "-F"], check=True)
     cleans()

@@ -92,7 +92,7 @@ def test_11_a_clone_that_claims_the_outers_directory_is_held_back_by_its_mark(no
         for given in ("/var/lib/cni", "/var/lib/cni/networks"):
             done = nested(machine, stage_command(stage), f"{GIVEN[given]}; {LIES}")
             assert (machine.addresses(), mark.read_bytes()) == (before, line), done
-            assert "its data directory is another node's" in done.stderr, done
+            assert "marks its data directory as another node's" in done.stderr, done
             cleaned = nested(machine, _passes(), f"{GIVEN[given]}; {LIES}; {ITS_RUNTIME}")
             assert (machine.addresses(), mark.read_bytes()) == (before, line), cleaned
             report = json.loads(cleaned.stdout[cleaned.stdout.index("{") :])

@@ -242,4 +242,4 @@ def test_08_a_pod_that_names_the_containers_of_many_leases_is_named(node: NodeFa
     said = report(machine)
     assert [verdict for address, verdict in verdicts(said).items() if address != OLD] == ["live"] * 5
     (summary,) = findings(said, "SCAN003")
-    assert summary == f"processes of the container or pod {POD} name 5 containers of leases, of which no runtime knows"
+    assert summary == f"processes of the container or pod {POD} name 5 containers of leases that no runtime knows"

@@ -188,7 +188,7 @@ def test_18_whoever_repeats_the_containers_of_leases_is_named(node: NodeFactory,
     said = report(machine)
     assert verdicts(said)[OLD] == "live"
     (finding,) = findings(said, "SCAN003")
-    assert "name 5 containers of leases, of which no runtime knows" in finding
+    assert "name 5 containers of leases that no runtime knows" in finding
 
 
 THREAD = "import ctypes, os, subprocess, threading, time; libc = ctypes.CDLL(None)\n"

@@ -115,7 +115,7 @@ def test_leases_on_a_file_system_that_is_mounted_later(image: Path, machine: Mac
     machine.run(["sh", "-c", _MOUNT, "sh", str(tree.base()), "/run/lab"], check=True)
     unshare = ["unshare", "--pid", "--fork", "--mount", "sh", "-c", _START, "sh", str(image), "/run/lab/root"]
     done = machine.run([*unshare, *WAYS[way]])
-    assert "/var/lib/cni/networks is not there yet" in done.stdout + done.stderr, done
+    assert "/var/lib/cni/networks does not exist yet" in done.stdout + done.stderr, done
     assert "boot_id" not in done.stdout
     # The mount point, or what lies below the mount: no lease in sight.
     machine.run(["mkdir", "-p", f"/run/lab/root/{LEASES}"], check=True)

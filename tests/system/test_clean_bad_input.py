@@ -310,7 +310,7 @@ def test_a_lock_that_somebody_holds_for_ever(node: NodeFactory) -> None:
         done = clean(machine)
     assert 5 <= time.monotonic() - began < 9
     assert done.returncode == 1, done
-    assert done.stdout.count(f"{DIRECTORY}/lock is held by somebody else for more than 5 s") == 3
+    assert done.stdout.count(f"{DIRECTORY}/lock has been held by somebody else for more than 5 s") == 3
     assert (there(machine), away(machine)) == (before, set())
     assert not (machine.root / "var/lib/janitor/journal").exists()  # what cannot be begun is no intention
     assert clean(machine).returncode == 0
@@ -333,7 +333,7 @@ def test_the_directory_is_removed_while_the_lock_is_waited_for(node: NodeFactory
         release()
         done = ended(process)
     assert done.returncode == 1, done
-    assert done.stdout.count(f"{DIRECTORY} was removed or replaced while its lock was waited for") == 3
+    assert done.stdout.count(f"{DIRECTORY} was removed or replaced while janitor waited for its lock") == 3
     assert away(machine) == set()
     assert not again or lease(machine, 0).read_bytes() == b"new"
 
@@ -351,10 +351,8 @@ def test_a_lease_that_is_replaced_after_it_was_judged(node: NodeFactory, content
         release()
         done = ended(process)
     assert done.returncode == 1, done
-    assert "skipped 10.52.0.100 of k8s-pod-network: it has been replaced or written to since it was judged" in (
-        done.stdout
-    )
-    assert "skipped 10.52.0.101 of k8s-pod-network: it is gone: its owner has released it" in done.stdout
+    assert "skipped 10.52.0.100 of k8s-pod-network: it was replaced or changed after it was checked" in (done.stdout)
+    assert "skipped 10.52.0.101 of k8s-pod-network: it is gone: its owner released it" in done.stdout
     assert "freed 10.52.0.102 of k8s-pod-network" in done.stdout
     assert (lease(machine, 0).stat().st_ino, lease(machine, 0).read_bytes()) == (inode, content.encode())
     assert away(machine) == {before["10.52.0.102"]}
@@ -384,7 +382,8 @@ def test_two_at_once(node: NodeFactory) -> None:
             second = machine.janitor(*words)
             assert (second.returncode, second.stdout) == (2, "")
             assert second.stderr == (
-                f"janitor: 'janitor clean' (process {pid}) is at work on this node already; wait for it to end\n"
+                f"janitor: 'janitor clean' (process {pid}) is already at work on this node; "
+                "wait until it has finished\n"
             )
         # To look is allowed.
         assert machine.janitor("clean", "--dry-run", *ENDPOINT).returncode == 1
@@ -401,7 +400,7 @@ def test_no_lock_file(node: NodeFactory) -> None:
     before = there(machine)
     done = clean(machine)
     assert done.returncode == 1, done
-    assert f"{DIRECTORY} has no lock file: host-local has not been at work there, or somebody removed it" in done.stdout
+    assert f"{DIRECTORY} has no lock file: host-local has not run there, or the file was removed" in done.stdout
     assert (there(machine), away(machine)) == (before, set())
 
 
@@ -421,7 +420,7 @@ def test_a_signal_in_the_middle(node: NodeFactory, number: signal.Signals) -> No
         done = ended(process)
     assert (done.returncode, done.stderr) == (1, ""), done
     assert done.stdout.count("\nfreed ") == 16
-    assert done.stdout.count(": it was asked to stop\n") == 84
+    assert done.stdout.count(": janitor was asked to stop\n") == 84
     assert len(away(machine)) == 16
     assert away(machine) | leaked(there(machine)) == leaked(before)
     assert states(machine) == ["done"] * 16

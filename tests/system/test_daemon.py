@@ -164,7 +164,7 @@ def test_it_ends_at_once_whatever_is_under_way(shared: Node) -> None:
         daemon.process.wait()
         assert "lease freed" not in daemon.log()
     with Daemon(shared, config=OBSERVE) as daemon:  # which one that only observes may do as well
-        told = daemon.wait_for('event="lease freed".*cut off before it could say so', len(left & set(leaked)))
+        told = daemon.wait_for('event="lease freed".*interrupted before it could log this', len(left & set(leaked)))
         assert {found[1] for found in re.finditer('"lease freed" address=([^ ]+)', told)} == left & set(leaked)
         daemon.wait_for("event=pass ")
         daemon.stop()
@@ -210,7 +210,7 @@ def test_one_a_node_and_the_next_takes_over(shared: Node) -> None:
         first_or_second = (first, second)
         wait_for(lambda: any("event=started" in one.log() for one in first_or_second), "one of them")
         at_work, waiting = sorted(first_or_second, key=lambda one: "event=started" not in one.log())
-        waiting.wait_for("event=waiting why=\"'janitor run' \\(process [0-9]+\\) is at work on this node already")
+        waiting.wait_for("event=waiting why=\"'janitor run' \\(process [0-9]+\\) is already at work on this node")
         assert "event=started" not in waiting.log()
         at_work.kill()
         waiting.wait_for("event=started")

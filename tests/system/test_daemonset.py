@@ -117,7 +117,7 @@ WITHOUT = {
     "DAC_READ_SEARCH": (capability("DAC_READ_SEARCH"), "CAP_DAC_READ_SEARCH", "pass incomplete.*Permission denied"),
     "SYS_ADMIN": (capability("SYS_ADMIN"), "CAP_SYS_ADMIN", "pass incomplete.*run/netns/lonely.*not permitted"),
     "NET_ADMIN": (capability("NET_ADMIN"), "CAP_NET_ADMIN", "rules not watched.*CAP_NET_ADMIN"),
-    "hostPID": (host("hostPID"), "hostPID", "rules not watched.*not those of the node at /host"),
+    "hostPID": (host("hostPID"), "hostPID", "rules not watched.*not .*of the node at /host"),
     "cni": (mount("cni"), "/var/lib/cni", "event=pass took_s=[0-9.]+ findings="),
     "run": (mount("run"), "/run/janitor", "event=waiting.*Read-only file system"),
     "runtime": (mount("runtime"), "/run/containerd", "pass incomplete.*containerd.sock"),

@@ -129,8 +129,8 @@ def test_in_a_container_without_the_nodes_processes(shared: RoutedNode, parts: s
     shared.sh(f"umount {parts}/var/lib/janitor")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"janitor: looking at systemd-networkd: the processes in /proc are not those of the node at {parts}: "
-        "their first one sees another /var/lib/janitor; "
-        "give the pod hostPID, or look whether that directory has been mounted anew\n"
+        f"janitor: looking at systemd-networkd: /proc is not that of the node at {parts}: "
+        "its process 1 sees a different /var/lib/janitor; "
+        "set hostPID: true for the pod, or check whether that directory was mounted again\n"
     )
     assert not drop_in(shared).exists()

@@ -181,7 +181,7 @@ def test_a_lease_directory_that_the_runtime_does_not_see(node: NodeFactory) -> N
     machine.kubelet.run()  # so that there is a directory on the runtime's side as well
     report = json.loads(machine.run(["unshare", "--mount", "sh", "-c", inner]).stdout)
     assert verdict(report) == "foreign"
-    assert "sees another directory" in report["leases"][0]["reason"]["text"]
+    assert "sees a different directory" in report["leases"][0]["reason"]["text"]
 
 
 def test_from_outside_through_the_root_of_a_process(node: NodeFactory) -> None:

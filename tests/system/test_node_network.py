@@ -108,7 +108,7 @@ def test_a_bridge_of_docker_in_the_pods_range(tmp_path: Path) -> None:
     found = scan(tmp_path, NETWORK + docker, files=K3S, only="CIDR016")
     finding = found["CIDR016"]
     assert finding["severity"] == "warning"
-    assert finding["summary"] == "pod range 10.42.0.0/16 overlaps 10.42.64.0/18 of docker0 on this node"
+    assert finding["summary"] == "pod range 10.42.0.0/16 overlaps this node's route 10.42.64.0/18 dev docker0"
     assert "route: 10.42.64.0/18 dev docker0" in finding["evidence"]
 
 
@@ -149,11 +149,11 @@ def test_a_tunnel_that_joins_the_nodes(tmp_path: Path, address: str, found: set[
 @pytest.mark.parametrize(
     ("route", "severity", "where"),
     [
-        ("", "warning", "would go by 0.0.0.0/0 dev eth0"),
+        ("", "warning", "would use 0.0.0.0/0 dev eth0"),
         ("ip route add 10.42.0.0/16 via 10.0.0.1 dev enp7s0", "info",
-         "would go by 10.42.0.0/16 via 10.0.0.1 dev enp7s0"),
+         "would use 10.42.0.0/16 via 10.0.0.1 dev enp7s0"),
         ("ip link add flannel.1 type bridge; ip link set flannel.1 up; ip route add 10.42.255.0/24 dev flannel.1",
-         "info", "would go by 10.42.255.0/24 dev flannel.1"),
+         "info", "would use 10.42.255.0/24 dev flannel.1"),
     ],
     ids=["only the default route", "a route by hand", "an overlay"],
 )  # fmt: skip

@@ -69,7 +69,7 @@ def test_plugins_that_a_pod_can_replace_are_run_only_if_the_operator_says_so(nod
     fakes(machine.disk / "plugins", "portmap")
     said = clean(machine)
     assert "portmap is not run: /opt/cni/bin, on the way to /opt/cni/bin/portmap, is in a mount that process " in said
-    assert "name its directory in program_dirs" in said
+    assert "add its directory to program_dirs" in said
     assert (list(machine.addresses()), has_rules(machine, dead)) == ([dead.ip], True)
     assert not (machine.root / "run/fakes").exists()
     (machine.disk / "plugins/portmap").unlink()
@@ -103,7 +103,7 @@ def test_without_iptables_no_chain_is_taken_for_done_and_with_that_of_k3s_it_is(
     """
     machine.run(["sh", "-ec", script], check=True)
     said = clean(machine)
-    assert "a plugin of the chain has made packet filter rules, and iptables is in none of /usr/sbin, " in said, said
+    assert "a plugin of the chain has added packet filter rules, but iptables is in none of /usr/sbin, " in said, said
     assert list(machine.addresses()) == [dead.ip]
     aux = machine.root / "var/lib/rancher/k3s/data/abc/bin/aux"
     for name in ("iptables", "ip6tables", "iptables-save", "ip6tables-save", "iptables-restore", "ip6tables-restore"):
@@ -170,9 +170,9 @@ def test_a_script_is_run_by_an_interpreter_that_is_root_s_as_well(disk: Programs
     assert lines[0] == b"word"
     assert lines[1].startswith(b"/bin/sh\0-e\0/proc/self/fd/")
     os.chown(Path(disk.base) / "bin/sh", 1000, 1000)
-    with pytest.raises(NotRun, match="/bin/sh is not root's but user 1000's"):
+    with pytest.raises(NotRun, match="/bin/sh is owned by user 1000, not by root"):
         disk.run([path])
-    for text, problem in (("#!\n", "names no interpreter"), ("#!/bin/tool\n", "is a script itself")):
+    for text, problem in (("#!\n", "does not name an interpreter"), ("#!/bin/tool\n", "is a script itself")):
         with pytest.raises(NotRun, match=problem):
             disk.run([script(disk, text)])
 
@@ -181,7 +181,7 @@ def test_whatever_a_program_does_it_ends_and_so_does_what_it_started(here: Progr
     began = time.monotonic()
     with pytest.raises(NotRun, match=r"sleep did not end within 0.3 s"):
         here.run(["/usr/bin/sleep", "1000"], timeout_s=0.3)
-    with pytest.raises(NotRun, match="yes said more than 1 MiB"):
+    with pytest.raises(NotRun, match="yes printed more than 1 MiB"):
         here.run(["/usr/bin/yes"], limit=1 << 20)
     # One that leaves somebody behind who holds its output open.
     done = here.run(["/bin/sh", "-c", f"sleep 1000 & echo $! >{tmp_path}/pid; echo done"])

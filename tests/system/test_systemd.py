@@ -54,7 +54,7 @@ def stopped(node: SystemdNode, pods: list[Pod]) -> None:
 def test_after_a_power_cut_every_address_is_free_before_containerd_starts(node: SystemdNode) -> None:
     node.boot()
     assert messages(node) == [
-        ("5", "janitor-boot: recorded 0 leases that were there before any container runtime of this boot")
+        ("5", "janitor-boot: recorded 0 leases that existed before any container runtime of this boot started")
     ]
     old = [node.kubelet.run() for _ in range(3)]
     node.sync()
@@ -104,7 +104,7 @@ def test_late_it_changes_nothing(node: SystemdNode) -> None:
     before = node.addresses()
     node.run(["systemctl", "restart", UNIT], check=True)
     priority, said = messages(node)[-1]
-    assert (priority, "ledger.json is of this boot: it has been done already" in said) == ("4", True)
+    assert (priority, "the boot stage has already run in this boot (/run/janitor/ledger.json)" in said) == ("4", True)
     assert "on a running node use 'janitor clean'" in said
 
     # Not even with the ledger gone.
@@ -112,7 +112,7 @@ def test_late_it_changes_nothing(node: SystemdNode) -> None:
     node.run(["systemctl", "restart", UNIT], check=True)
     priority, said = messages(node)[-1]
     assert priority == "4"
-    assert "is running already; on a running node use 'janitor clean'" in said
+    assert "is already running; on a running node use 'janitor clean'" in said
     assert node.addresses() == before
     node.cut("intact")
 
@@ -124,7 +124,7 @@ def test_late_it_changes_nothing(node: SystemdNode) -> None:
     node.boot()
     node.run(["systemctl", "is-system-running", "--wait"])
     ((priority, said),) = messages(node)
-    assert (priority, "is running already" in said) == ("4", True)
+    assert (priority, "is already running" in said) == ("4", True)
     assert node.addresses() == before
     assert node.show(UNIT, "Result") == "success"
     assert not (node.root / "run/janitor/ledger.json").exists()

@@ -738,7 +738,7 @@ def test_trap_18_an_address_that_no_namespace_shows(forgotten: Outcome) -> None:
     """
     forgotten.untouched(lease_of(forgotten.pods["hidden"]), lease_of("10.52.0.90"))
     reasons = forgotten.notes["reasons"][forgotten.pods["hidden"].ip]
-    assert any("(containerd-shim) runs for it" in reason for reason in reasons), reasons
+    assert any("(containerd-shim) is running for it" in reason for reason in reasons), reasons
     assert not any("address" in reason for reason in reasons), reasons
 
 
@@ -771,7 +771,7 @@ def test_trap_21_janitor_in_namespaces_of_its_own(forgotten: Outcome) -> None:
     for _ in range(2):
         inner = "mount -t proc proc /proc && exec " + " ".join(argv())
         done = machine.run(["unshare", "--pid", "--mount", "--fork", "sh", "-c", inner])
-        assert (done.returncode, "cannot be seen from here" in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, "janitor cannot see the process that answers" in done.stderr) == (2, True), done.stderr
     assert files(machine) == before
     # With them, but in a mount namespace into which the node's mounts do not get.
     for _ in range(2):
@@ -841,7 +841,7 @@ def test_trap_24_a_lock_that_excludes_nobody(node: NodeFactory) -> None:
         (machine.leases() / "lock").unlink()
         (machine.leases() / "lock").touch(0o750)
         before = files(machine)
-    assert "replaced while its lock was waited for" in caught.said
+    assert "replaced while janitor waited for its lock" in caught.said
     assert kept in before
     assert files(machine) == {path: seen for path, seen in before.items() if path != dead}
 
@@ -976,7 +976,7 @@ def test_trap_32_two_janitors(node: NodeFactory) -> None:
     dead = control(machine)
     with caught_at_the_lock(machine) as first:
         second = one_pass(machine)
-        assert (second.returncode, "is at work on this node already" in second.stderr) == (2, True), second.stderr
+        assert (second.returncode, "is already at work on this node" in second.stderr) == (2, True), second.stderr
         assert {dead, lease_of("10.52.0.61")} <= files(machine).keys()
         rewrite(machine.leases() / "10.52.0.61", "f" * 64)
         before = files(machine)

@@ -74,7 +74,7 @@ def test_whatever_somebody_else_could_have_put_there_is_refused(root: Path) -> N
         return str(caught.value)
 
     os.chown(root / "usr", 1000, 0)
-    assert refusal() == "/usr, on the way to /usr/sbin/tool, is not root's but user 1000's"
+    assert refusal() == "/usr, on the way to /usr/sbin/tool, is owned by user 1000, not by root"
     os.chown(root / "usr", 0, 0)
     (root / "usr/sbin").chmod(0o777)
     assert "written by everybody" in refusal()
@@ -89,10 +89,10 @@ def test_whatever_somebody_else_could_have_put_there_is_refused(root: Path) -> N
     tool.chmod(0o755)
     (root / "usr/sbin/link").symlink_to("tool")
     os.chown(root / "usr/sbin/link", 1000, 0, follow_symlinks=False)
-    assert "/usr/sbin/link is not root's" in refusal("/usr/sbin/link")
+    assert "/usr/sbin/link is owned by user" in refusal("/usr/sbin/link")
     os.mkfifo(root / "usr/sbin/pipe")
-    assert refusal("/usr/sbin/pipe") == "/usr/sbin/pipe is no regular file"
-    assert refusal("/usr/sbin") == "/usr/sbin is no regular file"
+    assert refusal("/usr/sbin/pipe") == "/usr/sbin/pipe is not a regular file"
+    assert refusal("/usr/sbin") == "/usr/sbin is not a regular file"
     for path in ("var/lib/kubelet/pods/0a1b2c3d-0000-4000-8000-000000000000/volumes/x", "var/lib/containerd/x"):
         (root / path).mkdir(parents=True)
         (root / path / "tool").touch()

@@ -136,11 +136,11 @@ def test_a_network_without_host_local(tmp_path: Path) -> None:
         ("\0" * 200, "it is empty"),
         ("{", "it is not JSON"),
         ("[]", "it is not a JSON object"),
-        ('{"name": "x"}', "it names no plugin"),
-        ('{"name": "x", "plugins": []}', "it names no plugin"),
-        ('{"name": "x", "plugins": ["y"]}', "it names no plugin"),
-        ('{"name": "../../etc", "type": "bridge"}', "no usable network name"),
-        ('{"type": "bridge"}', "no usable network name"),
+        ('{"name": "x"}', "it contains no plugin"),
+        ('{"name": "x", "plugins": []}', "it contains no plugin"),
+        ('{"name": "x", "plugins": ["y"]}', "it contains no plugin"),
+        ('{"name": "../../etc", "type": "bridge"}', "no valid network name"),
+        ('{"type": "bridge"}', "no valid network name"),
     ],
 )
 def test_garbage_that_the_runtime_would_load(tmp_path: Path, content: str, sentence: str) -> None:

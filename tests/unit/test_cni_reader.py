@@ -93,8 +93,8 @@ def test_what_a_plugin_runs_is_needed_too(tmp_path: Path, plugins: list[Any], mi
         (b"\xef\xbb\xbf" + json.dumps(BRIDGE).encode(), "it is not JSON (Unexpected UTF-8 BOM"),
         (json.dumps(BRIDGE).encode("utf-16"), "it is not JSON ('utf-8' codec"),
         (b"\0" * 200, "it is empty"),
-        (b'{"plugins": [{"type": "bridge"}]}', "it has no usable network name"),
-        (json.dumps(BRIDGE | {"x": "y" * (1 << 20)}).encode(), "it holds more than 1024 KiB"),
+        (b'{"plugins": [{"type": "bridge"}]}', "it has no valid network name"),
+        (json.dumps(BRIDGE | {"x": "y" * (1 << 20)}).encode(), "it is larger than 1024 KiB"),
     ],
     ids=["byte order mark", "UTF-16", "NUL", "no name", "endless"],
 )
@@ -107,7 +107,7 @@ def test_what_no_runtime_loads_is_said_by_every_view(tmp_path: Path, content: by
 def test_what_only_go_understands_is_no_fault_of_the_file(tmp_path: Path) -> None:
     write(tmp_path, f"{NET_D}/10.conf", json.dumps(BRIDGE).encode()[:-1] + b', "mtu": 1, "MTU": ' + b"9" * 5000 + b"}")
     assert files(tmp_path)["10.conf"].problem is None
-    assert "it has a key twice" in network(tmp_path)
+    assert "it contains a key twice" in network(tmp_path)
 
 
 def test_a_link_that_leads_nowhere_cannot_be_loaded(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_libcni_passes_over_a_directory_with_a_configurations_name(tmp_path: Pat
 
 def test_a_type_that_is_no_text_is_none(tmp_path: Path) -> None:
     write(tmp_path, f"{NET_D}/10.conf", BRIDGE | {"type": 5})
-    assert "it names no plugin" in network(tmp_path)
+    assert "it contains no plugin" in network(tmp_path)
     assert files(tmp_path)["10.conf"].problem == because(Code.CNI_NO_PLUGIN)
 
 

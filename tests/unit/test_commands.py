@@ -263,14 +263,14 @@ def unseen(root: Path, *words: str) -> str:
 
 
 def test_no_such_socket(tmp_path: Path) -> None:
-    assert "there is no such socket" in unseen(tmp_path, "--cri-endpoint", "unix:///run/none.sock")
+    assert "the socket does not exist" in unseen(tmp_path, "--cri-endpoint", "unix:///run/none.sock")
     assert "no container runtime was found" in unseen(tmp_path)
 
 
 def test_not_a_socket(tmp_path: Path) -> None:
     (tmp_path / "run/containerd").mkdir(parents=True)
     (tmp_path / SOCKET).touch()
-    assert "that is not a socket" in unseen(tmp_path)
+    assert "it is not a socket" in unseen(tmp_path)
 
 
 def test_not_a_unix_socket_at_all(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_a_stale_socket(tmp_path: Path) -> None:
     (tmp_path / "run/containerd").mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(tmp_path / SOCKET))
-    assert "nobody listens there" in unseen(tmp_path)
+    assert "nothing listens there" in unseen(tmp_path)
 
 
 def test_another_protocol(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_a_socket_without_cri(tmp_path: Path) -> None:
     server.add_insecure_port(f"unix:{tmp_path / SOCKET}")
     server.start()
     try:
-        assert "that is not a CRI v1 runtime" in unseen(tmp_path)
+        assert "it does not serve CRI v1" in unseen(tmp_path)
     finally:
         server.stop(None).wait()
 
@@ -333,7 +333,7 @@ def test_a_socket_without_cri(tmp_path: Path) -> None:
 def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
-    assert "longer than a Unix socket's may be" in unseen(deep, "--cri-endpoint", "/run/containerd/containerd.sock")
+    assert "is too long: a Unix socket allows" in unseen(deep, "--cri-endpoint", "/run/containerd/containerd.sock")
 
 
 def test_a_bug_is_said_to_be_one() -> None:

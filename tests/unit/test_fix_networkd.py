@@ -24,7 +24,7 @@ def told(root: Path) -> tuple[int, str]:
 def test_a_disk_at_rest(tmp_path: Path) -> None:
     code, sentence = told(tmp_path)
     assert code == 2
-    assert sentence.startswith(f"janitor: looking at systemd-networkd: no /proc is mounted at {tmp_path}/proc: ")
+    assert sentence.startswith(f"janitor: looking at systemd-networkd: no /proc is mounted at {tmp_path}/proc, so ")
     assert sentence.endswith("; run janitor on the running node\n")
 
 

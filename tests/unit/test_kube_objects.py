@@ -163,7 +163,7 @@ def test_the_api(tmp_path: Path, address: str) -> None:
 def test_an_api_that_does_not_answer(tmp_path: Path, address: str, token: str, server: str) -> None:
     found = kube_api.objects(kubeconfig(tmp_path, server or address, token))
     assert isinstance(found, Unknown)
-    assert words(found.reason).startswith(f"asking the API server with {tmp_path}/kubeconfig: ")
+    assert words(found.reason).startswith(f"querying the API server with {tmp_path}/kubeconfig: ")
 
 
 @pytest.mark.parametrize("content", ["", "[", "a: b", "clusters: 7", '{"contexts": []}'])
@@ -179,7 +179,7 @@ def test_a_kubeconfig_of_no_use_is_said(tmp_path: Path) -> None:
     """Otherwise a slip of the pen would look like 'nothing to report'."""
     done = janitor("scan", "--only", "node", "--no-metadata", "--kubeconfig", str(tmp_path / "nowhere"))
     (line,) = done.stderr.decode().splitlines()
-    assert line.startswith(f"janitor: asking the API server with {tmp_path}/nowhere: ")
+    assert line.startswith(f"janitor: querying the API server with {tmp_path}/nowhere: ")
     assert line.endswith("; continuing without it")
     assert done.returncode == 2
 

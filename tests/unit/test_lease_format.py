@@ -32,9 +32,9 @@ def test_leases(content: str, interface: str, stuck: bool) -> None:
         (b"", "it is empty"),
         (b"\0" * 70, "70 bytes, all of them NUL"),
         (b"\r\n", "white space"),
-        (ID[:40].encode() + b"\0" * 30, "breaks off in NUL"),
-        (ID.encode() + b"\r\n" + b"\0" * 4, "breaks off in NUL"),
-        (ID[:63].encode(), "breaks off after 63 of 64 digits"),
+        (ID[:40].encode() + b"\0" * 30, "cut off, and NUL"),
+        (ID.encode() + b"\r\n" + b"\0" * 4, "cut off, and NUL"),
+        (ID[:63].encode(), "cut off after 63 of 64 digits"),
     ],
 )
 def test_corrupt(content: bytes, note: str) -> None:

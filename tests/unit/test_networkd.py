@@ -53,9 +53,9 @@ def test_what_systemd_takes(tmp_path: Path, text: str, value: str, line: int) ->
     [
         (f"[Network]\n{RULES}=nope\n", f"networkd.conf:2: {RULES}=nope is neither yes nor no"),
         (f"[Network]\n{RULES}=\n", "is neither yes nor no"),
-        (f"[Network]\n{RULES} no\n", "is no assignment"),
-        (f"{RULES}=no\n", "is no assignment"),
-        ("\x00\xff\n", "is no assignment"),
+        (f"[Network]\n{RULES} no\n", "is not an assignment"),
+        (f"{RULES}=no\n", "is not an assignment"),
+        ("\x00\xff\n", "is not an assignment"),
     ],
 )
 def test_what_systemd_ignores_is_said(tmp_path: Path, text: str, problem: str) -> None:

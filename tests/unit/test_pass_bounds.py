@@ -124,7 +124,7 @@ def test_with_a_plugin_that_is_gone_nothing_is_journalled(root: Path) -> None:
     # Where it cannot be told which programs may be trusted, none is run.
     outcomes = done_by(root, actions, programs=lambda: not_seen("a pod's mounts cannot be read"))
     assert {(o.event, words(o.detail).partition(";")[0]) for o in outcomes} == {
-        ("failed", "no CNI plugin is run: a pod's mounts cannot be read")
+        ("failed", "no CNI plugin was run: a pod's mounts cannot be read")
     }
     assert written(root) == []
 
@@ -145,9 +145,7 @@ def test_a_lock_that_was_removed_stops_the_pass_before_its_next_batch(root: Path
         )  # fmt: skip
         assert next(work).event == "done"
         (root / JANITOR_LOCK.lstrip("/")).unlink()
-        assert {(o.event, words(o.detail)) for o in work} == {
-            ("skipped", f"{JANITOR_LOCK} was removed or replaced by somebody")
-        }
+        assert {(o.event, words(o.detail)) for o in work} == {("skipped", f"{JANITOR_LOCK} was removed or replaced")}
     assert len(frees(root)) == 2
 
 
@@ -171,7 +169,7 @@ def test_a_lease_directory_that_somebody_has_locked_says_who(tmp_path: Path) -> 
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(Busy) as busy, network_lock(str(tmp_path), "/leases", 0.1):
             pass
-        said = rf"/leases is held by process {os.getpid()} \(.+\) for more than 0\.1 s"
+        said = rf"/leases has been held by process {os.getpid()} \(.+\) for more than 0\.1 s"
         assert re.fullmatch(said, words(busy.value.reason))
     finally:
         os.close(held)
@@ -264,13 +262,13 @@ def test_a_journal_beyond_its_bound_is_not_used(tmp_path: Path) -> None:
     made = journal(tmp_path, entry(tmp_path, "a", 0, "skipped"))
     path = tmp_path / JOURNAL.lstrip("/")
     os.truncate(path, 64 << 20)  # where nothing more can be intended, an outcome can still be written
-    with pytest.raises(OSError, match="bound of 64 MiB") as caught:
+    with pytest.raises(OSError, match="limit of 64 MiB") as caught:
         made.intend([entry(tmp_path, "b", 0, "skipped")[0]])
     assert caught.value.errno == errno.EFBIG
     os.truncate(path, (64 << 20) - 4096)
     made.outcome([entry(tmp_path, "a", 0, "skipped")])
     os.truncate(path, (64 << 20) + 1)
-    with pytest.raises(OSError, match="bound of 64 MiB"):
+    with pytest.raises(OSError, match="limit of 64 MiB"):
         Journal(str(tmp_path)).load()
 
 
@@ -304,7 +302,9 @@ def test_actions_that_a_killed_daemon_did_not_log_are_in_the_next_log(tmp_path: 
     assert [(line.event, line.fields["address"]) for line in told] == [
         (LogEvent.LEASE_FREED, "10.0.0.1"), (LogEvent.LEASE_FREED, "10.0.0.2"),
     ]  # fmt: skip
-    assert all(line.fields["detail"] == "by a pass that was cut off before it could say so" for line in told)
+    assert all(
+        line.fields["detail"] == "by an earlier pass that was interrupted before it could log this" for line in told
+    )
     state.drop_log_cursor(booted(tmp_path, "this-boot"))
     assert [line for line in said(tmp_path, findings) if line.event.action is not None] == []
 
@@ -327,7 +327,7 @@ def test_a_journal_that_cannot_be_read_is_said_and_what_is_to_be_told_is_kept(tm
     lines: list[Line] = []
     lease_pass(Order(Options(str(tmp_path)), Policy(findings=frozenset()), 1, tidy=False), lines.append)
     assert isinstance(lines[0], LogLine)
-    assert (lines[0].event, "bound of 64 MiB" in lines[0].fields["why"]) == (LogEvent.JOURNAL_NOT_READ, True)
+    assert (lines[0].event, "limit of 64 MiB" in lines[0].fields["why"]) == (LogEvent.JOURNAL_NOT_READ, True)
     assert isinstance(lines[-1], Looked)
     assert not lines[-1].settled
 

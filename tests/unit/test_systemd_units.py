@@ -27,15 +27,15 @@ def unit(tmp_path: Path, service: str, files: dict[str, str] | None = None) -> U
 @pytest.mark.parametrize(
     ("service", "file", "sentence"),
     [
-        ("Environment=X=--a=1 --b=2\n", "", "kubelet.service:3: Environment=X=--a=1 --b=2: '--b=2' is no assignment"),
+        ("Environment=X=--a=1 --b=2\n", "", "service:3: Environment=X=--a=1 --b=2: '--b=2' is not an assignment"),
         ('Environment="KUBELET_EXTRA_ARGS=--a=1\n', "", 'a " is not closed, so systemd ignores the line'),
         ("", "export KUBELET_EXTRA_ARGS=--a=1\n", "systemd does not know 'export'"),
         ("", "KUBELET_EXTRA_ARGS=--a=1 # why\n", "what follows ' #' is part of the value, not a comment"),
-        ("", "KUBELET_TOKEN_X y=secret\n", "'KUBELET_TOKEN_X y=(not kept)' is no assignment"),
-        ('Environment="X=--a=1 --b=2"\nExecStart=/usr/bin/kubelet ${X}\nExecStop=', "", "${X} stands for one word"),
-        ("ExecStart=/usr/bin/kubelet 'open\nExecStop=", "", "a ' is not closed, so systemd refuses the unit"),
+        ("", "KUBELET_TOKEN_X y=secret\n", "'KUBELET_TOKEN_X y=(not kept)' is not an assignment"),
+        ('Environment="X=--a=1 --b=2"\nExecStart=/usr/bin/kubelet ${X}\nExecStop=', "", "${X} becomes one word"),
+        ("ExecStart=/usr/bin/kubelet 'open\nExecStop=", "", "a ' is not closed, so systemd rejects the unit"),
         ("ExecStart=/usr/bin/kubelet --token=secret 'open\nExecStop=", "", "--token=(not kept)"),
-        ("ExecStart=/bin/a ; /bin/b\nExecStop=", "", "it holds two commands"),
+        ("ExecStart=/bin/a ; /bin/b\nExecStop=", "", "it contains two commands"),
     ],
 )  # fmt: skip
 def test_complaints(tmp_path: Path, service: str, file: str, sentence: str) -> None:

@@ -94,7 +94,7 @@ def test_a_journal_of_version_1_is_read_and_goes_on(tmp_path: Path) -> None:
 def test_a_journal_of_a_later_version_is_not_used(tmp_path: Path) -> None:
     """After a rollback: what was intended there may mean something else."""
     journal = with_journal(tmp_path, lambda record: record.update(version=VERSION + 1))
-    with pytest.raises(OSError, match=f"has version {VERSION + 1}.*reads up to version {VERSION}"):
+    with pytest.raises(OSError, match=f"has version {VERSION + 1}.*reads only up to version {VERSION}"):
         journal.load()
 
 

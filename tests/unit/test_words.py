@@ -123,4 +123,4 @@ def test_what_would_be_found(line: str) -> None:
 
 def test_a_fact_that_is_missing_in_a_file_is_a_question_mark() -> None:
     assert text(because(Code.TOO_LARGE)) == "it holds ? bytes, far more than host-local writes"
-    assert hint(because(Code.UNUSED_RUNTIME)) == "if it is, say so: --cri-endpoint ?"
+    assert hint(because(Code.UNUSED_RUNTIME)) == "if the kubelet uses it, set --cri-endpoint ?"

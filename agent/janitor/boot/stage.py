@@ -74,8 +74,8 @@ def main() -> None:
         prog="janitor-boot", description="Free leases of earlier boots before any container runtime starts."
     )
     parser.add_argument("--root", default="/", metavar="DIR", help="the node's root, mounted there")
-    parser.add_argument("--ledger-only", action="store_true", help="write down what there is, and move nothing")
-    parser.add_argument("--strict", action="store_true", help="exit 1 where not all was done")
+    parser.add_argument("--ledger-only", action="store_true", help="record which leases exist, and move nothing")
+    parser.add_argument("--strict", action="store_true", help="exit 1 if anything was not done")
     parser.add_argument("--version", action="version", version=f"janitor-boot {__version__}")
     options = parser.parse_args()
     sys.exit(run(options.root, ledger_only=options.ledger_only, strict=options.strict))
@@ -221,7 +221,9 @@ def sentence(report: Report) -> str:
     moved = [o.action for o in report.outcomes if o.event == "done"]
     freed = Counter(action.network for action in moved if isinstance(action, FreeLease))
     discarded = sum(isinstance(action, DiscardEntry) for action in moved)
-    parts = [f"recorded {count(report.recorded, 'lease')} that were there before any container runtime of this boot"]
+    parts = [
+        f"recorded {count(report.recorded, 'lease')} that existed before any container runtime of this boot started"
+    ]
     if freed:
         parts.append("freed " + listing([f"{number} of {network}" for network, number in sorted(freed.items())]))
     if discarded:

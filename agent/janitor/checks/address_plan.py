@@ -47,9 +47,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
 def _left_out(plan: AddressPlan, evidence: Evidence) -> Iterator[Skipped]:
     """The rules that are skipped, by what is missing."""
     shown = objects(evidence.node_config)
-    for one, values, what in ((FindingId.CIDR010, plan.dns, "the address of the cluster DNS"),
-                              (FindingId.CIDR021, plan.services, "the range of the Services"),
-                              (FindingId.CIDR020, plan.pods, "the range of the pods")):  # fmt: skip
+    for one, values, what in ((FindingId.CIDR010, plan.dns, "the cluster DNS address"),
+                              (FindingId.CIDR021, plan.services, "the Service range"),
+                              (FindingId.CIDR020, plan.pods, "the pod range")):  # fmt: skip
         if not values:
             yield Skipped((one,), because(Code.NOT_WRITTEN_HERE, what=what))
     if not plan.pods or not plan.services:

@@ -57,13 +57,13 @@ def _foreign(plan: AddressPlan, routes: tuple[Route, ...], evidence: Evidence) -
         route, common = hit[0]
         yield Finding.of(
             FindingId.CIDR016, str(common),
-            f"{name} range {part} overlaps {route.destination} of {route.device} on this node",
+            f"{name} range {part} overlaps this node's route {route.destination} dev {route.device}",
             (
                 f"{name} range: {part.stated}",
                 *(f"route: {_told(r)}" for r, _ in hit[:8]),
-                *(f"{address} is this node's own address or next hop, and lies in it" for address in needed),
+                *(f"{address} is this node's own address or next hop, and lies in that range" for address in needed),
             ),
-            "This node has a route of its own into that range, so packets to those pods or Services go there instead. "
+            "This node has another route into that range, so packets to those pods or Services go there instead. "
             "Docker, libvirt and VPNs choose such ranges by themselves.",
             _moves([one for one, _ in hit[:8]], part.net),
             severity=Severity.CRITICAL if needed else Severity.WARNING,
@@ -106,8 +106,8 @@ def _moves(routes: list[Route], net: Net) -> Fix:
 def _move(route: Route, net: Net) -> tuple[str | Part, ...]:
     if route.device.startswith(("docker", "br-")):
         return (
-            ('give Docker another range: "bip" and "default-address-pools" in /etc/docker/daemon.json, outside '
-            f"{net}; or, where nothing needs Docker here: "), Command("apt-get remove docker.io"), "; ",
+            (f'give Docker a range outside {net} ("bip" and "default-address-pools" in /etc/docker/daemon.json); or, '
+             'if nothing here needs Docker: '), Command("apt-get remove docker.io"), "; ",
             Command.of("ip", "link", "delete", route.device),
         )  # fmt: skip
     via = ("via", route.gateway) if route.gateway else ()
@@ -129,7 +129,7 @@ def _reached(plan: AddressPlan, routes: tuple[Route, ...]) -> Iterator[Finding |
         target = _elsewhere(pods.net, plan)
         route = _lookup(target, routes) if target else None
         evident = (f"pod range: {pods.stated}", f"network: {network.stated}",
-                   f"a packet to {target} would go {'nowhere' if route is None else f'by {_told(route)}'}")  # fmt: skip
+                   f"a packet to {target} would {f'use {_told(route)}' if route else 'have no route'}")  # fmt: skip
         covered = route is not None and not route.destination.endswith("/0")
         off = plan.routes is False or covered
         yield Finding.of(
@@ -138,12 +138,12 @@ def _reached(plan: AddressPlan, routes: tuple[Route, ...]) -> Iterator[Finding |
             f"pod range {pods} is not inside the network {network}"
             + ("" if off else ", and only the default route leads to it"),
             evident,
-            "The route that a Hetzner server gets by itself covers the network only. Without one for the pods' range, "
-            "and without an overlay, packets to pods of other nodes leave by the public interface (hccm#329, "
-            "hccm#115).",
+            "The route that a Hetzner server gets automatically covers only the network. Without a route for the pod "
+            "range and without an overlay, packets to pods on other nodes leave through the public interface "
+            "(hccm#329, hccm#115).",
             Fix.of("none is needed: a route covers it")
             if covered
-            else Fix.of("an overlay; or, on each node, ", *adding_route(pods.net, host(network.net, 1))),
+            else Fix.of("use an overlay; or, on each node: ", *adding_route(pods.net, host(network.net, 1))),
             severity=Severity.INFO if off else Severity.ERROR if plan.routes else Severity.WARNING,
         )
 

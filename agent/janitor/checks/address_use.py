@@ -78,13 +78,13 @@ def _dns(node: NodeConfig, shown: Objects | None) -> Iterator[Finding | Skipped]
     if len({as_address(v.value) or v.value for v in values.values()}) > 1:
         yield Finding.of(
             FindingId.CIDR011, "cluster DNS",
-            f"cluster DNS is {' here and '.join(sorted({v.value for v in values.values()}))} there",
+            "the cluster DNS address is not the same everywhere: "
+            f"{', '.join(sorted({v.value for v in values.values()}))}",
             tuple(f"{name}: {value}" for name, value in values.items()),
-            "The kubelet writes its value into every pod's resolv.conf; if the DNS Service has another address, "
-            "nothing resolves in any pod (kube-hetzner#1691).",
+            "The kubelet writes its value into every pod's resolv.conf. If the DNS Service has another address, no "
+            "pod can resolve names (kube-hetzner#1691).",
             Fix.of(
-                "give the kubelet the Service's address: clusterDNS in its configuration, or cluster-dns of k3s and "
-                "RKE2"
+                "set clusterDNS in the kubelet's configuration (cluster-dns on k3s and RKE2) to the Service's address"
             ),
         )  # fmt: skip
 
@@ -105,11 +105,11 @@ def _kubernetes_service(node: NodeConfig, shown: Objects) -> Iterator[Finding]:
         changed = not any(service.value in map(str, (host(net, 1),)) for net in ranges)
         yield Finding.of(
             FindingId.CIDR012, "default/kubernetes",
-            f"Service 'kubernetes' has {service.value}, but the Service range begins at {host(mine, 1)}",
+            f"Service 'kubernetes' has {service.value}, but the Service range starts at {host(mine, 1)}",
             (f"Service range: {said[0].values[0]}", f"ClusterIP: {service}"),
-            "The first address of the Service range is that of the Service 'kubernetes'. It is another one where the "
-            "range was changed after the installation, which Kubernetes does not support (k3s#3489).",
-            Fix.of("put the old Service range back; a new one takes a new cluster"),
+            "The Service 'kubernetes' gets the first address of the Service range. It has another one if the range "
+            "was changed after the installation, which Kubernetes does not support (k3s#3489).",
+            Fix.of("restore the old Service range; a new one needs a new cluster"),
             severity=Severity.ERROR if changed else Severity.INFO,
         )  # fmt: skip
 
@@ -129,16 +129,16 @@ def _outside(shown: Objects, evidence: Evidence) -> Iterator[Finding | Skipped]:
             if mine and not any(within(net, r) for r in mine):
                 wrong.append(f"{node.name}: {net} is not in {', '.join(map(str, mine))}")
             elif mine and kcm and not isinstance(plan, Unknown) and net.prefixlen != plan.mask(net):
-                wrong.append(f"{node.name}: {net}, where the node mask is /{plan.mask(net)}")
+                wrong.append(f"{node.name}: {net}, but the node mask is /{plan.mask(net)}")
     if wrong:
         yield Finding.of(
-            FindingId.CIDR023, "Nodes", f"pod ranges of Nodes do not fit the cluster's: {wrong[0]}",
-            (*(f"cluster's: {value}" for value in said[0].values), *wrong[:8]),
-            "The range or the mask was changed after the nodes had joined. kube-controller-manager ends when it next "
-            "starts: 'is out the range of cluster cidr' (k3s#3967).",
+            FindingId.CIDR023, "Nodes", f"pod ranges of Nodes do not fit the cluster's pod range: {wrong[0]}",
+            (*(f"cluster's pod range: {value}" for value in said[0].values), *wrong[:8]),
+            "The range or the mask was changed after the nodes had joined. kube-controller-manager exits at its next "
+            "start: 'is out the range of cluster cidr' (k3s#3967).",
             Fix.of(
-                "put the old range back, or let those Nodes join again one by one, with a new range: drain it, delete "
-                f"its Node, restart its kubelet. Not a k3s or RKE2 server as it is: {ETCD}"
+                "restore the old range; or let those nodes join again with a new range, one at a time: drain it, "
+                f"delete its Node, restart its kubelet. Do not do this to a k3s or RKE2 server: {ETCD}"
             ),
         )  # fmt: skip
 
@@ -152,11 +152,11 @@ def _components(node: NodeConfig) -> Iterator[Finding | Skipped]:
         if not _same(one, other):
             yield Finding.of(
                 FindingId.CIDR024, f"{one.component} and {other.component}",
-                f"{one.component} takes {one.text} for the pods, {other.component} takes {other.text}",
+                f"{one.component} uses pod range {one.text}, but {other.component} uses {other.text}",
                 tuple(str(value) for said in (one, other) for value in said.values),
-                "Components that disagree about the pods' range route, masquerade or clean up by the wrong one; with "
-                "the cloud controller it means routes that are made and never removed (hccm#734, kube-hetzner#1477).",
-                Fix.of(f"give both the same value; {one.component} is the one that nodes' ranges come from")
+                "Components that disagree about the pod range route, masquerade or clean up with the wrong one. With "
+                "the cloud controller, routes are created and never removed (hccm#734, kube-hetzner#1477).",
+                Fix.of(f"give both the same value; nodes get their pod ranges from {one.component}")
                 if one.component == "kube-controller-manager"
                 else Fix.of("give both the same value"),
             )  # fmt: skip
@@ -191,11 +191,11 @@ def _leases(evidence: Evidence) -> Iterator[Finding | Skipped]:
                 FindingId.CIDR025, str(net),
                 f"{name} gives out {net}, but this node's pod range is {', '.join(map(str, mine))}",
                 (f"{name}: {value}", *(f"pod range: {s}" for s in own_pod_cidrs(evidence))),
-                "Pods get addresses of a range that belongs to another node, or to none: nobody routes them here. The "
-                "node's range has changed, and the file has stayed.",
+                "Pods get addresses from a range that belongs to another node or to none, and nothing routes them to "
+                "this node. The node's range has changed, but the file has not.",
                 Fix.of(
-                    "restart the CNI's pod on this node, so that it writes the file again; then the pods that have old "
-                    "addresses"
+                    "restart the CNI's pod on this node, so that it writes the file again; then restart the pods that "
+                    "have old addresses"
                 ),
             )  # fmt: skip
 
@@ -226,7 +226,7 @@ def _twice(nodes: tuple[KubeNode, ...]) -> Iterator[Finding]:
         yield Finding.of(
             FindingId.CIDR027, f"{one} and {other}", f"{one} and {other} have overlapping pod ranges{more}",
             (f"{one}: {first}", f"{other}: {second}", *(f"{a}: {x}; {b}: {y}" for a, x, b, y in pairs[1:8])),
-            "Two pods of the cluster can have the same address; what is meant for one reaches the other.",
+            "Two pods of the cluster can have the same address, and packets for one then reach the other.",
             _let_go(nodes, one, other),
         )  # fmt: skip
 
@@ -239,6 +239,6 @@ def _let_go(nodes: tuple[KubeNode, ...], one: str, other: str) -> Fix:
         younger = f" ({one if made[one] > made[other] else other} is the younger)"
     return Fix.of(
         f"one of {one} and {other} has to join again with a new range; choose which{younger}: drain it, delete its "
-        "Node, and restart its kubelet, or the service of k3s or RKE2 that it is part of. Not a k3s or RKE2 server as "
-        f"it is: {ETCD}"
+        "Node, and restart its kubelet, or the service of k3s or RKE2 that it is part of. Do not do this to a k3s or "
+        f"RKE2 server: {ETCD}"
     )

@@ -54,12 +54,12 @@ def _clocks(own: KubeNode, limits: _Limits, evidence: Evidence) -> Iterator[Find
     assumed = f"settings: {limits.source}"
     creation = (
         f"C1, the creation of the server ({duration(limits.creation_s)}, HCLOUD_SERVER_CREATION_TIMEOUT), is over: it "
-        "ran before this node did, and nothing on the node has to do with it"
+        "ended before this node was up, and does not depend on the node"
     )
     if not own.provider_id:
         yield _countdown(
             own, "C2, registration", begun, limits.provision_s, now, "it has no providerID",
-            (f"C2 began at {_clock(begun)}, with {with_what}, or a little later",
+            (f"C2 started at {_clock(begun)}, with {with_what}, or slightly later",
              f"--max-node-provision-time: {duration(limits.provision_s)}", creation, assumed),
             Fix.of("see NODE001: the kubelet must register with ", Snippet("--cloud-provider=external")),
         )  # fmt: skip
@@ -75,11 +75,13 @@ def _readiness(own: KubeNode, changed_ns: int, limits: _Limits, now: int, more: 
     begun = own.created_ns if fresh else changed_ns
     limit_s = (max(changed_ns, started_ns) - begun) / _SECOND + limits.unready_s
     since = f"its condition Ready has not been True since {_clock(changed_ns)} (lastTransitionTime)"
-    grace = (f"C3 began at {_clock(begun)}, with the Node object: {duration(_STARTUP_S)} to become Ready (a constant)",)
+    grace = (
+        f"C3 started at {_clock(begun)}, with the Node object: {duration(_STARTUP_S)} to become Ready (a constant)",
+    )
     return _countdown(
         own, "C3, readiness", begun, limit_s, now, "it is not Ready",
         (since, *(grace if fresh else ()), f"--scale-down-unready-time: {duration(limits.unready_s)}",
-         "the autoscaler's own count begins when it first finds the node unneeded, so it may be later", *more),
+         "the autoscaler starts counting when it first finds the node unneeded, so it may be later", *more),
         Fix.of(Command.of("kubectl", "describe", "node", own.name)),
     )  # fmt: skip
 
@@ -91,14 +93,14 @@ def _countdown(
     share = gone_s / limit_s
     severity = Severity.ERROR if share >= 0.8 else Severity.WARNING if share >= 0.5 else Severity.INFO
     end = begun_ns + int(limit_s * _SECOND)
-    when = f"at {_clock(end)}" if end > now_ns else f"any moment (the time was up at {_clock(end)})"
+    when = f"at {_clock(end)}" if end > now_ns else f"any moment (the time limit passed at {_clock(end)})"
     return Finding.of(
         FindingId.CA001, f"{own.name} {clock}",
         f"the cluster-autoscaler will remove this server {when}, because {why}",
-        (f"{duration(gone_s)} of {duration(limit_s)} have gone", *evidence),
-        "Three clocks run one after the other: the creation of the server (C1, 5 minutes), the Node with a matching "
-        "providerID (C2, 15 minutes), the Node being Ready (C3). Deletions after 5 minutes are C1 and have nothing to "
-        "do with the kubelet; wrong kubelet flags show after 15 (kubernetes/autoscaler#8013, #5757, #6364).",
+        (f"{duration(gone_s)} of {duration(limit_s)} have passed", *evidence),
+        "Three timers run one after the other: the creation of the server (C1, 5 minutes), the Node with a matching "
+        "providerID (C2, 15 minutes), the Node being Ready (C3). Deletions after 5 minutes come from C1 and are not "
+        "caused by the kubelet; wrong kubelet flags show after 15 minutes (kubernetes/autoscaler#8013, #5757, #6364).",
         fix,
         severity=severity,
     )  # fmt: skip

@@ -24,8 +24,8 @@ from janitor.core.node.node_view import (
 )
 
 _LEAK = (
-    "The cloud controller makes a route for every node, whatever the range, but removes only those inside its "
-    "--cluster-cidr: with a wrong one, routes of removed nodes stay until the network's hundred are used up (hccm#734, "
+    "The cloud controller creates a route for every node, but removes only routes inside its --cluster-cidr. With a "
+    "wrong value, routes of removed nodes stay until the network's limit of 100 routes is reached (hccm#734, "
     "kube-hetzner#1477, kubernetes/autoscaler#7227)."
 )
 
@@ -52,11 +52,11 @@ def _complaints(shown: Objects) -> Iterator[Finding | Skipped]:
         yield Skipped((FindingId.HCCM003,), shown.events.reason)
     for _, message in known(shown.events)[:1]:
         yield Finding.of(
-            FindingId.HCCM003, HCCM, "the cloud controller says that its cluster CIDR is wrong",
+            FindingId.HCCM003, HCCM, "the cloud controller reports that its --cluster-cidr is wrong",
             tuple(dict.fromkeys(text for _, text in known(shown.events)))[:8], _LEAK,
             Fix.of(
                 "give the cloud controller the same --cluster-cidr as kube-controller-manager; it then removes all "
-                f"routes that it has left behind. ({message})"
+                f"routes that it left behind. ({message})"
             ),
         )  # fmt: skip
     refused = [n.name for n in known(shown.nodes) for c in n.conditions
@@ -65,8 +65,8 @@ def _complaints(shown: Objects) -> Iterator[Finding | Skipped]:
         yield Finding.of(
             FindingId.HCCM005, HCCM, f"{count(len(refused), 'node')} without a route: {listing(refused)}",
             tuple(f"Node {name}: NetworkUnavailable=True, NoRouteCreated" for name in refused[:8]),
-            "The cloud controller could not make the route to these nodes' pods: the network has its hundred routes, "
-            "the node's address lies in its pod range (CIDR004), or the range overlaps a subnet (hccm#576).",
+            "The cloud controller could not create the routes to these nodes' pods: the network already has 100 "
+            "routes, the node's address lies in its pod range (CIDR004), or the range overlaps a subnet (hccm#576).",
             Fix.of(Command("kubectl get events -A --field-selector reason=FailedToCreateRoute")),
         )  # fmt: skip
 
@@ -76,15 +76,16 @@ def _twice(controller: Component) -> Iterator[Finding]:
     if len(set(values)) > 1:
         yield Finding.of(
             FindingId.HCCM001, HCCM,
-            f"the cloud controller has --cluster-cidr {count(len(values), 'time')}, and {values[-1]} counts",
+            f"the cloud controller has --cluster-cidr {count(len(values), 'time')}; the last value, {values[-1]}, is "
+            "used",
             (*(f"--cluster-cidr={value}" for value in values), f"from {controller.source}"), _LEAK
-            + " It is there twice where a manifest sets `command` and the one it overrides sets `args`: Kubernetes "
-            "puts both together.",
+            + " It is there twice if one manifest sets `command` and the manifest that it overrides sets `args`: "
+              "Kubernetes uses both.",
             Fix.of(
-                "leave one --cluster-cidr in the manifest, in args: the one that kube-controller-manager has, and the "
-                "nodes' podCIDRs lie in; then: ",
+                "keep one --cluster-cidr in the manifest, in args: kube-controller-manager's value, which contains "
+                "the nodes' podCIDRs; then: ",
                 Command.of("kubectl", "-n", "kube-system", "rollout", "restart", "deployment", HCCM),
-                ". It removes the routes by itself; deleting them by hand is a stop-gap",
+                ". It then removes the stale routes itself; deleting them by hand is only a temporary fix",
             ),
         )  # fmt: skip
 
@@ -99,15 +100,16 @@ def _differs(controller: Component, node: NodeConfig) -> Iterator[Finding]:
         nets = [net for v in said.values if (net := parse(v.value)) is not None and net.version == 4]
         ours = [net for net in mine if net.version == 4]
         if said.component != HCCM and nets and ours and nets != ours:
-            wrong.append(f"{said.component}: {', '.join(map(str, said.values))}")
+            wrong.append(f"{said.component} has {', '.join(map(str, said.values))}")
     shown = objects(node)
     for one in known(shown.nodes) if shown else ():
         for net in [net for c in one.pod_cidrs if (net := parse(c)) is not None and net.version == 4]:
             if not any(within(net, part) for part in mine):
-                wrong.append(f"Node {one.name}: {net}")
+                wrong.append(f"Node {one.name} has {net}")
     if wrong:
         yield Finding.of(
-            FindingId.HCCM002, HCCM, f"the cloud controller takes {value} for the pods; {wrong[0]}",
+            FindingId.HCCM002, HCCM, f"the cloud controller has --cluster-cidr={value}, but {wrong[0]}",
             (f"--cluster-cidr={value}, from {controller.source}", *wrong[:8]), _LEAK,
-            Fix.of("give it the range that the nodes' pod ranges come from; it then removes what it has left behind"),
+            Fix.of("set it to the range that contains the nodes' pod ranges; the cloud controller then removes the "
+                   "routes that it left behind"),
         )  # fmt: skip

@@ -41,12 +41,12 @@ def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator
         good = [f for f in files if f.usable and not f.problem]
         if not works:
             yield Finding.of(
-                FindingId.CNI001, directory, f"there is no CNI configuration that could be used in {directory}",
-                tuple(f"{f.path}: {_problem(f) or 'its name ends in none of .conf, .conflist, .json'}" for f in files)
+                FindingId.CNI001, directory, f"there is no usable CNI configuration in {directory}",
+                tuple(f"{f.path}: {_problem(f) or 'its name does not end in .conf, .conflist or .json'}" for f in files)
                 or (f"{directory} is empty",),
-                "No pod with a network of its own can start: containerd says 'cni plugin not initialized', CRI-O 'no "
+                "No pod with its own network can start: containerd reports 'cni plugin not initialized', CRI-O 'no "
                 "CNI configuration file', and the Node is NotReady with NetworkPluginNotReady.",
-                Fix.of("is the CNI's DaemonSet running on this node? ",
+                Fix.of("check whether the CNI's DaemonSet runs on this node: ",
                        Command.of("kubectl", "get", "pods", "-A", "-o", "wide", "--field-selector",
                                   f"spec.nodeName={node.hostname or 'NODE'}"),
                        "; if its pods are Pending, see CNI004"),
@@ -55,19 +55,19 @@ def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator
         for file in files:
             passed_over = bool(file.problem) and (not good or file.path < good[0].path)
             if file.usable and (passed_over or (file in loaded and file.missing)):
-                what = _problem(file) or f"it needs {', '.join(file.missing)}, which no plugin directory has"
+                what = _problem(file) or f"it needs {', '.join(file.missing)}, which is in no plugin directory"
                 yield Finding.of(
                     FindingId.CNI002, file.path,
                     f"{file.path} cannot work: {what}",
                     (f"plugins: {', '.join(file.plugins) or '(none could be read)'}",),
-                    "The runtime passes over a file that it cannot read, and fails each pod for a plugin that is not "
-                    "there.",
-                    Fix.of(f"mend or remove {file.path}")
+                    "The runtime skips a file that it cannot read. If a plugin is missing, no pod of this network can "
+                    "start.",
+                    Fix.of(f"correct or remove {file.path}")
                     if file.problem
                     else Fix.of(
-                        "put the plugin back: delete the CNI's pod on this node, and the new one installs its own; "
-                        "bridge, host-local, loopback, portmap and others, not flannel, are in the package "
-                        "kubernetes-cni"
+                        "restore the plugin: delete the CNI's pod on this node, and its replacement installs its own "
+                        "plugins; the package kubernetes-cni contains bridge, host-local, loopback, portmap and "
+                        "others, but not flannel"
                     ),
                     severity=Severity.WARNING if good and file.problem else Severity.ERROR,
                 )  # fmt: skip
@@ -77,9 +77,9 @@ def _directories(all_files: tuple[CniFile, ...], evidence: Evidence) -> Iterator
                 FindingId.CNI003, directory,
                 f"{directory} has {len(good)} configurations; the runtime uses {good[0].path.rpartition('/')[2]}",
                 tuple(f"{f.path}: network {f.network or '(no name)'}, {', '.join(f.plugins)}" for f in good),
-                "The first by name counts. What an earlier CNI left behind comes first by accident, and pods then get "
-                "the old network.",
-                Fix.of("remove those of a CNI that is no longer installed"),
+                "The runtime uses the first file by name. If a file that an earlier CNI left behind comes first, pods "
+                "get the old network.",
+                Fix.of("remove the files of a CNI that is no longer installed"),
             )  # fmt: skip
 
 

@@ -45,11 +45,11 @@ def _waiting(workloads: tuple[Workload, ...], *, routes: bool) -> Iterator[Findi
                 f"{one.kind} {one.namespace}/{one.name} cannot start on a new node: {' and '.join(lacking)}",
                 (f"hostNetwork: {str(one.host_network).lower()}",
                  f"tolerates: {', '.join(one.tolerates) or '(nothing)'}"),
-                "A new node has these taints until its network and its cloud provider are set up, which is what this "
-                "pod is for: both wait for each other (cloudnativelabs/kube-router#897).",
+                "A new node has these taints until its network and its cloud provider are set up. This pod sets them "
+                "up, so both wait for each other (cloudnativelabs/kube-router#897).",
                 Fix.of(Command.of("kubectl", "-n", one.namespace, "edit", one.kind.lower(), one.name),
-                       ": hostNetwork: true, and tolerations with operator: Exists for "
-                       f"{_UNINITIALIZED} and {_NOT_READY}"),
+                       f": set hostNetwork: true, and add tolerations with operator: Exists for {_UNINITIALIZED} and "
+                       f"{_NOT_READY}"),
             )  # fmt: skip
 
 

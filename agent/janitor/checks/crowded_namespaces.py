@@ -72,19 +72,22 @@ def _by_their_word(evidence: Evidence) -> Iterator[Finding]:
         who = (
             f"the pod {pod}" if pod
             else f"the container or pod {whose}" if whose
-            else f"users of the node, as process {one.pid} ({one.name}),"
+            else f"users of the node (for example process {one.pid}, {one.name})"
         )  # fmt: skip
         yield Finding.of(
             id=FindingId.SCAN003,
             subject=f"{who} (its processes)",
-            summary=f"processes of {who} name {len(ids)} containers of leases, of which no runtime knows",
+            summary=f"processes of {who} name {len(ids)} containers of leases that no runtime knows",
             evidence=(f"in their command lines: {listing(sorted(ids))}",),
             explanation=(
-                "Whoever names a container keeps its leases, because a monitor of a pod that its runtime has forgotten "
-                "looks the same; but that names one. So many keep janitor from freeing them, and the range runs full."
+                "janitor keeps the leases of a container that a process names, because the monitor of a pod that its "
+                "runtime has forgotten looks the same. But such a monitor names only one container. This many keep "
+                "janitor from freeing leases, and the range runs full."
             ),
             fix=Fix.of(
-                Command.of("kubectl", "delete", "pod", "-n", space, name) if pod else "look what they do, and end them"
+                Command.of("kubectl", "delete", "pod", "-n", space, name)
+                if pod
+                else "check what these processes do, and stop them"
             ),
         )
 
@@ -115,15 +118,15 @@ def _finding(namespaces: list[NetworkNamespace], extra: list[str], pods: list[st
         space, _, name = pods[0].partition("/")
         fix = Fix.of(
             Command.of("kubectl", "delete", "pod", "-n", space, name),
-            "; or, so that its network namespace keeps no lease any more, in /etc/janitor/janitor.toml: ",
+            "; or, so that its network namespace no longer keeps leases, set in /etc/janitor/janitor.toml: ",
             Snippet(f'[scope] ignore_namespaces = ["{pods[0]}"]'),
         )
     else:
         # A mount's path is chosen by the pod, so it must not become part of a command.
         fix = Fix.of(
-            "look who is in it and end that: ",
+            "find the processes in it and stop them: ",
             Command.of("lsns", "--type", "net"),
-            f" lists it by its number, {listing([str(one.inode) for one in namespaces])}",
+            f" lists it as {listing([str(one.inode) for one in namespaces])}",
         )
     routes = [text for text in extra if text not in up]
     own = [text for text in extra if text in up]
@@ -135,12 +138,12 @@ def _finding(namespaces: list[NetworkNamespace], extra: list[str], pods: list[st
         summary=f"{whose} has {number} addresses of the pods' ranges{or_routes} that no runtime gave it",
         evidence=(
             *((f"up in {where}: {listing(own)}",) if own else ()),
-            *((f"host routes in {where}, to what is up nowhere: {listing(routes)}",) if routes else ()),
+            *((f"host routes in {where} to addresses that are up nowhere: {listing(routes)}",) if routes else ()),
         ),
         explanation=(
-            "An address that is up keeps its lease, whoever has it, and so does a host route to it. A pod that puts "
-            "others' addresses on its own interface, by mistake or on purpose, so keeps janitor from freeing them, and "
-            "the range runs full."
+            "janitor keeps the lease of every address that is up or has a host route, whoever has it. A pod that puts "
+            "other pods' addresses on its own interface, by mistake or on purpose, keeps janitor from freeing them, "
+            "and the range runs full."
         ),
         fix=fix,
     )

@@ -32,11 +32,11 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
     elif up_s >= _PATIENCE_S and own.name not in dict(shown.csi_nodes):
         yield Finding.of(
             FindingId.CSI001, own.name,
-            f"the kubelet of {own.name} has been up for {duration(up_s)} and has made no CSINode",
+            f"the kubelet of {own.name} has been running for {duration(up_s)} and has not created a CSINode",
             (f"{shown.source} has no CSINode {own.name}",),
-            "The kubelet makes it as soon as it can talk to the API server ('CSINode is not yet initialized'); volumes "
-            "of CSI drivers cannot be attached to this node until then.",
-            Fix.of("can this node reach the API server? ",
+            "The kubelet creates it as soon as it can reach the API server ('CSINode is not yet initialized'). Until "
+            "then, volumes of CSI drivers cannot be attached to this node.",
+            Fix.of("check whether this node can reach the API server: ",
                    Command("journalctl -u kubelet | grep -i -e csinode -e 'connection refused'")),
         )  # fmt: skip
 

@@ -31,10 +31,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             "cache is damaged",
             evidence=(f"pods: {listing(pods)}", *_shown(stuck)),
             explanation=(
-                "StopPodSandbox reads the cached result before CNI DEL and fails for ever where it cannot "
-                "('failed to get network … cached result: decoding version from network config'): the pod hangs in "
-                "Terminating and its address is not released. The files were written without a sync shortly before "
-                "a power cut (containernetworking/cni#1055)."
+                "StopPodSandbox reads the cached result before CNI DEL, and fails forever if it cannot ('failed to "
+                "get network … cached result: decoding version from network config'): the pod hangs in Terminating "
+                "and its address is not released. The files were written without a sync shortly before a power cut "
+                "(containernetworking/cni#1055)."
             ),
             fix=Fix.of(
                 Command("janitor clean --only leases"), "; or by hand, while the pod is not running: ",
@@ -48,8 +48,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             summary=f"{count(len(harmless), 'damaged file')} in libcni's cache, harmless",
             evidence=_shown(harmless),
             explanation=(
-                "No listed sandbox needs them, or the network's cniVersion (below 0.4.0) or the runtime (containerd "
-                "2.x) passes over them."
+                "No listed sandbox needs them, or they are not read: the network's cniVersion is below 0.4.0, or the "
+                "runtime is containerd 2.x."
             ),
             fix=Fix.of("none is needed"),
             severity=Severity.INFO,

@@ -22,14 +22,14 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
     yield Finding.of(
         id=FindingId.SCAN005,
         subject="scan",
-        summary=f"{count(len(named), 'process', 'processes')} not believed to be this node's kubelet or runtime",
+        summary=f"{count(len(named), 'process', 'processes')} not accepted as this node's kubelet or runtime",
         evidence=(*named[:_SHOWN], *((f"and {more} more",) if more > 0 else ())),
         explanation=(
-            "Any pod may call its processes what it likes. What these say of themselves, their arguments and their "
-            "sockets count for nothing. A node in a container, or a kubelet that runs in one, looks the same."
+            "A pod can give its processes any name, so janitor ignores the arguments and sockets of these processes. "
+            "A kubelet in a container of its own, and a node in a container, look the same."
         ),
         fix=Fix.of(
-            "if one is what this node's kubelet uses, name its socket: ",
+            "if this node's kubelet uses one of them, set its socket: ",
             Snippet("--cri-endpoint unix:///…"),
             ", or cri_endpoints in /etc/janitor/janitor.toml; otherwise none is needed",
         ),

@@ -28,7 +28,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         if len(same) > 1:
             yield _finding(
                 f"{address} is leased in {len(same)} networks", address, same,
-                "Two networks hand out the same addresses: their ranges overlap.",
+                "Two networks assign the same addresses: their ranges overlap.",
                 Fix.of("give the networks ranges that do not overlap"),
             )  # fmt: skip
     for (container_id, interface, directory, _), same in by_attachment.items():
@@ -36,8 +36,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             yield _finding(
                 f"container {container_id[:13]} holds {len(same)} addresses of one range ({interface})",
                 f"{directory}: {container_id}", same,
-                "host-local gives an attachment one address of each range set, and CNI DEL frees all that name it.",
-                Fix.of("nothing is lost: they are all released with the pod. If it stays, delete the pod."),
+                "host-local gives an attachment one address of each range set, and CNI DEL frees all leases that name "
+                "it.",
+                Fix.of("none is needed: all of them are released with the pod. To release them now, delete the pod"),
             )  # fmt: skip
     for lease in leases:
         sandbox = judgement.sightings.claimed.get(lease.address)
@@ -45,8 +46,8 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             yield _finding(
                 f"{lease.address} is in use by {sandbox.pod} but leased to another container",
                 f"{lease.directory}/{lease.address}", [lease],
-                "When the container that the lease names is released, the address is free to be given to a second "
-                "pod while the first still uses it.",
+                "When the container that the lease names is released, host-local can give the address to a second pod "
+                "while the first still uses it.",
                 Fix.of(
                     "restart the pod: ",
                     Command.of("kubectl", "delete", "pod", "-n", sandbox.pod.namespace, sandbox.pod.name),

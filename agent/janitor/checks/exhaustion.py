@@ -56,15 +56,15 @@ def _fix(network: NetworkUsage, part: RangeUsage, pending: list[JudgedLease]) ->
         return Fix.of(clean)
     if pending and all(lease.wait_s is None for lease in pending):
         explain = Command.of("janitor", "explain", pending[0].address)
-        return Fix.of("'", explain, "' says what keeps those that are pending: no waiting frees them")
+        return Fix.of("'", explain, "' shows why the pending leases are kept: waiting does not free them")
     if pending:
-        return Fix.of(clean, ": it watches those that are pending until they are proven dead")
+        return Fix.of(clean, ": it watches the pending leases until they are proven dead")
     if network.verdicts.get(Verdict.HELD):
         return Fix.of(
-            "the kubelet has dead sandboxes to remove, see LEASE006: ",
+            "the kubelet still has to remove dead sandboxes, see LEASE006: ",
             Command("journalctl -u kubelet | grep -i sandbox"),
         )
     return Fix.of(
-        "all of it is in use: run fewer pods here, or give the node a larger pod range "
-        "(--node-cidr-mask-size of kube-controller-manager, for nodes that join later)"
+        "all addresses are in use: run fewer pods here, or give the node a larger pod range (--node-cidr-mask-size of "
+        "kube-controller-manager, for nodes that join later)"
     )

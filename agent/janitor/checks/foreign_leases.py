@@ -18,12 +18,12 @@ from janitor.report.words import text
 
 _MARKS = frozenset({Code.MARK_UNREADABLE, Code.MARK_OF_ANOTHER_NODE, Code.MARK_OF_ANOTHER_CONTAINER})
 _OTHERS = (
-    "nerdctl, buildkit, podman and people keep leases in the same place. Whether those are still needed only their "
-    "owners know."
+    "nerdctl, buildkit, podman and administrators keep leases in the same place. Only their owners know whether they "
+    "are still needed."
 )
 _MARKED = (
-    "janitor's mark says which node uses a directory. Where it names another one, or cannot be read, nothing is freed, "
-    "and the range counts for nothing here."
+    "janitor's mark file names the node that uses a directory. If it names another node or cannot be read, nothing is "
+    "freed there, and the range is not counted on this node."
 )
 
 
@@ -49,10 +49,11 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                     ),
                     explanation=(
                         "The node's pod range was changed, or the network's data directory is shared. Pods of the old "
-                        "range may still be running; their leases take nothing away from the new one."
+                        "range may still be running; their leases take no addresses from the new range."
                     ),
                     fix=Fix.of(
-                        "none is needed: those of pods go with their pods, and the others take nothing from the ranges"
+                        "none is needed: leases of pods are released with their pods, and the others take no "
+                        "addresses from the ranges"
                     ),
                 )
         by_reason: dict[Reason, list[str]] = {}
@@ -71,6 +72,6 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 fix=(
                     Fix.of("only if no other node uses the directory: ", Command.of("rm", f"{data_dir}/{MARK}"))
                     if marked
-                    else Fix.of("ask the owner; nothing here is ever freed by janitor")
+                    else Fix.of("ask the owner; janitor never frees these files")
                 ),
             )

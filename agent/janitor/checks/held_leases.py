@@ -30,9 +30,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             summary=f"{count(len(leases), 'lease')} of {leases[0][0].network} held by sandboxes that are not running",
             evidence=(listing([f"{x.address} ({x.pod}, {since})" for x, since in leases]),),
             explanation=(
-                "These sandboxes are dead but still listed by the runtime, so they are the kubelet's to remove, and "
-                "removing them frees the addresses. If it does not, it is down, it cannot reach the API server, or "
-                "StopPodSandbox fails (see LEASE009)."
+                "These sandboxes are dead, but the runtime still lists them. The kubelet has to remove them, which "
+                "frees the addresses. If it does not, it is down, cannot reach the API server, or StopPodSandbox "
+                "fails (see LEASE009)."
             ),
             fix=Fix.of(
                 Command("journalctl -u kubelet | grep -i sandbox"),

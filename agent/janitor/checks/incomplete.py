@@ -18,7 +18,7 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             subject="scan",
             summary=text(part.reason),
             evidence=(),
-            explanation="Whatever cannot be seen may be the owner of a lease, so every lease without an owner is kept.",
+            explanation="What janitor cannot see may own a lease, so it keeps every lease without an owner.",
             fix=Fix.of(
                 hint(part.reason)
                 or "run janitor as root on the node itself; in a container with hostPID and CAP_SYS_PTRACE"

@@ -54,10 +54,10 @@ def _missing(node: NodeConfig, kubelet: Component) -> Iterator[Finding | Skipped
         yield Finding.of(
             FindingId.KUB001, f"kubelet ({kubelet.source})",
             f"the kubelet runs without {listing(list(lost), 3)}",
-            (*(f"{source} wants {word}" for word, source in lost.items()), f"it runs as: {' '.join(kubelet.argv)}"),
-            "What the unit's files want has not reached the process: a file that counts more says otherwise (KUB002), "
-            "ExecStart does not name the variable (KUB003), or it was not restarted (KUB005).",
-            Fix.of("see KUB002 to KUB007 for which it is; then: ",
+            (*(f"{source} sets {word}" for word, source in lost.items()), f"it runs as: {' '.join(kubelet.argv)}"),
+            "The unit's files set flags that the process does not have: another file overrides them (KUB002), "
+            "ExecStart does not use the variable (KUB003), or the kubelet was not restarted (KUB005).",
+            Fix.of("see KUB002 to KUB007 for the cause; then: ",
                    Command("systemctl daemon-reload && systemctl restart kubelet")),
         )  # fmt: skip
 
@@ -68,7 +68,7 @@ def _provider(kubelet: Component) -> Iterator[Finding]:
         yield Finding.of(
             FindingId.KUB008, f"kubelet ({kubelet.source})", f"the kubelet has --cloud-provider={value}",
             (f"it runs as: {' '.join(kubelet.argv)}",),
-            "Providers inside Kubernetes were removed in 1.31; only 'external' and nothing are left.",
+            "Kubernetes 1.31 removed the in-tree cloud providers. Only 'external' or no value is left.",
             Fix.of(Snippet("--cloud-provider=external"), ", and the provider's own cloud controller manager"),
         )  # fmt: skip
 
@@ -78,9 +78,9 @@ def _twice(kubelet: Component) -> Iterator[Finding]:
         values = flags(kubelet.argv, name)
         if name not in _LISTS and len(set(values)) > 1:
             yield Finding.of(
-                FindingId.KUB009, name, f"the kubelet has {name} more than once; {values[-1]} counts",
+                FindingId.KUB009, name, f"the kubelet has {name} more than once; the last value, {values[-1]}, is used",
                 tuple(f"{name}={value}" for value in values),
-                "The last one counts, and the others do nothing.", Fix.of(f"remove all but one {name}"),
+                "Only the last value is used.", Fix.of(f"remove all but one {name}"),
             )  # fmt: skip
 
 
@@ -94,8 +94,8 @@ def _bootstrap(node: NodeConfig, kubelet: Component) -> Iterator[Finding]:
             FindingId.KUB010, f"kubelet ({kubelet.source})",
             f"this node has not finished joining: {kubeconfig} does not exist",
             (f"it runs as: {' '.join(kubelet.argv)}",),
-            "The kubelet only has the file for its first contact with the API server; the join was not completed "
+            "The kubelet only has the file for its first contact with the API server: the join was not completed "
             "(cluster-api-provider-hetzner#1492).",
             Fix.of("on a control plane: ", Command("kubeadm token create --print-join-command"), "; here: ",
-                   Command("kubeadm reset"), ", and that command"),
+                   Command("kubeadm reset"), ", then the printed command"),
         )  # fmt: skip

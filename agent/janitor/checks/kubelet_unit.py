@@ -48,13 +48,13 @@ def _blanked(unit: Unit, evidence: Evidence) -> Iterator[Finding]:
         lost = list(one.lost)
         yield Finding.of(
             FindingId.KUB002, one.variable,
-            f"{one.variable} is set in {_file(one.inline)}, but {one.file.source} sets it to {now}, and that counts: "
-            f"the kubelet does not get {' '.join(lost)}",
+            f"{one.variable} is set in {_file(one.inline)}, but {one.file.source} sets it to {now}, which overrides "
+            f"it: the kubelet does not get {' '.join(lost)}",
             (
                 f'{one.inline.source}: Environment="{one.variable}={one.inline.value}"',
                 f"{one.file.source}: {one.variable}={one.file.value}",
             ),
-            "EnvironmentFile= wins over every Environment=, whatever the order of the drop-ins (systemd.exec(5)); the "
+            "EnvironmentFile= overrides every Environment=, whatever the order of the drop-ins (systemd.exec(5)). The "
             f"packages ship that file with an empty {one.variable}=. {_consequence(lost)}",
             Fix.of(*_diff(unit, one), *_joined(evidence, lost)),
         )  # fmt: skip
@@ -65,7 +65,7 @@ def _consequence(lost: list[str]) -> str:
         return "(kubernetes-sigs/cluster-api-provider-vsphere#68)"
     return (
         "Without --cloud-provider=external the node gets no providerID, and the cluster-autoscaler removes its server "
-        "after 15 minutes, although it is in 'kubectl get nodes' (kubernetes/autoscaler#8013, #6106, hccm#513)."
+        "after 15 minutes, although 'kubectl get nodes' lists it (kubernetes/autoscaler#8013, #6106, hccm#513)."
     )
 
 
@@ -99,10 +99,10 @@ def _reset(unit: Unit) -> Iterator[Finding]:
     if lost:
         names = " ".join(f"${name}" for name in lost)
         yield Finding.of(
-            FindingId.KUB003, "ExecStart", f"the kubelet's ExecStart does not have {names}, which are set",
+            FindingId.KUB003, "ExecStart", f"the kubelet's ExecStart does not use {names}, which are set",
             (f"{unit.exec_source}: ExecStart={unit.exec_start}",
              *(f"{a.source}: {a.variable}={a.value}" for a in unit.assignments if a.variable in lost and a.value)),
-            "The last ExecStart= counts, and what it does not name is not passed on.",
+            "systemd uses the last ExecStart=, and the kubelet gets only the variables in it.",
             Fix.of(f"append {names} to the ExecStart in {unit.exec_source.rpartition(':')[0]}; then: ", _RESTART),
         )  # fmt: skip
 
@@ -118,11 +118,11 @@ def _strays(unit: Unit, running: tuple[str, ...]) -> Iterator[Finding]:
         decisive = any(word.partition("=")[0] in _DECISIVE for word in lost)
         yield Finding.of(
             FindingId.KUB004, path,
-            f"{path} sets {_EXTRA}, and nothing reads it: the kubelet does not get {' '.join(lost)}",
+            f"{path} sets {_EXTRA}, but nothing reads it: the kubelet does not get {' '.join(lost)}",
             (f"{unit.name} reads: {', '.join(file.path for file in unit.environment_files) or 'no file at all'}",
              *((f"{counts.source} sets {_EXTRA} to: {counts.value}",) if counts and counts.value else ())),
-            "Debian's package reads /etc/default/kubelet and the RPM /etc/sysconfig/kubelet; one release had them the "
-            "wrong way round (kubernetes/release#3276).",
+            "Debian's package reads /etc/default/kubelet and the RPM /etc/sysconfig/kubelet; one release had them "
+            "swapped (kubernetes/release#3276).",
             _moved(unit, path, lost),
             severity=(Severity.ERROR if decisive else Severity.WARNING) if meant else Severity.INFO,
         )  # fmt: skip
@@ -131,10 +131,10 @@ def _strays(unit: Unit, running: tuple[str, ...]) -> Iterator[Finding]:
 def _moved(unit: Unit, path: str, lost: tuple[str, ...]) -> Fix:
     """Where the words belong. Never copy the file over another one: that may hold all of the kubelet's flags."""
     words = Snippet(" ".join(lost))
-    if_wanted = f"if they are still wanted ({path} may be left over from another installation), "
+    if_wanted = f"if these flags are still wanted ({path} may be left over from another installation), "
     counts = counting(unit, _EXTRA)
     if _EXTRA not in unit.exec_start:
-        return Fix.of(f"{if_wanted}add them where this kubelet takes its flags from: ", words)
+        return Fix.of(f"{if_wanted}add them where this kubelet gets its flags from: ", words)
     if counts and not counts.from_file and counts.value:
         return Fix.of(f"{if_wanted}add them to {_EXTRA} in {_file(counts)}: ", words)
     files = [file for file in unit.environment_files if file.path.endswith("/kubelet")]
@@ -144,7 +144,7 @@ def _moved(unit: Unit, path: str, lost: tuple[str, ...]) -> Fix:
         return Fix.of(f"{if_wanted}add a drop-in to {unit.name} with ", drop_in, "; then: ", _RESTART)
     if any(file.path == target and file.state == "missing" for file in files):
         line = Snippet(f'{_EXTRA}="{words.text}"')
-        return Fix.of(f"{if_wanted}make {target} with the line ", line, "; then: ", _RESTART)
+        return Fix.of(f"{if_wanted}create {target} with the line ", line, "; then: ", _RESTART)
     nothing = Assignment(_EXTRA, "", target, True)
     file = counts if counts and counts.from_file else nothing
     return Fix.of(if_wanted, *_diff(unit, Overruled(_EXTRA, nothing, file, lost)), "then: ", _RESTART)
@@ -154,10 +154,13 @@ def _stale(unit: Unit) -> Iterator[Finding]:
     if unit.need_reload or unit.newer:
         evidence = [f"{path} was changed after the kubelet was started" for path in unit.newer]
         if unit.need_reload:
-            evidence.append("systemd says that its files have changed since it read them (NeedDaemonReload=yes)")
+            evidence.append(
+                "systemd reports that the unit's files have changed since it read them (NeedDaemonReload=yes)"
+            )
         yield Finding.of(
-            FindingId.KUB005, unit.name, "the kubelet still runs with what its files said before",
-            tuple(evidence), "A change takes effect when systemd reads the files again and the kubelet is restarted.",
+            FindingId.KUB005, unit.name, "the kubelet still runs with the old content of its files",
+            tuple(evidence), "A change takes effect when systemd has reloaded the files and the kubelet has been "
+                             "restarted.",
             Fix.of(_RESTART),
         )  # fmt: skip
 
@@ -167,8 +170,9 @@ def _shadowed(unit: Unit) -> Iterator[Finding]:
         yield Finding.of(
             FindingId.KUB006, path, f"{path} is not read: {by} has the same name",
             (f"read: {by}", f"not read: {path}"),
-            "Of drop-ins of one name only the one in the place of highest precedence is read (systemd.unit(5)).",
-            Fix.of(f"rename the one in /etc, or put into it what {path} says; then: ", _RESTART),
+            "If several drop-ins have the same name, systemd reads only the one with the highest precedence "
+            "(systemd.unit(5)).",
+            Fix.of(f"rename the one in /etc, or copy the content of {path} into it; then: ", _RESTART),
         )  # fmt: skip
 
 
@@ -177,8 +181,8 @@ def _syntax(unit: Unit) -> Iterator[Finding]:
         argv = [word for word in unit.argv[1:] if not word.startswith(("--kubeconfig", "--bootstrap"))]
         yield Finding.of(
             FindingId.KUB007, unit.name,
-            f"the kubelet's files do not mean what they look like: {unit.complaints[0]}",
+            f"systemd reads the kubelet's files differently than intended: {unit.complaints[0]}",
             (*unit.complaints, f"so its command line becomes: {' | '.join(argv) or '(nothing)'}"),
-            "systemd takes these files more literally than a shell does.",
-            Fix.of("mend the files named above; then: ", _RESTART),
+            "systemd does not parse these files as a shell does.",
+            Fix.of("correct the files named above; then: ", _RESTART),
         )  # fmt: skip

@@ -41,17 +41,17 @@ _KINDS = (
         (
             "host-local frees an address only when a CNI DEL names its container. These containers are gone without "
             "one (containerd killed in the middle of an ADD, its metadata lost, a plugin that failed), so their "
-            "addresses stay taken until somebody removes the files. host-local has no garbage collection of its own."
+            "addresses stay taken until the files are removed. host-local has no garbage collection."
         ),
     ),
     (
         Verdict.CORRUPT,
         FindingId.LEASE002,
-        "{network}: {}, empty or damaged, that can never be released",
+        "{network}: {}, empty or damaged, can never be released",
         (
-            "A power cut loses what was written in the last half minute: host-local does not sync its files, so their "
-            "names survive and their content does not. Such a file still takes its address, and because it names no "
-            "container no CNI DEL will ever match it; DEL even reports success (containernetworking/plugins#498)."
+            "A power cut loses what was written in the last 30 seconds: host-local does not sync its files, so their "
+            "names survive, but their content does not. Such a file still takes its address. It names no container, "
+            "so no CNI DEL ever matches it; DEL even reports success (containernetworking/plugins#498)."
         ),
     ),
 )

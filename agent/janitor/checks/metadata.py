@@ -26,9 +26,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding | Skippe
         yield Finding.of(
             FindingId.MD001, "169.254.169.254",
             f"the metadata service does not answer: {text(node.machine.reason)}",
-            (f"made by: {node.vendor}",),
-            "Without it janitor cannot compare this node with what Hetzner knows of the server, and cloud-init cannot "
-            "set it up. A route or a firewall for 169.254.0.0/16 is in the way (CIDR017), or it is down.",
+            (f"vendor: {node.vendor}",),
+            "Without it janitor cannot compare this node with Hetzner's data about the server, and cloud-init cannot "
+            "set the server up. A route or a firewall for 169.254.0.0/16 blocks it (CIDR017), or the service is down.",
             Fix.of(Command("ip route get 169.254.169.254"), "; ",
                    Command("curl -m 2 http://169.254.169.254/hetzner/v1/metadata/instance-id")),
         )  # fmt: skip

@@ -20,15 +20,15 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
                 summary=f"{lease.address} is in use by {lease.pod} but not reserved: the next pod may get it too",
                 evidence=texts(lease.reasons),
                 explanation=(
-                    "Somebody has removed the lease of a running pod (the popular 'rm -rf /var/lib/cni/networks/…' "
-                    "does that to every pod of the node). host-local knows addresses by these files alone and "
-                    "will hand this one out again; then two pods answer at it. A pod that is just being stopped "
-                    "looks the same for a moment: look twice."
+                    "The lease of a running pod was removed (the popular 'rm -rf /var/lib/cni/networks/…' does that "
+                    "to every pod of the node). host-local knows addresses only by these files and will assign this "
+                    "one again; then two pods have it. A pod that is just being stopped looks the same for a moment: "
+                    "scan again."
                 ),
                 fix=Fix.of(
                     Command("janitor clean --only LEASE003"),
-                    ": it looks again for a minute, and if it is still so writes the lease back, as the daemon does by "
-                    "itself. Or give the pod another address: ",
+                    ": it waits a minute, and writes the lease back if it is still missing, as the daemon does. Or "
+                    "give the pod another address: ",
                     _deleting(lease.pod),
                 ),
             )

@@ -101,11 +101,11 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
     missed = not own.provider_id and _UNINITIALIZED not in own.taints  # with the taint, the flag did arrive: NODE002
     if age_s > _PATIENCE_S and missed and _expects_provider(evidence.node_config, own):
         removed = (
-            " Without it the cluster-autoscaler does not know this node for its server, and removes the server after "
-            "15 minutes (kubernetes/autoscaler#6203, #5185, #8013)."
+            " Without it the cluster-autoscaler cannot match this node to its server, and removes the server after 15 "
+            "minutes (kubernetes/autoscaler#6203, #5185, #8013)."
         )
         given = flag(component(evidence.node_config, "kubelet"), "--cloud-provider") == "external"
-        first = "the kubelet has the flag now, and did not when it joined" if given else "give the kubelet the flag"
+        first = "the kubelet has the flag now, but did not when it joined" if given else "give the kubelet the flag"
         yield Finding.of(
             FindingId.NODE001, own.name,
             f"Node {own.name} has no providerID, {duration(age_s)} after it joined",
@@ -117,12 +117,12 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
     if age_s > _PATIENCE_S and _UNINITIALIZED in own.taints:
         yield Finding.of(
             FindingId.NODE002, own.name,
-            f"no cloud controller has initialised Node {own.name} in {duration(age_s)}",
+            f"no cloud controller has initialized Node {own.name} in {duration(age_s)}",
             (f"taint: {_UNINITIALIZED}", *_names(evidence)),
-            "The cloud controller is not running, or cannot find this node's server: by name, in the project of its "
-            "token, with the node's address among the server's (hccm#268, hccm#147).",
+            "The cloud controller is not running, or cannot find this node's server. It looks in the project of its "
+            "token for a server with the node's name and address (hccm#268, hccm#147).",
             Fix.of(Command("kubectl -n kube-system logs deployment/hcloud-cloud-controller-manager"),
-                   "; compare the names above"),
+                   "; also compare the names above"),
         )  # fmt: skip
     for condition in own.conditions:
         if condition.type == "NetworkUnavailable" and condition.status == "True":
@@ -130,8 +130,8 @@ def _registered(own: KubeNode, evidence: Evidence) -> Iterator[Finding]:
                 FindingId.NODE006, own.name, f"Node {own.name} is NetworkUnavailable: {condition.reason}",
                 (f"condition NetworkUnavailable=True, reason {condition.reason}",
                  f"pod range: {', '.join(own.pod_cidrs) or '(none)'}", f"address: {', '.join(own.internal_ips)}"),
-                "The route to this node's pods could not be made: its address lies in its own pod range (CIDR004), the "
-                "network has its hundred routes, or the server is not attached to the network (NODE005).",
+                "The route to this node's pods could not be created: its address lies in its own pod range (CIDR004), "
+                "the network already has 100 routes, or the server is not attached to the network (NODE005).",
                 Fix.of(Command("kubectl get events -A --field-selector reason=FailedToCreateRoute")),
             )  # fmt: skip
 
@@ -156,12 +156,12 @@ def _name(server: Machine, evidence: Evidence) -> Iterator[Finding]:
     own = own_node(evidence)
     if own and server.hostname and own.name != server.hostname and not own.provider_id:
         yield Finding.of(
-            FindingId.NODE003, own.name, f"this node is called {own.name}, and its server {server.hostname}",
+            FindingId.NODE003, own.name, f"this node is named {own.name}, but its server is named {server.hostname}",
             tuple(_names(evidence)),
             "Until a node has a providerID, Hetzner's cloud controller looks for its server by that name (hccm#268).",
             Fix.of(
-                f"call the server {own.name} in Hetzner's console, if nothing else (Terraform, the autoscaler) knows "
-                f"it by its name; or let the node join anew as {server.hostname}: {_renamed(evidence)}"
+                f"rename the server to {own.name} in Hetzner's console, if nothing else (Terraform, the autoscaler) "
+                f"depends on its name; or let the node join again as {server.hostname}: {_renamed(evidence)}"
             ),
         )  # fmt: skip
 
@@ -170,11 +170,11 @@ def _renamed(evidence: Evidence) -> str:
     """How to rename the node. It joined under its name, so a new host name alone has no effect, or breaks it."""
     node = evidence.node_config
     if node.distribution in ("k3s", "rke2"):
-        etcd = "" if node.server is False else f"; for a server not without a snapshot: {ETCD}"
-        return f"node-name in /etc/rancher/{node.distribution}/config.yaml names it{etcd}"
+        etcd = "" if node.server is False else f"; for a server take a snapshot first: {ETCD}"
+        return f"set node-name in /etc/rancher/{node.distribution}/config.yaml{etcd}"
     if node.distribution == "kubeadm":
-        return "its certificate has the old name, so that takes kubeadm reset and a new kubeadm join"
-    return "its credentials may have the old name, so that takes a new join"
+        return "its certificate has the old name, so run kubeadm reset and kubeadm join again"
+    return "its credentials may have the old name, so it has to join from the beginning"
 
 
 def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
@@ -183,9 +183,9 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
     if not server.networks:
         if _wants_network(evidence):
             yield Finding.of(
-                FindingId.NODE005, server.hostname, "this server is attached to no private network",
+                FindingId.NODE005, server.hostname, "this server is not attached to a private network",
                 (f"the metadata service of server {server.instance_id} lists none",),
-                "Without it the cloud controller finds no private address and can make no route to this node.",
+                "Without one the cloud controller finds no private address and cannot create a route to this node.",
                 Fix.of(Command.of("hcloud", "server", "attach-to-network", server.hostname, "--network", "NAME")),
             )  # fmt: skip
         return
@@ -193,8 +193,8 @@ def _networks(server: Machine, evidence: Evidence) -> Iterator[Finding]:
     for told in node_ips(evidence):
         if told.value not in has and _private(told.value):
             yield Finding.of(
-                FindingId.NODE004, told.value, f"the node's address {told.value} is none of its server's",
-                (f"node address: {told}", f"the server's: {', '.join(sorted(has))} (the metadata service)"),
+                FindingId.NODE004, told.value, f"the node's address {told.value} does not belong to its server",
+                (f"node address: {told}", f"the server's addresses: {', '.join(sorted(has))} (the metadata service)"),
                 "The cloud controller refuses it: 'failed to get node address from cloud provider that matches ip'.",
                 Fix.of(Snippet(f"--node-ip={server.networks[0].ip}")),
             )  # fmt: skip
@@ -219,10 +219,11 @@ def _not_here(evidence: Evidence) -> Iterator[Finding]:
         address = as_address(told.value)
         if address and not address.is_unspecified and str(address) not in addresses:  # `::` only chooses a family
             yield Finding.of(
-                FindingId.NODE004, told.value, f"the node's address {told.value} is on none of its interfaces",
+                FindingId.NODE004, told.value, f"the node's address {told.value} is not on any of its interfaces",
                 (f"node address: {told}",),
-                "The kubelet gives this address for the node, and nobody reaches it there: no logs, exec or metrics.",
-                Fix.of("--node-ip with an address of this node: ", Command("ip -brief address")),
+                "The kubelet registers the node with this address, but cannot be reached there: logs, exec and "
+                "metrics do not work.",
+                Fix.of("set --node-ip to an address of this node: ", Command("ip -brief address")),
             )  # fmt: skip
 
 

@@ -16,19 +16,19 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
         yield Finding.of(
             id=FindingId.SCAN004,
             subject=f"process {one.pid}",
-            summary=f"not all of {one.what} could be looked at: process {one.pid} ({one.name}){whose}",
+            summary=f"could not read all of {one.what}: process {one.pid} ({one.name}){whose}",
             evidence=(),
             explanation=(
-                "There was more of it than janitor reads in a pass, or it did not answer. Nothing was kept because of "
-                "it: a process that is none of the node's own can hide no other pod's network, only one of its own "
-                "making, in which nothing runs."
+                "There was more than janitor reads in a pass, or the process did not respond. No lease is kept "
+                "because of this: a process that is not part of the node cannot hide another pod's network, only one "
+                "that it made itself, in which nothing runs."
             ),
             fix=Fix.of(
-                "look what it does: ",
+                "check what it does: ",
                 Command.of("ls", f"/proc/{one.pid}/fd").into(Command("wc -l")),
                 "; ",
                 Command.of("wc", "-l", f"/proc/{one.pid}/mountinfo"),
-                "; and end it",
+                "; then stop it",
             ),
         )
 

@@ -32,9 +32,9 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             summary=f"leases survive a reboot but pods do not: {data_dir} is on {filesystem}",
             evidence=(f"{data_dir} is on {filesystem}",),
             explanation=(
-                "A network namespace does not outlive a boot, so after one every lease is either released by the "
-                "kubelet or leaked. On a tmpfs they all go with the power. Mount it before any runtime starts, and "
-                "on a node that is drained: leases of running pods are hidden by it. Or let janitor's boot stage "
+                "No network namespace survives a reboot, so afterwards every lease is either released by the kubelet "
+                "or leaked. On a tmpfs all leases are gone after a reboot. Mount it on a drained node and before any "
+                "runtime starts, because it hides the leases of running pods. Or let janitor's boot stage "
                 "(janitor-boot.service) free them before any runtime starts, which keeps the order of addresses."
             ),
             fix=_unit(data_dir),

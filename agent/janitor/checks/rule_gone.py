@@ -28,10 +28,10 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             summary=f"{title}'s {'rule is' if len(rules) == 1 else 'rules are'} gone: {_words(rules)}",
             evidence=tuple(dict.fromkeys(line for gone in rules for line in _evidence(gone, routing))),
             explanation=(
-                "Pods no longer reach the API server, nor any other node: without the rule their packets leave by the "
-                "wrong interface, if at all, with addresses that the network between the nodes does not know. "
-                "kube-router makes the rule when it starts and never again "
-                "(cloudnativelabs/kube-router#1815); systemd-networkd deletes it whenever it configures a link."
+                "Pods no longer reach the API server or other nodes: without the rule their packets leave through the "
+                "wrong interface, or not at all, with addresses that the network between the nodes does not know. "
+                "kube-router adds the rule only when it starts (cloudnativelabs/kube-router#1815), but "
+                "systemd-networkd deletes it whenever it configures a link."
             ),
             fix=_fix(rules, would, routing),
         )
@@ -41,12 +41,12 @@ def _fix(rules: list[GoneRule], would: set[str], routing: Routing) -> Fix:
     """What helps now, then what prevents a repetition."""
     owner = rules[0].profile.alive.process
     if not running_owners(rules[0].profile, routing):
-        parts: list[str | Part] = [f"start {owner}: it makes them when it starts; until then, by hand:"]
+        parts: list[str | Part] = [f"start {owner}, which then adds them; until then, by hand:"]
     elif would >= {gone.rule.words for gone in rules}:
         parts = [Command("janitor clean --only rules"), ", or by hand:"]
     else:
         why = Command("janitor clean --only rules --dry-run")
-        parts = ["by hand (why janitor would not, '", why, "' says):"]
+        parts = ["by hand ('", why, "' shows why janitor would not do it):"]
     parts += [part for gone in rules for part in (NEW_LINE, gone.rule.adding)]
     if not all(is_off(networkd, RULES) for networkd in known(routing.networkd)):
         parts += [NEW_LINE, Command("janitor clean --fix networkd", "so that it does not happen again")]
@@ -62,15 +62,15 @@ def _evidence(gone: GoneRule, routing: Routing) -> Iterator[str]:
     routes = [route for route in known(routing.routes) if (route.table, route.family) == (table, family)]
     devices = ", ".join(sorted({route.device for route in routes}))
     source = gone.rule.value("from")
-    yield f"table {table} has {count(len(routes), 'route')}, on {devices}, and no rule leads there from {source}"
+    yield f"table {table} has {count(len(routes), 'route')}, on {devices}, but no rule leads there from {source}"
     for probe in routing.probes:
         if (":" in probe.destination) != (family == 6) or probe.table == table:
             continue
-        packet = f"a packet of a pod to the node {probe.destination}"
+        packet = f"a packet from a pod to the node {probe.destination}"
         if probe.error:
             yield f"{packet} goes nowhere: {probe.error}"
         else:
-            yield f"{packet} leaves by {probe.device} (table {probe.table}), not by {devices}"
+            yield f"{packet} leaves through {probe.device} (table {probe.table}), not through {devices}"
     for networkd in known(routing.networkd):
         if networkd.pid:
-            yield f"systemd-networkd {networkd.version} runs (process {networkd.pid})"
+            yield f"systemd-networkd {networkd.version} is running (process {networkd.pid})"

@@ -57,12 +57,12 @@ def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:
             yield Finding.of(
                 id=FindingId.RULE004,
                 subject="systemd-networkd",
-                summary="systemd-networkd has been told to leave rules alone, but has not been restarted since",
-                evidence=(f"{where}: {RULES}=no", f"process {networkd.pid} was started before that was written"),
+                summary="systemd-networkd is configured to leave rules alone, but has not been restarted since",
+                evidence=(f"{where}: {RULES}=no", f"process {networkd.pid} started before that was written"),
                 explanation=(
-                    "networkd.conf and its drop-ins are read when it starts, and never again: until then it still "
-                    "deletes every foreign rule when a link appears or is reconfigured. The restart itself deletes "
-                    "no rule; what it does to routes, RULE005 says."
+                    "systemd-networkd reads networkd.conf and its drop-ins only when it starts. Until it is "
+                    "restarted, it still deletes every foreign rule when a link appears or is reconfigured. The "
+                    "restart itself deletes no rules; for routes, see RULE005."
                 ),
                 fix=Fix.of(Command("systemctl restart systemd-networkd")),
             )
@@ -76,13 +76,13 @@ def _rules(threatened: list[str], networkd: Networkd) -> Iterator[Finding]:
         summary="systemd-networkd will delete the pods' policy rules when it next configures a link",
         evidence=(
             f"systemd-networkd {networkd.version or 'of unknown version'}: {yes}",
-            f"this would go: {listing(threatened)}",
+            f"it would delete: {listing(threatened)}",
             *networkd.setting_problems,
         ),
         explanation=(
-            "It deletes every rule that is not `proto kernel` at its start, on `networkctl reconfigure`, on a reload "
-            "with a changed file (netplan apply), and when a link appears. Package upgrades restart it unattended "
-            "(k0sproject/k0s#5623, systemd/systemd#22077)."
+            "It deletes every rule that is not `proto kernel` when it starts, on `networkctl reconfigure`, on a "
+            "reload with a changed file (netplan apply), and when a link appears. Unattended package upgrades restart "
+            "it (k0sproject/k0s#5623, systemd/systemd#22077)."
         ),
         fix=_telling(networkd, opt_out),
     )
@@ -92,14 +92,14 @@ def _telling(networkd: Networkd, opt_out: bool | None) -> Fix:
     """How to make networkd leave rules alone; if its version cannot, how to keep it from deleting these."""
     change = Command("janitor clean --fix networkd")
     if opt_out is True and overruled_by(networkd):
-        return Fix.of(f"change it in {overruled_by(networkd)}, which is read after {DROP_IN} would be")
+        return Fix.of(f"change the setting in {overruled_by(networkd)}, which is read after {DROP_IN}")
     if opt_out is True:
         return Fix.of(
             change, f", or save this as {DROP_IN}:", File(DROP_IN, drop_in_text(networkd.version)),
-            "It counts from the next start of systemd-networkd on, which deletes no rule and no route then",
+            "It takes effect when systemd-networkd next starts; that start deletes no rules and no routes",
         )  # fmt: skip
     pinning: tuple[str | Part, ...] = (
-        "it has no switch for this; pin the rules in janitor.toml: ",
+        "this version has no setting for that; pin the rules in janitor.toml: ",
         Snippet('[rules.protocol] kube-router = "kernel"'),
     )
     newer = (NEW_LINE, "or, if it is 247.10, 248.8 or newer, the drop-in of '", change, "'") if opt_out is None else ()
@@ -119,13 +119,13 @@ def _routes(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
             id=FindingId.RULE005,
             subject="systemd-networkd",
             summary=(
-                f"systemd-networkd will delete {count(len(routes), 'route')} of others as well"
-                f"{', the default route among them' * default}"
+                f"systemd-networkd will also delete {count(len(routes), 'route')} of "
+                f"others{', including the default route' * default}"
             ),
             evidence=(listing([f"{r.destination} dev {r.device} proto {r.protocol}" for r in routes]),),
             explanation=(
-                "Routes on links that it manages go when it configures them. kube-router makes its own again within a "
-                "minute; until then pods on other nodes cannot be reached."
+                "systemd-networkd deletes routes on the links that it manages when it configures them. kube-router "
+                "adds its own again within a minute; until then pods on other nodes cannot be reached."
             ),
             fix=Fix.of(f"the same drop-in as for RULE003 ({DROP_IN}), with ", Snippet(f"{ROUTES}=no")),
             severity=Severity.WARNING if default else Severity.INFO,
@@ -140,11 +140,11 @@ def _greedy(routing: Routing, networkd: Networkd) -> Iterator[Finding]:
         yield Finding.of(
             id=FindingId.RULE006,
             subject=taken[0][1],
-            summary=f"systemd-networkd manages the pods' own links: {listing([link.name for link, _ in taken])}",
+            summary=f"systemd-networkd manages links of the pod network: {listing([link.name for link, _ in taken])}",
             evidence=tuple(f"{link.name} is configured by {file}" for link, file in taken),
             explanation=(
-                "Its [Match] takes in more than the node's own interfaces, so networkd removes addresses and routes "
-                "from kube-bridge and the tunnels as well, those of table 77 included."
+                "Its [Match] matches more than the node's own interfaces, so systemd-networkd also removes addresses "
+                "and routes from kube-bridge and the tunnels, including those of table 77."
             ),
             fix=Fix.of(
                 "Narrow the Name= in that file, or save this as /etc/systemd/network/05-pods.network, then ",

@@ -31,15 +31,15 @@ def check(evidence: Evidence, judgement: Judgement) -> Iterator[Finding]:
             summary=f"janitor has stopped restoring {breaker.rule}: it was deleted too often",
             evidence=(f"restored {breaker.restored} times within an hour, the last time {since} ago",),
             explanation=(
-                "Something makes systemd-networkd configure its links again and again: it is being restarted in a "
-                "loop, or a link appears and disappears. An hour after it gave up, janitor tries again."
+                "Something makes systemd-networkd configure its links again and again: it is restarted in a loop, or "
+                "a link keeps appearing and disappearing. janitor tries again one hour after it stopped."
             ),
             fix=Fix.of(
                 breaker.rule.adding,
                 NEW_LINE,
                 Command("janitor clean --fix networkd", "so that it does not happen again"),
                 NEW_LINE,
-                Command("journalctl -b -u systemd-networkd", "what makes it configure its links so often"),
+                Command("journalctl -b -u systemd-networkd", "shows what makes it configure its links so often"),
             ),
         )
     yield from _unseen(evidence, routing)
@@ -53,11 +53,11 @@ def _twice(routing: Routing) -> Iterator[Finding]:
         yield Finding.of(
             id=FindingId.RULE002,
             subject=str(first),
-            summary=f"the same rule is there {len(group)} times: {first.words}",
+            summary=f"the same rule exists {len(group)} times: {first.words}",
             evidence=tuple(str(rule) for rule in group),
             explanation=(
-                "Each copy does the same, and whoever deletes one leaves the others: a rule that its owner has taken "
-                "back goes on working. `ip rule add` without a priority makes such copies."
+                "All copies do the same. If the owner deletes one, the others stay in effect. `ip rule add` without a "
+                "priority creates such copies."
             ),
             fix=Fix.of(*removing),
         )
@@ -70,7 +70,7 @@ def _unseen(evidence: Evidence, routing: Routing) -> Iterator[Finding]:
             subject="scan",
             summary=text(part.reason),
             evidence=(),
-            explanation="Whether the policy rules of the pods' network are complete is therefore not known.",
+            explanation="So janitor cannot know whether the policy rules of the pod network are complete.",
             fix=Fix.of(
                 hint(part.reason)
                 or "run janitor as root on the node itself; in a container with hostNetwork and hostPID"

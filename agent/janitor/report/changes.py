@@ -102,7 +102,7 @@ def summary(pass_id: str, outcomes: Sequence[Outcome], plan: Plan) -> str:
     done_ones = [o.action for o in outcomes if o.event == "done"]
     back = any(not isinstance(action, ReserveLease) for action in done_ones)
     ours = any(isinstance(action, RestoreRule | WriteSetting) for action in done_ones)
-    how = "undoes it" if ours else "puts it back"
+    how = "reverts it" if ours else "puts it back"
     return f"{done}{left}" + (f"; 'janitor undo {pass_id}' {how}" if back else "")
 
 

@@ -10,7 +10,7 @@ from janitor.core.model.fix import Command, File, Fix, Part, Patch
 
 @dataclass(frozen=True, slots=True)
 class PartRow:
-    """A part of a fix. A `snippet` goes into a file. `path` is that of a `file` or a `patch`, "" for others."""
+    """A part of a fix. A `snippet` goes into a file. `path` is set only for a `file` or a `patch`."""
 
     kind: Literal["sentence", "command", "snippet", "line break", "file", "patch"]
     text: str
@@ -19,7 +19,7 @@ class PartRow:
 
 @dataclass(frozen=True, slots=True)
 class FixRow:
-    """`text` is the texts of all `parts` joined together.
+    """`text` is the whole fix: the texts of its `parts`, joined.
 
     `commands` can be pasted into a shell; words in capitals (NAME, ID) are placeholders. `patches` are for
     `patch -p1 -d /`.
@@ -33,10 +33,10 @@ class FixRow:
 
 @dataclass(frozen=True, slots=True)
 class FindingRow:
-    """One answer of one check.
+    """A finding of one check.
 
-    `status` is `problem`, or `unknown` if the check could not be made. `evidence` has one plain sentence per thing
-    seen, with the user's own values; `fix` is what to do.
+    `status` is `problem`, or `unknown` if the check could not be made. `evidence` has one sentence per observation,
+    with the node's own values. `fix` says what to do.
     """
 
     id: FindingId

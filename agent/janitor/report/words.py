@@ -58,110 +58,111 @@ TEXTS: Final[dict[Code, str]] = {
     # What an earlier version wrote down.
     Code.RECORDED: "{text}",
     # What could not be seen: the node.
-    Code.CANNOT_READ_NODE_PROCESSES: "looking at the node's processes in {path}: {error}",
-    Code.NO_PROC: "no /proc is mounted at {path}: a disk at rest has no processes and no network namespaces",
+    Code.CANNOT_READ_NODE_PROCESSES: "reading the node's processes in {path}: {error}",
+    Code.NO_PROC: "no /proc is mounted at {path}, so the node's processes and network namespaces cannot be seen",
     Code.PROC_OF_ANOTHER_ROOT: (
-        "the processes in {path} are not those of the node at {root}: their first one has another root directory"
+        "{path} is not the /proc of the node at {root}: its process 1 has another root directory"
     ),
-    Code.PROC_SEES_ANOTHER_PART: (
-        "the processes in /proc are not those of the node at {root}: their first one sees another {part}"
-    ),
+    Code.PROC_SEES_ANOTHER_PART: "/proc is not that of the node at {root}: its process 1 sees a different {part}",
     Code.CANNOT_READ_BOOT_ID: "reading the boot ID: {error}",
     Code.CANNOT_LIST_PROCESSES: "listing the processes in {path}: {error}",
-    Code.CANNOT_READ_PROCESS: "looking at process {pid} ({name}): {error}",
+    Code.CANNOT_READ_PROCESS: "reading process {pid} ({name}): {error}",
     Code.TOO_MANY_PROCESSES_FOR_RULES: (
-        "there are more processes than can be looked at in {seconds} s, to find who makes rules"
+        "finding the processes that make policy rules: there are too many to read in {seconds} s"
     ),
-    Code.NOT_ALL_OF_PROCESS_SEEN: "process {pid} ({name}): not all of {what} could be looked at",
-    Code.CANNOT_READ_PID_NAMESPACE_OF_NODE: "looking at the PID namespace of the node's first process: {error}",
-    Code.CANNOT_READ_PID_NAMESPACE: "looking at the PID namespace of this process: {error}",
+    Code.NOT_ALL_OF_PROCESS_SEEN: "process {pid} ({name}): could not read all of {what}",
+    Code.CANNOT_READ_PID_NAMESPACE_OF_NODE: "reading the PID namespace of the node's process 1: {error}",
+    Code.CANNOT_READ_PID_NAMESPACE: "reading janitor's own PID namespace: {error}",
     Code.CANNOT_READ_MARK: "reading {path}: {error}",
-    Code.FOREIGN_MARK: "{path} is not what janitor writes",
-    Code.NOT_COLLECTED: "the janitor that collected this did not look at it",
-    Code.OWNERS_NOT_COLLECTED: "whose data directories these are was not looked at by the janitor that collected this",
-    Code.RULES_NOT_COLLECTED: "policy routing was not looked at by the janitor that collected this",
+    Code.FOREIGN_MARK: "{path} is not a mark file of janitor",
+    Code.NOT_COLLECTED: "the janitor version that collected this evidence did not record it",
+    Code.OWNERS_NOT_COLLECTED: (
+        "the janitor version that collected this evidence did not record which node owns the directories"
+    ),
+    Code.RULES_NOT_COLLECTED: "the janitor version that collected this evidence did not record policy routing",
     Code.NOT_ASKED: "not asked",
-    Code.PROGRAMS_NOT_ASKED: "it was not asked which programs the node has",
+    Code.PROGRAMS_NOT_ASKED: "the node's programs were not read",
     # What could not be seen: leases, configuration, notes.
     Code.CANNOT_LIST_NETWORKS: "listing the networks in {path}: {error}",
     Code.CANNOT_READ_LEASES: "reading the leases in {path}: {error}",
     Code.CANNOT_READ_LEASE: "reading the lease {path}: {error}",
-    Code.LEASE_BEING_WRITTEN: "the lease {path} was being written while it was read",
+    Code.LEASE_BEING_WRITTEN: "reading the lease {path}: it was being written at the same time",
     Code.CANNOT_READ_CACHE: "reading libcni's cache {path}: {error}",
     Code.CANNOT_LIST_CNI_CONFIGURATION: "listing the CNI configuration in {path}: {error}",
     Code.CANNOT_READ_CNI_CONFIGURATION: "reading the CNI configuration {path}: {error}",
     Code.BAD_CNI_CONFIGURATION: "reading the CNI configuration {path}: {cause}",
     Code.NO_CNI_CONFIGURATION: (
-        "no CNI configuration was found in {paths}, so nobody can say which leases are the pods'"
+        "no CNI configuration was found in {paths}, so it is not known which leases belong to pods"
     ),
-    Code.NO_RANGE_CONFIGURED: "the configuration names no range; the runtime passes one in",
-    Code.BAD_RANGES: "its ranges cannot be understood ({error})",
-    Code.FLANNEL_FILE_MISSING: "it is this node's pod range, and flannel has not written {path}",
+    Code.NO_RANGE_CONFIGURED: "the CNI configuration has no range: the runtime supplies it",
+    Code.BAD_RANGES: "its ranges are not valid ({error})",
+    Code.FLANNEL_FILE_MISSING: "the range comes from flannel, which has not written {path}",
     Code.CANNOT_READ_FLANNEL_FILE: "reading {path}: {error}",
-    Code.BAD_FLANNEL_FILE: "{path} holds no usable subnet ({error})",
-    Code.EMPTY_FLANNEL_FILE: "{path} names no subnet",
+    Code.BAD_FLANNEL_FILE: "{path} has no valid subnet ({error})",
+    Code.EMPTY_FLANNEL_FILE: "{path} has no subnet",
     Code.CANNOT_READ_NOTE: "reading {path}: {error}",
     Code.BAD_NOTE: "reading {path}: it is not {what} ({error})",
     Code.NOTE_NOT_AN_OBJECT: "reading {path}: it is not a JSON object",
-    Code.BAD_LEDGER: "reading {path}: not a boot ledger",
+    Code.BAD_LEDGER: "reading {path}: it is not a boot ledger",
     Code.NEWER_NOTE: (
-        "{path} has version {found}, and this janitor reads up to version {reads}: a newer janitor wrote it"
+        "{path} has version {found}, but this janitor reads only up to version {reads}: a newer janitor wrote it"
     ),
     # What could not be seen: runtimes.
     Code.ENDPOINT_NOT_A_SOCKET: "the CRI endpoint {address} is not a Unix socket",
     Code.CANNOT_FIND_SOCKET: "finding the socket {path}: {error}",
-    Code.SOCKET_PATH_TOO_LONG: "the path of the socket {path} is longer than a Unix socket's may be ({most} bytes)",
-    Code.NO_SOCKET: "connecting to the container runtime at {address}: there is no such socket",
-    Code.NOT_A_SOCKET: "connecting to the container runtime at {address}: that is not a socket",
+    Code.SOCKET_PATH_TOO_LONG: "the socket path {path} is too long: a Unix socket allows {most} bytes",
+    Code.NO_SOCKET: "connecting to the container runtime at {address}: the socket does not exist",
+    Code.NOT_A_SOCKET: "connecting to the container runtime at {address}: it is not a socket",
     Code.CANNOT_CONNECT: "connecting to the container runtime at {address}: {error}",
-    Code.NOBODY_LISTENS: "connecting to the container runtime at {address}: nobody listens there",
+    Code.NOBODY_LISTENS: "connecting to the container runtime at {address}: nothing listens there",
     Code.LISTENER_NOT_TRUSTED: (
-        "connecting to the container runtime at {address}: the process that answers ({name}, {pid}) is not taken "
-        "for this node's: {cause}"
+        "connecting to the container runtime at {address}: the process that answers ({name}, {pid}) is not part of "
+        "this node's Kubernetes: {cause}"
     ),
     Code.LISTENER_OUT_OF_SIGHT: (
-        "the process that answers at {address} cannot be seen from here, so the processes and network namespaces "
-        "of its pods cannot be either"
+        "janitor cannot see the process that answers at {address}, nor the processes and network namespaces of its pods"
     ),
     Code.NOT_CRI_V1: (
-        "{cause}: that is not a CRI v1 runtime (docker's own containerd, one with the CRI plugin disabled, or one "
-        "too old)"
+        "{cause}: it does not serve CRI v1 (Docker's own containerd, a disabled CRI plugin, or a version that is too "
+        "old)"
     ),
     Code.RUNTIME_DOES_NOT_ANSWER: "{cause}",
     Code.SANDBOXES_NOT_LISTED: "{cause}",
     Code.SANDBOX_STATUS_UNKNOWN: "{cause}",
     Code.RECORDS_NOT_LISTED: "{cause}",
-    Code.ENDPOINT_ASKED_ALREADY: "it was asked already",
-    Code.CALL_UNIMPLEMENTED: "asking {address} for {method}: it does not know that call ({details})",
-    Code.CALL_TIMED_OUT: "asking {address} for {method}: no answer within {seconds} s",
-    Code.CALL_UNAVAILABLE: "asking {address} for {method}: it does not speak gRPC, or it went away ({details})",
-    Code.CALL_TOO_LONG: "asking {address} for {method}: {details}",
-    Code.CALL_FAILED: "asking {address} for {method}: {details}",
-    Code.NO_RUNTIME: "no container runtime was found: no CRI socket exists at any of the usual places",
+    Code.ENDPOINT_ASKED_ALREADY: "it was already queried",
+    Code.CALL_UNIMPLEMENTED: "calling {method} at {address}: it is not implemented there ({details})",
+    Code.CALL_TIMED_OUT: "calling {method} at {address}: no answer within {seconds} s",
+    Code.CALL_UNAVAILABLE: (
+        "calling {method} at {address}: it does not speak gRPC, or it closed the connection ({details})"
+    ),
+    Code.CALL_TOO_LONG: "calling {method} at {address}: {details}",
+    Code.CALL_FAILED: "calling {method} at {address}: {details}",
+    Code.NO_RUNTIME: "no container runtime was found: none of the usual CRI sockets exists",
     Code.UNUSED_RUNTIME: (
-        "{address} answers with an empty list of sandboxes, and nothing on this node says that it is the runtime "
-        "the kubelet uses; an unused runtime looks the same"
+        "{address} lists no sandboxes, and nothing on this node shows that the kubelet uses this runtime: the empty "
+        "list proves nothing"
     ),
     Code.CANNOT_READ_TASKS: "reading the runtimes' task directories in /run: {error}",
     # What could not be seen: the kernel.
-    Code.CANNOT_FIND_NAMESPACES: "finding the node's network namespaces: {error}",
+    Code.CANNOT_FIND_NAMESPACES: "listing the node's network namespaces: {error}",
     Code.CANNOT_READ_NAMESPACE: "reading the addresses in the network namespace {inode} of {where}: {error}",
-    Code.TOO_MANY_ROUTES: "reading the routes in the network namespace {inode} of {where}: it has too many",
+    Code.TOO_MANY_ROUTES: "reading the routes in the network namespace {inode} of {where}: there are too many",
     Code.NO_NAMESPACE: "no network namespace was found, not even janitor's own",
-    Code.CANNOT_READ_PACKET_FILTER: "listing the packet filter's rules: {error}",
+    Code.CANNOT_READ_PACKET_FILTER: "listing the packet filter rules: {error}",
     Code.CANNOT_READ_NODE_ROUTES: "reading the node's routes: {error}",
-    Code.BAD_NODE_ROUTES: "reading the node's routes in {path}: they cannot be understood ({error})",
+    Code.BAD_NODE_ROUTES: "reading the node's routes in {path}: the content is not valid ({error})",
     Code.CANNOT_READ_NODE_ADDRESSES: "reading the node's addresses: {error}",
     Code.CANNOT_ENTER_NODE_NETWORK: "entering the node's network namespace ({path}): {error}",
     Code.CANNOT_READ_RULES: "reading the policy rules: {error}",
     Code.CANNOT_READ_LINKS: "reading routes and links: {error}",
     Code.CANNOT_FIND_NETWORKD: "looking for systemd-networkd in {path}: {error}",
-    Code.CANNOT_READ_NETWORKD_STATE: "reading what systemd-networkd wrote of its links: {error}",
+    Code.CANNOT_READ_NETWORKD_STATE: "reading systemd-networkd's link state files: {error}",
     Code.CANNOT_READ_MOUNT_TABLE: "reading the node's mount table: {error}",
-    Code.CANNOT_READ_POD_MOUNTS: "looking for the mounts that pods see: {error}",
-    Code.ROOT_NOT_IN_MOUNT_TABLE: "looking for the mounts that pods see: the node's own / is not in its mount table",
-    Code.TOO_MANY_PROCESSES_FOR_MOUNTS: "looking for the mounts that pods see: there are more than {most} processes",
-    Code.TOO_MANY_POD_MOUNTS: "looking for the mounts that pods see: there are too many, of {whose} for one",
+    Code.CANNOT_READ_POD_MOUNTS: "reading the mounts of pods: {error}",
+    Code.ROOT_NOT_IN_MOUNT_TABLE: "reading the mounts of pods: the node's mount table does not contain /",
+    Code.TOO_MANY_PROCESSES_FOR_MOUNTS: "reading the mounts of pods: there are more than {most} processes",
+    Code.TOO_MANY_POD_MOUNTS: "reading the mounts of pods: there are too many, for example of {whose}",
     # What could not be seen: Kubernetes and the cloud.
     Code.CANNOT_READ_UNITS: "reading systemd's units: {error}",
     Code.CANNOT_READ_KUBERNETES: "reading how Kubernetes is configured on this node: {error}",
@@ -169,334 +170,342 @@ TEXTS: Final[dict[Code, str]] = {
     Code.BAD_DISTRIBUTION_FILE: "reading the configuration of {what}: {error}",
     Code.NO_NODES_GIVEN: "no Nodes were given (--nodes FILE or --kubeconfig FILE)",
     Code.KIND_NOT_GIVEN: "{source} has no {kind}",
-    Code.LIGHTKUBE_MISSING: "asking the API server needs lightkube",
-    Code.API_FAILED: "asking the API server with {kubeconfig}: {error}",
-    Code.BAD_KUBECONFIG: "asking the API server with {kubeconfig}: it is not a usable kubeconfig",
-    Code.METADATA_NOT_ASKED: "the metadata service was not asked (--no-metadata)",
-    Code.NOT_HETZNER: "this is not a server of Hetzner Cloud, as far as DMI and the routes say",
-    Code.METADATA_FAILED: "asking the metadata service at {address}: {error}",
-    Code.BAD_METADATA_NETWORKS: "the metadata service's list of private networks cannot be understood",
+    Code.LIGHTKUBE_MISSING: "querying the API server requires the Python package lightkube",
+    Code.API_FAILED: "querying the API server with {kubeconfig}: {error}",
+    Code.BAD_KUBECONFIG: "querying the API server with {kubeconfig}: the kubeconfig is not valid",
+    Code.METADATA_NOT_ASKED: "the metadata service was not queried (--no-metadata)",
+    Code.NOT_HETZNER: "neither DMI nor the routes show that this is a Hetzner Cloud server",
+    Code.METADATA_FAILED: "querying the metadata service at {address}: {error}",
+    Code.BAD_METADATA_NETWORKS: "the metadata service's list of private networks is not valid",
     Code.NO_POD_RANGE_READ: "no pod range could be read from {source}",
     # Whose a process is not.
-    Code.UNREADABLE_PROCESS: "it could not be looked at ({error})",
-    Code.OTHER_PROGRAM: "its program {path} is none that is known as a {role}",
-    Code.OTHER_NAMESPACE: "it is in another {kind} namespace than process 1",
+    Code.UNREADABLE_PROCESS: "it could not be read ({error})",
+    Code.OTHER_PROGRAM: "its program {path} is not a known {role}",
+    Code.OTHER_NAMESPACE: "its {kind} namespace is not that of process 1",
     Code.NOT_ROOT: "it runs as user {uid}, not as root",
-    Code.CONTAINER_CONTROL_GROUP: "it is in a container's control group ({path})",
-    Code.USER_CONTROL_GROUP: "it is in a user's or a machine's control group ({path})",
-    Code.NO_SERVICE_CONTROL_GROUP: "its control group is no system service's ({path})",
-    Code.PROGRAM_DELETED: "its program has been deleted, and no system service runs it",
-    Code.PROGRAM_NOT_TRUSTED: "its program is not the node's: {error}",
-    Code.PROGRAM_NOT_ON_NODE: "its program {path} is none of the node's: {error}",
-    Code.PROGRAM_REPLACED: "the node has another file at {path}",
-    Code.SOCKET_HELD_BY_INIT: "process 1 holds the socket, and no runtime does",
-    Code.LISTENER_ENDED: "the process that began to listen there has ended, and another has its number",
+    Code.CONTAINER_CONTROL_GROUP: "it is in the cgroup of a container ({path})",
+    Code.USER_CONTROL_GROUP: "it is in the cgroup of a user or of a machine ({path})",
+    Code.NO_SERVICE_CONTROL_GROUP: "its cgroup is not that of a system service ({path})",
+    Code.PROGRAM_DELETED: "its program was deleted, and it is not run by a system service",
+    Code.PROGRAM_NOT_TRUSTED: "its program is not trusted: {error}",
+    Code.PROGRAM_NOT_ON_NODE: "opening its program {path} on the node: {error}",
+    Code.PROGRAM_REPLACED: "the node has a different file at {path}",
+    Code.SOCKET_HELD_BY_INIT: "process 1 holds the socket, but no runtime does",
+    Code.LISTENER_ENDED: "the process that opened the socket has exited, and another process has its PID",
     # Whose a directory is.
-    Code.FILESYSTEM_UNKNOWN: (
-        "its directory is on a file system whose type could not be found out: other machines may have their leases "
-        "there"
-    ),
+    Code.FILESYSTEM_UNKNOWN: "the file system type of its directory is not known: other machines may keep leases there",
     Code.FILESYSTEM_SHARED: (
-        "its directory is on {filesystem}: other machines may have their leases there, and a lock does not hold "
-        "for them"
+        "its directory is on {filesystem}: other machines may keep leases there, and file locks do not bind them"
     ),
-    Code.MARK_UNREADABLE: "whose its data directory is cannot be told: {cause}; if it is this node's, remove that file",
+    Code.MARK_UNREADABLE: (
+        "it is not known which node owns its data directory: {cause}; if this node does, remove that file"
+    ),
     Code.MARK_OF_ANOTHER_NODE: (
-        "its data directory is another node's (number {number}, in the machine's first PID namespace), as {path} "
-        "says; if no node but this one uses it, as after a reinstallation, remove that file"
+        "{path} marks its data directory as another node's (number {number}, in the machine's initial PID namespace); "
+        "if only this node uses it, for example after a reinstallation, remove that file"
     ),
     Code.MARK_OF_ANOTHER_CONTAINER: (
-        "its data directory is another node's (number {number}, in a container), as {path} says; if no node but "
-        "this one uses it, as after a reinstallation, remove that file"
+        "{path} marks its data directory as another node's (number {number}, in a container); if only this node uses "
+        "it, for example after a reinstallation, remove that file"
     ),
-    Code.OWNER_UNKNOWN: "whether other nodes use its directory cannot be told: {cause}",
+    Code.OWNER_UNKNOWN: "it is not known whether other nodes use its directory: {cause}",
     Code.OWNERSHIP_NOT_SHOWN: (
-        "this node is in a PID namespace of its own, as in a container, so another node of this machine may use "
-        "its directory; if none does, set {key} = true in /etc/janitor/janitor.toml"
+        "this node has its own PID namespace, as a container has, so another node on this machine may use its "
+        "directory; if none does, set {key} = true in /etc/janitor/janitor.toml"
     ),
     Code.CANNOT_MARK: "{path} could not be marked as this node's: {error}",
-    Code.GC_DISABLED: "the network's configuration says disableGC: its leases are to be left alone",
+    Code.GC_DISABLED: "its CNI configuration sets disableGC, so janitor leaves its leases alone",
     Code.NETWORK_NOT_USED: "CRI does not use its network {network} (configured in {source})",
-    Code.NO_NETWORK_THERE: "no network of the CNI configuration that CRI uses keeps its leases in {path}",
+    Code.NO_NETWORK_THERE: "no network that CRI uses keeps its leases in {path}, according to the CNI configuration",
     # What a file is.
-    Code.BOOKKEEPING: "host-local's own",
-    Code.NAME_NOT_AN_ADDRESS: "its name {name} is not an address as host-local writes it",
-    Code.NOT_A_REGULAR_LEASE: "it is a {kind}, and host-local writes regular files",
+    Code.BOOKKEEPING: "host-local's own bookkeeping",
+    Code.NAME_NOT_AN_ADDRESS: "its name {name} is not an address in host-local's format",
+    Code.NOT_A_REGULAR_LEASE: "it is a {kind}, but host-local writes regular files",
     Code.TOO_LARGE: "it holds {bytes} bytes, far more than host-local writes",
     Code.EMPTY: "it is empty",
     Code.BLANK: "it holds {bytes} bytes, all of them {what}",
     Code.BINARY: "it holds binary data that host-local does not write",
-    Code.BREAKS_OFF_IN_NULS: "it breaks off in NUL bytes",
-    Code.BREAKS_OFF: "its container ID breaks off after {digits} of 64 digits",
-    Code.LINES_END_IN_LF: "its lines end in LF instead of CR LF, which CNI DEL does not match",
-    Code.NOT_A_SANDBOX_ID: "{id} is not the ID of a CRI sandbox",
+    Code.BREAKS_OFF_IN_NULS: "its content is cut off, and NUL bytes follow",
+    Code.BREAKS_OFF: "its container ID is cut off after {digits} of 64 digits",
+    Code.LINES_END_IN_LF: "its lines end in LF instead of CR LF, so a CNI DEL does not match it",
+    Code.NOT_A_SANDBOX_ID: "{id} is not a CRI sandbox ID",
     Code.CACHE_NOT_REGULAR: "it is not a regular file",
     Code.CACHE_TOO_LARGE: "it holds {bytes} bytes, far more than libcni writes",
     Code.CACHE_NULS: "it holds {bytes} NUL bytes",
-    Code.CACHE_NOT_JSON: "it is not JSON that libcni could have written",
-    Code.CACHE_CONFIG_UNDECODABLE: "the configuration in it cannot be decoded",
-    Code.CACHE_CONFIG_NOT_AN_OBJECT: "the configuration in it is not a JSON object",
+    Code.CACHE_NOT_JSON: "it is not JSON as libcni writes it",
+    Code.CACHE_CONFIG_UNDECODABLE: "the CNI configuration in it cannot be decoded",
+    Code.CACHE_CONFIG_NOT_AN_OBJECT: "the CNI configuration in it is not a JSON object",
     # Why a lease is live, held, foreign, pending or missing.
-    Code.LISTED_READY: "{runtime} lists its sandbox READY",
+    Code.LISTED_READY: "{runtime} lists its sandbox as READY",
     Code.CONTAINERD_RECORD: (
-        "containerd has a {kind} of this ID in its namespace {namespace}, which CRI does not list: it is being "
-        "created, or its creation was cut short"
+        "containerd has a {kind} with this ID in namespace {namespace}, which CRI does not list: it is being created, "
+        "or its creation was interrupted"
     ),
-    Code.PLUGIN_AT_WORK: "the CNI plugin {name} (process {pid}) is at work on it: {command}",
-    Code.PROCESS_RUNS: "process {pid} ({name}) runs for it",
-    Code.TASK_DIRECTORY: "a runtime keeps its task directory {path}",
+    Code.PLUGIN_AT_WORK: "the CNI plugin {name} (process {pid}) is running for it: {command}",
+    Code.PROCESS_RUNS: "process {pid} ({name}) is running for it",
+    Code.TASK_DIRECTORY: "a runtime has a task directory for it: {path}",
     Code.ADDRESS_UP: "the address is up in the network namespace of {where}",
     Code.HOST_ROUTE: "the network namespace of {where} has a host route to the address",
     Code.OTHER_ADDRESS_UP: "an address leased to its container is up: {address}",
-    Code.BEGINNING_OF_ID: "what is left of its container ID is the beginning of {id}",
-    Code.LISTED_NOTREADY: "its sandbox {pod} is listed NOTREADY: the kubelet will release it",
-    Code.CLAIMED: "the sandbox {pod}, listed {state}, says that the address is its own",
+    Code.BEGINNING_OF_ID: "its truncated container ID matches {id}",
+    Code.LISTED_NOTREADY: "its sandbox {pod} is NOTREADY, and the kubelet still has to remove it",
+    Code.CLAIMED: "the runtime lists this address for the sandbox {pod} ({state})",
     Code.OUTSIDE_RANGES: "its address is outside the ranges of the network ({ranges})",
-    Code.NOT_ALL_SEEN: "nobody was seen to own it, but not everything could be looked at",
+    Code.NOT_ALL_SEEN: "no owner was found, but janitor could not see everything",
     Code.NO_OWNER: "no runtime, process, network namespace or route on this node knows its container or its address",
     Code.NO_OWNER_OF_ADDRESS: "no runtime, process, network namespace or route on this node knows its address",
     Code.FORMER_ADDRESS: "it was the address of {pod}, whose sandbox is dead",
     Code.NEVER_RELEASED: "{cause}: no CNI DEL can ever match it",
-    Code.RANGE_UNKNOWN: "the network's range is not known ({cause}), so the network's name had to do",
+    Code.RANGE_UNKNOWN: "the network's range is not known ({cause}), so only the network's name was compared",
     Code.RANGES_UNKNOWN: "its ranges are not known: {cause}",
-    Code.READY_WITHOUT_LEASE: "the sandbox {pod} is READY and has this address from host-local",
+    Code.READY_WITHOUT_LEASE: "the sandbox {pod} is READY and got this address from host-local",
     Code.NO_LEASE_THERE: "there is no lease for it in {path}",
     # Proofs that it is dead, and what is missing of them.
-    Code.IN_LEDGER: "the boot ledger lists this very file: it was there before any runtime had started",
-    Code.WATCHED: "it has been watched, unchanged and without an owner, for {seconds} s",
-    Code.OLDER_THAN_RUNTIME: "it is older than the running runtime, by a clock that agrees with when that started",
+    Code.IN_LEDGER: "the boot ledger lists this file: it existed before any container runtime of this boot started",
+    Code.WATCHED: "it was watched for {seconds} s, did not change and had no owner",
+    Code.OLDER_THAN_RUNTIME: "it was written before the runtime started, and the clock was not changed since",
     Code.FILE_UNREADABLE: "the file could not be read",
     Code.PLUGIN_MAY_BE_WRITING: (
-        "a CNI plugin is at work that was there before it, and it names nobody who could be ruled out"
+        "a running CNI plugin may be writing it: the file names no container that could be checked"
     ),
     Code.MAY_BE_CREATED: (
-        "it might still be being created: it is not in the boot ledger, not provably older than the running "
-        "runtime, and has not been watched for {seconds} s"
+        "its pod could still be in creation: it is not in the boot ledger, not proven older than the runtime, and has "
+        "not been watched for {seconds} s"
     ),
-    Code.MISSING_FOR: "it has been so for {seconds} s",
+    Code.MISSING_FOR: "it has been missing for {seconds} s",
     Code.SANDBOX_NOT_RUNNING: "its sandbox {pod} is not running",
     Code.CONTAINER_UNKNOWN: "no runtime knows its container",
     Code.CONTAINER_GONE: "its container is gone",
-    Code.AFTER_CHAIN_DEL: "it goes only after the CNI DEL of its chain has succeeded",
+    Code.AFTER_CHAIN_DEL: "it is removed only after the CNI DEL of its plugin chain has succeeded",
     Code.BEFORE_ANY_RUNTIME: (
-        "it was there before any container runtime of this boot had started, so nothing that lives can own it"
+        "it existed before any container runtime of this boot started, so nothing that is running can own it"
     ),
     Code.NO_CONFIGURATION_BUT_CRI: (
-        "there is no CNI configuration, but its directory holds nothing but leases of CRI sandboxes"
+        "there is no CNI configuration, but its directory contains only leases of CRI sandboxes"
     ),
-    Code.TABLE_NOT_LOOKED_UP: "table {table} has routes on links that are up, and nothing looks it up for these pods",
-    Code.OWNER_RUNS: "{process} runs, and makes this rule only when it starts",
-    Code.NETWORKD_AT_WORK: "systemd-networkd has been at work since, and no other foreign rule is left",
+    Code.TABLE_NOT_LOOKED_UP: (
+        "table {table} has routes on links that are up, but no rule sends these pods' packets to it"
+    ),
+    Code.OWNER_RUNS: "{process} is running, and adds this rule only when it starts",
+    Code.NETWORKD_AT_WORK: (
+        "systemd-networkd has started or configured a link since then, and no other foreign rule is left"
+    ),
     # Why something is left as it is.
     Code.MAX_PER_PASS: "{left} more are left for the next pass (--max {most})",
-    Code.RUNTIME_SETTLING: "{name} was started {seconds} s ago and may still be loading its sandboxes",
-    Code.MISSING_NOT_ALL_SEEN: "it is missing, but not everything could be looked at",
-    Code.MISSING_SEEN_ONCE: "its lease is missing, which must be seen twice, a minute apart",
-    Code.DAMAGED_NOT_ALL_SEEN: "{cause}, but not everything could be looked at",
-    Code.RUNTIME_RESTARTED: "the container runtime was restarted between the two looks",
-    Code.NOT_THE_SAME: "it is not the same any more as at the first look",
-    Code.STALE_RULES: "packet filter rules still name its address: see iptables-save",
+    Code.RUNTIME_SETTLING: "{name} started {seconds} s ago and may still be loading its sandboxes",
+    Code.MISSING_NOT_ALL_SEEN: "it is missing, but janitor could not see everything",
+    Code.MISSING_SEEN_ONCE: "its lease is missing; it is written back if that is still so a minute later",
+    Code.DAMAGED_NOT_ALL_SEEN: "{cause}, but janitor could not see everything",
+    Code.RUNTIME_RESTARTED: "the container runtime restarted between the two checks",
+    Code.NOT_THE_SAME: "it changed between the two checks",
+    Code.STALE_RULES: "packet filter rules still contain its address: see iptables-save",
     Code.LEASES_LEFT: "{leases:lease} left: {cause}",
-    Code.BAD_NETWORK_NAME: "CNI allows no network of that name",
+    Code.BAD_NETWORK_NAME: "its name is not a valid CNI network name",
     Code.UNUSUAL_PATH: "its path has unusual characters",
     Code.OBSCURE_CONFIGURATION: (
-        "a CNI configuration that cannot be understood may be about it, and about firewall or disableGC"
+        "a CNI configuration that cannot be parsed may be about it, and could contain firewall or disableGC"
     ),
     Code.CONFIGURATION_UNREADABLE: (
-        "the CNI configuration cannot be read, and may say firewall or disableGC; recorded only"
+        "the CNI configuration cannot be read, and could contain firewall or disableGC; recorded only"
     ),
-    Code.ANOTHER_ENGINE: "another engine keeps its leases there",
-    Code.NETWORK_NOT_NAMED: "no CNI configuration that CRI uses names it",
-    Code.BOOT_GC_DISABLED: "its CNI configuration says disableGC",
-    Code.FIREWALL_PLUGIN: "its chain has the firewall plugin, whose DEL goes by address; recorded only",
-    Code.NOT_ALL_CRI: "there is no CNI configuration, and not all in it are CRI's leases",
+    Code.ANOTHER_ENGINE: "another container engine keeps its leases there",
+    Code.NETWORK_NOT_NAMED: "no CNI configuration that CRI uses contains this network",
+    Code.BOOT_GC_DISABLED: "its CNI configuration sets disableGC",
+    Code.FIREWALL_PLUGIN: "its plugin chain contains firewall, whose DEL works by address; recorded only",
+    Code.NOT_ALL_CRI: "there is no CNI configuration, and not all files there are CRI leases",
     Code.SYMBOLIC_LINK: "left: it is a symbolic link",
     # What became of it.
-    Code.STOPPED: "it was asked to stop",
-    Code.LOCK_LOST: "{path} was removed or replaced by somebody",
-    Code.NO_LOCK_FILE: "{path} has no lock file: host-local has not been at work there, or somebody removed it",
+    Code.STOPPED: "janitor was asked to stop",
+    Code.LOCK_LOST: "{path} was removed or replaced",
+    Code.NO_LOCK_FILE: "{path} has no lock file: host-local has not run there, or the file was removed",
     Code.CANNOT_OPEN_LOCK: "opening {path}: {error}",
-    Code.LOCK_NOT_REGULAR: "{path} is not the regular file that host-local makes",
-    Code.LOCK_HELD: "{path} is held by {holder} for more than {seconds} s",
-    Code.DIRECTORY_REPLACED: "{path} was removed or replaced while its lock was waited for",
-    Code.JANITOR_AT_WORK: "{holder} is at work on this node already; wait for it to end",
-    Code.JANITOR_LOCK_REPLACED: "{path} was removed or replaced while it was being taken",
+    Code.LOCK_NOT_REGULAR: "{path} is not a regular file, as host-local creates it",
+    Code.LOCK_HELD: "{path} has been held by {holder} for more than {seconds} s",
+    Code.DIRECTORY_REPLACED: "{path} was removed or replaced while janitor waited for its lock",
+    Code.JANITOR_AT_WORK: "{holder} is already at work on this node; wait until it has finished",
+    Code.JANITOR_LOCK_REPLACED: "{path} was removed or replaced while janitor was locking it",
     Code.JOURNAL_UNWRITABLE: "the journal cannot be written ({error}), so nothing is changed",
-    Code.JOURNAL_BROKE: (
-        "{event}, but the journal could not be written any more ({error}); the next run will complete it"
-    ),
-    Code.JOURNAL_BROKEN: "the journal could not be written any more ({error}); the next run will complete it",
-    Code.NO_PLUGIN_RUN: "no CNI plugin is run: {cause}",
-    Code.DEL_LEFT_UNSEEN: "after CNI DEL, {cause}",
-    Code.DEL_LEFT_RULES: "CNI DEL has left packet filter rules that name {addresses}",
+    Code.JOURNAL_BROKE: "{event}, but the journal could not be updated ({error}); the next run will complete it",
+    Code.JOURNAL_BROKEN: "the journal could not be updated ({error}); the next run will complete it",
+    Code.NO_PLUGIN_RUN: "no CNI plugin was run: {cause}",
+    Code.DEL_LEFT_UNSEEN: "after CNI DEL: {cause}",
+    Code.DEL_LEFT_RULES: "CNI DEL left packet filter rules that contain {addresses}",
     Code.DEL_FAILED: "CNI DEL of {plugin} failed: {error}",
     Code.DEL_NOT_RUN: "{error}",
     Code.DEL_NOT_STARTED: "CNI DEL: {error}",
     Code.DEL_UNREADABLE: "reading {path}: {error}",
-    Code.KEPT_BECAUSE_OF_DEL: "{cause}; the lease is kept, so that nobody gets an address with stale rules",
-    Code.LAST_LOOK_FAILED: "at the last look: {cause}",
+    Code.KEPT_BECAUSE_OF_DEL: "{cause}; the lease is kept, so that no pod gets an address with stale rules",
+    Code.LAST_LOOK_FAILED: "at the last check: {cause}",
     Code.CHANGE_FAILED: "{path}: {error}",
     Code.NOT_SYNCED: "not synced to disk: {error}",
-    Code.PROCESS_RUNS_NOW: "a process runs for it now",
-    Code.ADDRESS_UP_NOW: "its address is up now",
-    Code.RELEASED: "it is gone: its owner has released it",
-    Code.REPLACED: "it has been replaced or written to since it was judged",
+    Code.PROCESS_RUNS_NOW: "a process is now running for it",
+    Code.ADDRESS_UP_NOW: "its address is now up",
+    Code.RELEASED: "it is gone: its owner released it",
+    Code.REPLACED: "it was replaced or changed after it was checked",
     Code.MOVE_FAILED: "moving it to {path}: {error}",
     Code.ANOTHER_OF_CHAIN: "{subject}: {cause}",
-    Code.WITH_CHAIN_DEL: "with the CNI DEL of its chain",
-    Code.POD_STOPPED: "the pod is not running any more",
-    Code.LEASED_MEANWHILE: "there is a lease of that address by now",
+    Code.WITH_CHAIN_DEL: "after the CNI DEL of its plugin chain",
+    Code.POD_STOPPED: "the pod is no longer running",
+    Code.LEASED_MEANWHILE: "the address has been leased in the meantime",
     Code.WRITE_FAILED: "writing the lease: {error}",
-    Code.RULE_MADE_MEANWHILE: "somebody has made it meanwhile",
+    Code.RULE_MADE_MEANWHILE: "another process has added it in the meantime",
     Code.RULE_MADE: "with priority {priority}",
-    Code.RULE_CONTENDED: "somebody makes and deletes it at the same time",
-    Code.SETTING_THERE: "it was there already",
-    Code.SETTING_IS_LINK: "it is a symbolic link: change the file that it leads to",
+    Code.RULE_CONTENDED: "another process adds and deletes it at the same time",
+    Code.SETTING_THERE: "it is already set",
+    Code.SETTING_IS_LINK: "it is a symbolic link: change the file that it points to",
     Code.REPAIR_FAILED: "{error}",
-    Code.REPAIR_NEEDS_NET_ADMIN: "{error}; it needs CAP_NET_ADMIN",
-    Code.CUT_OFF: "by a pass that was cut off before it could say so",
+    Code.REPAIR_NEEDS_NET_ADMIN: "{error}; this needs CAP_NET_ADMIN",
+    Code.CUT_OFF: "by an earlier pass that was interrupted before it could log this",
     # Why nothing was put back.
-    Code.USE_UNSEEN: "whether its address is in use cannot be seen: {cause}",
+    Code.USE_UNSEEN: "it is not known whether its address is in use: {cause}",
     Code.ADDRESS_IN_USE: "its address is in use now",
     Code.LEASED_AGAIN: "its address has been leased again",
-    Code.OWNER_STARTED: "{process} has started since, and the rule is its own now",
-    Code.RULE_TWICE: "it is there {count} times, and which one is janitor's cannot be told",
-    Code.SETTING_CHANGED: "it has been changed since",
+    Code.OWNER_STARTED: "{process} has started since then, and the rule is now its own",
+    Code.RULE_TWICE: "it exists {count} times, and janitor cannot tell which one it added",
+    Code.SETTING_CHANGED: "it was changed since then",
     Code.SETTING_GONE: "it is gone",
     Code.UNDO_FAILED: "{error}",
     # Why it is not early.
     Code.ROOT_NOT_A_DIRECTORY: "--root {path} is not a directory",
-    Code.ROOT_IS_INITRAMFS: "{path} is an initramfs; name the node's own root with --root",
-    Code.NO_DATA_DIRECTORY_YET: "{path} is not there yet; if it is mounted later, later is the time",
-    Code.NO_LEASES_YET: "there are no leases in {path}; if it is mounted later, later is the time",
-    Code.LEDGER_THERE: "{path} is of this boot: it has been done already; on a running node use 'janitor clean'",
-    Code.RUNNING_ALREADY: "{name} (process {pid}) is running already; on a running node use 'janitor clean'",
+    Code.ROOT_IS_INITRAMFS: "{path} is an initramfs; set --root to the node's own root",
+    Code.NO_DATA_DIRECTORY_YET: "{path} does not exist yet; if it is mounted later, run this after the mount",
+    Code.NO_LEASES_YET: "there are no leases in {path}; if it is mounted later, run this after the mount",
+    Code.LEDGER_THERE: "the boot stage has already run in this boot ({path}); on a running node use 'janitor clean'",
+    Code.RUNNING_ALREADY: "{name} (process {pid}) is already running; on a running node use 'janitor clean'",
     Code.SOCKET_FAILED: "{path}: {error}",
-    Code.RUNTIME_ANSWERS: "a container runtime answers at {path} already; on a running node use 'janitor clean'",
-    Code.NAMESPACE_THERE: "the network namespace {path} exists already; on a running node use 'janitor clean'",
+    Code.RUNTIME_ANSWERS: "a container runtime already answers at {path}; on a running node use 'janitor clean'",
+    Code.NAMESPACE_THERE: "the network namespace {path} already exists; on a running node use 'janitor clean'",
     Code.ADDRESS_UP_ALREADY: (
-        "{address} is up in the network namespace of {where} already; on a running node use 'janitor clean'"
+        "{address} is already up in the network namespace of {where}; on a running node use 'janitor clean'"
     ),
     Code.IN_A_CONTAINER: (
-        "these are the processes of a container (its first one is {name}), and those of the node are out of sight; "
-        "it takes the host's PID namespace"
+        "only the processes of a container can be seen (its process 1 is {name}), not those of the node; run this in "
+        "the host's PID namespace"
     ),
-    Code.CACHED_CONFIGURATION_UNREADABLE: "what libcni remembers of the configuration cannot be read: {error}",
+    Code.CACHED_CONFIGURATION_UNREADABLE: "the CNI configuration in libcni's cache cannot be read: {error}",
     Code.JOURNAL_UNUSABLE: "the journal cannot be used: {error}",
     # Why a rule is not restored.
     Code.ONLY_OBSERVING: "only observing",
-    Code.RULE_NOTE_TOO_OLD: "the note of it is older than {seconds} s, and rules of {owner} come and go with pods",
-    Code.NETWORKD_NOT_SEEN: "whether systemd-networkd was at work is not known: {cause}",
+    Code.RULE_NOTE_TOO_OLD: (
+        "its record is older than {seconds} s, and {owner} adds and removes such rules as pods come and go"
+    ),
+    Code.NETWORKD_NOT_SEEN: "it is not known whether systemd-networkd was active: {cause}",
     Code.NETWORKD_NOT_STARTED: (
-        "systemd-networkd has not started {since}; of its links nothing can be told, as the clock was set"
+        "systemd-networkd has not started {since}, and after a clock step the times of its links prove nothing"
     ),
     Code.NETWORKD_NOT_AT_WORK: "systemd-networkd has neither started nor configured a link {since}",
-    Code.NETWORKD_KEEPS_RULES: "systemd-networkd has been told to leave foreign rules alone, or always does",
-    Code.OTHER_RULES_LEFT: "systemd-networkd would have deleted these as well, and they are there: {rules}",
+    Code.NETWORKD_KEEPS_RULES: "systemd-networkd leaves foreign rules alone, by its configuration or in this version",
+    Code.OTHER_RULES_LEFT: "systemd-networkd would have deleted these rules as well, but they still exist: {rules}",
     Code.OWNER_GONE: "{process} has not been running for {seconds} s",
     Code.OWNER_REFUSES: "{process} runs with {flag}",
     Code.OWNER_CONFIGURATION_GONE: "its CNI configuration ({path}) is gone",
     Code.NOT_A_POD_RANGE: "{range} is not a pod range of this node ({ranges})",
     Code.OWNER_NOT_ASKED: "{process} was not started with {flag}",
-    Code.OWNER_NOT_RUNNING: "{process} does not run",
-    Code.NO_LINK_UP: "no link like {link} is up",
+    Code.OWNER_NOT_RUNNING: "{process} is not running",
+    Code.NO_LINK_UP: "no link that matches {link} is up",
     Code.TABLE_EMPTY: "table {table} is empty",
     Code.TABLE_LINKS_DOWN: "no route of table {table} is on a link that is up",
     Code.OTHER_RULE: "there is another rule for the same pods: {rule}",
-    Code.TABLE_USE_NOT_SEEN: "whether it is in use is not known: {cause}",
+    Code.TABLE_USE_NOT_SEEN: "it is not known whether it is in use: {cause}",
     Code.BY_HAND: "by hand: {command}",
     # What the node does not say.
-    Code.NO_CONTROL_PLANE: "this node has no control plane: the ranges of pods and Services are not written on it",
-    Code.NO_RANGES_ON_NODE: (
-        "no component's command line and no file on this node says which ranges pods and Services have"
-    ),
+    Code.NO_CONTROL_PLANE: "this is not a control plane node, so the pod and Service ranges are not configured on it",
+    Code.NO_RANGES_ON_NODE: "no command line and no file on this node contains the pod and Service ranges",
     Code.NO_KUBERNETES: "no Kubernetes was found on this node",
     Code.NOT_GIVEN: "no {what} were given",
     Code.RUNTIME_VIEW_UNSEEN: (
-        "whether the container runtime sees the same directory at {path} cannot be told ({error})"
+        "it is not known whether the container runtime sees the same directory at {path} ({error})"
     ),
-    Code.RUNTIME_SEES_ANOTHER: "the container runtime sees another directory at {path} than this one",
-    Code.CANNOT_READ_PROCESSES: "reading the command lines and the environments of the processes: {error}",
+    Code.RUNTIME_SEES_ANOTHER: "the container runtime sees a different directory at {path}",
+    Code.CANNOT_READ_PROCESSES: "reading the command lines and environments of processes: {error}",
     # What became of an action that was cut short.
-    Code.NOT_IN_QUARANTINE: "it is not in quarantine any more",
+    Code.NOT_IN_QUARANTINE: "it is no longer in the quarantine",
     Code.DIRECTORY_GONE: "{path} is gone",
-    Code.INTERRUPTED_RULE: "interrupted; 'janitor scan' says whether the rule is there",
-    Code.INTERRUPTED_BEFORE: "interrupted before it",
-    Code.INTERRUPTED_IN_PLACE: "interrupted; the file is in its place",
-    Code.FOUND_DONE: "found so after an interruption",
+    Code.INTERRUPTED_RULE: "interrupted; 'janitor scan' shows whether the rule exists",
+    Code.INTERRUPTED_BEFORE: "interrupted before the change",
+    Code.INTERRUPTED_IN_PLACE: "interrupted; the file is still in its place",
+    Code.FOUND_DONE: "found done after an interruption",
     Code.RELEASED_MEANWHILE: "its owner released it meanwhile",
     Code.NETWORKD_DELETES_RULES: "systemd-networkd {version} deletes every foreign rule when it configures a link",
     Code.RULES_NOT_KEPT: "{why}",
-    Code.CONTROL_GROUP_UNSEEN: "its control group could not be seen",
-    Code.OTHER_HIERARCHY: "process 1 has no control group of {hierarchy}",
+    Code.CONTROL_GROUP_UNSEEN: "its cgroup could not be read",
+    Code.OTHER_HIERARCHY: "process 1 has no cgroup in hierarchy {hierarchy}",
     # Damage of a CNI configuration file.
     Code.UNREADABLE: "it cannot be read ({error})",
     Code.NOT_JSON: "it is not JSON ({error})",
     Code.NOT_AN_OBJECT: "it is not a JSON object",
-    Code.CNI_LINE_BREAK: "its name has a line break",
-    Code.CNI_TOO_LARGE: "it holds more than {kib} KiB",
+    Code.CNI_LINE_BREAK: "its name contains a line break",
+    Code.CNI_TOO_LARGE: "it is larger than {kib} KiB",
     Code.CNI_TOO_DEEP: "it is nested too deeply",
-    Code.CNI_KEY_TWICE: "it has a key twice",
-    Code.CNI_KEY_CASE: "it says {key} for {meant}",
-    Code.CNI_NO_PLUGIN: "it names no plugin",
-    Code.CNI_NO_NAME: "it has no usable network name",
-    Code.ONLY_FILES_READ: "only files are read here, not the processes of a node",
+    Code.CNI_KEY_TWICE: "it contains a key twice",
+    Code.CNI_KEY_CASE: "it contains {key} instead of {meant}",
+    Code.CNI_NO_PLUGIN: "it contains no plugin",
+    Code.CNI_NO_NAME: "it has no valid network name",
+    Code.ONLY_FILES_READ: "only files were read, not the processes of a node",
     # Why a check was not made.
-    Code.NOT_WRITTEN_HERE: "{what} is not written on this node",
-    Code.RANGES_NOT_BOTH_WRITTEN: "not both of the ranges of pods and Services are written on this node",
+    Code.NOT_WRITTEN_HERE: "{what} is not configured on this node",
+    Code.RANGES_NOT_BOTH_WRITTEN: "the pod range and the Service range are not both configured on this node",
     Code.ROUTES_NOT_KNOWN: (
-        "whether Hetzner's cloud controller makes routes is not known: it does not run on this node, and no "
-        "Deployment of it was given"
+        "it is not known whether Hetzner's cloud controller makes routes: it does not run on this node, and its "
+        "Deployment was not given"
     ),
-    Code.NODES_NOT_COUNTED: "how many nodes there are is not known without --nodes or --kubeconfig",
-    Code.OWN_ADDRESS_NOT_WRITTEN: "the address that this node gives itself is not written on it",
+    Code.NODES_NOT_COUNTED: "the number of nodes is not known without --nodes or --kubeconfig",
+    Code.OWN_ADDRESS_NOT_WRITTEN: "this node's own address is not known",
     Code.PRIVATE_NETWORK_NOT_KNOWN: "the private network's range is not known",
-    Code.DNS_SAID_ONCE: "fewer than two places on this node say where the cluster DNS is",
-    Code.POD_RANGE_NOT_SAID: "no component on this node says which range the pods have",
-    Code.POD_RANGE_SAID_ONCE: "fewer than two components on this node say which range the pods have",
+    Code.DNS_SAID_ONCE: (
+        "fewer than two places on this node name the cluster DNS address, so there is nothing to compare"
+    ),
+    Code.POD_RANGE_NOT_SAID: "no component on this node names the pod range",
+    Code.POD_RANGE_SAID_ONCE: (
+        "fewer than two components on this node name the pod range, so there is nothing to compare"
+    ),
     Code.OWN_RANGE_NOT_KNOWN: "this node's pod range is not known",
-    Code.NODE_NOT_SEEN: "this node's Node object was not seen",
-    Code.NO_AUTOSCALER_LABEL: "Node {node} has no label hcloud/node-group: no autoscaler made it",
+    Code.NODE_NOT_SEEN: "this node's Node object is not known",
+    Code.NO_AUTOSCALER_LABEL: "Node {node} has no label hcloud/node-group, so no autoscaler created it",
     Code.NO_CLOUD_CONTROLLER: "Hetzner's cloud controller does not run on this node",
-    Code.NO_CNI_DIRECTORY: "no runtime says where its CNI configuration is, and none of the usual directories exists",
-    Code.KUBELET_OR_NODE_NOT_SEEN: "this node's kubelet or its Node was not seen",
-    Code.KUBELET_INSIDE: "{distribution} runs its kubelet inside itself, and the journal does not say with which flags",
-    Code.NO_KUBELET: "no kubelet was seen running",
-    Code.FLAGS_NOT_WRITTEN: "there is no kubelet.service that says which flags were meant",
+    Code.NO_CNI_DIRECTORY: "no runtime reports its CNI directory, and none of the usual ones exists",
+    Code.KUBELET_OR_NODE_NOT_SEEN: "this node's kubelet or its Node object is not known",
+    Code.KUBELET_INSIDE: (
+        "{distribution} runs the kubelet inside its own process, and the journal does not show its flags"
+    ),
+    Code.NO_KUBELET: "no running kubelet was found",
+    Code.FLAGS_NOT_WRITTEN: "there is no kubelet.service that sets the kubelet's flags",
     Code.NO_KUBELET_UNIT: "{where} has no kubelet.service",
-    Code.NO_PROVIDER_EXPECTED: "nothing here shows a cloud controller that would look for it",
-    Code.NO_KUBELET_ADDRESS: "the kubelet was not told an address, as far as this node shows",
-    Code.NODE_NOT_GIVEN: "{source} has no Node called {node}",
+    Code.NO_PROVIDER_EXPECTED: "nothing shows that a cloud controller manages this node",
+    Code.NO_KUBELET_ADDRESS: "no address is known for this node",
+    Code.NODE_NOT_GIVEN: "{source} has no Node named {node}",
 }
 
 HINTS: Final[dict[Code, str]] = {
     Code.NO_PROC: "run janitor on the running node",
-    Code.PROC_OF_ANOTHER_ROOT: "run janitor on the running node, with --root where its / is mounted",
-    Code.PROC_SEES_ANOTHER_PART: "give the pod hostPID, or look whether that directory has been mounted anew",
-    Code.LEASE_BEING_WRITTEN: "look again",
-    Code.BAD_CNI_CONFIGURATION: "mend or remove the file; the runtime cannot load it",
-    Code.NO_CNI_CONFIGURATION: "is this a Kubernetes node, and has its network been installed?",
-    Code.NEWER_NOTE: "use that version again, or remove the file once you know what it holds",
-    Code.ENDPOINT_NOT_A_SOCKET: "name it like this: unix:///run/containerd/containerd.sock",
+    Code.PROC_OF_ANOTHER_ROOT: "run janitor on the running node, and set --root to the path where its / is mounted",
+    Code.PROC_SEES_ANOTHER_PART: "set hostPID: true for the pod, or check whether that directory was mounted again",
+    Code.LEASE_BEING_WRITTEN: "run janitor again",
+    Code.BAD_CNI_CONFIGURATION: "correct or remove the file: the runtime cannot load it",
+    Code.NO_CNI_CONFIGURATION: "check that this is a Kubernetes node and that its CNI is installed",
+    Code.NEWER_NOTE: "use the newer janitor, or remove the file if you do not need its content",
+    Code.ENDPOINT_NOT_A_SOCKET: "write it as unix:///run/containerd/containerd.sock",
     Code.SOCKET_PATH_TOO_LONG: "mount the node's root at a shorter path",
-    Code.NO_SOCKET: "is the runtime running? Is this its socket?",
-    Code.NOT_A_SOCKET: "name the runtime's socket with --cri-endpoint",
-    Code.NOBODY_LISTENS: "is the runtime running?",
+    Code.NO_SOCKET: "check that the runtime is running and that this is its socket",
+    Code.NOT_A_SOCKET: "set --cri-endpoint to the runtime's socket",
+    Code.NOBODY_LISTENS: "check that the runtime is running",
     Code.LISTENER_NOT_TRUSTED: (
-        "if it is the kubelet's runtime, say so: --cri-endpoint {address}, or cri_endpoints in the configuration"
+        "if the kubelet uses this runtime, set --cri-endpoint {address}, or cri_endpoints in the configuration"
     ),
     Code.LISTENER_OUT_OF_SIGHT: "run janitor in the host's PID namespace (hostPID: true)",
-    Code.NOT_CRI_V1: "name the socket of the runtime that the kubelet uses: --cri-endpoint unix:///…",
-    Code.RUNTIME_DOES_NOT_ANSWER: "is the runtime well? Is this its socket? See also --cri-endpoint and --deadline",
-    Code.SANDBOXES_NOT_LISTED: "wait until the runtime answers again, then repeat",
-    Code.SANDBOX_STATUS_UNKNOWN: "look again",
-    Code.RECORDS_NOT_LISTED: "every namespace of containerd must be readable; run janitor as root",
-    Code.NO_RUNTIME: (
-        "start the runtime, or name its socket: --cri-endpoint unix:///…, or cri_endpoints in /etc/janitor/janitor.toml"
+    Code.NOT_CRI_V1: "set the socket of the runtime that the kubelet uses: --cri-endpoint unix:///…",
+    Code.RUNTIME_DOES_NOT_ANSWER: (
+        "check that the runtime works and that this is its socket; see also --cri-endpoint and --deadline"
     ),
-    Code.UNUSED_RUNTIME: "if it is, say so: --cri-endpoint {address}",
+    Code.SANDBOXES_NOT_LISTED: "run janitor again when the runtime answers",
+    Code.SANDBOX_STATUS_UNKNOWN: "run janitor again",
+    Code.RECORDS_NOT_LISTED: "run janitor as root: it must be able to read every containerd namespace",
+    Code.NO_RUNTIME: (
+        "start the runtime, or set its socket: --cri-endpoint unix:///…, or cri_endpoints in /etc/janitor/janitor.toml"
+    ),
+    Code.UNUSED_RUNTIME: "if the kubelet uses it, set --cri-endpoint {address}",
     Code.NO_NAMESPACE: "run janitor on the node itself",
-    Code.BAD_DISTRIBUTION_FILE: "mend the file",
+    Code.BAD_DISTRIBUTION_FILE: "correct the file",
     Code.LIGHTKUBE_MISSING: "pip install 'cni-janitor[kubernetes]'",
     Code.METADATA_FAILED: "ip route get 169.254.169.254",
 }

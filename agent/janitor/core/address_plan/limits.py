@@ -14,8 +14,8 @@ ROUTES_OF_A_NETWORK = 100
 ATTACHED_TO_A_NETWORK = 100
 _MANY_NODES = 80
 _FULL = (
-    f"Beyond {ATTACHED_TO_A_NETWORK} servers and load balancers a network is full, with an overlay too: that takes "
-    "several networks, or nodes that reach each other by their public addresses"
+    f"A network takes at most {ATTACHED_TO_A_NETWORK} servers and load balancers, with an overlay too; more nodes need "
+    "several networks, or must reach each other by their public addresses"
 )
 _SPARE = 1.25
 _NOT_FOR_PODS = 3  # the network's own address, the broadcast address and the bridge
@@ -41,9 +41,9 @@ def _slots(layout: Layout) -> Iterator[Finding]:
                 FindingId.CIDR013, str(part),
                 f"pod range {part} has {count(slots, 'slot')} of /{mask} for {count(nodes, 'node')}",
                 (f"pod range: {part.stated}", f"node mask: /{mask}", f"nodes: {nodes}"),
-                "Nodes beyond the last slot get no pod range (CIDRNotAvailable) and run no pods. A node that is "
-                "replaced needs a second slot until the first is freed, so some must be spare.",
-                Fix.of(f"a pod range of /{_prefix_for(nodes, mask)}, or smaller slots (--node-cidr-mask-size)"),
+                "Nodes beyond the last slot get no pod range (CIDRNotAvailable) and run no pods. A replaced node "
+                "needs a second slot until the first is freed, so keep some slots spare.",
+                Fix.of(f"use a pod range of /{_prefix_for(nodes, mask)}, or smaller slots (--node-cidr-mask-size)"),
                 severity=Severity.ERROR if short else Severity.WARNING,
             )  # fmt: skip
 
@@ -66,14 +66,14 @@ def _routes(layout: Layout) -> Iterator[Finding]:
                 FindingId.CIDR014, str(part),
                 f"{slots} slots, but a Hetzner network takes {ROUTES_OF_A_NETWORK} routes",
                 (f"pod range: {part.stated}", *((f"nodes: {layout.joining}",) if many else ())),
-                "Each node needs a route of its own in the network, and the hundred-and-first is refused, however many "
-                "slots there are (hccm#342).",
+                "Each node needs its own route in the network, and Hetzner refuses route 101, however many slots "
+                "there are (hccm#342).",
                 Fix.of(
-                    "an overlay (Cilium, flannel's VXLAN) with routes off, before the last route is used: no other "
-                    f"range helps. {_FULL}"
+                    "use an overlay (Cilium, flannel's VXLAN) with routes off before the last route is used: another "
+                    f"range does not help. {_FULL}"
                     if many
-                    else f"none is needed for fewer than {_MANY_NODES} nodes; for more, an overlay (Cilium, flannel's "
-                    f"VXLAN) with routes off. {_FULL}"
+                    else f"none is needed for fewer than {_MANY_NODES} nodes; for more, use an overlay (Cilium, "
+                         f"flannel's VXLAN) with routes off. {_FULL}"
                 ),
                 severity=Severity.WARNING if many else Severity.INFO,
             )  # fmt: skip
@@ -87,7 +87,7 @@ def _attached(layout: Layout) -> Iterator[Finding]:
             FindingId.CIDR014, "network",
             f"{layout.joining} nodes, but a Hetzner network takes {ATTACHED_TO_A_NETWORK} servers and load balancers",
             (f"nodes: {layout.joining}", *((f"network: {layout.network.stated}",) if layout.network else ())),
-            "The next server is not attached, whatever the ranges are.", Fix.of(_FULL),
+            "The next server cannot be attached, whatever the ranges are.", Fix.of(_FULL),
         )  # fmt: skip
 
 
@@ -101,10 +101,10 @@ def _pods_of_a_node(layout: Layout) -> Iterator[Finding]:
                 f"a node's /{mask} has {count(usable, 'address', 'addresses') if usable > 0 else 'no address'} for "
                 f"{count(layout.plan.max_pods, 'pod')}",
                 (f"pod range: {part.stated}", f"node mask: /{mask}", f"max pods: {layout.plan.max_pods}"),
-                "Pods beyond that find no address. Leaked leases make it sooner: keep some addresses spare.",
-                Fix.of(Snippet(f"--max-pods={usable}"), ", or a shorter node mask")
+                "Further pods get no address. Leaked leases make this happen sooner: keep some addresses spare.",
+                Fix.of(Snippet(f"--max-pods={usable}"), ", or use a shorter node mask")
                 if usable > 0
-                else Fix.of("a shorter node mask, such as 24"),
+                else Fix.of("use a shorter node mask, such as 24"),
             )  # fmt: skip
 
 
@@ -118,11 +118,11 @@ def _subnets(layout: Layout) -> Iterator[Finding]:
         yield Finding.of(
             FindingId.CIDR026, str(network),
             f"network {network} is too small for kube-hetzner: "
-            + (f"its subnets are /{mask}" if mask <= 30 else f"there is no room in it for {many} subnets"),
+            + (f"its subnets are /{mask}" if mask <= 30 else f"it has no room for {many} subnets"),
             (f"network: {network.stated}",),
-            f"kube-hetzner cuts the network into {many} subnets and puts load balancers at host 254 of one, which a "
+            f"kube-hetzner splits the network into {many} subnets and puts load balancers at host 254 of one, which a "
             "subnet smaller than /24 does not have (kube-hetzner#1913).",
-            Fix.of(f"a network of /{24 - mask + network.net.prefixlen} or larger"),
+            Fix.of(f"use a network of /{24 - mask + network.net.prefixlen} or larger"),
             severity=Severity.WARNING if mask <= 30 else Severity.ERROR,
         )  # fmt: skip
 
@@ -158,4 +158,4 @@ def pools(layout: Layout) -> str:
     """How many agent pools kube-hetzner's scheme has room for, as text; "" for other plans."""
     if layout.plan.scheme != KUBE_HETZNER or layout.network is None:
         return ""
-    return f"{agent_pools_free(layout)}, before a pool's subnet meets something else"
+    return f"{agent_pools_free(layout)}, before a pool's subnet overlaps something else"

@@ -23,7 +23,7 @@ from janitor.core.model.findings import Finding
 from janitor.core.model.fix import Command, Fix, Part
 from janitor.core.model.text import count, listing
 
-_APART = "choose ranges in which pods and nodes share no address; where the cluster runs already, that takes a new one"
+_APART = "choose pod and node ranges that do not overlap; a running cluster has to be replaced for that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +100,15 @@ def _pods_and_services(layout: Layout) -> Iterator[Finding]:
                 FindingId.CIDR003, str(common),
                 f"pod range {pods} and Service range {services} overlap in {common}",
                 (f"pod range: {pods.stated}", f"Service range: {services.stated}"),
-                "A pod can get the address of a Service, and is then unreachable. k3s and kubeadm accept this silently "
+                "A pod that gets the address of a Service is unreachable. k3s and kubeadm accept this silently "
                 "(k3s#10380, kubeadm#3312)"
                 + (
-                    "; kube-controller-manager, which knows the Service range here, leaves its slots out (kops#16340)."
+                    "; here kube-controller-manager knows the Service range and does not assign its slots "
+                    "(kops#16340)."
                     if tolerated
                     else "."
                 ),
-                Fix.of("choose two ranges that have nothing in common; neither can be changed in a cluster that runs"),
+                Fix.of("choose two ranges that do not overlap; neither can be changed in a running cluster"),
                 severity=Severity.WARNING if tolerated else Severity.ERROR,
             )  # fmt: skip
 
@@ -115,19 +116,19 @@ def _pods_and_services(layout: Layout) -> Iterator[Finding]:
 def _own_range(found: list[Collision], layout: Layout) -> Finding:
     collision = found[0]
     node, pods = collision.node, collision.pods
-    more = [f"likewise {c.node.name}: {c.address} in {c.pods}" for c in found[1:8]]
+    more = [f"also {c.node.name}: {c.address} in {c.pods}" for c in found[1:8]]
     if collision.owners:
         what = f"{node.name} has address {collision.address} inside its own pod range {pods}"
         when = f"pod range of {node.name}: {pods}"
     else:
-        what = f"{node.name} has address {collision.address} inside {pods}, one of the first pod ranges to be given out"
+        what = f"{node.name} has address {collision.address} inside {pods}, one of the first pod ranges to be assigned"
         first = count(layout.joining, "pod range")
-        when = f"as many nodes as the plan has get the first {first}; {pods} can be its own"
+        when = f"the nodes of the plan get the first {first}, so {pods} can be assigned to this node"
     return Finding.of(
         FindingId.CIDR004, node.name, what, (f"address of {node.name}: {node.address}", when, *more),
         "The gateway of the node's route would lie inside the route's destination. Hetzner refuses that ('invalid "
-        "gateway'), the node stays NetworkUnavailable, and what its pods answer to the node never leaves the bridge. "
-        "Only this node fails, so it looks like a fault of the node (kube-hetzner#1221).",
+        "gateway'), the node stays NetworkUnavailable, and replies of its pods to the node never leave the bridge. "
+        "Only this node fails, so it looks like a problem of the node (kube-hetzner#1221).",
         Fix.of(_APART),
     )  # fmt: skip
 
@@ -144,8 +145,8 @@ def _others_range(found: list[Collision]) -> Finding:
         FindingId.CIDR005, listing(names, 3),
         f"{count(len(names), 'node')} with an address inside {whose}: {listing(names, 3)}",
         tuple(lines[:8]),
-        "The node that has the pod range sends what is meant for the other node into its own bridge, where nobody "
-        "answers: those two cannot talk to each other, and all others can (kube-hetzner#1221).",
+        "The node that has the pod range sends packets for the other node into its own bridge, where nothing answers. "
+        "These two nodes cannot reach each other; all others can (kube-hetzner#1221).",
         Fix.of(_APART),
     )  # fmt: skip
 
@@ -182,14 +183,14 @@ def _latent(layout: Layout, found: list[Collision]) -> Iterator[Finding]:
     used = len({n for n in given if within(n, part.net)}) if layout.plan.allocated else layout.joining
     left = max(0, touched.start - used) if touched else 0
     early = (
-        "It works on the first day."
+        "It works at first."
         if left
-        else "The slots before these are used up, or will be by the nodes of the plan, so one of these comes next."
+        else "The slots before these are used, or will be used by the nodes of the plan, so one of these is next."
     )
     evidence = [f"pod range: {part.stated}"]
     evidence += [f"{n} ({c}) takes {_indices(t)} of {total} from the pods" for n, c, _, t in late[:10]]
     evidence.append(
-        f"slots given out: {used}; the first that collides is slot {touched.start}"
+        f"slots assigned: {used}; the first that collides is slot {touched.start}"
         if layout.plan.allocated
         else f"{count(left, 'slot')} left before the first of them, after those of the plan's {count(used, 'node')}"
     )
@@ -197,10 +198,10 @@ def _latent(layout: Layout, found: list[Collision]) -> Iterator[Finding]:
         FindingId.CIDR006, str(common),
         f"pod range {part} overlaps {count(len(late), 'node subnet')}: {listing([n for n, *_ in late], 4)}",
         tuple(evidence),
-        f"{early} kube-controller-manager gives out one slot after the other and does not go back to "
-        "a freed one before it has been through all of them, so with an autoscaler every slot is given out some day; "
-        "the node that gets one of these breaks as in CIDR004 or CIDR005 (kube-hetzner#1221).",
-        Fix.of("choose a pod range that has nothing in common with them"),
+        f"{early} kube-controller-manager assigns the slots in order and reuses a freed one only when it has been "
+        "through all of them, so with an autoscaler every slot is assigned at some point. The node that gets one of "
+        "these fails as in CIDR004 or CIDR005 (kube-hetzner#1221).",
+        Fix.of("choose a pod range that does not overlap them"),
     )  # fmt: skip
 
 
@@ -219,8 +220,9 @@ def _services_and_nodes(layout: Layout) -> Iterator[Finding]:
                 FindingId.CIDR007, str(services),
                 f"Service range {services} overlaps {listing([name for name, _ in dict(hit or parts).items()], 4)}",
                 (f"Service range: {services.stated}", *(f"{name}: {value}" for name, value in (hit + parts)[:8])),
-                "A Service can get the address of a node or a load balancer: what is meant for one reaches the other.",
-                Fix.of("choose a Service range outside every node subnet; it cannot be changed in a cluster that runs"),
+                "A Service can get the address of a node or a load balancer, and packets for one then reach the "
+                "other.",
+                Fix.of("choose a Service range outside every node subnet; it cannot be changed in a running cluster"),
                 severity=Severity.CRITICAL if hit else Severity.ERROR,
             )  # fmt: skip
 
@@ -228,7 +230,7 @@ def _services_and_nodes(layout: Layout) -> Iterator[Finding]:
 def adding_route(pods: Net, gateway: Address | None) -> tuple[str | Part, ...]:
     """The commands and words for giving one node a route to the other nodes' pods, now and after a reboot."""
     command = Command.of("ip", "route", "add", str(pods), "via", str(gateway))
-    return (command, ", and the same route in its network configuration: the next boot forgets it")
+    return (command, ", and add the same route to its network configuration: the command does not survive a reboot")
 
 
 def _network(layout: Layout) -> Iterator[Finding]:
@@ -245,9 +247,9 @@ def _network(layout: Layout) -> Iterator[Finding]:
                 (f"pod range: {pods.stated}", f"network: {network.stated}"),
                 "Routes are off, so nothing depends on it."
                 if off
-                else "The API accepts routes to such destinations, but the route that each server gets by itself "
-                "covers the network only: where no overlay carries them, packets to pods of other nodes leave by the "
-                "public interface (hccm#329, hccm#115).",
+                else "The API accepts such routes, but the route that each server gets automatically covers only the "
+                     "network. Without an overlay, packets to pods on other nodes leave through the public interface "
+                     "(hccm#329, hccm#115).",
                 Fix.of("none is needed")
                 if off
                 else Fix.of(
@@ -269,6 +271,7 @@ def _network(layout: Layout) -> Iterator[Finding]:
                 FindingId.CIDR028, str(gateway),
                 f"{name} range {part} contains the network's gateway {gateway}",
                 (f"{name} range: {part.stated}", f"network: {network.stated}"),
-                "Hetzner keeps the first address of a network for its router: whoever else gets it is not reached.",
-                Fix.of(f"choose a {name} range that does not begin where the network does"),
+                "Hetzner reserves the first address of a network for its router: a pod or Service that gets it is "
+                "unreachable.",
+                Fix.of(f"choose a {name} range that does not start where the network does"),
             )  # fmt: skip

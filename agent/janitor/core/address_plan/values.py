@@ -11,7 +11,7 @@ from janitor.core.model.fix import Command, Fix
 
 PRIVATE = tuple(ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 RESERVED = {
-    ip_network("169.254.0.0/16"): "link-local addresses, the metadata service among them",
+    ip_network("169.254.0.0/16"): "link-local addresses, including the metadata service",
     ip_network("127.0.0.0/8"): "the loopback",
     ip_network("224.0.0.0/4"): "multicast",
     ip_network("240.0.0.0/4"): "reserved, and not routed",
@@ -64,7 +64,7 @@ def _written(layout: Layout) -> Iterator[Finding]:
             yield Finding.of(
                 FindingId.CIDR001, name, f"network {stated.value} is IPv6, and Hetzner's networks are IPv4",
                 (f"network: {stated}",), "The API takes IPv4 ranges only; a server's IPv6 addresses are public ones.",
-                Fix.of("a network out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
+                Fix.of("use a network inside 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             )  # fmt: skip
         if net is None:
             yield _unreadable(name, stated, "a range like 10.42.0.0/16")
@@ -74,7 +74,7 @@ def _written(layout: Layout) -> Iterator[Finding]:
                 FindingId.CIDR001, name,
                 f"{name} {stated.value}: {'host bits are set' if host_bits else 'not in canonical form'}",
                 (f"{name}: {stated}", f"canonical form: {net}"),
-                "Some components refuse such a value and others take the range around it, so that they disagree.",
+                "Some components reject such a value and others use the range around it, so they disagree.",
                 Fix.of(f"write {net}"),
                 severity=Severity.ERROR if host_bits else Severity.INFO,
             )  # fmt: skip
@@ -87,8 +87,8 @@ def _written(layout: Layout) -> Iterator[Finding]:
 
 def _unreadable(name: str, stated: Stated, wanted: str) -> Finding:
     return Finding.of(
-        FindingId.CIDR001, name, f"{name} '{stated.value}' cannot be understood", (f"{name}: {stated}",),
-        "Every component would refuse it, or read something else into it.", Fix.of(f"write {wanted}"),
+        FindingId.CIDR001, name, f"{name} '{stated.value}' is not valid", (f"{name}: {stated}",),
+        "Components reject it, or read it as something else.", Fix.of(f"write {wanted}"),
     )  # fmt: skip
 
 
@@ -107,9 +107,9 @@ def _families(layout: Layout) -> Iterator[Finding]:
         evidence.append(f"nodes: {_named(sorted(nodes))}")
     if wrong:
         yield Finding.of(
-            FindingId.CIDR002, "address families", f"address families do not pair: {wrong}", tuple(evidence),
-            "With dual-stack each of pods, Services and nodes needs one range or address of each family, in the same "
-            "order; k3s refuses to start otherwise (k3s#5781), and other distributions start and then fail.",
+            FindingId.CIDR002, "address families", f"address families do not match: {wrong}", tuple(evidence),
+            "With dual-stack, pods, Services and nodes each need one range or address of each family, in the same "
+            "order. Otherwise k3s refuses to start (k3s#5781), and other distributions start and then fail.",
             Fix.of("give pods and Services the same families in the same order, and each node an address of each"),
         )  # fmt: skip
 
@@ -134,21 +134,22 @@ def _dns(layout: Layout) -> Iterator[Finding]:
         elif address == host(net, 0):
             wrong = f"is the first address of the Service range {net}, which no Service gets"
         elif address == host(net, 1):
-            wrong = f"is the second address of the Service range {net}: that is the Service 'kubernetes'"
+            wrong = f"is the second address of the Service range {net}, which the Service 'kubernetes' has"
         elif net.version == 4 and address == host(net, -1):
             wrong = f"is the last address of the Service range {net}, which no Service gets"
         if wrong:
             yield Finding.of(
                 FindingId.CIDR010, str(address), f"cluster DNS {address} {wrong}",
                 (f"cluster DNS: {stated}", f"Service range: {mine[0].stated}"),
-                "The DNS Service cannot get this address, so pods ask where nobody answers. A default of 10.43.0.10 "
-                "that stayed when the Service range was changed is the usual cause (kube-hetzner#1691).",
+                "The DNS Service cannot get this address, so the DNS queries of pods are not answered. The usual "
+                "cause is a default of 10.43.0.10 that was kept when the Service range was changed "
+                "(kube-hetzner#1691).",
                 Fix.of(
-                    f"cluster DNS {host(net, 10) or host(net, 2)}: cluster_dns_ipv4 of kube-hetzner; cluster-dns in "
-                    "config.yaml of each k3s or RKE2 server, which is restarted; elsewhere clusterDNS in the kubelet's "
-                    "/var/lib/kubelet/config.yaml, and ",
+                    f"set the cluster DNS to {host(net, 10) or host(net, 2)}: cluster_dns_ipv4 of kube-hetzner; "
+                    "cluster-dns in config.yaml of each k3s or RKE2 server, then restart it; elsewhere clusterDNS in "
+                    "the kubelet's /var/lib/kubelet/config.yaml, and ",
                     Command("systemctl restart kubelet"),
-                    ". Pods have it when they are made anew",
+                    ". Pods get it when they are recreated",
                 ),
             )  # fmt: skip
 
@@ -159,15 +160,15 @@ def _usable(role: Role, part: Range, layout: Layout) -> Iterator[Finding]:
         if overlap(net, reserved):
             yield Finding.of(
                 FindingId.CIDR017, str(net), f"{role} {net} overlaps {reserved}: {what}", evidence,
-                "The kernel treats these addresses in its own way, whatever the routes say.",
-                Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
+                "The kernel treats these addresses specially, whatever the routes say.",
+                Fix.of("use a range inside 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             )  # fmt: skip
     if layout.plan.hetzner and overlap(net, HETZNER_GATEWAY):
         yield Finding.of(
             FindingId.CIDR018, str(net), f"{role} {net} contains 172.31.1.1, Hetzner's gateway", evidence,
-            "The default route of every Hetzner server goes through 172.31.1.1, and the API refuses routes that "
+            "The default route of every Hetzner server goes through 172.31.1.1, and the API rejects routes that "
             "contain it.",
-            Fix.of("take a range without 172.31.1.1, such as one out of 10.0.0.0/8"),
+            Fix.of("use a range without 172.31.1.1, such as one inside 10.0.0.0/8"),
         )  # fmt: skip
     routed = layout.plan.hetzner and layout.plan.routes is not False
     public = role is Role.PODS and net.version == 4 and not any(within(net, block) for block in PRIVATE)
@@ -176,15 +177,14 @@ def _usable(role: Role, part: Range, layout: Layout) -> Iterator[Finding]:
         yield Finding.of(
             FindingId.CIDR019, str(net), f"{role} {net} overlaps {SHARED} (carrier NAT, Tailscale)", evidence,
             "Tailscale and some providers use these addresses: a node that joins such a network loses routes.",
-            Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
+            Fix.of("use a range inside 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
         )  # fmt: skip
     if public and (routed or not shared) and not any(overlap(net, reserved) for reserved in RESERVED):
         yield Finding.of(
             FindingId.CIDR020, str(net),
             f"{role} {net} is not private address space (RFC 1918)", evidence,
-            "Hetzner refuses routes to such destinations, and whoever really owns the addresses cannot be reached "
-            "from the pods.",
-            Fix.of("take a range out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
+            "Hetzner rejects such routes, and pods cannot reach the real owner of the addresses.",
+            Fix.of("use a range inside 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             severity=Severity.ERROR if routed else Severity.WARNING,
         )  # fmt: skip
 
@@ -196,7 +196,7 @@ def _service_size(part: Range) -> Iterator[Finding]:
             FindingId.CIDR021, str(part.net), f"Service range {part.net} is larger than /{most}",
             (f"Service range: {part.stated}",),
             "kube-apiserver refuses to start: 'specified --service-cluster-ip-range is too large' (hcloud-k8s#383).",
-            Fix.of(f"a Service range of /{most} or smaller, such as {host(part.net, 0)}/{most}"),
+            Fix.of(f"use a Service range of /{most} or smaller, such as {host(part.net, 0)}/{most}"),
         )  # fmt: skip
 
 
@@ -212,8 +212,8 @@ def _mask(net: Net, stated: Stated, mask: int) -> Iterator[Finding]:
         yield Finding.of(
             FindingId.CIDR022, str(net), f"pod range {net}: {wrong}",
             (f"pod range: {stated}", f"node mask: /{mask}"),
-            "kube-controller-manager ends at start: the node mask must be as long as the range's prefix or longer, and "
-            "for IPv6 at most 16 bits longer.",
+            "kube-controller-manager exits when it starts: the node mask must be at least as long as the range's "
+            "prefix, and for IPv6 at most 16 bits longer.",
             Fix.of(_better_mask(net)),
         )  # fmt: skip
 
@@ -222,7 +222,7 @@ def _better_mask(net: Net) -> str:
     """The usual mask if it fits; else the nearest that does, or a range for which it would."""
     usual = 24 if net.version == 4 else 64
     if net.version == 6 and usual - net.prefixlen > 16:
-        return f"a node mask of /{net.prefixlen + 16}, or a pod range of /{usual - 16} or smaller with /{usual}"
+        return f"use a node mask of /{net.prefixlen + 16}, or a pod range of /{usual - 16} or smaller with /{usual}"
     if net.prefixlen < usual:
-        return f"a node mask of /{usual}: that makes {slot_count(net, usual)} slots"
-    return f"a larger pod range: it is the size of one node's, or less; a /{usual - 8} holds 256 of /{usual}"
+        return f"use a node mask of /{usual}: that makes {slot_count(net, usual)} slots"
+    return f"use a larger pod range: this one fits one node at most; a /{usual - 8} fits 256 of /{usual}"

@@ -13,8 +13,8 @@ _SERVICES: Final = {
     ("microk8s", False): "snap.microk8s.daemon-kubelite",
 }  # fmt: skip
 ETCD: Final = (
-    "where it holds a member of an embedded etcd, k3s and RKE2 remove that member with its Node (rancher/rke2#1874), "
-    "and with a single server that is the cluster"
+    "if it has a member of an embedded etcd, k3s and RKE2 remove that member with its Node (rancher/rke2#1874); with "
+    "a single server, that destroys the cluster"
 )
 
 
@@ -35,18 +35,20 @@ def rejoin(evidence: Evidence) -> tuple[str | Part, ...]:
     if node.distribution in ("k3s", "rke2") and node.server is not False:
         return (
             (
-                f"restart {unit or 'its service'}. A Node that has joined already would have to be made anew, but this "
-                f"node is a server, or may be one. Do not delete its Node as it is: {ETCD}. Take a snapshot ("
+                f"restart {unit or 'its service'}. If it has already joined, its Node has to be recreated, but this "
+                f"node is a server, or may be one. Do not simply delete its Node: {ETCD}. Take a snapshot ("
             ),
             Command.of(node.distribution, "etcd-snapshot", "save"),
-            "), and replace the server by a new one, with two others in health",
+            "), and replace the server by a new one while two others are healthy",
         )
     if not unit:
-        return ("restart the service that runs its kubelet; a Node that has joined already has to be made anew",)
+        return (
+            "restart the service that runs its kubelet; if the node has already joined, its Node has to be recreated",
+        )
     return (
         (
-            "where the node has joined already, make its Node anew, which ends its pods and loses labels and taints "
-            f"that were given by hand{_role(node)}: "
+            "if the node has already joined, recreate its Node, which stops its pods and loses labels and taints that "
+            f"were set by hand{_role(node)}: "
         ),
         Command.of("kubectl", "drain", name, "--ignore-daemonsets").and_then(
             Command.of("kubectl", "delete", "node", name)
@@ -57,4 +59,4 @@ def rejoin(evidence: Evidence) -> tuple[str | Part, ...]:
 
 
 def _role(node: NodeConfig) -> str:
-    return ", a control plane's role too" if node.server and node.distribution in ("kubeadm", "") else ""
+    return ", and the control plane role" if node.server and node.distribution in ("kubeadm", "") else ""

@@ -78,7 +78,7 @@ def command_words(text: str) -> list[str]:
     ended = False
     for word, raw in _words(text, _Way(keep_unknown=True)):
         if ended:
-            raise Unbalanced("it holds two commands, which only Type=oneshot may")
+            raise Unbalanced("it contains two commands, which only Type=oneshot allows")
         ended = raw == ";"
         if ended:
             continue
@@ -139,7 +139,7 @@ def _escaped(text: str, at: int, way: _Way) -> tuple[str, int]:
             return chr(number), match.end()
     if way.keep_unknown:
         return "\\" + c, at + 1
-    raise Unbalanced(f"\\{c} means nothing")
+    raise Unbalanced(f"\\{c} is not a valid escape")
 
 
 def environment_file(text: str) -> list[tuple[str, str]]:

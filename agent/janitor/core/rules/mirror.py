@@ -72,7 +72,7 @@ class Kept:
         """Why it is only watched."""
         if self.networkds:
             return "systemd-networkd made it itself"
-        return "restored too often" if self.broken_ns else "its owner makes it again by itself"
+        return "restored too often" if self.broken_ns else "its owner adds it again by itself"
 
 
 @dataclass(slots=True)
@@ -143,7 +143,7 @@ class Mirror:
         """The rule was pending when an earlier janitor ended, so it is pending again."""
         kept = self.learn(rule) or self.find(rule)
         if kept is not None:
-            kept.pending_since_ns, kept.by = now_ns, "systemd-networkd, before janitor was started anew"
+            kept.pending_since_ns, kept.by = now_ns, "systemd-networkd, before janitor was restarted"
 
     def deleted_by_networkd(self, rule: PolicyRule, now_ns: int, by: str = "systemd-networkd") -> Kept | None:
         """networkd has deleted the rule. None if it was not in the mirror."""

@@ -146,8 +146,8 @@ def _intention(e: Entry) -> dict[str, Any]:
 
 def _too_large() -> OSError:
     sentence = (
-        f"it has reached its bound of {_LIMIT >> 20} MiB; a smaller keep_days drops more of it, and where it cannot be "
-        "read at all, move it away: what it tells of can then be undone by hand only"
+        f"it has reached its limit of {_LIMIT >> 20} MiB; a smaller keep_days drops more of it; if it cannot be read "
+        "at all, move it away: its changes can then be undone only by hand"
     )
     return OSError(errno.EFBIG, sentence, JOURNAL)
 

@@ -95,7 +95,7 @@ def _without_bytes(file: LeaseFile, expected: FileIdentity) -> LeaseFile:
 def move(name: str, directory: int, target: str) -> None:
     """Rename `name` of the open directory to `target`, which must not exist. OSError from rename(2)."""
     if os.path.lexists(target):
-        raise FileExistsError(17, "the place in quarantine is taken", target)
+        raise FileExistsError(17, "the target in the quarantine already exists", target)
     os.rename(name, target, src_dir_fd=directory)
 
 

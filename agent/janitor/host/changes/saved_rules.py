@@ -92,7 +92,7 @@ def read(node: Node) -> Note | None:
             _counts(document["counts"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, struct.error) as error:
-        raise ValueError(f"{state.RULES} is none of janitor's: {error!r}") from None
+        raise ValueError(f"{state.RULES} was not written by janitor: {error!r}") from None
 
 
 def read_here(place: Place) -> Note | None:
@@ -121,7 +121,7 @@ def _rule(text: str) -> PolicyRule:
     """ValueError if the payload is not whole: a note may have been truncated, and its rules go into the kernel."""
     payload = bytes.fromhex(text)
     if not whole(payload):
-        raise ValueError("a rule in it is cut short")
+        raise ValueError("a rule in it is truncated")
     return decode(payload)
 
 

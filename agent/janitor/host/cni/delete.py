@@ -133,7 +133,7 @@ def _needs_a_tool(programs: Programs, path: tuple[str, ...], document: dict[str,
             try:
                 programs.locate("nft", path)
             except NotRun:
-                raise NotRun(f"a plugin of the chain has made packet filter rules, and {missing}") from None
+                raise NotRun(f"a plugin of the chain has added packet filter rules, but {missing}") from None
 
 
 def chain_del(chain: ChainDel, programs: Programs) -> None:
@@ -170,7 +170,7 @@ def _config(plugin: dict[str, Any], config: dict[str, Any], document: dict[str, 
     made = plugin | {"name": config["name"], "cniVersion": config.get("cniVersion", "")}
     if isinstance(plugin.get("ipam"), dict):
         if plugin["ipam"].get("type") != "host-local":
-            raise ValueError(f"its addresses are {plugin['ipam'].get('type')}'s")
+            raise ValueError(f"its addresses come from {plugin['ipam'].get('type')}")
         made["ipam"] = plugin["ipam"] | {"dataDir": scratch}
     if runtime:
         made["runtimeConfig"] = runtime

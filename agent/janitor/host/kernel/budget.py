@@ -66,7 +66,7 @@ class Budget:
         """Report what is not read any further. OSError if it may be the node's own."""
         owner = self.whose(pid)
         if not owner.confined:
-            raise OSError(errno.ETIMEDOUT, f"process {pid} ({self.proc.name(pid)}): {what} took too long to look at")
+            raise OSError(errno.ETIMEDOUT, f"process {pid} ({self.proc.name(pid)}): reading {what} took too long")
         # One process is named per pod and kind: a pod may have any number of them.
         if len(self.overlooked) < _NAMED_MOST:
             key = (owner.share, what)
@@ -174,7 +174,7 @@ def each(pids: list[int], budget: Budget, visit: Callable[[int], _T], take: Call
             raise OSError(errno.ETIMEDOUT, f"reading {lost} processes blocked")
         budget.charge(pids[run.at], PATIENCE_S)
         blocked.add(budget.whose(pids[run.at]).share)
-        budget.give_up(pids[run.at], "what it shows of itself (reading it blocked)")
+        budget.give_up(pids[run.at], "its entries in /proc (reading them blocked)")
         at = run.at + 1
 
 

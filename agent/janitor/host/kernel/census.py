@@ -155,7 +155,7 @@ def _patiently(pid: int, proc: Proc, census: Census, budget: Budget) -> _Seen:
             if error.errno not in ENDED:  # a pod may have caused any other error
                 if not budget.whose(pid).confined:
                     raise
-                seen.cut.append(f"what it shows of itself ({error.strerror})")
+                seen.cut.append(f"its entries in /proc ({error.strerror})")
             return seen
     return seen
 

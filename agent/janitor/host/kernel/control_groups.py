@@ -75,7 +75,7 @@ def groups(proc: Proc, pid: int) -> Groups:
             continue
         fields = line.split(":", 2)
         if len(fields) != 3 or not fields[2].startswith("/"):
-            raise OSError(errno.EBADMSG, "a line of it cannot be understood", f"{proc.path}/{pid}/cgroup")
+            raise OSError(errno.EBADMSG, "a line of it cannot be parsed", f"{proc.path}/{pid}/cgroup")
         found[fields[1]] = fields[2]
     return found
 

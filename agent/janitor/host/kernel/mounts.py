@@ -83,7 +83,7 @@ def each_mount(mountinfo: str, *, devices: Container[str] | None = None, dir_fd:
         left, separator, right = line.partition(b" - ")
         fields, rest = left.split(b" "), right.split(b" ")
         if not separator or len(fields) < 6:
-            raise OSError(errno.EBADMSG, "a line of it cannot be understood", mountinfo)
+            raise OSError(errno.EBADMSG, "a line of it cannot be parsed", mountinfo)
         number, device = fields[0].decode("ascii", "replace"), fields[2].decode("ascii", "replace")
         if devices is None or device in devices:
             root, point = _unescape(fields[3]), _unescape(fields[4])

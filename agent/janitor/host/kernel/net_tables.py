@@ -85,7 +85,7 @@ class _Kept:
             try:
                 number = int.from_bytes(socket.inet_aton(text.decode("ascii")), "big")
             except OSError:
-                raise ValueError(f"{text!r} is no address") from None
+                raise ValueError(f"{text!r} is not an address") from None
             self._ranged(number, self.filter.spans4, IPv4Address)
 
     def v6(self, digits: bytes) -> None:
@@ -127,9 +127,9 @@ def read_tables(net: str, wanted: Filter, seconds: float) -> Tables:
                     if line[33:35] == b"80":  # a prefix of 128 bits
                         routes.v6(line[:32])
                     elif line and line[32:33] != b" ":
-                        raise ValueError("a line of ipv6_route is of no known shape")
+                        raise ValueError("a line of ipv6_route has an unknown format")
     except ValueError as error:
-        raise OSError(errno.EBADMSG, f"its tables cannot be understood ({error})", net) from None
+        raise OSError(errno.EBADMSG, f"its tables cannot be parsed ({error})", net) from None
     up = local.all()
     return Tables(tuple(sorted(up)), tuple(sorted(routes.all() - up)), local.more, cut)
 

@@ -104,7 +104,7 @@ class RuleSocket:
                 return
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
-                    raise Interrupted(errno.ENOBUFS, "the kernel had more to say of rules than was read") from None
+                    raise Interrupted(errno.ENOBUFS, "the kernel returned more rules than were read") from None
                 raise
             if sender[0] != 0:
                 continue  # not from the kernel

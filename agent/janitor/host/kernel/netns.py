@@ -87,7 +87,7 @@ def pinned(proc: Proc) -> list[str]:
     with closing(Census()) as census:
         take(proc, census, budget)
         if budget.overlooked:
-            raise OSError(errno.ETIMEDOUT, "not all processes could be looked at")
+            raise OSError(errno.ETIMEDOUT, "not all processes could be read")
         return sorted({handle.where for seen in census.networks.values() for handle in seen.handles})
 
 
@@ -173,7 +173,7 @@ class _Reader:
             except OSError as error:
                 if problem is None or error.errno not in ENDED:
                     problem = error
-        raise problem or OSError(0, "it could not be entered by any of the ways it was seen")
+        raise problem or OSError(0, "it could not be entered in any of the ways in which it was found")
 
     def _made(self, inode: int, places: Places, found: Tables, way: Handle) -> NetworkNamespace:
         holders = self._holders(inode, places)
@@ -255,7 +255,7 @@ class _Reader:
     def _charged(self, pid: int) -> Iterator[None]:
         began = time.monotonic()
         if began - self.budget.began > WHOLE_S:
-            raise OSError(errno.ETIMEDOUT, "looking at all of them took too long")
+            raise OSError(errno.ETIMEDOUT, "reading all of them took too long")
         try:
             yield
         finally:

@@ -97,7 +97,7 @@ class _Table:
             data = self._socket.recv(1 << 20)
             self._left -= len(data)
             if self._left < 0 or time.monotonic() > self._until:
-                raise OSError(errno.E2BIG, "there is more of nf_tables than can be read")
+                raise OSError(errno.E2BIG, "nf_tables contains more than can be read")
             at = 0
             while at + _HEADER.size <= len(data):
                 size, kind, said, number, _ = _HEADER.unpack_from(data, at)

@@ -35,7 +35,7 @@ def ask(pid: int, look: Callable[[], _T]) -> _T:
             failure.append(error)
 
     if len(_left) >= _MOST:
-        raise BlockingIOError(errno.EAGAIN, "too many processes do not answer")
+        raise BlockingIOError(errno.EAGAIN, "too many processes do not respond")
     if pid not in _left:
         thread = threading.Thread(target=body, daemon=True)
         try:

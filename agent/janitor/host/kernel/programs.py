@@ -83,7 +83,7 @@ class Programs:
         """
         refused: Untrusted | None = None
         if not name or "/" in name:
-            raise NotRun(f"'{name}' is no name of a program")
+            raise NotRun(f"'{name}' is not a valid program name")
         for directory in directories:
             path = f"{directory.rstrip('/')}/{name}"
             try:
@@ -100,9 +100,7 @@ class Programs:
             if mode & 0o111:
                 return path
         if refused is not None:
-            raise NotRun(
-                f"{name} is not run: {refused}; where that is meant to be so, name its directory in {KEY}"
-            ) from None
+            raise NotRun(f"{name} is not run: {refused}; if that is intended, add its directory to {KEY}") from None
         raise NotRun(f"{name} is in none of {', '.join(directories) or 'the directories that the node names'}")
 
     def open(self, path: str, *, directory: bool = False) -> int:
@@ -310,7 +308,7 @@ def _first_line(fd: int) -> str | None:
         return None
     line, end, _ = head[2:].partition(b"\n")
     if not end or not line.strip().startswith(b"/"):
-        raise ValueError("the first line of the script names no interpreter")
+        raise ValueError("the first line of the script does not name an interpreter")
     return os.fsdecode(line.strip().replace(b"\t", b" "))
 
 
@@ -343,7 +341,7 @@ def _attend(
                             ears.unregister(key.fd)
                             process.stdin.close()  # type: ignore[union-attr]
                 if sum(map(len, heard.values())) > limit:
-                    raise NotRun(f"{name} said more than {limit >> 20} MiB")
+                    raise NotRun(f"{name} printed more than {limit >> 20} MiB")
                 if not ended and time.monotonic() > until:
                     raise NotRun(f"{name} did not end within {seconds:g} s")
                 if not ended and _has_ended(process.pid):

@@ -76,7 +76,7 @@ def open_trusted(
         fd = stack[-1].fd
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISDIR(mode) if directory else stat.S_ISREG(mode)):
-            raise Untrusted(f"{path} is no {'directory' if directory else 'regular file'}")
+            raise Untrusted(f"{path} is not a {'directory' if directory else 'regular file'}")
         return os.dup(fd)
     finally:
         close(stack)
@@ -140,7 +140,7 @@ def _judge(here: _Place, above: _Place | None, path: str, exposed: Exposed) -> N
     name = printable(here.named)
     of = "" if name == path else f", on the way to {path},"
     if status.st_uid != 0:
-        raise Untrusted(f"{name}{of} is not root's but user {status.st_uid}'s")
+        raise Untrusted(f"{name}{of} is owned by user {status.st_uid}, not by root")
     whose = exposed.covers(here.device, here.inner) or _pods_place(here)
     if whose:
         raise Untrusted(f"{name}{of} is in a mount that {whose} can write to")
@@ -205,7 +205,7 @@ def _mount_of(fd: int) -> str:
         for line in file:
             if line.startswith("mnt_id:"):
                 return line.split()[1]
-    raise OSError(errno.ENOTSUP, "this kernel does not say which mount a descriptor is on")
+    raise OSError(errno.ENOTSUP, "this kernel does not show which mount a file descriptor is on")
 
 
 class _How(ctypes.Structure):

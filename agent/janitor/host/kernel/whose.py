@@ -194,7 +194,7 @@ class Whose:
         file = identity(f"{at}/exe") if program else (0, 0)  # stat(2) on a pod's file system may never return
         own = control_groups.seen_from_the_node(self.proc, lambda: control_groups.groups(self.proc, pid))
         if self.proc.started_ns(pid) != before:
-            raise ValueError("another process has its number now")
+            raise ValueError("another process now has its PID")
         return Facts(
             pid,
             before,

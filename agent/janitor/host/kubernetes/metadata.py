@@ -76,7 +76,7 @@ def _get(name: str, end: float) -> str:
 def _left(end: float) -> float:
     left = end - time.monotonic()
     if left <= 0:
-        raise TimeoutError(errno.ETIMEDOUT, f"no whole answer within {_DEADLINE_S:.0f} s")
+        raise TimeoutError(errno.ETIMEDOUT, f"no complete answer within {_DEADLINE_S:.0f} s")
     return min(_TIMEOUT_S, left)
 
 

@@ -111,7 +111,7 @@ def _peer(probe: socket.socket) -> tuple[int, bool]:
         fd = struct.unpack("i", probe.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4))[0]
     except OSError as error:
         if error.errno not in (errno.ENOPROTOOPT, errno.EOPNOTSUPP):
-            raise OSError(error.errno, "the process that began to listen there has ended") from None
+            raise OSError(error.errno, "the process that opened the socket has exited") from None
         return struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0], False
     try:
         lines = read_bounded(f"/proc/self/fdinfo/{fd}", 4096).split(b"\n")

@@ -186,7 +186,7 @@ def _parse(path: str, content: str, problems: list[str]) -> Iterator[UnitLine]:
     lines = unit_lines(content, ignored)
     ignored += [line for line in lines if not line.section]
     problems += [
-        f"{printable(path)}:{line.number}: '{printable(line.key[:60])}' is no assignment: systemd ignores it"
+        f"{printable(path)}:{line.number}: '{printable(line.key[:60])}' is not an assignment, so systemd ignores it"
         for line in ignored
     ]
     yield from (line for line in lines if line.section)

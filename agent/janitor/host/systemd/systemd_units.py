@@ -68,8 +68,8 @@ def read_unit(node: Node, name: str) -> Unit | None:
         return None
     if merged.starts > 1 and not merged.oneshot:
         merged.complaints.append(
-            f"{merged.exec_source}: a second ExecStart=, so systemd refuses the unit; an empty ExecStart= before it "
-            "takes back the first"
+            f"{merged.exec_source}: a second ExecStart=, so systemd rejects the unit; an empty ExecStart= before it "
+            "clears the first"
         )
     from_files = [a for file in merged.files for a in _from_file(node, file, merged)]
     assignments = tuple(merged.assignments + from_files)
@@ -160,7 +160,7 @@ def _assignments(value: str, source: str, merged: _Merged) -> list[Assignment]:
             found.append(Assignment(name, text, source, False))
         else:
             merged.complaints.append(
-                f"{source}: Environment={masked(value)}: '{masked(part)}' is no assignment, and is ignored; a value "
+                f"{source}: Environment={masked(value)}: '{masked(part)}' is not an assignment and is ignored; a value "
                 'with spaces needs quotes around all of it: Environment="NAME=one two"'
             )
     return found
@@ -194,7 +194,7 @@ def _from_file(node: Node, file: EnvironmentFile, merged: _Merged) -> list[Assig
     found = []
     for name, value in environment_file(text):
         if not is_name(name):
-            merged.complaints.append(f"{file.path}: '{name}={hidden(name, value)}' is no assignment, and is ignored" + (
+            merged.complaints.append(f"{file.path}: '{name}={hidden(name, value)}' is not an assignment; ignored" + (
                 "; systemd does not know 'export'" if name.startswith("export ")
                 else "; it begins with a byte order mark" if name.startswith("\ufeff") else ""
             ))  # fmt: skip
@@ -214,14 +214,14 @@ def _command(merged: _Merged, environment: dict[str, str]) -> tuple[str, ...]:
         parts = command_words(text.lstrip(_PREFIXES))
     except Unbalanced as problem:
         merged.complaints.append(
-            f"{merged.exec_source}: ExecStart={masked(text)}: {problem}, so systemd refuses the unit"
+            f"{merged.exec_source}: ExecStart={masked(text)}: {problem}, so systemd rejects the unit"
         )
         return ()
     for part in parts:
         braced = part.startswith("${") and part.endswith("}") and " " in environment.get(part[2:-1], "")
         if braced and not literal:
             merged.complaints.append(
-                f"{merged.exec_source}: {part} stands for one word, spaces and all: several flags in it become one; "
+                f"{merged.exec_source}: {part} becomes one word with its spaces, so several flags in it become one; "
                 f"write ${part[2:-1]}"
             )
     return without_secrets(parts if literal else parts[:1] + expand(parts[1:], environment))
