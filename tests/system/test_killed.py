@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 OTHER = "2.4"
-"""With it janitor changes the same files in the same order, which a test shows: so it is killed with one containerd only."""
+"""janitor makes the same changes with it, as a test shows, so it is killed with one containerd only."""
 
 CLEAN = ("clean", "--yes", "--no-wait", "--cri-endpoint", "unix:///run/containerd/containerd.sock")
 # The lab's clock stands in for waiting: every pass of the tests below is long after the first look.
