@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo image image-context test mutants real test-kubernetes test-vm bench soak lint format protos schema docs clean
+.PHONY: help setup demo image image-context test test-all mutants real test-kubernetes test-vm bench soak lint format protos schema docs clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -17,7 +17,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt tests/lab/venv.sh
 demo: $(VENV)/.ready ## a node that breaks, and what janitor says about it
 	@$(BIN)/python -m tests.lab.demo
 
-test: $(VENV)/.ready ## every test this machine can run, but for the long ones on a real Kubernetes
+test: $(VENV)/.ready ## every test without a node, and what the README promises on real ones (five minutes)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not system or promise"
+
+test-all: $(VENV)/.ready ## every test this machine can run, except the long ones on a real Kubernetes (half an hour)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
 
 mutants: $(VENV)/.ready ## faults put into the rule by hand: does a quick test notice each of them? (ten minutes)

@@ -26,7 +26,7 @@ CUTS = 2
 # Of the Node's range: without its network, gateway and broadcast addresses.
 ROOM = 2 ** (32 - MASK) - 3
 VERSIONS = ["0.3.1", "1.0.0", "1.1.0"]
-# In `make test` there is room for one row of the table.
+# `make test-all` has room for one row of the table.
 LONG = [pytest.param(version, marks=pytest.mark.long) for version in VERSIONS]
 
 

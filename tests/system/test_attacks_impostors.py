@@ -110,6 +110,7 @@ WRAPPERS = {
 }
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("who", WRAPPERS)
 def test_14_a_kubelet_that_is_not_the_nodes_names_no_runtime(hostile: Hostile, who: str) -> None:
     """Nor does its runtime name where programs lie; the dead pod's hostPort goes by the node's own plugins."""
@@ -189,6 +190,7 @@ IMPOSTORS = {
 }
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("who", IMPOSTORS)
 @pytest.mark.parametrize("how", ["the daemon", "clean"])
 def test_06_what_is_no_systemd_networkd_has_deleted_nothing(routed: RoutedNode, who: str, how: str) -> None:

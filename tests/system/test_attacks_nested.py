@@ -61,6 +61,7 @@ def stage_command(stage: Stage) -> str:
     return shlex.join(stage.command) + " --strict"
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("stage", (PYTHON, SHELLS[0]), ids=lambda stage: stage.name)
 @pytest.mark.parametrize("given", GIVEN)
 def test_11_the_boot_stage_of_a_nested_node_leaves_the_outers_leases(

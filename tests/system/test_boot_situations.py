@@ -221,6 +221,7 @@ def test_a_network_namespace_is_held_open(machine: EarlyMachine, stage: Stage) -
     freed(machine, stage)
 
 
+@pytest.mark.promise
 def test_twice(machine: EarlyMachine, stage: Stage) -> None:
     freed(machine, stage)
     again = machine.stage(stage, "--strict")
@@ -263,6 +264,7 @@ def test_ledger_only(machine: EarlyMachine) -> None:
     assert all(ledger == ledgers[0] for ledger in ledgers)
 
 
+@pytest.mark.promise
 def test_undo_puts_all_of_it_back(machine: EarlyMachine, stage: Stage) -> None:
     inodes = {path: (machine.cni / path).stat().st_ino for path in GONE}
     freed(machine, stage)

@@ -58,6 +58,7 @@ def leak(node: Node, number: int) -> list[str]:
     return sorted(set(node.addresses()) - before)
 
 
+@pytest.mark.promise
 def test_the_incident_from_beginning_to_end(node: NodeFactory, containerd_version: Containerd) -> None:
     machine = node(containerd=containerd_version)
     pods = [machine.kubelet.run() for _ in range(3)]
@@ -185,6 +186,7 @@ def test_a_missing_lease_is_written_back(node: NodeFactory, containerd_version: 
     assert list(machine.addresses()) == [other.ip]
 
 
+@pytest.mark.promise
 def test_nothing_is_done_unasked(node: NodeFactory) -> None:
     machine = node(boot=False)
     machine.boot(start_runtime=False)
@@ -228,6 +230,7 @@ def test_a_dual_stack_attachment_goes_as_one_and_nothing_else_with_it(node: Node
     assert set(pod.addresses) <= {path.name for path in machine.leases().iterdir()}
 
 
+@pytest.mark.promise
 def test_one_address_that_is_up_keeps_all_of_its_container(node: NodeFactory) -> None:
     machine = node(dual_stack())
     machine.kubelet.run()

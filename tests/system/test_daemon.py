@@ -46,6 +46,7 @@ def aged(node: Node, number: int) -> list[str]:
     return leaked
 
 
+@pytest.mark.promise
 def test_orphans_go_pods_stay_and_every_action_has_its_proof(node: NodeFactory) -> None:
     machine = node()
     live = sorted(machine.kubelet.run().ip for _ in range(3))

@@ -82,6 +82,7 @@ def node252() -> Iterator[RoutedNode]:
         yield made
 
 
+@pytest.mark.promise
 def test_every_way_to_wipe_and_all_is_as_it_was(node: RoutedNode) -> None:
     node.start_bus()
     node.kube_router()
@@ -125,6 +126,7 @@ def test_without_janitor_they_stay_away(node: RoutedNode) -> None:
     assert "lookup 77" not in node.rules()
 
 
+@pytest.mark.promise
 def test_a_deletion_by_hand_is_respected_for_good(node252: RoutedNode) -> None:
     node = node252
     node.kube_router()
