@@ -28,7 +28,7 @@ _DEPTH: Final = 4
 def keep_durable(node: Node, data_dirs: tuple[str, ...], tell: Callable[[bytes], None]) -> None:
     """Run until killed. Sends `synced FILES MICROSECONDS` and `trouble …` to `tell`. OSError without inotify."""
     watched = Inotify()
-    complained = ""
+    last: tuple[str, int | None] | None = None  # the failure that was reported last: its path and errno
     links: set[str] = set()
     told: set[str] = set()
     tops: dict[str, tuple[int, int]] = {}
@@ -52,12 +52,13 @@ def keep_durable(node: Node, data_dirs: tuple[str, ...], tell: Callable[[bytes],
         select.select([watched.fileno()], [], [], 0 if files else _LOOK_AGAIN_S)
         began = time.monotonic_ns()
         _collect(watched, tops, files, directories, links)
-        problem = _sync(files, directories)
+        failure = _sync(files, directories)
         if files:
             tell(b"synced %d %d" % (len(files), (time.monotonic_ns() - began) // 1000))
-        if problem and problem != complained:
-            tell(f"trouble {problem}".encode("utf-8", "backslashreplace"))
-        complained = problem
+        now = None if failure is None else (failure[0], failure[1].errno)
+        if failure is not None and now != last:
+            tell(f"trouble {failure[0]}: {describe_os_error(failure[1])}".encode("utf-8", "backslashreplace"))
+        last = now
 
 
 def _add(
@@ -105,9 +106,9 @@ def _collect(
             files.add(f"{event.directory}/{event.name}")
 
 
-def _sync(files: set[str], directories: set[str]) -> str:
-    """Sync all files, then each directory once. Returns what went wrong, if anything did."""
-    problem = ""
+def _sync(files: set[str], directories: set[str]) -> tuple[str, OSError] | None:
+    """Sync all files, then each directory once. Returns the last failure and its path, if there was one."""
+    failure: tuple[str, OSError] | None = None
     for path in sorted(files):
         name = os.path.basename(path)
         if name == "lock" or name.startswith("last_reserved_ip."):
@@ -117,7 +118,7 @@ def _sync(files: set[str], directories: set[str]) -> str:
         except FileNotFoundError:
             continue  # already released
         except OSError as error:
-            problem = f"{path}: {describe_os_error(error)}"
+            failure = path, error
             continue
         directories.add(os.path.dirname(path))
     for path in sorted(directories):
@@ -126,8 +127,8 @@ def _sync(files: set[str], directories: set[str]) -> str:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            problem = f"{path}: {describe_os_error(error)}"
-    return problem
+            failure = path, error
+    return failure
 
 
 def _sync_file(path: str) -> None:
