@@ -300,7 +300,7 @@ def test_16_who_never_comes_to_the_end_of_an_execve_stops_nothing(node: NodeFact
     time.sleep(0.5)
     said = report(machine, timeout=60)
     assert verdicts(said) == {OLD: "orphaned"}
-    assert "reading it blocked" in " ".join(findings(said, "SCAN004"))
+    assert "reading them blocked" in " ".join(findings(said, "SCAN004"))
     assert "Traceback" not in machine.janitor("scan", timeout=60).stderr  # with its own search for the runtime
     with Daemon(machine) as daemon:
         daemon.wait_for("event=pass", timeout=40)

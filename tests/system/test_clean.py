@@ -196,7 +196,7 @@ def test_nothing_is_done_unasked(node: NodeFactory) -> None:
     time.sleep(3)
     machine.start_runtime()
     done = later(machine, 100, "clean", *ENDPOINT)
-    assert (done.returncode, "add --yes" in done.stderr) == (64, True)
+    assert (done.returncode, "use --yes" in done.stderr) == (64, True)
     done = later(machine, 100, "clean", "--dry-run", *ENDPOINT)
     assert (done.returncode, "would free 1 in" in done.stdout) == (1, True)
     assert not (machine.root / "run/janitor").exists()
