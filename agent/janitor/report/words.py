@@ -408,7 +408,7 @@ TEXTS: Final[dict[Code, str]] = {
     Code.TABLE_EMPTY: "table {table} is empty",
     Code.TABLE_LINKS_DOWN: "no route of table {table} is on a link that is up",
     Code.OTHER_RULE: "there is another rule for the same pods: {rule}",
-    Code.TABLE_USE_NOT_SEEN: "it is not known whether it is in use: {cause}",
+    Code.TABLE_USE_NOT_SEEN: "it is not known whether its table is in use: {cause}",
     Code.BY_HAND: "by hand: {command}",
     # What the node does not say.
     Code.NO_CONTROL_PLANE: "this is not a control plane node, so the pod and Service ranges are not configured on it",
@@ -426,7 +426,7 @@ TEXTS: Final[dict[Code, str]] = {
     Code.INTERRUPTED_RULE: "interrupted; 'janitor scan' shows whether the rule exists",
     Code.INTERRUPTED_BEFORE: "interrupted before the change",
     Code.INTERRUPTED_IN_PLACE: "interrupted; the file is still in its place",
-    Code.FOUND_DONE: "found done after an interruption",
+    Code.FOUND_DONE: "interrupted after the change",
     Code.RELEASED_MEANWHILE: "its owner released it meanwhile",
     Code.NETWORKD_DELETES_RULES: "systemd-networkd {version} deletes every foreign rule when it configures a link",
     Code.RULES_NOT_KEPT: "{why}",
