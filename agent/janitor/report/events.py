@@ -76,8 +76,7 @@ class LogEvent(Enum):
     PASS = (
         "pass", INFO,
         "took_s live held pending orphaned corrupt foreign missing free used_up_in findings",
-        "A pass over the leases had a different result than the one before. `free` is the number of free "
-        "addresses of the network that has the fewest, `used_up_in` the time until a network is full.",
+        "A pass had a different result than the one before. `free`: fewest free addresses of a network.",
     )
     PASS_INCOMPLETE = (
         "pass incomplete", WARNING, "what",
