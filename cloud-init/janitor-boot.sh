@@ -104,7 +104,7 @@ another() {
         [ "$his_kind" != first ] || where="in the machine's initial PID namespace"
         echo "$1/.janitor-node marks its data directory as another node's (number $his_number, $where); if only this node uses it, for example after a reinstallation, remove that file"
         ;;
-    2) echo "it is not known which node owns its data directory: $1/.janitor-node is not a mark file of janitor; if this node does, remove that file" ;;
+    2) echo "it is not known which node owns its data directory: $1/.janitor-node is not a mark file of janitor; if it is this node, remove that file" ;;
     esac
 }
 
@@ -608,7 +608,7 @@ refused() {
     [ -z "$why_not" ] || { printf '%s\n' "$why_not" && return; }
     if obscured "$name"; then echo 'a CNI configuration that cannot be parsed may be about it, and could contain firewall or disableGC' && return; fi
     if [ -n "$unknown" ]; then
-        [ -n "$absent" ] || { echo 'the CNI configuration cannot be read, and could contain firewall or disableGC; recorded only' && return; }
+        [ -n "$absent" ] || { echo 'the CNI configuration cannot be read, and could contain firewall or disableGC; its leases are only recorded' && return; }
         case $name in podman | bridge | buildkit | nerdctl*) echo 'another container engine keeps its leases there' && return ;; esac
         if [ -s "$work/$2.others" ] || awk -F '\t' '$2 != "whole" { found = 1 } END { exit !found }' "$work/$2.shapes"; then
             echo "there is no CNI configuration, and not all files there are CRI leases"
@@ -619,7 +619,7 @@ refused() {
         $1 == "network" && $2 == directory { used += $4; gc += $5; wall += $6 }
         END { if (!used) print "no CNI configuration that CRI uses contains this network"
               else if (gc) print "its CNI configuration sets disableGC"
-              else if (wall) print "its plugin chain contains firewall, whose DEL works by address; recorded only" }' "$work/networks"
+              else if (wall) print "its plugin chain contains firewall, whose DEL works by address; its leases are only recorded" }' "$work/networks"
 }
 
 # Blank entries of libcni's cache that belong to the networks in $work/eligible: 'discard DIRECTORY NAME ID INTERFACE' lines.

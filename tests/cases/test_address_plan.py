@@ -33,7 +33,7 @@ def test_the_incidents_fix_is_not_clean() -> None:
     evidence = "\n".join(only(FIXED, "CIDR006").evidence)
     for pool, slot in ((0, 127), (1, 126), (2, 125)):
         assert f"control-plane pool {pool} (10.20.{255 - pool}.0/24) takes slot {slot} of 128" in evidence
-    assert "the NAT router, if used (10.20.200.0/24) takes slot 72 of 128" in evidence
+    assert "the optional NAT router (10.20.200.0/24) takes slot 72 of 128" in evidence
     assert "66 slots left before the first of them" in evidence  # 72, without those of the plan's six nodes
 
 

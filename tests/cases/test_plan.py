@@ -153,7 +153,7 @@ def test_a_missing_lease_is_written_when_it_was_seen_twice_a_minute_apart() -> N
     for early in (replace(found, observations=seen), replace(found, observations=())):
         result = plan(early, judge(early))
         assert result.actions == ()
-        assert "still so a minute later" in words(result.refusals[0].reasons)
+        assert "still missing a minute later" in words(result.refusals[0].reasons)
 
 
 def test_a_missing_lease_is_not_written_where_something_was_not_seen() -> None:

@@ -176,7 +176,7 @@ def test_a_missing_lease_is_written_back(node: NodeFactory, containerd_version: 
     content, mode = lease.read_bytes(), (machine.leases() / other.ip).stat().st_mode
     lease.unlink()
     first = later(machine, 100, "clean", "--yes", "--no-wait", *ENDPOINT)
-    assert (first.returncode, "still so a minute later" in " ".join(first.stdout.split())) == (1, True)
+    assert (first.returncode, "still missing a minute later" in " ".join(first.stdout.split())) == (1, True)
     assert not lease.exists()
     assert (
         f"reserved {pod.ip} of k8s-pod-network" in later(machine, 200, "clean", "--yes", "--no-wait", *ENDPOINT).stdout

@@ -161,7 +161,7 @@ def test_no_room_for_the_journal(node: NodeFactory) -> None:
     done = clean(machine)
     assert done.returncode == 1, done
     assert "the journal cannot be written" in done.stdout
-    assert "No space left on device), nothing was changed" in done.stdout
+    assert "No space left on device); nothing was changed" in done.stdout
     assert (there(machine), away(machine)) == (before, set())
     shell(machine, "rm /var/lib/janitor/fill; umount /var/lib/janitor")
     assert clean(machine).returncode == 0
@@ -257,7 +257,7 @@ def test_a_journal_that_is_read_only(node: NodeFactory) -> None:
     shell(machine, "mount -o remount,bind,ro /var/lib/janitor")
     done = clean(machine)
     assert done.returncode in (1, 2), done
-    assert "/var/lib/janitor/journal: Read-only file system), nothing was changed" in done.stdout + done.stderr
+    assert "/var/lib/janitor/journal: Read-only file system); nothing was changed" in done.stdout + done.stderr
     assert (there(machine), away(machine)) == (before, set())
 
 

@@ -47,7 +47,7 @@ def clean(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes without making them.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Skip leases that need a grace period.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Skip leases that need the grace period.")] = False,
     grace: Annotated[
         int | None,
         typer.Option("--grace", metavar="SECONDS", help="Grace period, at least 60.  [default: 600]"),
@@ -55,7 +55,9 @@ def clean(
     fix: Annotated[
         str | None,
         typer.Option(
-            "--fix", metavar="WHAT", help="Change a setting instead; networkd: keep policy rules of other programs."
+            "--fix",
+            metavar="WHAT",
+            help="Only change a setting. networkd: systemd-networkd no longer deletes other programs' policy rules.",
         ),
     ] = None,
     most: Annotated[int, typer.Option("--max", metavar="N", help="Free and discard at most N files.")] = 256,

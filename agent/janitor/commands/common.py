@@ -54,7 +54,7 @@ DataDirs = Annotated[
 ]
 EvidenceFile = Annotated[
     Path | None,
-    typer.Option("--evidence", metavar="FILE", help="Read the output of 'collect', - for stdin."),
+    typer.Option("--evidence", metavar="FILE", help="Read a file from 'collect'; - for stdin."),
 ]
 Deadline = Annotated[
     float | None,
@@ -62,11 +62,11 @@ Deadline = Annotated[
 ]
 NodesFile = Annotated[
     Path | None,
-    typer.Option("--nodes", metavar="FILE", help="Read Nodes from the output of 'kubectl get nodes -o json'."),
+    typer.Option("--nodes", metavar="FILE", help="Read Nodes (and other objects) from 'kubectl get nodes -o json'."),
 ]
 KubeConfig = Annotated[
     str | None,
-    typer.Option("--kubeconfig", metavar="FILE", help="Read Nodes from the API server; 'in-cluster' in a pod."),
+    typer.Option("--kubeconfig", metavar="FILE", help="Read these from the API server; 'in-cluster' in a pod."),
 ]
 NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not query Hetzner's metadata service.")]
 ConfigFile = Annotated[

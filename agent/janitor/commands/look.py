@@ -135,8 +135,9 @@ def collect(
 
     'janitor scan --evidence FILE' reports the same findings from the file on any machine.
 
-    The output contains pod names, addresses, routes and container IDs. Of command lines and environments it contains
-    only these and the options of Kubernetes and network components. It contains no tokens and no passwords.
+    The output contains pod names, addresses, routes and container IDs. From command lines and environments it keeps
+    only container IDs, CNI's variables and the options of Kubernetes and network components. It contains no tokens and
+    no passwords.
     """
     from janitor.passes.scan import observe
     from janitor.report.evidence_json import encode

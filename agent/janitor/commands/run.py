@@ -42,7 +42,7 @@ class LogFormat(StrEnum):
 
 def run(
     only: Annotated[
-        str, typer.Option("--only", metavar="PARTS", help="What to look after: leases, rules or both.")
+        str, typer.Option("--only", metavar="PARTS", help="Handle leases, rules or both.")
     ] = "leases,rules",
     observe: Annotated[bool, typer.Option("--observe", help="Report only; change nothing.")] = False,
     log_format: Annotated[LogFormat, typer.Option("--log-format", help="Log format.")] = LogFormat.KEYVALUE,
@@ -51,7 +51,7 @@ def run(
         typer.Option(
             "--listen",
             metavar="ADDRESS:PORT",
-            help="Where to serve metrics and page; '' for none.  [default: 127.0.0.1:9742]",
+            help="Where to serve metrics and the page; '' for none.  [default: 127.0.0.1:9742]",
         ),
     ] = None,
     root: Root = "/",

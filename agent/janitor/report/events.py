@@ -76,7 +76,7 @@ class LogEvent(Enum):
     PASS = (
         "pass", INFO,
         "took_s live held pending orphaned corrupt foreign missing free used_up_in findings",
-        "A pass had a different result than the one before.",
+        "A pass had a different result than the one before. `free`: fewest free addresses of a network.",
     )
     PASS_INCOMPLETE = (
         "pass incomplete", WARNING, "what",
@@ -103,8 +103,14 @@ class LogEvent(Enum):
         "mark not written", INFO, "why",
         "`.janitor-node`, which marks a data directory as this node's, could not be written.",
     )
-    JOURNAL_NOT_USED = "journal not used", WARNING, "why then", "The journal could not be read or written."
-    JOURNAL_NOT_READ = "journal not read", WARNING, "why then", "The journal of earlier passes could not be read."
+    JOURNAL_NOT_USED = (
+        "journal not used", WARNING, "why then",
+        "The journal could not be read or written, so this pass changes nothing.",
+    )
+    JOURNAL_NOT_READ = (
+        "journal not read", WARNING, "why then",
+        "The journal could not be read, so actions of an earlier pass are not logged yet.",
+    )
     OLD_PASSES_DROPPED = (
         "old passes dropped", INFO, "passes files days",
         "Quarantined files of old passes were deleted.",
@@ -187,7 +193,7 @@ class LogEvent(Enum):
     )
     RULE_FORGOTTEN = (
         "rule forgotten", INFO, "rule profile why",
-        "A rule is no longer kept: its owner no longer wants it.",
+        "janitor no longer restores a rule, because its owner no longer wants it.",
     )
     OWN_RULE_REMOVED = "own rule removed", INFO, "rule why", "A rule that janitor added was removed again."
     RULE_GONE = "rule gone", INFO, "rule left", "A rule is gone, and systemd-networkd is not known to have deleted it."

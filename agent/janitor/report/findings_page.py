@@ -10,8 +10,8 @@ _HEAD = """\
 This file is generated from `agent/janitor/core/model/finding_ids.py` by `make docs`.
 
 For each finding, `janitor scan` reports the evidence, why it matters, and how to fix it. `--only` selects findings by
-ID or by the name of their family. If a finding has several severities, the evidence decides which one applies. An ID
-keeps its meaning in all releases."""
+ID or by the name of their family. If a finding has several severities, the evidence decides which one applies. The
+severity `unknown` means that something could not be checked. An ID keeps its meaning in all releases."""
 
 
 def markdown() -> str:

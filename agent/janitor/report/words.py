@@ -123,7 +123,7 @@ TEXTS: Final[dict[Code, str]] = {
         "janitor cannot see the process that answers at {address}, nor the processes and network namespaces of its pods"
     ),
     Code.NOT_CRI_V1: (
-        "{cause}: it does not serve CRI v1 (Docker's own containerd, a disabled CRI plugin, or a version that is too "
+        "{cause}: it does not serve CRI v1 (it is Docker's own containerd, its CRI plugin is disabled, or it is too "
         "old)"
     ),
     Code.RUNTIME_DOES_NOT_ANSWER: "{cause}",
@@ -198,7 +198,7 @@ TEXTS: Final[dict[Code, str]] = {
         "its directory is on {filesystem}: other machines may keep leases there, and file locks do not bind them"
     ),
     Code.MARK_UNREADABLE: (
-        "it is not known which node owns its data directory: {cause}; if this node does, remove that file"
+        "it is not known which node owns its data directory: {cause}; if it is this node, remove that file"
     ),
     Code.MARK_OF_ANOTHER_NODE: (
         "{path} marks its data directory as another node's (number {number}, in the machine's initial PID namespace); "
@@ -294,7 +294,7 @@ TEXTS: Final[dict[Code, str]] = {
     Code.MAX_PER_PASS: "{left} more are left for the next pass (--max {most})",
     Code.RUNTIME_SETTLING: "{name} started {seconds} s ago and may still be loading its sandboxes",
     Code.MISSING_NOT_ALL_SEEN: "it is missing, but janitor could not see everything",
-    Code.MISSING_SEEN_ONCE: "its lease is missing; it is written back if that is still so a minute later",
+    Code.MISSING_SEEN_ONCE: "its lease is missing; it is written back if it is still missing a minute later",
     Code.DAMAGED_NOT_ALL_SEEN: "{cause}, but janitor could not see everything",
     Code.RUNTIME_RESTARTED: "the container runtime restarted between the two checks",
     Code.NOT_THE_SAME: "it changed between the two checks",
@@ -306,12 +306,14 @@ TEXTS: Final[dict[Code, str]] = {
         "a CNI configuration that cannot be parsed may be about it, and could contain firewall or disableGC"
     ),
     Code.CONFIGURATION_UNREADABLE: (
-        "the CNI configuration cannot be read, and could contain firewall or disableGC; recorded only"
+        "the CNI configuration cannot be read, and could contain firewall or disableGC; its leases are only recorded"
     ),
     Code.ANOTHER_ENGINE: "another container engine keeps its leases there",
     Code.NETWORK_NOT_NAMED: "no CNI configuration that CRI uses contains this network",
     Code.BOOT_GC_DISABLED: "its CNI configuration sets disableGC",
-    Code.FIREWALL_PLUGIN: "its plugin chain contains firewall, whose DEL works by address; recorded only",
+    Code.FIREWALL_PLUGIN: (
+        "its plugin chain contains firewall, whose DEL works by address; its leases are only recorded"
+    ),
     Code.NOT_ALL_CRI: "there is no CNI configuration, and not all files there are CRI leases",
     Code.SYMBOLIC_LINK: "left: it is a symbolic link",
     # What became of it.
@@ -324,9 +326,9 @@ TEXTS: Final[dict[Code, str]] = {
     Code.DIRECTORY_REPLACED: "{path} was removed or replaced while janitor waited for its lock",
     Code.JANITOR_AT_WORK: "{holder} is already at work on this node; wait until it has finished",
     Code.JANITOR_LOCK_REPLACED: "{path} was removed or replaced while janitor was locking it",
-    Code.JOURNAL_UNWRITABLE: "the journal cannot be written ({error}), so nothing is changed",
-    Code.JOURNAL_BROKE: "{event}, but the journal could not be updated ({error}); the next run will complete it",
-    Code.JOURNAL_BROKEN: "the journal could not be updated ({error}); the next run will complete it",
+    Code.JOURNAL_UNWRITABLE: "the journal cannot be written ({error}); nothing was changed",
+    Code.JOURNAL_BROKE: "{event}, but the journal could not be updated ({error}); the next pass will complete it",
+    Code.JOURNAL_BROKEN: "the journal could not be updated ({error}); the next pass will complete it",
     Code.NO_PLUGIN_RUN: "no CNI plugin was run: {cause}",
     Code.DEL_LEFT_UNSEEN: "after CNI DEL: {cause}",
     Code.DEL_LEFT_RULES: "CNI DEL left packet filter rules that contain {addresses}",
@@ -406,7 +408,7 @@ TEXTS: Final[dict[Code, str]] = {
     Code.TABLE_EMPTY: "table {table} is empty",
     Code.TABLE_LINKS_DOWN: "no route of table {table} is on a link that is up",
     Code.OTHER_RULE: "there is another rule for the same pods: {rule}",
-    Code.TABLE_USE_NOT_SEEN: "it is not known whether it is in use: {cause}",
+    Code.TABLE_USE_NOT_SEEN: "it is not known whether its table is in use: {cause}",
     Code.BY_HAND: "by hand: {command}",
     # What the node does not say.
     Code.NO_CONTROL_PLANE: "this is not a control plane node, so the pod and Service ranges are not configured on it",
@@ -424,7 +426,7 @@ TEXTS: Final[dict[Code, str]] = {
     Code.INTERRUPTED_RULE: "interrupted; 'janitor scan' shows whether the rule exists",
     Code.INTERRUPTED_BEFORE: "interrupted before the change",
     Code.INTERRUPTED_IN_PLACE: "interrupted; the file is still in its place",
-    Code.FOUND_DONE: "found done after an interruption",
+    Code.FOUND_DONE: "interrupted after the change",
     Code.RELEASED_MEANWHILE: "its owner released it meanwhile",
     Code.NETWORKD_DELETES_RULES: "systemd-networkd {version} deletes every foreign rule when it configures a link",
     Code.RULES_NOT_KEPT: "{why}",
@@ -506,6 +508,8 @@ HINTS: Final[dict[Code, str]] = {
     Code.UNUSED_RUNTIME: "if the kubelet uses it, set --cri-endpoint {address}",
     Code.NO_NAMESPACE: "run janitor on the node itself",
     Code.BAD_DISTRIBUTION_FILE: "correct the file",
-    Code.LIGHTKUBE_MISSING: "pip install 'cni-janitor[kubernetes]'",
+    Code.LIGHTKUBE_MISSING: (
+        "in a clone of janitor, run /opt/janitor/bin/pip install -c constraints.txt '.[kubernetes]'"
+    ),
     Code.METADATA_FAILED: "ip route get 169.254.169.254",
 }

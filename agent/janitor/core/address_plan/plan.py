@@ -236,7 +236,7 @@ def kube_hetzner(
     subnets = [NodeSubnet(name, Stated(str(slot(net, mask, i)), source), agent) for name, i, _, agent in pools]
     subnets += [
         NodeSubnet(name, Stated(str(slot(net, mask, index)), source))
-        for name, index in (("the NAT router, if used", 200), ("the vSwitch, if used", 201))
+        for name, index in (("the optional NAT router", 200), ("the optional vSwitch", 201))
         if index < subnet_count
     ]
     nodes = [
