@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from janitor.host.kubernetes import metadata
 from tests.lab.cache import REPOSITORY
 from tests.lab.daemon import Daemon
 from tests.lab.node import NodeFactory
@@ -61,3 +62,9 @@ def test_its_capabilities_suffice(node: NodeFactory) -> None:
         machine.kubelet.run()
         daemon.wait_for("event=pass.*live=2")
         assert daemon.metric("janitor_files_synced_total") >= 3
+
+
+def test_it_may_ask_the_metadata_service() -> None:
+    """Otherwise the daemon on a Hetzner server would report that the service does not answer (MD001)."""
+    allowed = re.findall(r"^IPAddressAllow=(.*)$", UNIT.read_text(), re.MULTILINE)
+    assert {"localhost", metadata.ADDRESS} <= set(" ".join(allowed).split())
