@@ -17,13 +17,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt tests/lab/venv.sh
 demo: $(VENV)/.ready ## a node that breaks, and what janitor says about it
 	@$(BIN)/python -m tests.lab.demo
 
-test: $(VENV)/.ready ## every test without a node, and what the README promises on real ones (five minutes)
+test: $(VENV)/.ready ## every test without a node, and what the README promises on real ones (three minutes)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not system or promise"
 
-test-all: $(VENV)/.ready ## every test this machine can run, except the long ones on a real Kubernetes (half an hour)
+test-all: $(VENV)/.ready ## every test this machine can run, except the long ones on a real Kubernetes (20 minutes)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
 
-mutants: $(VENV)/.ready ## faults put into the rule by hand: does a quick test notice each of them? (ten minutes)
+mutants: $(VENV)/.ready ## faults put into the rule by hand: does a quick test notice each of them? (three minutes)
 	@$(BIN)/python -m tests.mutants
 
 real: $(VENV)/.ready ## today's Kubernetes, containerd, CNI plugins and kube-router, built with this machine's Go once
