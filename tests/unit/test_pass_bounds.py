@@ -56,7 +56,6 @@ from tests.reasons import not_seen, recorded, words
 
 NETWORK = "/var/lib/cni/networks/net"
 DEAD = "d" * 64
-UP_S = time.clock_gettime(time.CLOCK_BOOTTIME)
 DAY_S = 86_400.0
 
 
@@ -240,20 +239,23 @@ def test_what_was_refused_is_dropped_and_what_was_moved_is_not(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("up_s", "days", "kept"),
+    ("began", "keep", "kept"),
     [
-        (UP_S / 2, UP_S / 4 / DAY_S, False),
-        (UP_S / 2, UP_S / DAY_S, True),
-        (-1.0, UP_S / 4 / DAY_S, True),  # of a janitor that did not note it: the wall clock alone proves nothing
+        (1 / 2, 1 / 4, False),
+        (1 / 2, 1, True),
+        (None, 1 / 4, True),  # of a janitor that did not note it: the wall clock alone proves nothing
     ],
     ids=["long ago", "not long ago", "not known"],
 )
 def test_passes_of_this_boot_grow_old_by_the_time_since_the_boot(
-    tmp_path: Path, up_s: float, days: float, kept: bool
+    tmp_path: Path, began: float | None, keep: float, kept: bool
 ) -> None:
-    """Whatever the wall clock says: it says two days here."""
+    """Whatever the wall clock says: it says two days here. `began` and `keep` are parts of the machine's uptime."""
+    uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    up_s = -1.0 if began is None else began * uptime_s
+    days = keep * uptime_s / DAY_S
     old = entry(tmp_path, "a", 0, "done", boot_id="boot", up_s=up_s, at=time.time() - 2 * DAY_S)
-    made = journal(tmp_path, old, entry(tmp_path, "b", 0, "done", boot_id="boot", up_s=UP_S))
+    made = journal(tmp_path, old, entry(tmp_path, "b", 0, "done", boot_id="boot", up_s=uptime_s))
     assert purge(booted(tmp_path, "boot"), made, days) == (Purged(0, 0, 0) if kept else Purged(1, 1, 0))
     assert left(tmp_path) == (["a", "b"] if kept else ["b"])
 
