@@ -326,7 +326,7 @@ def test_the_intention_is_on_the_disk_before_anything_is_moved(root: Path, calls
 def test_a_journal_that_cannot_be_written_keeps_everything_where_it_is(root: Path) -> None:
     (root / JOURNAL[1:]).mkdir(parents=True)
     (outcome,) = done(root, frees(root))
-    assert (outcome.event, "nothing was changed" in words(outcome.detail)) == ("failed", True)
+    assert (outcome.event, "so nothing more is changed" in words(outcome.detail)) == ("failed", True)
     assert lease(root).exists()
 
 

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -161,7 +162,7 @@ def test_no_room_for_the_journal(node: NodeFactory) -> None:
     done = clean(machine)
     assert done.returncode == 1, done
     assert "the journal cannot be written" in done.stdout
-    assert "No space left on device); nothing was changed" in done.stdout
+    assert "No space left on device), so nothing more is changed" in done.stdout
     assert (there(machine), away(machine)) == (before, set())
     shell(machine, "rm /var/lib/janitor/fill; umount /var/lib/janitor")
     assert clean(machine).returncode == 0
@@ -257,7 +258,7 @@ def test_a_journal_that_is_read_only(node: NodeFactory) -> None:
     shell(machine, "mount -o remount,bind,ro /var/lib/janitor")
     done = clean(machine)
     assert done.returncode in (1, 2), done
-    assert "/var/lib/janitor/journal: Read-only file system); nothing was changed" in done.stdout + done.stderr
+    assert "/var/lib/janitor/journal: Read-only file system), so nothing more is changed" in done.stdout + done.stderr
     assert (there(machine), away(machine)) == (before, set())
 
 
@@ -269,7 +270,7 @@ def test_a_journal_that_is_no_file(node: NodeFactory, kind: str) -> None:
     passwd = (machine.root / "etc/passwd").read_bytes()
     done = clean(machine)
     assert done.returncode in (1, 2), done
-    assert "nothing was changed" in done.stdout + done.stderr
+    assert re.search(r"nothing (was|more is) changed", done.stdout + done.stderr), done
     assert (there(machine), away(machine)) == (before, set())
     assert (machine.root / "etc/passwd").read_bytes() == passwd
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from janitor.core.model.action import DiscardEntry, FreeLease, ReserveLease, Res
 from janitor.core.model.codes import Code
 from janitor.core.model.evidence import Unknown
 from janitor.core.model.reason import because
+from janitor.core.model.routing import Routing, RuleOwner
 from janitor.host.changes import quarantine, state
 from janitor.host.changes.journal import JOURNAL, VERSION, Journal
 from janitor.passes.scan import diagnose
 from janitor.report.document import make_report, to_json
-from janitor.report.evidence_json import decode
+from janitor.report.evidence_json import decode, encode
 from janitor.report.words import hint
 from tests.lab.cache import REPOSITORY
 from tests.nodes import booted
@@ -50,6 +52,12 @@ def test_evidence_of_version_1_gives_the_same_report() -> None:
     assert now.pop("schema_version") == before.pop("schema_version") + 1
     assert sorted(now.pop("skipped"), key=str) == sorted(before.pop("skipped"), key=str)
     assert now == before
+
+
+def test_evidence_of_the_first_builds_with_version_2_is_read() -> None:
+    found = replace(evidence(), routing=Routing((), (), (), (RuleOwner("kube-router", 9, 1, (), ""),), ()))
+    written = encode(found)
+    assert decode(written) == decode(written.replace(b'"owners"', b'"makers"')) == found
 
 
 def test_what_version_1_advised_is_advised_still() -> None:

@@ -72,7 +72,8 @@ def clean(
 ) -> None:
     """Free leaked leases and repair related findings.
 
-    Shows the changes and asks before it makes them. 'janitor undo' reverts them.
+    Shows the changes and asks before it makes them. 'janitor undo' reverts them, except
+    leases that were written back.
 
     Exit codes: 0 done, 1 something left to do, 2 something could not be checked, 64 wrong usage, 70 bug in janitor.
     """

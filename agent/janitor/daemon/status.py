@@ -9,7 +9,6 @@ from janitor.core.model.finding_ids import matching_ids
 from janitor.core.model.text import count, listing
 from janitor.daemon.component import Health
 from janitor.daemon.endpoints import Overview
-from janitor.host.node import find_node
 from janitor.host.privileges import MissingPrivilege, missing_privileges
 from janitor.passes.scan import Options
 from janitor.report.metrics import Family, counter
@@ -46,7 +45,7 @@ def missing(settings: Settings) -> tuple[MissingPrivilege, ...]:
     """The privileges and mounts that the daemon lacks."""
     options = settings.options
     sockets = (*options.cri_endpoints, *options.configured_endpoints)
-    return missing_privileges(find_node(options.root), sockets, options.data_dirs, leases=settings.leases)
+    return missing_privileges(options.root, sockets, options.data_dirs, leases=settings.leases)
 
 
 def mode(settings: Settings) -> str:

@@ -112,7 +112,8 @@ class Textfile(Part):
                     made = write(path, families)
                     tell(f"wrote {made.device} {made.inode}".encode())
             except OSError as error:
-                tell(f"trouble {error.errno or 0} {describe_os_error(error)}".encode("utf-8", "backslashreplace"))
+                why = describe_os_error(error).replace("\n", " ")  # one line, whatever the path
+                tell(f"trouble {error.errno or 0} {why}".encode("utf-8", "backslashreplace"))
 
         try:
             self._worker.start(work)

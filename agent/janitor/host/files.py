@@ -138,7 +138,7 @@ def _no_constant(name: str) -> float:
 
 def os_error_identity(error: OSError) -> tuple[object, ...]:
     """What distinguishes this error from others: type, number and file. For errors that are reported only once."""
-    return type(error), error.errno, error.filename
+    return type(error), error.errno, error.filename or error.strerror
 
 
 def describe_os_error(error: OSError) -> str:

@@ -13,7 +13,7 @@ from janitor.core.model.evidence import Unknown
 from janitor.host.cni.directories import CNI_STATE_DIR
 from janitor.host.files import STATE, STATE_DIR, read_bounded
 from janitor.host.kernel.procfs import NODE_ROOT, mounted_parts
-from janitor.host.node import Node
+from janitor.host.node import Node, find_node
 from janitor.report.words import text
 
 _CAPABILITIES: Final = (  # numbers of capabilities(7); whether policy rules alone need it, too
@@ -38,7 +38,7 @@ class MissingPrivilege:
 
 
 def missing_privileges(
-    node: Node, sockets: tuple[str, ...], data_dirs: tuple[str, ...], *, leases: bool
+    root: str, sockets: tuple[str, ...], data_dirs: tuple[str, ...], *, leases: bool
 ) -> tuple[MissingPrivilege, ...]:
     """Everything that is missing, for leases or for policy rules alone. Never raises.
 
@@ -46,9 +46,10 @@ def missing_privileges(
     """
     try:
         missing = list(_capabilities(leases))
-        parts = mounted_parts(node.root)
-        has_proc = node.root == "/" or os.path.isdir(f"{node.root}/proc/1")
+        parts = mounted_parts(root)
+        has_proc = root == "/" or os.path.isdir(f"{root}/proc/1")
         if parts and not has_proc:
+            node = find_node(root)
             missing += _namespaces(node, allowed=not any(one.what == "CAP_SYS_PTRACE" for one in missing))
             missing += _mounts(node, parts, sockets, data_dirs, leases)
     except (OSError, ValueError) as error:

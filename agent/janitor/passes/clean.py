@@ -92,7 +92,7 @@ def carry_out(
         journal=journal,
         mounts=own_mounts(),
         witness=lambda: witness(
-            node,
+            find_node(options.root),  # each time, because /proc or a mount may have changed since
             Asked(frozenset(a.container_id for a in both.actions if not isinstance(a, RestoreRule | WriteSetting))),
             asked_addresses(
                 second.evidence.networks,

@@ -78,14 +78,19 @@ def _reason(code: str, facts: dict[str, Any], cause: dict[str, Any] | None) -> R
 
 def _without_text(part: dict[str, Any]) -> dict[str, Any]:
     if part.keys() != {"code", "text", "facts", "cause"} or not isinstance(part["facts"], dict):
-        return part
+        return _renamed(part)
     return {"code": part["code"], "facts": list(part["facts"].items()), "cause": part["cause"]}
 
 
-def _from_version_1(part: dict[str, Any]) -> dict[str, Any]:
-    """Convert an object of version 1: `Unknown` as a sentence and a hint, other sentences, `interface` and `makers`."""
+def _renamed(part: dict[str, Any]) -> dict[str, Any]:
+    """The owners of policy rules were `makers` in version 1, and in the first builds with version 2."""
     if "makers" in part and "networkd" in part:
         part["owners"] = part.pop("makers")
+    return part
+
+
+def _from_version_1(part: dict[str, Any]) -> dict[str, Any]:
+    """Convert an object of version 1: `Unknown` as a sentence and a hint, other sentences, and `interface`."""
     if part.keys() == _MAIN_ROUTE:
         return {name: value for name, value in part.items() if name != "interface"} | {"device": part["interface"]}
     if part.keys() in ({"reason"}, {"reason", "hint"}) and isinstance(part["reason"], str):
@@ -93,7 +98,7 @@ def _from_version_1(part: dict[str, Any]) -> dict[str, Any]:
     for name, beside in _SENTENCES.items():
         if isinstance(part.get(name), str) and (not beside or beside in part):
             part[name] = _recorded(part[name]) if part[name] else None
-    return part
+    return _renamed(part)
 
 
 def _recorded(sentence: str, hint: str = "") -> dict[str, Any]:

@@ -116,8 +116,8 @@ TEXTS: Final[dict[Code, str]] = {
     Code.CANNOT_CONNECT: "connecting to the container runtime at {address}: {error}",
     Code.NOBODY_LISTENS: "connecting to the container runtime at {address}: nothing listens there",
     Code.LISTENER_NOT_TRUSTED: (
-        "connecting to the container runtime at {address}: the process that answers ({name}, {pid}) is not part of "
-        "this node's Kubernetes: {cause}"
+        "connecting to the container runtime at {address}: the process that answers ({name}, {pid}) is not "
+        "accepted as this node's runtime: {cause}"
     ),
     Code.LISTENER_OUT_OF_SIGHT: (
         "janitor cannot see the process that answers at {address}, nor the processes and network namespaces of its pods"
@@ -326,7 +326,7 @@ TEXTS: Final[dict[Code, str]] = {
     Code.DIRECTORY_REPLACED: "{path} was removed or replaced while janitor waited for its lock",
     Code.JANITOR_AT_WORK: "{holder} is already at work on this node; wait until it has finished",
     Code.JANITOR_LOCK_REPLACED: "{path} was removed or replaced while janitor was locking it",
-    Code.JOURNAL_UNWRITABLE: "the journal cannot be written ({error}); nothing was changed",
+    Code.JOURNAL_UNWRITABLE: "the journal cannot be written ({error}), so nothing more is changed",
     Code.JOURNAL_BROKE: "{event}, but the journal could not be updated ({error}); the next pass will complete it",
     Code.JOURNAL_BROKEN: "the journal could not be updated ({error}); the next pass will complete it",
     Code.NO_PLUGIN_RUN: "no CNI plugin was run: {cause}",

@@ -242,7 +242,7 @@ class Overlooked:
     pid: int
     name: str
     holder: Holder
-    what: str  # such as "its open files": completes "not all of … could be looked at"
+    what: str  # such as "its open files": completes "could not read all of …"
 
 
 @dataclass(frozen=True, slots=True)
