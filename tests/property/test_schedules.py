@@ -164,7 +164,7 @@ def test_no_schedule_takes_a_lease_from_the_living() -> None:
         ),
     )  # fmt: skip
     figures["seconds"] += round(time.monotonic() - began)
-    assert figures["free: done"] - freed > (figures["steps"] - steps) / 100  # random; usually one in 40
+    assert figures["free: done"] - freed > (figures["steps"] - steps) / 50
 
 
 def test_processes_in_parallel(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import pty
-import re
 import select
 import signal
 import subprocess
@@ -262,15 +261,23 @@ def test_a_journal_that_is_read_only(node: NodeFactory) -> None:
     assert (there(machine), away(machine)) == (before, set())
 
 
-@pytest.mark.parametrize("kind", ["mkdir", "mkfifo", "ln -s /etc/passwd"])
-def test_a_journal_that_is_no_file(node: NodeFactory, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("mkdir", "the journal cannot be used (/var/lib/janitor/journal: not a regular file); nothing was changed"),
+        ("mkfifo", "the journal cannot be used (/var/lib/janitor/journal: not a regular file); nothing was changed"),
+        ("ln -s /etc/passwd", "Too many levels of symbolic links), so nothing more is changed"),
+    ],
+    ids=["mkdir", "mkfifo", "ln -s /etc/passwd"],
+)
+def test_a_journal_that_is_no_file(node: NodeFactory, kind: str, said: str) -> None:
     machine = node()
     before = leaking(machine)
     shell(machine, f"{kind} /var/lib/janitor/journal")
     passwd = (machine.root / "etc/passwd").read_bytes()
     done = clean(machine)
     assert done.returncode in (1, 2), done
-    assert re.search(r"nothing (was|more is) changed", done.stdout + done.stderr), done
+    assert said in done.stdout + done.stderr, done
     assert (there(machine), away(machine)) == (before, set())
     assert (machine.root / "etc/passwd").read_bytes() == passwd
 

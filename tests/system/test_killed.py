@@ -329,12 +329,14 @@ def test_undo_is_killed_at_every_change(node: NodeFactory, survived: Callable[[l
 
 
 def test_another_containerd_makes_no_other_changes(node: NodeFactory) -> None:
-    def made(network: Network, prepared: Callable[[Node], Node], other: Containerd | None) -> list[str]:
+    def made(network: Network, prepared: Callable[[Node], Node], other: Containerd | None) -> list[list[str]]:
         one = prepared(node(network, containerd=other))
-        return [call.what for call in changes(traced(one, *CLOCK, str(LATER), *CLEAN))]
+        commands = CLEAN, ("undo",)
+        return [[call.what for call in changes(traced(one, *CLOCK, str(LATER), *words))] for words in commands]
 
     for network, prepared in ((canal(), leaking), (calico(), forgotten_sandbox)):
         here, there = made(network, prepared, None), made(network, prepared, of_series(OTHER))
+        assert all(here), "each command changes something"
         assert here == there
 
 

@@ -67,8 +67,8 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
     If the previous pass saw everything and had nothing to do or to wait for, and the fingerprint has not changed since,
     this pass ends after the fingerprint check.
     """
-    began = clock()
-    digest = fingerprint_of(find_node(order.options.root), order.fingerprint)
+    began, node = clock(), find_node(order.options.root)
+    digest = fingerprint_of(node, order.fingerprint)
     if digest and digest == order.fingerprint.digest and not order.tidy:
         tell(Unchanged())
         return
@@ -91,7 +91,7 @@ def lease_pass(order: Order, tell: Callable[[Line], None]) -> None:
                 now = _look(order, not still(), log)
             settled = acting.settled
         elif still is not None:
-            settled = _only_tell(find_node(order.options.root), log, acted)
+            settled = _only_tell(node, log, acted)
     tell(_looked(now, began.boottime_ns, settled=settled, fingerprint=_fingerprint(now, order.fingerprint, digest)))
 
 
