@@ -37,6 +37,7 @@ from janitor.report.events import LogEvent
 from janitor.report.pass_metrics import synced
 from tests.limits import no_descriptor_left
 from tests.log import Log
+from tests.nodes import with_processes
 
 FAMILIES = synced(5, 0.25)
 
@@ -170,6 +171,24 @@ def test_how_many_passes_may_end_after_a_check_and_for_how_long(
     passing.close(1)
     assert passing._order is not None
     assert passing._order.fingerprint == (fingerprint if may else replace(fingerprint, digest=""))
+
+
+def test_the_process_of_a_pass_imports_nothing(tmp_path: Path) -> None:
+    """It would do so in every pass: the daemon has loaded all that a pass needs before it starts one."""
+    program = "import sys; sys.argv[0] = 'janitor'; from janitor.commands.cli import main; main()"
+    words = ["run", "--only", "leases", "--observe", "--listen", "", "--root", str(tmp_path)]
+    with_processes(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-c", program, *words], stderr=subprocess.PIPE, text=True
+    ) as daemon:
+        assert daemon.stderr is not None
+        said = []
+        for line in daemon.stderr:
+            said.append(line)
+            if line.startswith("event=pass "):
+                daemon.terminate()
+    began = next(number for number, line in enumerate(said) if line.startswith("event=started"))
+    assert [line for line in said[began:] if line.startswith("import time:")] == []
 
 
 # For how long nothing happened, and why nothing happens.

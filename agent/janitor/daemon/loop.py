@@ -39,6 +39,7 @@ from janitor.host.kernel import procfs
 from janitor.host.kernel.procfs import clock
 from janitor.host.kernel.signals import Signals
 from janitor.host.systemd.notify import notify, reloading
+from janitor.passes.scan import load_checks
 from janitor.report.events import Log, LogEvent
 from janitor.report.metrics import Family
 
@@ -184,6 +185,7 @@ class Daemon:
         return Keeping(self._keeper, self.log, self._watching)
 
     def _passing(self) -> Passing:
+        load_checks()
         return Passing(self._order, self.settings.interval_s, self.log)
 
     def _syncing(self) -> Syncing:

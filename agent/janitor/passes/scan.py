@@ -196,7 +196,7 @@ def diagnose(evidence: Evidence, grace_s: int = GRACE_S) -> Diagnosis:
     judgement = judge(evidence, grace_s)
     findings: list[Finding] = []
     by_reason: dict[Reason, set[FindingId]] = {}
-    for check in _checks():
+    for check in load_checks():
         for answer in check(evidence, judgement):
             if isinstance(answer, Skipped):
                 by_reason.setdefault(answer.reason, set()).update(answer.ids)
@@ -233,7 +233,10 @@ def about_leases(only: str | None) -> bool:
 
 
 @cache
-def _checks() -> list[Callable[[Evidence, Judgement], Iterable[Finding | Skipped]]]:
-    """Every check. Each module of janitor.checks has one; there is no other registration."""
+def load_checks() -> list[Callable[[Evidence, Judgement], Iterable[Finding | Skipped]]]:
+    """Every check. Each module of janitor.checks has one; there is no other registration.
+
+    Loads them the first time. The daemon does so before it starts its passes, or each of their processes would.
+    """
     names = sorted(module.name for module in pkgutil.iter_modules(checks.__path__))
     return [importlib.import_module(f"janitor.checks.{name}").check for name in names]
